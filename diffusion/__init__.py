@@ -1,0 +1,21 @@
+"""Diffusion models of a folder of images: train, sample, restore, and measure the likelihood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffusion.model import Model as Model
+    from diffusion.model import load as load
+
+__version__ = "0.1.0"
+__all__ = ["Model", "__version__", "load"]
+
+
+def __getattr__(name: str) -> object:
+    # torch takes seconds to import, and `diffusion --help` needs none of it.
+    if name in ("Model", "load"):
+        from diffusion import model
+
+        return getattr(model, name)
+    raise AttributeError(f"module 'diffusion' has no attribute {name!r}")

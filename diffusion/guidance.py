@@ -1,0 +1,67 @@
+"""Denoisers made of denoisers: a fixed label, and classifier-free guidance over an interval of noise levels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion.denoiser import AnyDenoiser, Prediction
+from diffusion.errors import require
+from diffusion.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """A denoiser whose label is fixed: E[x | x_t, label]. `label` is (B,) int64 for the batch that it will see."""
+
+    denoiser: AnyDenoiser
+    label: Tensor
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of the denoiser."""
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        """A label given here goes before the fixed one."""
+        return self.denoiser(x_t, t, self.label if label is None else label)
+
+
+@dataclass(frozen=True)
+class ClassifierFree:
+    """x̂ + (scale - 1)(x̂ - x̂_unconditional), while the log-SNR is within `interval`.
+
+    Ho and Salimans (2022, arXiv 2207.12598, eq. 6) with scale = 1 + w, so 1 is no guidance; the interval is
+    Kynkäänniemi et al. (2024, arXiv 2404.07724). Both estimates come from one call on a doubled batch; examples without
+    a label (-1) are left alone.
+    """
+
+    denoiser: AnyDenoiser
+    scale: float
+    interval: tuple[float, float] = (-math.inf, math.inf)
+
+    def __post_init__(self) -> None:
+        require(self.scale >= 0, "guidance.scale", "0 or more", self.scale)
+        require(
+            self.interval[0] < self.interval[1], "guidance.interval", "an increasing pair of log-SNRs", self.interval
+        )
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of the denoiser."""
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        """x_t: (B, C, *); t: () or (B,), all of whose levels are within or without the interval; label: (B,)."""
+        level = float(self.schedule.log_snr(t.double()).flatten()[0])
+        if label is None or self.scale == 1 or not self.interval[0] <= level <= self.interval[1]:
+            return self.denoiser(x_t, t, label)
+        both = torch.cat([label, torch.full_like(label, -1)])
+        times = torch.cat([t, t]) if t.ndim else t
+        mean, fraction = self.denoiser(torch.cat([x_t, x_t]), times, both)
+        conditional, unconditional = mean.chunk(2)
+        guided = torch.lerp(unconditional, conditional, self.scale)
+        return Prediction(guided, None if fraction is None else fraction.chunk(2)[0])

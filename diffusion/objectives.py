@@ -1,0 +1,302 @@
+"""The objective: the KL divergence between the forward and reverse trajectories, as it stands or reweighted by noise
+level.
+
+    E_{t, ε} w(λ_t) ‖x̂(x_t) - x‖²
+
+In continuous time the KL is ½ ∫ e^λ ‖x̂ - x‖² dλ (Kingma et al. 2021, arXiv 2107.00630, eq. 18), so the exact weight
+under noise levels of density p(λ) is ½ e^λ / p(λ). The others are the usual losses, expressed in the same units of x
+(Kingma and Gao 2023, arXiv 2303.00848): the squared error of eps is SNR ‖x̂ - x‖², that of v is (SNR + 1) ‖x̂ - x‖² and
+so on.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion import process
+from diffusion.denoiser import Denoiser
+from diffusion.errors import InputError, require
+from diffusion.schedules import Schedule, expand
+
+# Below this share of an interval, and above one minus it, a normal quantile is cut: 7 standard deviations from the
+# mean.
+TINY = 1e-12
+EARLIEST = 1e-9
+
+
+class NoiseLevels(ABC):
+    """A distribution of noise levels, given by how it maps uniform numbers to log-SNR."""
+
+    @abstractmethod
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """Maps u, uniform in [0, 1), to log-SNR within the schedule's range: (B,) -> (B,)."""
+
+    def density(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """The density p(λ) at λ = log_snr(u), |du/dλ| by automatic differentiation: (B,) -> (B,)."""
+        with torch.enable_grad():
+            u = u.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.log_snr(u, schedule).sum(), u)
+        return 1 / slope.abs()
+
+
+@dataclass(frozen=True)
+class Uniform(NoiseLevels):
+    """t uniform in [0, 1]."""
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """λ_t at t = u."""
+        return schedule.log_snr(u)
+
+
+@dataclass(frozen=True)
+class LogNormal(NoiseLevels):
+    """log(σ/α) normal, cut to the schedule's range (Karras et al. 2022, arXiv 2206.00364, table 1).
+
+    Their mean of -1.2 is for data of standard deviation 0.5; -0.5 is the same law for data of unit variance.
+
+    The share `spread` of the draws is uniform in log-SNR instead, so that no level of the schedule remains untrained:
+    likelihood and restoration look at all of them.
+    """
+
+    mean: float = -0.5
+    std: float = 1.2
+    spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.std > 0, "std", "a positive number", self.std)
+        require(0 <= self.spread < 1, "spread", "in [0, 1)", self.spread)
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """λ = -2 (mean + std Φ⁻¹(·)), or uniform for the first `spread` of the unit interval."""
+        high, low = schedule.log_snr_max, schedule.log_snr_min
+        normal = truncated_normal((u - self.spread) / (1 - self.spread), -2 * self.mean, 2 * self.std, low, high)
+        if not self.spread:
+            return normal
+        return torch.where(u < self.spread, low + u / self.spread * (high - low), normal)
+
+    def density(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """The density of the mixture at λ, which both parts contribute to."""
+        high, low = schedule.log_snr_max, schedule.log_snr_min
+        ends = torch.tensor([low, high], dtype=torch.float64)
+        inside = torch.special.ndtr((ends / 2 + self.mean) / self.std).diff().to(u)
+        score = (self.log_snr(u, schedule) / 2 + self.mean) / self.std
+        normal = torch.exp(-score.square() / 2) / (math.sqrt(8 * math.pi) * self.std * inside)
+        return (1 - self.spread) * normal + self.spread / (high - low)
+
+
+@dataclass(frozen=True)
+class LogitNormal(NoiseLevels):
+    """logit(t) normal (Esser et al. 2024, arXiv 2403.03206, section 3.1)."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.std > 0, "std", "a positive number", self.std)
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """λ_t at t = sigmoid(mean + std Φ⁻¹(u))."""
+        return schedule.log_snr(torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(TINY, 1 - TINY))))
+
+
+def truncated_normal(u: Tensor, mean: float, std: float, low: float, high: float) -> Tensor:
+    """The quantile function of a normal law restricted to [low, high]: (B,) -> (B,)."""
+    ends = torch.special.ndtr((torch.tensor([low, high], dtype=torch.float64) - mean) / std).to(u)
+    quantile = (ends[0] + u.clamp(0, 1) * (ends[1] - ends[0])).clamp(TINY, 1 - TINY)
+    value: Tensor = mean + std * torch.special.ndtri(quantile)
+    return value.clamp(low, high)
+
+
+def low_discrepancy(offset: Tensor, positions: Tensor, total: int) -> Tensor:
+    """Evenly spaced numbers in [0, 1) that share one random offset, each alone uniform (Kingma et al. 2021, appendix
+    I.1).
+
+    Position i of `total` gets (offset + i/total) mod 1, so the parts of a batch may be made apart. positions: (B,) ->
+    (B,) float64.
+    """
+    return (offset.double() + positions.double() / total) % 1.0
+
+
+class Weighting(ABC):
+    """w(λ), the weight of ‖x̂ - x‖²."""
+
+    @abstractmethod
+    def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
+        """log_snr: (B,); density: (B,), the density p(λ) of the noise levels drawn. Returns (B,)."""
+
+
+@dataclass(frozen=True)
+class Exact(Weighting):
+    """½ SNR / p(λ): the loss is then the KL between the trajectories in nats, whatever levels are drawn."""
+
+    def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
+        """½ e^λ / p(λ)."""
+        return log_snr.exp() / (2 * density)
+
+
+@dataclass(frozen=True)
+class Simple(Weighting):
+    """SNR: the squared error of eps, "L_simple" (Ho et al. 2020, eq. 14)."""
+
+    def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
+        """e^λ."""
+        return log_snr.exp()
+
+
+@dataclass(frozen=True)
+class X0Error(Weighting):
+    """1: the squared error of x."""
+
+    def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(log_snr)
+
+
+@dataclass(frozen=True)
+class VError(Weighting):
+    """SNR + 1: the squared error of v (Salimans and Ho 2022, arXiv 2202.00512, section 4)."""
+
+    def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
+        """e^λ + 1."""
+        return log_snr.exp() + 1
+
+
+@dataclass(frozen=True)
+class EDMError(Weighting):
+    """SNR + 1/σ_data²: the squared error of the EDM network (Karras et al. 2022, table 1)."""
+
+    sigma_data: float = 1.0
+
+    def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
+        """e^λ + 1/σ_data²."""
+        return log_snr.exp() + self.sigma_data**-2
+
+
+@dataclass(frozen=True)
+class MinSNR(Weighting):
+    """min(SNR, γ) (Hang et al. 2023, arXiv 2303.09556, section 3.4)."""
+
+    gamma: float = 5.0
+
+    def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
+        """min(e^λ, γ)."""
+        return log_snr.exp().clamp_max(self.gamma)
+
+
+@dataclass(frozen=True)
+class P2(Weighting):
+    """SNR / (k + SNR)^γ: perception prioritized (Choi et al. 2022, arXiv 2204.00227, eq. 8)."""
+
+    k: float = 1.0
+    gamma: float = 1.0
+
+    def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
+        """e^λ / (k + e^λ)^γ."""
+        snr = log_snr.exp()
+        return snr / (self.k + snr) ** self.gamma
+
+
+@dataclass(frozen=True)
+class SigmoidError(Weighting):
+    """SNR sigmoid(b - λ) (Kingma and Gao 2023, arXiv 2303.00848; Hoogeboom et al. 2024, arXiv 2410.19324, section
+    3.1).
+    """
+
+    bias: float = 2.0
+
+    def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
+        """e^λ sigmoid(b - λ)."""
+        return log_snr.exp() * torch.sigmoid(self.bias - log_snr)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Which noise levels are drawn and how much each weighs; `hybrid` > 0 adds the bound's term that trains a learned
+    variance.
+
+    The hybrid term is `hybrid` times the KL between q(x_s|x_t, x) and p(x_s|x_t) in nats for a step that splits the
+    schedule's log-SNR into `hybrid_steps` parts, summed over them, with its mean held fixed (Nichol and Dhariwal 2021,
+    arXiv 2102.09672, section 3.1).
+    """
+
+    noise_levels: NoiseLevels = LogNormal()
+    weighting: Weighting = EDMError()
+    hybrid: float = 0.0
+    hybrid_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        require(self.hybrid >= 0, "hybrid", "0 or more", self.hybrid)
+        require(self.hybrid_steps >= 1, "hybrid_steps", "at least 1", self.hybrid_steps)
+
+    def times(self, u: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """Times and weights for uniform numbers u: (B,) -> (B,), (B,), both float64."""
+        u = u.double()
+        log_snr = self.noise_levels.log_snr(u, schedule)
+        weight = self.weighting(log_snr, self.noise_levels.density(u, schedule))
+        # Never exactly the clean end: a reverse step from t needs an s < t.
+        return schedule.time(log_snr).clamp_min(EARLIEST), weight
+
+
+def loss(
+    denoiser: Denoiser, objective: Objective, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None
+) -> Tensor:
+    """The weighted squared error of each example, averaged over its coordinates: (B,).
+
+    x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,). The residual is taken in the network's units, where it
+    has about unit scale: w ‖x̂ - x‖² = w c_out² ‖F - target‖², without cancellation at low noise.
+    """
+    schedule = denoiser.schedule
+    t, weight = objective.times(u, schedule)
+    x_t = process.marginal(schedule, x, t).sample(noise)
+    _, c_skip, c_out = denoiser.parameterization(*schedule(t))
+    network, fraction = denoiser.network(x_t, t, label)
+    target = (x - expand(c_skip, x) * x_t) / expand(c_out, x)
+    error = (network - target).square().flatten(1).mean(1)
+    total = (weight * c_out.square()).to(error) * error
+    if objective.hybrid:
+        total = total + objective.hybrid * variance_term(objective, denoiser, x, x_t, t, network, fraction)
+    return total
+
+
+def variance_term(
+    objective: Objective,
+    denoiser: Denoiser,
+    x: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    network: Tensor,
+    fraction: Tensor | None,
+) -> Tensor:
+    """`hybrid_steps` times the KL of one step from t, per coordinate in nats, as a function of the learned variance
+    alone: (B,).
+
+    Raises ValueError when the backbone does not predict a variance.
+    """
+    if fraction is None:
+        raise InputError(
+            "objective.hybrid: needs a learned variance; set backbone.learned_variance = true, or objective.hybrid = 0"
+        )
+    schedule = denoiser.schedule
+    step = (schedule.log_snr_max - schedule.log_snr_min) / objective.hybrid_steps
+    s = schedule.time(schedule.log_snr(t) + step)
+    truth = process.posterior(schedule, x, x_t, t, s)
+    model = process.reverse(schedule, denoiser.combine(network.detach(), x_t, t), x_t, t, s, fraction=fraction)
+    return truth.kl(model) * objective.hybrid_steps / math.prod(x.shape[1:])
+
+
+NOISE_LEVELS: dict[str, type[NoiseLevels]] = {"uniform": Uniform, "log_normal": LogNormal, "logit_normal": LogitNormal}
+WEIGHTINGS: dict[str, type[Weighting]] = {
+    "exact": Exact,
+    "simple": Simple,
+    "x0": X0Error,
+    "v": VError,
+    "edm": EDMError,
+    "min_snr": MinSNR,
+    "p2": P2,
+    "sigmoid": SigmoidError,
+}

@@ -1,0 +1,243 @@
+"""Noise schedules: q(x_t | x) = N(α_t x, σ_t² I) for t in [0, 1], clean at t = 0, noise at t = 1.
+
+A schedule is a curve (α_t, σ_t) with a strictly decreasing log-SNR λ_t = 2 log(α_t/σ_t), finite at both ends: log-SNR
+is what networks, objectives and samplers work with (Kingma et al. 2021, arXiv 2107.00630). A new schedule writes
+`__call__` only; the inverse and every derivative come from it. Times may be float32 or float64; grids are made in
+float64.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from diffusion.errors import require
+
+
+def expand(values: Tensor, like: Tensor) -> Tensor:
+    """Per-example or scalar values (B,) or () as factors for a tensor (B, *), in its dtype and on its device."""
+    return values.reshape(-1, *[1] * (like.ndim - 1)).to(like)
+
+
+class Schedule(ABC):
+    """The curve t -> (α_t, σ_t). Subclasses are frozen dataclasses and define `__call__`."""
+
+    @abstractmethod
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """t: (*) in [0, 1]. Returns α_t and σ_t, both positive, of the same shape and dtype."""
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """λ_t = 2 log(α_t/σ_t), strictly decreasing in t: (*) -> (*)."""
+        alpha, sigma = self(t)
+        return 2 * (alpha.log() - sigma.log())
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """The t with λ_t = log_snr, (*) -> (*) float64, by bisection to the last bit; values beyond the ends give 0
+        or 1.
+        """
+        target = log_snr.double()
+        low, high = torch.zeros_like(target), torch.ones_like(target)
+        for _ in range(60):
+            middle = (low + high) / 2
+            late = self.log_snr(middle) > target
+            low, high = torch.where(late, middle, low), torch.where(late, high, middle)
+        return torch.where(target >= self.log_snr_max, 0.0, torch.where(target <= self.log_snr_min, 1.0, high))
+
+    @cached_property
+    def log_snr_max(self) -> float:
+        """λ at t = 0."""
+        return float(self.log_snr(torch.zeros((), dtype=torch.float64)))
+
+    @cached_property
+    def log_snr_min(self) -> float:
+        """λ at t = 1."""
+        return float(self.log_snr(torch.ones((), dtype=torch.float64)))
+
+
+def variance_preserving(log_snr: Tensor) -> tuple[Tensor, Tensor]:
+    """α and σ with α² + σ² = 1 at a log-SNR, without cancellation at either end: (*) -> (*), (*)."""
+    return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """Variance preserving with β(t) linear: log α_t = -∫β/2 (Song et al. 2021, arXiv 2011.13456, eq. 29-33).
+
+    `t_min` moves the clean end away from σ = 0; 1e-5 is that paper's value for likelihoods.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    t_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.beta_min <= self.beta_max,
+            "beta_min, beta_max",
+            "0 < beta_min <= beta_max",
+            (self.beta_min, self.beta_max),
+        )
+        require(0 < self.t_min < 1, "t_min", "0 < t_min < 1", self.t_min)
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """α_t = exp(-∫₀ᵗβ/2), σ_t = sqrt(1 - α_t²)."""
+        u = self.t_min + t * (1 - self.t_min)
+        integral = u * self.beta_min + u.square() * (self.beta_max - self.beta_min) / 2
+        return (-integral / 2).exp(), (-torch.expm1(-integral)).sqrt()
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """α = cos(πu/2), σ = sin(πu/2), with u cut so that λ spans [end, start], and λ shifted.
+
+    Nichol and Dhariwal (2021, arXiv 2102.09672, eq. 17) in the form of Hoogeboom et al. (2023, arXiv 2301.11093,
+    section 3.1): for images of side d that paper shifts by 2 log(64/d).
+    """
+
+    start: float = 13.3
+    end: float = -13.3
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.end < self.start, "start, end", "end < start", (self.start, self.end))
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """λ_t = -2 log tan(πu/2) + shift with u linear in t."""
+        first, last = (math.atan(math.exp(-x / 2)) for x in (self.start, self.end))
+        angle = first + t * (last - first)
+        return variance_preserving(-2 * angle.tan().log() + self.shift)
+
+
+@dataclass(frozen=True)
+class Sigmoid(Schedule):
+    """α_t² is a sigmoid of t, rescaled to run from 1 to 0 (Jabri et al. 2023, arXiv 2212.11972, algorithm 1).
+
+    `t_min` is cut off at both ends, where that α² would reach exactly 1 and 0.
+    """
+
+    start: float = -3.0
+    end: float = 3.0
+    temperature: float = 1.0
+    t_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        require(self.start < self.end, "start, end", "start < end", (self.start, self.end))
+        require(self.temperature > 0, "temperature", "a positive number", self.temperature)
+        require(0 < self.t_min < 0.5, "t_min", "0 < t_min < 0.5", self.t_min)
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """α_t² = (s(end) - s(x)) / (s(end) - s(start)), s the logistic function of x/temperature, x linear in t."""
+        u, rest = (self.t_min + v * (1 - 2 * self.t_min) for v in (t, 1 - t))
+        a, b = self.start / self.temperature, self.end / self.temperature
+        # s(y) - s(x) = sinh((y - x)/2) / (2 cosh(x/2) cosh(y/2)): the differences at either end do not cancel.
+        scale = torch.cosh((a + u * (b - a)) / 2) * math.sinh((b - a) / 2)
+        alpha_square = torch.sinh(rest * (b - a) / 2) * math.cosh(a / 2) / scale
+        return alpha_square.sqrt(), (torch.sinh(u * (b - a) / 2) * math.cosh(b / 2) / scale).sqrt()
+
+
+@dataclass(frozen=True)
+class EDM(Schedule):
+    """Variance exploding, α = 1, with σ^(1/ρ) linear in t (Karras et al. 2022, arXiv 2206.00364, eq. 5).
+
+    That paper's largest level, 80, is for data of standard deviation 0.5; these are in units of the data's. The
+    smallest is below what 8-bit pixels resolve, as a likelihood needs.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 160.0
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.sigma_min < self.sigma_max,
+            "sigma_min, sigma_max",
+            "0 < sigma_min < sigma_max",
+            (self.sigma_min, self.sigma_max),
+        )
+        require(self.rho > 0, "rho", "a positive number", self.rho)
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """α_t = 1, σ_t = (σ_min^(1/ρ) + t (σ_max^(1/ρ) - σ_min^(1/ρ)))^ρ."""
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return torch.ones_like(t), (low + t * (high - low)) ** self.rho
+
+
+@dataclass(frozen=True)
+class Flow(Schedule):
+    """The straight line α = 1 - u, σ = u of flow matching (Lipman et al. 2023, arXiv 2210.02747, eq. 20; Liu et al.
+    2023).
+
+    u runs from `sigma_min` to 1 - `alpha_min`, so that the log-SNR is finite at both ends.
+    """
+
+    sigma_min: float = 0.002
+    alpha_min: float = 0.001
+
+    def __post_init__(self) -> None:
+        require(
+            self.sigma_min > 0 < self.alpha_min,
+            "sigma_min, alpha_min",
+            "positive numbers",
+            (self.sigma_min, self.alpha_min),
+        )
+        require(
+            self.sigma_min + self.alpha_min < 1,
+            "sigma_min, alpha_min",
+            "a sum below 1",
+            (self.sigma_min, self.alpha_min),
+        )
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """α_t = 1 - u, σ_t = u."""
+        u = self.sigma_min + t * (1 - self.alpha_min - self.sigma_min)
+        return 1 - u, u
+
+
+@dataclass(frozen=True)
+class DiscreteBetas(Schedule):
+    """The table ᾱ_i = Π(1 - β_j), j <= i, of a discrete diffusion; between entries the log-SNR is linear in t.
+
+    Without `betas` it is the table of Ho et al. (2020, arXiv 2006.11239, section 4): `steps` values from `beta_min` to
+    `beta_max`. Entry i (from 0) stands at t = i / (steps - 1).
+    """
+
+    steps: int = 1000
+    beta_min: float = 1e-4
+    beta_max: float = 0.02
+    betas: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(self.betas or self.steps >= 2, "steps", "at least 2", self.steps)
+        require(len(self.betas) != 1, "betas", "at least 2 values", self.betas)
+        bad = [beta for beta in (*self.betas, self.beta_min, self.beta_max) if not 0 < beta < 1]
+        require(not bad, "betas", "values between 0 and 1", bad)
+
+    @cached_property
+    def table(self) -> Tensor:
+        """The log-SNR of every entry, (steps,) float64, decreasing."""
+        default = torch.linspace(self.beta_min, self.beta_max, self.steps, dtype=torch.float64)
+        betas = torch.tensor(self.betas, dtype=torch.float64) if self.betas else default
+        log_alpha_bar = torch.log1p(-betas).cumsum(0)
+        return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """α_t² = sigmoid(λ_t), σ_t² = sigmoid(-λ_t), λ_t interpolated in the table."""
+        table = self.table.to(t)
+        position = t * (len(table) - 1)
+        i = position.detach().floor().long().clamp(0, len(table) - 2)
+        return variance_preserving(torch.lerp(table[i], table[i + 1], position - i))
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "linear": Linear,
+    "cosine": Cosine,
+    "sigmoid": Sigmoid,
+    "edm": EDM,
+    "flow": Flow,
+    "discrete": DiscreteBetas,
+}
