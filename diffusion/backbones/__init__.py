@@ -1,0 +1,8 @@
+"""Networks F(x, log-SNR, label). They know nothing of schedules, losses or data."""
+
+from diffusion.backbones.base import Backbone as Backbone
+from diffusion.backbones.base import BackboneConfig as BackboneConfig
+from diffusion.backbones.mlp import MLPConfig as MLPConfig
+from diffusion.backbones.unet import UNetConfig as UNetConfig
+
+BACKBONES: dict[str, type[BackboneConfig]] = {"unet": UNetConfig, "mlp": MLPConfig}

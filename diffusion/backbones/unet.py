@@ -1,0 +1,123 @@
+"""A U-Net for images of any channel count and size, in two designs that share this skeleton.
+
+An encoder of residual blocks halves the resolution from level to level; a decoder mirrors it and receives, by
+concatenation, what each encoder block put out (Ronneberger et al. 2015, arXiv 1505.04597; Ho et al. 2020, arXiv
+2006.11239). `design` chooses the layers: "magnitude" keeps the scale of signals by construction, "group_norm"
+normalizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffusion.backbones import group_norm, magnitude
+from diffusion.backbones.base import Backbone, BackboneConfig
+from diffusion.backbones.embedding import Embedding
+from diffusion.errors import require
+
+DESIGNS: dict[str, ModuleType] = {"magnitude": magnitude, "group_norm": group_norm}
+HEAD_CHANNELS = 64
+
+
+@dataclass(frozen=True)
+class UNetConfig(BackboneConfig):
+    """`channels` is the width of each level, `blocks` the residual blocks per level, `attention` the levels (0 is the
+    finest) whose blocks attend, in heads of 64 channels. Level l works at size / (patch 2^l).
+
+    `patch` folds patch x patch pixels into channels before the first layer: a quarter of the cost for patch 2, at some
+    loss of detail.
+    """
+
+    channels: tuple[int, ...] = (64, 128, 256)
+    blocks: int = 2
+    attention: tuple[int, ...] = (2,)
+    patch: int = 1
+    dropout: float = 0.0
+    design: str = "magnitude"
+
+    def __post_init__(self) -> None:
+        require(self.channels and min(self.channels) >= 2, "channels", "at least one width of 2 or more", self.channels)
+        require(self.blocks >= 1, "blocks", "at least 1", self.blocks)
+        require(
+            set(self.attention) <= set(range(len(self.channels))),
+            "attention",
+            f"levels from 0 to {len(self.channels) - 1}",
+            self.attention,
+        )
+        require(self.patch >= 1, "patch", "at least 1", self.patch)
+        require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
+        require(self.design in DESIGNS, "design", f"one of {', '.join(DESIGNS)}", self.design)
+
+    def build(self, in_channels: int, out_channels: int, classes: int = 0) -> UNet:
+        """A new U-Net."""
+        return UNet(in_channels, out_channels, classes, self)
+
+
+class UNet(Backbone):
+    """F(x, log-SNR, label) for images (B, C, H, W); sizes that the downsampling does not divide are padded inside
+    and cropped.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, classes: int, config: UNetConfig) -> None:
+        super().__init__(in_channels, out_channels, classes)
+        channels, blocks = config.channels, config.blocks
+        self.patch = config.patch
+        self.multiple = config.patch * 2 ** (len(channels) - 1)
+        layers = DESIGNS[config.design]
+        self.concat = layers.concat
+        self.embed = Embedding(4 * channels[0], classes)
+
+        def block(inputs: int, level: int, resample: str = "") -> nn.Module:
+            heads = max(1, channels[level] // HEAD_CHANNELS) if level in config.attention and not resample else 0
+            new: nn.Module = layers.Block(
+                inputs, channels[level], 4 * channels[0], heads=heads, resample=resample, dropout=config.dropout
+            )
+            return new
+
+        # A constant channel takes the place of biases and shows the border of the image to the convolutions.
+        self.stem = layers.conv(in_channels * self.patch**2 + 1, channels[0])
+        width, skips = channels[0], [channels[0]]
+        self.encoder = nn.ModuleList()
+        for level in range(len(channels)):
+            stages = ["down"] * (level > 0) + [""] * blocks
+            for resample in stages:
+                self.encoder.append(block(width, level, resample))
+                width = channels[level]
+                skips.append(width)
+        self.middle = nn.ModuleList([block(width, len(channels) - 1) for _ in range(2)])
+        self.decoder = nn.ModuleList()
+        self.takes_skip: list[bool] = []
+        for level in reversed(range(len(channels))):
+            for resample in ["up"] * (level < len(channels) - 1) + [""] * (blocks + 1):
+                self.takes_skip.append(not resample)
+                self.decoder.append(block(width + (0 if resample else skips.pop()), level, resample))
+                width = channels[level]
+        self.head = layers.Head(width, out_channels * self.patch**2)
+
+    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        """x: (B, C, H, W) of about unit variance; log_snr: (B,); label: (B,). Returns (B, out_channels, H, W)."""
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        x = F.pixel_unshuffle(x, self.patch)
+        x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).contiguous(memory_format=torch.channels_last)
+        embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))
+        x = self.stem(x)
+        skips = [x]
+        for block in self.encoder:
+            x = block(x, embedding)
+            skips.append(x)
+        for block in self.middle:
+            x = block(x, embedding)
+        for block, takes_skip in zip(self.decoder, self.takes_skip, strict=True):
+            x = block(self.concat(x, skips.pop()) if takes_skip else x, embedding)
+        x = F.pixel_shuffle(self.head(x), self.patch)
+        return x[..., :height, :width]
+
+    def project_(self) -> None:
+        """Rescales the weights of the magnitude-preserving layers to unit mean square."""
+        magnitude.project_(self)
