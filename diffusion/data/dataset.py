@@ -1,0 +1,156 @@
+"""A set of examples: stored values, labels and names, cut into training and held-out parts by content."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from diffusion.data.spec import DataSpec
+from diffusion.randomness import example_seed
+
+Values: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+Indices: TypeAlias = Sequence[int] | npt.NDArray[np.int64] | Tensor
+
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of an array, read when asked for: a part of a memory-mapped file that stays on disk."""
+
+    array: Values
+    numbers: npt.NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that an array of these rows has."""
+        return len(self.numbers), *self.array.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> Values:
+        return self.array[self.numbers[rows]]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self.array[self.numbers], dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples and what they are.
+
+    `values` is uint8 (N, C, H + 2m, W + 2m) for images with a margin m around the (H, W) of the spec, from
+    which random crops are cut, or float32 (N, D) for points. `labels` is int64 (N,), or None. `names` has one
+    name per example.
+
+    Raises ValueError when their numbers differ.
+    """
+
+    values: Values | Rows
+    spec: DataSpec
+    labels: npt.NDArray[np.int64] | None
+    names: tuple[str, ...]
+    margin: int = 0
+
+    def __post_init__(self) -> None:
+        values, names = len(self.values), len(self.names)
+        labels = values if self.labels is None else len(self.labels)
+        if not values == labels == names:
+            raise ValueError(f"dataset: got {values} values, {labels} labels and {names} names")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor | None]:
+        """Stored values (B, *) and labels (B,) of the examples, in the order of the indices; both are copies.
+
+        Raises IndexError for an index that is not in the dataset.
+        """
+        numbers = np.asarray(indices, dtype=np.int64)
+        labels = None if self.labels is None else torch.from_numpy(self.labels[numbers])
+        return torch.from_numpy(self.values[numbers]), labels
+
+    def center(self, values: Tensor) -> Tensor:
+        """Stored values (B, *) without the margin, as evaluation uses them."""
+        if self.margin == 0:
+            return values
+        return values[..., self.margin : -self.margin, self.margin : -self.margin]
+
+    def subset(self, indices: Indices) -> Dataset:
+        """The examples at the indices; their values stay where they are."""
+        numbers = np.asarray(indices, dtype=np.int64)
+        rows = self.values
+        return replace(
+            self,
+            values=Rows(rows.array, rows.numbers[numbers]) if isinstance(rows, Rows) else Rows(rows, numbers),
+            labels=None if self.labels is None else self.labels[numbers],
+            names=tuple(self.names[i] for i in numbers),
+        )
+
+    def split(self, held_out: float, seed: int) -> tuple[Dataset, Dataset]:
+        """Training and held-out examples, both in the order of the dataset.
+
+        A hash of the seed and an example's values decides, so that exact copies fall on one side and further
+        examples move none of those already there. Small sets are the exception: in the order of the hashes
+        at least one example is held out, and at most half of all. With fewer than two distinct examples, or
+        held_out = 0, the second set is empty.
+
+        Raises ValueError unless 0 <= held_out <= 0.5.
+        """
+        if not 0 <= held_out <= 0.5:
+            raise ValueError(f"data.held_out: must lie between 0 and 0.5, got {held_out}")
+        chosen = self._held_out(held_out, seed) if held_out > 0 else np.zeros(len(self), dtype=bool)
+        return self.subset(np.flatnonzero(~chosen)), self.subset(np.flatnonzero(chosen))
+
+    def _held_out(self, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+        hashes = np.array([example_seed(seed, content) for content in self._contents()], dtype=np.int64)
+        levels, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
+        chosen = np.zeros(len(levels), dtype=bool)
+        total = 0
+        for i, (level, size) in enumerate(zip(levels, sizes, strict=True)):
+            if total and level >= fraction * 2**63:
+                break
+            if total + size <= len(self) // 2:
+                chosen[i] = True
+                total += size
+        return chosen[group]
+
+    def _contents(self) -> list[int]:
+        """A hash of every example's values."""
+        contents = []
+        for start in range(0, len(self), CHUNK):
+            for row in self.values[np.arange(start, min(start + CHUNK, len(self)))]:
+                digest = hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=8).digest()
+                contents.append(int.from_bytes(digest, "little"))
+        return contents
+
+
+def standardized(dataset: Dataset, limit: int = 4096) -> Dataset:
+    """The dataset with a spec that gives it zero mean and unit variance, over at most `limit` evenly spaced examples.
+
+    Raises ValueError for an empty dataset, or one whose values are all the same.
+    """
+    if len(dataset) == 0:
+        raise ValueError("data: the dataset is empty")
+    chosen = np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(np.int64)
+    total = square = 0.0
+    for start in range(0, len(chosen), CHUNK):
+        values, _ = dataset.batch(chosen[start : start + CHUNK])
+        exact = dataset.center(values).double()
+        total += float(exact.sum())
+        square += float(exact.square().sum())
+    count = len(chosen) * dataset.spec.dim
+    mean = total / count
+    variance = square / count - mean**2
+    if variance <= 0:
+        raise ValueError(f"data: every value is {mean:g}; there is nothing to learn")
+    return replace(dataset, spec=replace(dataset.spec, mean=mean, std=math.sqrt(variance)))

@@ -1,0 +1,169 @@
+"""One image file to 8-bit pixels, or an error that names the file.
+
+Pillow reads much that it then damages in silence: 16-bit pixels are clipped to white, hidden colors of
+transparent pixels reappear, photos lie on their side. Here every kind of file is either converted faithfully
+or refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+
+from diffusion.errors import InputError
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Color: TypeAlias = tuple[int, int, int]
+
+# A closed list: what Pillow could also open includes formats that start other programs.
+_SUFFIXES = {
+    "PNG": {".png"},
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "WEBP": {".webp"},
+    "BMP": {".bmp", ".dib"},
+    "TIFF": {".tif", ".tiff"},
+    "GIF": {".gif"},
+    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
+    "AVIF": {".avif"},
+}
+FORMATS = tuple(name for name in _SUFFIXES if name != "AVIF" or features.check("avif"))
+SUFFIXES = frozenset().union(*(_SUFFIXES[name] for name in FORMATS))
+
+MAX_PIXELS = 64_000_000
+_LIMIT = f"at most {MAX_PIXELS // 1_000_000} million are read, make the image smaller"
+
+
+class ImageError(InputError):
+    """A file that cannot be used as an image; the message names the file and the reason."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about its image; width and height in pixels, after the rotation that EXIF asks for."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
+    frames: int
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be printed, whatever bytes the name is made of."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """The header of an image file; the pixels are not read.
+
+    Raises ImageError when the file is not an image of a known format, is too large, or holds floating-point
+    pixels.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        if _lies_on_its_side(image):
+            width, height = height, width
+        return Header(width, height, image.mode, image.format or "", getattr(image, "n_frames", 1))
+
+
+def decode(path: str | os.PathLike[str], *, channels: int, background: Color) -> Pixels:
+    """The first frame of an image file as (H, W, C), with C = 1 (gray), 3 (RGB) or 4 (RGB and alpha).
+
+    The rotation that EXIF asks for is applied, 16-bit gray is scaled to 8 bits, palettes and CMYK are
+    converted. Transparent pixels are composited on the background, unless alpha is kept as the fourth
+    channel.
+
+    Raises ImageError when the file cannot be decoded to its last byte, or for the reasons of `read_header`.
+    """
+    if channels not in (1, 3, 4):
+        raise ValueError(f"data.channels: must be 1, 3 or 4, got {channels}")
+    with _opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        pixels = np.asarray(_converted(_eight_bits(upright), channels, background))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def fit(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """Scale an image (H, W, C) until it just covers the size (h, w), then cut its center out: (h, w, C).
+
+    Both axes are scaled by the same factor, so that nothing is squashed. Shrinking is antialiased; an image
+    that needs no scaling is only cut.
+    """
+    height, width = image.shape[:2]
+    scale = min(height / size[0], width / size[1])
+    if scale == 1:
+        top, left = (height - size[0]) // 2, (width - size[1]) // 2
+        return image[top : top + size[0], left : left + size[1]]
+    window = size[0] * scale, size[1] * scale
+    top, left = max(0.0, (height - window[0]) / 2), max(0.0, (width - window[1]) / 2)
+    box = left, top, min(left + window[1], width), min(top + window[0], height)
+    # Lanczos keeps the most detail when shrinking, but rings around the hard edges of an enlarged image.
+    kernel = Image.Resampling.LANCZOS if scale > 1 else Image.Resampling.BICUBIC
+    picture = Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)
+    resized = np.asarray(picture.resize((size[1], size[0]), kernel, box=box))
+    return resized.reshape(*size, image.shape[2])
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """An image whose pixels are not read yet and may be; whatever goes wrong inside is an ImageError."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels; {_LIMIT}")
+            if image.mode == "F":
+                raise ValueError("floating-point pixels have no known range; convert them to 8 or 16 bits")
+            yield image
+    except Exception as error:  # Pillow's readers raise errors of almost every type on damaged files
+        raise ImageError(path, _reason(error, path)) from error
+
+
+def _reason(error: Exception, path: str | os.PathLike[str]) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        empty = os.path.getsize(path) == 0
+        return "the file is empty" if empty else f"not an image of a known format ({', '.join(FORMATS)})"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"far too many pixels; {_LIMIT}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    # Without the first test Pillow would decode a whole PNG in search of EXIF data behind the pixels.
+    return "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit gray, which Pillow keeps in modes I and I;16*, scaled to 8 bits; other images unchanged."""
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    low, high = values.min(), values.max()
+    if low < 0 or high > 65535:
+        raise ValueError(f"pixels from {low} to {high} do not fit into 16 bits; convert them to 8 or 16 bits")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _converted(image: Image.Image, channels: int, background: Color) -> Image.Image:
+    if channels == 4:
+        return image.convert("RGBA")
+    if image.has_transparency_data:
+        behind = Image.new("RGBA", image.size, (*background, 255))
+        image = Image.alpha_composite(behind, image.convert("RGBA"))
+    return image.convert("RGB" if channels == 3 else "L")

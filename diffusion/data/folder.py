@@ -1,0 +1,61 @@
+"""From a folder of images to a dataset: scan, report, pack."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from diffusion.data.cache import pack
+from diffusion.data.dataset import Dataset
+from diffusion.data.decoding import Color, shown
+from diffusion.data.folders import FolderError, scan
+from diffusion.data.report import listing, table
+from diffusion.data.spec import DataSpec
+
+
+def open_folder(
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int],
+    channels: int = 3,
+    labels: bool = False,
+    background: Color = (255, 255, 255),
+    margin: int = 0,
+    cache: Path | None = None,
+    min_images: int = 8,
+    log: Callable[[str], None] = print,
+    progress: bool = True,
+) -> Dataset:
+    """The images of a folder at the size (h, w) plus a margin all round; the log names every file left out.
+
+    The folder is never written to; decoded images are kept in the cache.
+
+    Raises FolderError when the folder or the cache cannot be used, or holds fewer than `min_images` images.
+    """
+    found = scan(path, labels=labels, progress=progress)
+    log(table(found))
+    height, width = size[0] + 2 * margin, size[1] + 2 * margin
+    small = sum(entry.header.width < width or entry.header.height < height for entry in found.entries)
+    if small:
+        log(f"enlarged  {small:,} images, smaller than {width}x{height}")
+    packed = pack(
+        found,
+        size=(height, width),
+        channels=channels,
+        background=background,
+        cache=cache,
+        progress=progress,
+    )
+    for line in listing(packed.problems[len(found.problems) :]):
+        log(f"left out  {line}")
+    if packed.copies:
+        log(f"copies    {packed.copies:,} files repeat another; copies are held out together or not at all")
+    count = len(packed.values)
+    if count < min_images:
+        raise FolderError(
+            f"data.path: {count} images in {shown(path)}, at least {min_images} are needed, for some are "
+            f"held out; add images, or set data.min_images={count}"
+        )
+    spec = DataSpec((channels, *size), levels=256, classes=found.classes)
+    return Dataset(packed.values, spec, packed.labels, packed.names, margin)

@@ -1,0 +1,38 @@
+"""Work spread over threads: Pillow and hashlib release the interpreter lock while they work."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# A decoded photo may take 200 MB, so that a machine of many cores would run out of memory with all of them.
+MAX_WORKERS = 16
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Sequence[Item], *, title: str, progress: bool
+) -> Iterator[Result]:
+    """The function's results in the order of the items; only a few wait at a time, however many there are.
+
+    The bar is shown on a terminal only, and only when `progress` asks for it.
+    """
+    workers = min(os.cpu_count() or 1, MAX_WORKERS)
+    pending: deque[Future[Result]] = deque()
+    bar = tqdm(total=len(items), desc=title, unit="file", disable=None if progress else True)
+    with bar, ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > 4 * workers:
+                yield pending.popleft().result()
+                bar.update()
+        while pending:
+            yield pending.popleft().result()
+            bar.update()

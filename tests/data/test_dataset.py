@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion.data import Dataset, DataSpec, rms
+from diffusion.data.dataset import Rows
+
+
+def images(n: int, margin: int = 0, labels: bool = False, copies: int = 1) -> Dataset:
+    """n different noise images of 1 x 4 x 6 and a margin, each of them `copies` times in a row."""
+    side = 2 * margin
+    values = np.random.default_rng(0).integers(0, 256, (n, 1, 4 + side, 6 + side), dtype=np.uint8)
+    values = values.repeat(copies, axis=0)
+    label = np.arange(n * copies) % 3 if labels else None
+    names = tuple(f"{i}.png" for i in range(n * copies))
+    return Dataset(values, DataSpec((1, 4, 6), 256, ("a", "b", "c") if labels else ()), label, names, margin)
+
+
+def everything(dataset: Dataset) -> np.ndarray:
+    return dataset.batch(range(len(dataset)))[0].numpy()
+
+
+@pytest.mark.parametrize("indices", [[4, 0, 4], torch.tensor([4, 0, 4]), np.array([4, 0, 4])])
+def test_batch_keeps_the_order_of_the_indices(indices: list[int]) -> None:
+    dataset = images(5, labels=True)
+    values, labels = dataset.batch(indices)
+    assert (values.dtype, values.shape) == (torch.uint8, (3, 1, 4, 6))
+    assert np.array_equal(values, np.asarray(dataset.values)[[4, 0, 4]])
+    assert labels is not None
+    assert (labels.dtype, labels.tolist()) == (torch.int64, [1, 0, 1])
+    assert images(5).batch(indices)[1] is None
+
+
+def test_batch_is_a_copy() -> None:
+    dataset = images(5)
+    before = everything(dataset).copy()
+    dataset.batch([0])[0].zero_()
+    assert np.array_equal(everything(dataset), before)
+
+
+def test_batch_refuses_what_is_not_there() -> None:
+    with pytest.raises(IndexError):
+        images(5).batch([5])
+
+
+def test_center_removes_the_margin() -> None:
+    dataset = images(2, margin=3)
+    values, _ = dataset.batch([0, 1])
+    assert torch.equal(dataset.center(values), values[:, :, 3:7, 3:9])
+    assert images(2).center(values) is values
+
+
+def test_subset_of_a_subset_keeps_values_labels_and_names_together() -> None:
+    dataset = images(9, labels=True)
+    part = dataset.subset([8, 2, 5]).subset([2, 0])
+    assert len(part) == 2
+    assert part.names == ("5.png", "8.png")
+    assert part.values.shape == (2, 1, 4, 6)
+    assert np.array_equal(np.asarray(part.values), everything(dataset)[[5, 8]])
+    values, labels = part.batch([1, 0])
+    assert np.array_equal(values, everything(dataset)[[8, 5]])
+    assert labels is not None
+    assert labels.tolist() == [2, 2]
+
+
+def test_subset_does_not_copy_the_values() -> None:
+    dataset = images(9)
+    values = dataset.subset([1, 2]).values
+    assert isinstance(values, Rows)
+    assert values.array is dataset.values
+
+
+def test_parts_must_be_equally_many() -> None:
+    with pytest.raises(ValueError, match="3 values, 3 labels and 1 names"):
+        Dataset(np.zeros((3, 2), np.float32), DataSpec((2,), None), None, ("a",))
+
+
+def test_split_parts_the_dataset_in_order() -> None:
+    dataset = images(500, labels=True)
+    train, held_out = dataset.split(0.2, seed=1)
+    numbers = [[int(name.split(".")[0]) for name in part.names] for part in (train, held_out)]
+    assert numbers == [sorted(part) for part in numbers]
+    assert sorted(numbers[0] + numbers[1]) == list(range(500))
+    assert abs(len(held_out) - 100) < 4 * (500 * 0.2 * 0.8) ** 0.5
+    assert np.array_equal(everything(held_out), everything(dataset)[numbers[1]])
+
+
+def test_split_depends_on_the_seed_only_through_its_hash() -> None:
+    dataset = images(200)
+    assert dataset.split(0.3, seed=1)[1].names == dataset.split(0.3, seed=1)[1].names
+    assert dataset.split(0.3, seed=1)[1].names != dataset.split(0.3, seed=2)[1].names
+
+
+def test_further_files_move_no_others() -> None:
+    dataset = images(400)
+    some = dataset.subset(range(0, 400, 2))
+    held_out = set(dataset.split(0.1, seed=0)[1].names)
+    assert set(some.split(0.1, seed=0)[1].names) == held_out & set(some.names)
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.3, 0.5])
+@pytest.mark.parametrize(("n", "copies"), [(2, 1), (3, 1), (9, 1), (2, 5), (40, 3)])
+def test_copies_stay_together_and_the_held_out_part_is_fair(n: int, copies: int, fraction: float) -> None:
+    dataset = images(n, copies=copies)
+    for seed in range(10):
+        train, held_out = dataset.split(fraction, seed)
+        assert 1 <= len(held_out) <= len(dataset) // 2
+        assert len(train) + len(held_out) == len(dataset)
+        contents = [{row.tobytes() for row in everything(part)} for part in (train, held_out)]
+        assert not contents[0] & contents[1]
+
+
+@pytest.mark.parametrize(("n", "copies"), [(1, 1), (1, 7)])
+def test_one_distinct_example_is_trained_on(n: int, copies: int) -> None:
+    train, held_out = images(n, copies=copies).split(0.1, seed=0)
+    assert (len(train), len(held_out)) == (copies, 0)
+
+
+def test_nothing_held_out_on_request() -> None:
+    train, held_out = images(9).split(0, seed=0)
+    assert (len(train), len(held_out)) == (9, 0)
+    assert everything(held_out).shape == (0, 1, 4, 6)
+
+
+def test_held_out_is_checked() -> None:
+    with pytest.raises(ValueError, match=r"data\.held_out: .*between 0 and 0\.5, got 0\.9"):
+        images(9).split(0.9, seed=0)
+
+
+def test_rms_of_encoded_values_without_margin() -> None:
+    dataset = images(300, margin=1)
+    x = everything(dataset)[:, :, 1:-1, 1:-1] / 127.5 - 1
+    assert rms(dataset) == pytest.approx(np.sqrt(np.mean(x**2)), rel=1e-6)
+    assert rms(dataset, limit=2) == pytest.approx(np.sqrt(np.mean(x[[0, -1]] ** 2)), rel=1e-6)
+
+
+def test_rms_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        rms(images(9).subset([]))

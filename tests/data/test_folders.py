@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from diffusion import data
+from diffusion.data import FolderError, Scan, table
+from tests.bad_images import BAD, FOUND_BY_DECODING, GOOD, RED, solid
+
+
+def scan(folder: Path, labels: bool = False) -> Scan:
+    return data.scan(folder, labels=labels, progress=False)
+
+
+def write(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        solid(RED).save(path)
+
+
+def names(found: Scan) -> list[str]:
+    return [entry.path.as_posix() for entry in found.entries]
+
+
+def test_everything_is_either_used_or_named_or_counted(zoo: Path) -> None:
+    found = scan(zoo)
+    assert sorted(names(found)) == sorted([*GOOD, *FOUND_BY_DECODING])
+    reasons = {problem.path.name: problem.reason for problem in found.problems}
+    assert reasons.keys() == BAD.keys() - FOUND_BY_DECODING | {"loop"}
+    for name in reasons.keys() - {"loop"}:
+        assert BAD[name] in reasons[name]
+    assert found.others == {".txt": 1}
+
+
+def test_names_are_in_natural_order(tmp_path: Path) -> None:
+    order = ["1.png", "2/b.png", "2.png", "010.png", "10.png", "a1.PNG", "a10.png", "b2/1.png", "b10/1.png"]
+    write(*(tmp_path / name for name in reversed(order)))
+    assert names(scan(tmp_path)) == order
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "a.png", tmp_path / "root" / "b.png")
+    for link in ("one", "two"):
+        (tmp_path / "root" / link).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root")
+    (tmp_path / "root" / "self").symlink_to("self")
+    found = scan(tmp_path / "root")
+    assert names(found) == ["b.png", "one/a.png"]
+    assert [p.path.as_posix() for p in found.problems] == ["one/back", "two"]
+
+
+def test_special_files_are_not_opened(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", tmp_path / "folder.png" / "b.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = scan(tmp_path)
+    assert names(found) == ["a.png", "folder.png/b.png"]
+    assert [str(problem) for problem in found.problems] == ["pipe.png: not a regular file"]
+
+
+def test_unreadable_subfolder_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.png", tmp_path / "locked" / "b.png")
+    listdir = os.listdir
+
+    def refuse(path: Path) -> list[str]:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    found = scan(tmp_path)
+    assert names(found) == ["a.png"]
+    assert str(found.problems[0]) == "locked: the folder cannot be read: Permission denied"
+
+
+def test_labels_are_the_first_level_subfolders(tmp_path: Path) -> None:
+    write(*(tmp_path / name for name in ["10/a.png", "2/b.png", "2/deep/c.png", "x/d.png"]))
+    (tmp_path / "empty").mkdir()
+    found = scan(tmp_path, labels=True)
+    assert found.classes == ("2", "10", "x")
+    assert [(e.path.as_posix(), e.label) for e in found.entries] == [
+        ("2/b.png", 0),
+        ("2/deep/c.png", 0),
+        ("10/a.png", 1),
+        ("x/d.png", 2),
+    ]
+    assert [str(problem) for problem in found.problems] == ["empty: not a class: no image in it"]
+    assert {entry.label for entry in scan(tmp_path).entries} == {-1}
+
+
+def test_labels_need_subfolders(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", tmp_path / "cat" / "b.png")
+    with pytest.raises(FolderError, match=r"data\.labels: 1 .* a\.png, .*set data\.labels=false"):
+        scan(tmp_path, labels=True)
+
+
+def test_missing_folder_names_its_neighbors(tmp_path: Path) -> None:
+    (tmp_path / "flowers").mkdir()
+    with pytest.raises(FolderError, match=r"flower/train does not exist; .*did you mean .*flowers\?"):
+        scan(tmp_path / "flower" / "train")
+
+
+def test_file_instead_of_folder(tmp_path: Path) -> None:
+    write(tmp_path / "a.png")
+    with pytest.raises(FolderError, match=r"a\.png is a file"):
+        scan(tmp_path / "a.png")
+
+
+def test_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.TXT", "c.mp4", "README"):
+        (tmp_path / name).touch()
+    with pytest.raises(FolderError, match=r"0 readable images .*\(2 \.txt, 1 without suffix, 1 \.mp4\)"):
+        scan(tmp_path)
+    (tmp_path / "x.png").touch()
+    with pytest.raises(FolderError, match=r"1 could not be read, such as x\.png: the file is empty"):
+        scan(tmp_path)
+
+
+def test_table(tmp_path: Path) -> None:
+    for i, size in enumerate([(8, 6), (8, 6), (40, 30), (100, 50)]):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        solid(RED, size).save(tmp_path / "cat" / f"{i}.png")
+    solid(RED, (8, 6)).convert("L").save(tmp_path / "cat" / "gray.jpg")
+    for i in range(12):
+        (tmp_path / "cat" / f"bad{i}.jpg").touch()
+    (tmp_path / "notes.txt").touch()
+    assert table(scan(tmp_path, labels=True)).splitlines() == [
+        f"folder    {tmp_path}",
+        "images    5",
+        "sizes     smallest 8x6, median 8x6, largest 100x50 (width x height)",
+        "          commonest: 8x6 (3), 40x30 (1), 100x50 (1)",
+        "modes     RGB (4), L (1)",
+        "formats   PNG (4), JPEG (1)",
+        "classes   1: cat (5)",
+        "left out  cat/bad0.jpg: the file is empty",
+        *(f"          cat/bad{i}.jpg: the file is empty" for i in range(1, 10)),
+        "          and 2 more",
+        "ignored   .txt (1)",
+    ]
+
+
+def test_table_can_be_printed_whatever_the_names(zoo: Path) -> None:
+    text = table(scan(zoo))
+    assert text.encode("utf-8")
+    assert "2 files hold several" in text
