@@ -1,0 +1,169 @@
+"""Checkpoints: folders of safetensors and a manifest, complete and verified or not there at all.
+
+    RUN/checkpoints/step-00001000/
+        model.safetensors       the averaged weights, with the experiment and the data's description in the metadata
+        training.safetensors    the weights being trained and the optimizer's state
+        manifest.json           step, size and sha256 of every file
+
+A folder is written under a temporary name, synced and renamed, so it is either whole or invisible; what is read is
+checked against the manifest first. No pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from diffusion.errors import InputError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PREFIX = "step-"
+TEMPORARY = ".tmp-"
+
+
+class CheckpointError(InputError):
+    """A checkpoint that is missing or damaged; the message names the folder, the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a checkpoint: tensors by name, and a description that is kept as JSON."""
+
+    tensors: Mapping[str, Tensor]
+    description: Mapping[str, Any]
+
+
+def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: int) -> Path:
+    """Writes RUN/checkpoints/step-N atomically, then removes all but the newest `keep`; returns its folder."""
+    folder = run / "checkpoints" / f"{PREFIX}{step:08d}"
+    temporary = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        files = {}
+        for name, part in parts.items():
+            path = temporary / f"{name}.safetensors"
+            tensors = {key: value.detach().cpu().contiguous() for key, value in part.tensors.items()}
+            save_file(tensors, path, metadata={"description": json.dumps(part.description)})
+            files[path.name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+        manifest = {"format": FORMAT, "step": step, "files": files}
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for old in folders(run)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def folders(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, newest first; anything else that lies there is ignored."""
+    found = [
+        p for p in (run / "checkpoints").glob(f"{PREFIX}*") if p.is_dir() and p.name.removeprefix(PREFIX).isdigit()
+    ]
+    return sorted(found, key=lambda p: int(p.name.removeprefix(PREFIX)), reverse=True)
+
+
+def newest(run: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that is whole, or None, and a line for each newer one that is damaged."""
+    problems: list[str] = []
+    for folder in folders(run):
+        try:
+            verify(folder)
+        except CheckpointError as error:
+            problems.append(str(error))
+        else:
+            return folder, problems
+    return None, problems
+
+
+def find(path: Path) -> tuple[Path, list[str]]:
+    """The newest whole checkpoint of a run folder, or the checkpoint folder itself, and lines about damaged ones.
+
+    Raises CheckpointError saying what is missing and how to get it.
+    """
+    if (path / MANIFEST).exists() or path.name.startswith(PREFIX):
+        verify(path)
+        return path, []
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such run folder; it is made by: diffusion train CONFIG --out {path}")
+    folder, problems = newest(path)
+    if folder is None:
+        damaged = "".join(f"\n  {problem}" for problem in problems)
+        raise CheckpointError(
+            f"{path}: no {'usable ' if problems else ''}checkpoint in this folder; "
+            f"start or go on with training: diffusion train CONFIG --out {path}{damaged}"
+        )
+    return folder, problems
+
+
+def verify(folder: Path) -> int:
+    """Checks every file against the manifest and returns the step. Raises CheckpointError naming the file that is
+    damaged.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        step, files, version = int(manifest["step"]), dict(manifest["files"]), manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: damaged checkpoint: {MANIFEST}: {error}") from None
+    if version != FORMAT:
+        raise CheckpointError(f"{folder}: checkpoint format {version}; this version reads format {FORMAT}")
+    for name, expected in files.items():
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise CheckpointError(f"{folder}: damaged checkpoint: {path.name} is missing")
+        if path.stat().st_size != expected["size"]:
+            raise CheckpointError(
+                f"{folder}: damaged checkpoint: {path.name} has {path.stat().st_size} bytes, not {expected['size']}"
+            )
+        if _sha256(path) != expected["sha256"]:
+            raise CheckpointError(f"{folder}: damaged checkpoint: {path.name} does not hold what was written")
+    return step
+
+
+def read(folder: Path, name: str) -> Part:
+    """One part of a verified checkpoint, on the CPU. Raises CheckpointError when it cannot be read."""
+    path = folder / f"{name}.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads(file.metadata()["description"])
+        return Part(load_file(path), description)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: damaged checkpoint: {path.name}: {error}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file in one step: readers see the old contents or the new, never a part."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
+    temporary.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,186 @@
+"""The `diffusion` command. Arguments are parsed before anything heavy is imported, so that help and mistakes answer
+at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from diffusion.errors import InputError
+
+Overrides = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SECTION.KEY=VALUE ...")]
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+SamplerName = Literal["ddpm", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde"]
+Method = Literal["repaint", "replacement", "zero", "isotropic", "diagonal", "jacobian"]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model. The same command again goes on where it stopped; Ctrl-C saves."""
+
+    config: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")]
+    """A TOML file, as in configs/."""
+    overrides: Overrides = ()
+    """Values that replace those of the file, such as data.path=photos training.steps=5000."""
+    out: Path | None = None
+    """The run folder; runs/NAME for configs/NAME.toml by default."""
+
+    def __call__(self) -> int:
+        """Returns the exit code."""
+        from diffusion import config
+        from diffusion.training import train
+
+        return train(config.load(self.config, self.overrides), self.out or Path("runs") / self.config.stem)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw new images from a trained model, or with --image and --mask restore one."""
+
+    run: Run
+    """A run folder."""
+    n: int = 16
+    """How many."""
+    steps: int | None = None
+    """Steps of the sampler."""
+    sampler: SamplerName | None = None
+    """Instead of the one in the run's config."""
+    seed: int = 0
+    """The same seed gives the same images."""
+    label: str | None = None
+    """Class name or number."""
+    guidance: float | None = None
+    """Strength of the label; 1 is none."""
+    out: Path | None = None
+    """Where to write; RUN/samples-SEED or RUN/restored-NAME by default."""
+    film: bool = False
+    """Write the trajectory too, as a strip and an animation."""
+    image: Path | None = None
+    """An image to restore. A transparent PNG is its own mask."""
+    mask: Path | None = None
+    """Its mask: white is known, black is to be filled."""
+    method: Method = "repaint"
+    """How to restore."""
+    batch: int = 64
+    """Images at a time."""
+
+    def __call__(self) -> int:
+        """Returns the exit code."""
+        from diffusion import commands
+
+        if self.image is None and self.mask is not None:
+            raise InputError("--mask: needs --image, the image that it belongs to")
+        if self.image is not None:
+            return commands.inpaint(self, self.image, self.mask)
+        return commands.sample(self)
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """Restore the unknown part of an image, several times over."""
+
+    run: Run
+    """A run folder."""
+    image: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
+    """The damaged image. A transparent PNG is its own mask."""
+    mask: Path | None = None
+    """Its mask: white is known, black is to be filled."""
+    n: int = 4
+    """How many different restorations."""
+    method: Method = "repaint"
+    """How to restore."""
+    steps: int | None = None
+    """Steps of the sampler."""
+    sampler: SamplerName | None = None
+    """Instead of the one in the run's config."""
+    seed: int = 0
+    """The same seed gives the same restorations."""
+    label: str | None = None
+    """Class name or number."""
+    out: Path | None = None
+    """Where to write; RUN/restored-NAME by default."""
+    batch: int = 64
+    """Restorations at a time."""
+
+    def __call__(self) -> int:
+        """Returns the exit code."""
+        from diffusion import commands
+
+        return commands.inpaint(self, self.image, self.mask)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure the likelihood of held-out examples: bits/dim for images, nats for points, by named terms."""
+
+    run: Run
+    """A run folder."""
+    limit: int | None = None
+    """Use at most this many examples."""
+    draws: int = 16
+    """Noise levels drawn for each example."""
+    steps: int = 1000
+    """Steps of the trajectory whose bound is estimated."""
+    seed: int = 0
+    """Of the noise."""
+
+    def __call__(self) -> int:
+        """Returns the exit code."""
+        from diffusion import commands
+
+        return commands.evaluate(self)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Look through an image folder as training would, without training."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """The folder."""
+    labels: bool = False
+    """Take classes from its subfolders."""
+
+    def __call__(self) -> int:
+        """Returns the exit code."""
+        from diffusion.data import scan, table
+
+        print(table(scan(self.folder, labels=self.labels)))
+        return 0
+
+
+Command = Train | Sample | Inpaint | Evaluate | Scan
+COMMANDS: dict[str, Callable[..., Command]] = {
+    "train": Train,
+    "sample": Sample,
+    "inpaint": Inpaint,
+    "evaluate": Evaluate,
+    "scan": Scan,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The `diffusion` command: parses, runs, and turns the package's own errors into one line on standard error."""
+    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="diffusion", description=__doc__, args=arguments)
+    return run(command)
+
+
+def main_as(name: str) -> int:
+    """One subcommand as a program of its own, for train.py and sample.py."""
+    return run(tyro.cli(COMMANDS[name], prog=f"{name}.py"))
+
+
+def run(command: Command) -> int:
+    """Runs a parsed command; mistakes a person can mend give a message and exit code 2, Ctrl-C gives 130."""
+    try:
+        return command()
+    except (InputError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,251 @@
+"""One experiment, typed: read from TOML, overridden by `section.key=value`, validated as a whole, written back
+resolved.
+
+Sections that choose a component ([backbone], [schedule], [parameterization], [noise_levels], [weighting], [sampler],
+[grid]) name it by `name`, a key of the registry in the component's file; their other keys are that component's own
+fields. Nothing in a file can name code outside these registries.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from diffusion.backbones import BACKBONES, BackboneConfig, UNetConfig
+from diffusion.data import DataOptions
+from diffusion.denoiser import EDM, PARAMETERIZATIONS, Parameterization
+from diffusion.errors import InputError
+from diffusion.objectives import NOISE_LEVELS, WEIGHTINGS, EDMError, LogNormal, NoiseLevels, Weighting
+from diffusion.samplers import GRIDS, SAMPLERS, DPMSolver, Grid, Karras, Sampler
+from diffusion.schedules import EDM as EDMSchedule
+from diffusion.schedules import SCHEDULES, Schedule
+
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ConfigError(InputError):
+    """A configuration that cannot be used; the message names the key, the value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the denoiser learns beside the mean."""
+
+    learned_variance: bool = False
+    """Predict the reverse variance too; needs training.hybrid > 0."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the backbone is trained."""
+
+    steps: Positive = 100_000
+    """Optimizer steps."""
+    batch: Positive = 64
+    """Examples per optimizer step, over all processes and accumulation."""
+    accumulate: Positive = 1
+    """Parts each process splits its share of the batch into."""
+    lr: Annotated[float, Field(gt=0)] = 0.01
+    """Peak learning rate of AdamW."""
+    warmup: Natural = 100
+    """Steps over which the learning rate rises linearly."""
+    decay: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Last share of the steps over which the learning rate falls to zero, by a half cosine."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    beta2: Share = 0.99
+    """AdamW's decay of squared gradients."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of the gradient."""
+    ema: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """Width of the average of the weights, as a share of the training so far."""
+    label_dropout: Share = 0.1
+    """Share of labels hidden, which classifier-free guidance needs."""
+    low_discrepancy: bool = True
+    """Spread the noise levels of a batch evenly."""
+    hybrid: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the bound's term for a learned variance."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the network; auto is bf16 where the hardware computes in it."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What a run shows and keeps, and how often, in steps."""
+
+    log: Positive = 20
+    samples: Positive = 1000
+    evaluate: Positive = 1000
+    checkpoint: Positive = 1000
+    keep: Positive = 2
+    """Checkpoints kept."""
+    grid: Positive = 64
+    """Samples in a grid."""
+    images: Positive = 512
+    """Held-out examples in a validation during training."""
+    draws: Positive = 4
+    """Steps of the bound drawn for each of them."""
+    tracker: Literal[
+        "", "tensorboard", "wandb", "trackio", "mlflow", "aim", "comet_ml", "clearml", "dvclive", "swanlab"
+    ] = ""
+    """An accelerate tracker that receives every logged number too."""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Defaults of `sample`, which its options override."""
+
+    steps: Positive = 12
+    guidance: Annotated[float, Field(ge=0)] = 1.0
+    interval: tuple[float, float] = (-1e9, 1e9)
+    """Log-SNRs between which guidance acts."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that defines an experiment."""
+
+    data: DataOptions = DataOptions()
+    backbone: BackboneConfig = UNetConfig()
+    model: ModelConfig = ModelConfig()
+    schedule: Schedule = EDMSchedule()
+    parameterization: Parameterization = EDM()
+    noise_levels: NoiseLevels = LogNormal()
+    weighting: Weighting = EDMError()
+    training: TrainingConfig = TrainingConfig()
+    report: ReportConfig = ReportConfig()
+    sampler: Sampler = DPMSolver()
+    grid: Grid = Karras()
+    sampling: SamplingConfig = SamplingConfig()
+
+    def __post_init__(self) -> None:
+        if self.model.learned_variance != (self.training.hybrid > 0):
+            raise ConfigError(
+                "training.hybrid: must be positive exactly when model.learned_variance is true, "
+                f"got {self.training.hybrid} and {self.model.learned_variance}"
+            )
+        if self.training.batch % self.training.accumulate:
+            raise ConfigError(
+                f"training.accumulate: must divide training.batch, {self.training.batch}, got {self.training.accumulate}"
+            )
+
+
+REGISTRIES: dict[str, Mapping[str, type]] = {
+    "backbone": BACKBONES,
+    "schedule": SCHEDULES,
+    "parameterization": PARAMETERIZATIONS,
+    "noise_levels": NOISE_LEVELS,
+    "weighting": WEIGHTINGS,
+    "sampler": SAMPLERS,
+    "grid": GRIDS,
+}
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a TOML file and applies overrides like `training.batch=32`, whose values are TOML too (quotes may be left
+    out).
+
+    Raises ConfigError naming the file, the key and the nearest valid one.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.toml")], 1)
+        hint = f"; did you mean {path.parent / near[0]}.toml?" if near else ""
+        raise ConfigError(f"{path}: no such config file{hint}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    for override in overrides:
+        _override(tree, override)
+    return from_dict(tree, where=str(path))
+
+
+def from_dict(tree: Mapping[str, Any], *, where: str = "config") -> Config:
+    """A validated Config from nested plain values, as TOML or JSON gives them. Raises ConfigError."""
+    defaults = {f.name: f.default for f in fields(Config)}
+    _check_keys(tree, defaults, where)
+    sections: dict[str, Any] = {}
+    for name, values in tree.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{where}: {name}: must be a section of keys and values, got {values!r}")
+        section, default = dict(values), defaults[name]
+        cls = type(default)
+        if name in REGISTRIES:
+            cls = _choose(name, section, default, where)
+        sections[name] = _validate(cls, section, name, where)
+    try:
+        return Config(**sections)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The inverse of `from_dict`: every key with its value, as JSON-ready plain values."""
+    tree: dict[str, Any] = {}
+    for section in fields(config):
+        value = getattr(config, section.name)
+        tree[section.name] = asdict(value)
+        if section.name in REGISTRIES:
+            tree[section.name] = {"name": _name_of(REGISTRIES[section.name], type(value)), **tree[section.name]}
+    return tree
+
+
+def _choose(name: str, section: dict[str, Any], default: object, where: str) -> type:
+    registry = REGISTRIES[name]
+    choice = section.pop("name", _name_of(registry, type(default)))
+    if choice not in registry:
+        valid = ", ".join(registry)
+        raise ConfigError(f"{where}: {name}.name: must be one of {valid}, got {choice!r}{_nearest(choice, registry)}")
+    return registry[choice]
+
+
+def _name_of(registry: Mapping[str, type], cls: type) -> str:
+    return next(key for key, value in registry.items() if value is cls)
+
+
+def _validate(cls: type, values: dict[str, Any], section: str, where: str) -> Any:  # noqa: ANN401, the type depends on the section
+    _check_keys(values, [f.name for f in fields(cls)], where, f"{section}.")
+    try:
+        return TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, (section, *first["loc"])))
+        message = first["msg"].removeprefix("Value error, ")
+        got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+        raise ConfigError(f"{where}: {key}: {message[0].lower() + message[1:]}{got}") from None
+
+
+def _check_keys(
+    values: Mapping[str, Any], valid: Sequence[str] | Mapping[str, Any], where: str, prefix: str = ""
+) -> None:
+    for key in values:
+        if key not in valid:
+            raise ConfigError(f"{where}: {prefix}{key}: no such key{_nearest(key, valid)}; valid: {', '.join(valid)}")
+
+
+def _nearest(word: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(word, list(valid), 1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or len(parts) != 2:
+        raise ConfigError(f"{override!r}: an override has the form section.key=value, as in training.batch=32")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    section = tree.setdefault(parts[0], {})
+    if parts[1] == "name" and section.get("name") != value:
+        section.clear()  # The keys of another component do not carry over.
+    section[parts[1]] = value

@@ -1,0 +1,186 @@
+"""Pictures of results: grids, film strips, restorations, and plots, written with what made them in the PNG's
+metadata.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+from torchvision.utils import make_grid
+
+SHOWN_SIDE = 64
+PANEL_SIDE = 96
+GAP = 4
+Rows = Sequence[tuple[float, float]]
+
+
+def to_image(x: Tensor) -> Image.Image:
+    """One image (C, H, W) in [0, 1], of 1, 3 or 4 channels, as Pillow's."""
+    array = (x.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def grid(x: Tensor, *, columns: int | None = None, background: float = 1.0) -> Tensor:
+    """Images (N, C, H, W) as one, (3 or 4, H', W'); small ones are enlarged by whole factors, so that pixels stay
+    what they are.
+    """
+    scale = max(1, SHOWN_SIDE // max(x.shape[-2:]))
+    x = x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    picture: Tensor = make_grid(
+        x, nrow=columns or math.ceil(math.sqrt(len(x))), padding=max(2, scale // 2), pad_value=background
+    )
+    return picture
+
+
+def save_png(picture: Image.Image | Tensor, path: Path, info: Mapping[str, Any]) -> Path:
+    """Writes a PNG whose text chunk "diffusion" holds `info` as JSON, in one step."""
+    image = to_image(picture) if isinstance(picture, Tensor) else picture
+    text = PngInfo()
+    text.add_text("diffusion", json.dumps(dict(info)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}")
+    image.save(temporary, format="PNG", pnginfo=text)
+    temporary.replace(path)
+    return path
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """What `save_png` stored in a PNG's metadata."""
+    with Image.open(path) as image:
+        return dict(json.loads(image.info["diffusion"]))
+
+
+def draw(x: Tensor, *, title: str = "", limit: float = 2.5) -> Image.Image:
+    """Examples as a picture: a grid of images (N, C, H, W), or a scatter plot of the first two coordinates of
+    points (N, D).
+    """
+    if x.ndim == 4:
+        return to_image(grid(x))
+    figure, (axes,) = _figure(1)
+    _scatter(axes, x, limit)
+    axes.set_title(title)
+    return _rendered(figure)
+
+
+def film(frames: Sequence[Tensor], *, limit: float = 2.5) -> Image.Image:
+    """A trajectory as a strip: one column per frame, one row per example of images (N, C, H, W); a row of scatter
+    plots for points.
+    """
+    if frames[0].ndim == 4:
+        x = torch.stack(list(frames), 1).flatten(0, 1)
+        return to_image(grid(x, columns=len(frames)))
+    figure, panels = _figure(len(frames))
+    for axes, x in zip(panels, frames, strict=True):
+        _scatter(axes, x, limit)
+    return _rendered(figure)
+
+
+def save_animation(frames: Sequence[Tensor], path: Path, *, seconds: float = 2.0) -> Path:
+    """Writes a trajectory as a looping GIF that rests on its last frame."""
+    pictures = [draw(x).convert("RGB") for x in frames]
+    each = int(1000 * seconds / len(pictures))
+    temporary = path.with_name(f".tmp-{path.name}")
+    pictures[0].save(
+        temporary,
+        format="GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[each] * (len(pictures) - 1) + [1500],
+        loop=0,
+    )
+    temporary.replace(path)
+    return path
+
+
+def restoration(original: Tensor | None, known: Tensor, samples: Tensor, std: Tensor, damaged: Tensor) -> Image.Image:
+    """One row: damaged, mask, restorations, their mean, standard deviation, and the original if there is one; labeled.
+
+    All (C, H, W) in [0, 1], `samples` (N, C, H, W); the standard deviation is scaled so that its largest value is
+    white.
+    """
+    spread = std.mean(0, keepdim=True)
+    top = float(spread.max())
+    panels = [("damaged", damaged), ("mask", known.float().amin(0, keepdim=True))]
+    panels += [(f"restored {i + 1}", sample) for i, sample in enumerate(samples)]
+    panels += (
+        [("mean", samples.mean(0)), (f"std (white {top:.2f})", spread / max(top, 1e-9))] if len(samples) > 1 else []
+    )
+    panels += [("original", original)] if original is not None else []
+    scale = max(1, math.ceil(PANEL_SIDE / max(damaged.shape[-2:])))
+    return _captioned(
+        [(name, to_image(_rgb(x).repeat_interleave(scale, -2).repeat_interleave(scale, -1))) for name, x in panels]
+    )
+
+
+def stack(rows: Sequence[Image.Image]) -> Image.Image:
+    """Pictures one below the other on white."""
+    canvas = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), "white")
+    top = 0
+    for row in rows:
+        canvas.paste(row, (0, top))
+        top += row.height
+    return canvas
+
+
+def loss_by_level(rows: Rows, path: Path, step: int) -> Path:
+    """Plots the network's weighted squared error against log-SNR. A flat curve near 1 is what predicting nothing
+    would give.
+    """
+    figure, (axes,) = _figure(1, width=5.0)
+    axes.plot([level for level, _ in rows], [value for _, value in rows], "o-", color="black", markersize=3)
+    axes.set(
+        xlabel="log-SNR (noise on the left, clean on the right)",
+        ylabel="loss",
+        title=f"loss by noise level, step {step}",
+    )
+    axes.set_ylim(bottom=0)
+    return save_png(_rendered(figure), path, {"step": step, "levels": [list(row) for row in rows]})
+
+
+def _figure(panels: int, width: float = 2.4) -> tuple[Figure, list[Any]]:
+    with matplotlib.rc_context({"font.size": 8}):
+        figure = Figure(figsize=(width * panels, 2.6), dpi=130, layout="constrained")
+        axes = figure.subplots(1, panels, squeeze=False)[0]
+    return figure, list(axes)
+
+
+def _scatter(axes: Any, x: Tensor, limit: float) -> None:  # noqa: ANN401, matplotlib's axes are untyped
+    points = x.detach().cpu()
+    vertical = points[:, 1] if points.shape[1] > 1 else torch.zeros(len(points))
+    axes.scatter(points[:, 0], vertical, s=2, color="black", linewidths=0, alpha=0.6)
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
+
+
+def _rendered(figure: Figure) -> Image.Image:
+    canvas = FigureCanvasAgg(figure)
+    canvas.print_figure(buffer := io.BytesIO(), format="png", dpi=figure.dpi)
+    return Image.open(buffer).convert("RGB")
+
+
+def _rgb(x: Tensor) -> Tensor:
+    return x.expand(3, -1, -1) if len(x) == 1 else x[:3]
+
+
+def _captioned(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    font = ImageFont.load_default(size=11)
+    height = panels[0][1].height
+    width = sum(image.width + GAP for _, image in panels) + GAP
+    canvas = Image.new("RGB", (width, height + 16 + 2 * GAP), "white")
+    pen, left = ImageDraw.Draw(canvas), GAP
+    for name, image in panels:
+        pen.text((left, GAP), name, fill="black", font=font)
+        canvas.paste(image, (left, 16 + GAP))
+        left += image.width + GAP
+    return canvas

@@ -1,0 +1,279 @@
+"""A trained model: a denoiser, the description of its data and the experiment it came from.
+
+model = diffusion.load("runs/digits")
+images = model.sample(16, seed=0)                                # (16, C, H, W) float in [0, 1]
+restored = model.inpaint(image, known, n=8)                      # .samples, .mean, .std
+nats = model.log_likelihood(images)                              # (16,) lower bounds
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from diffusion import checkpoint, config, likelihood, posterior, samplers
+from diffusion.backbones import Backbone
+from diffusion.config import Config
+from diffusion.data import DataSpec
+from diffusion.denoiser import AnyDenoiser, Denoiser
+from diffusion.errors import InputError, require
+from diffusion.guidance import ClassifierFree, Labeled
+from diffusion.likelihood import Bound, Levels
+from diffusion.operators import Mask
+from diffusion.randomness import ExampleNoise, example_seed
+
+METHODS = ("repaint", "replacement", *posterior.COVARIANCES)
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """Restorations of one example: `samples` (n, *), their `mean` and pixelwise standard deviation `std` (*), in
+    the units of the data.
+    """
+
+    samples: Tensor
+    known: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(C, H, W) or (D,)."""
+        return self.samples.mean(0)
+
+    @property
+    def std(self) -> Tensor:
+        """(C, H, W) or (D,); 0 for a single sample and wherever the pixel is known."""
+        return self.samples.std(0, correction=min(1, len(self.samples) - 1))
+
+
+@dataclass(frozen=True)
+class Model:
+    """What `load` returns. Examples go in and come out in the units of the data: images float in [0, 1], points as
+    they are.
+    """
+
+    denoiser: Denoiser
+    spec: DataSpec
+    config: Config
+    step: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def levels(self) -> Levels | None:
+        """The values that 8-bit data take after encoding, None for continuous data."""
+        if self.spec.levels is None:
+            return None
+        low, high = self.spec.encode(torch.tensor([0.0, self.spec.levels - 1.0])).tolist()
+        return Levels(self.spec.levels, low, high)
+
+    def labels(self, label: int | str | Sequence[int] | None, n: int) -> Tensor | None:
+        """Labels for n examples from one label, a class name, or n labels; None for none: (n,) int64.
+
+        Raises ValueError naming the classes when a label does not exist.
+        """
+        if label is None:
+            return None
+        classes = self.spec.classes
+        if not classes:
+            raise InputError(f"label: this model was trained without labels (data.labels = false), got {label!r}")
+        given = [label] * n if isinstance(label, int | str) else list(label)
+        require(len(given) == n, "label", f"one label or {n} of them", given)
+        numbers = [classes.index(v) if isinstance(v, str) and v in classes else v for v in given]
+        numbers = [int(v) if isinstance(v, str) and v.isdigit() else v for v in numbers]
+        bad = [v for v in numbers if not isinstance(v, int) or not 0 <= v < len(classes)]
+        if bad:
+            raise InputError(f"label: must be 0 to {len(classes) - 1} or one of {', '.join(classes)}, got {bad[0]!r}")
+        return torch.tensor(numbers, device=self.device)
+
+    def trajectory(
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        sampler: str | samplers.Sampler | None = None,
+        seed: int = 0,
+        first: int = 0,
+        label: int | str | Sequence[int] | None = None,
+        guidance: float | None = None,
+    ) -> Iterator[tuple[float, Tensor]]:
+        """Yields (t, x_t) from noise to n samples, x_t (n, *) scaled to the units of the data. Options as for
+        `sample`.
+        """
+        method, times = self._method(sampler, steps)
+        noise = self._noise(seed, range(first, first + n))
+        x = samplers.prior(self.denoiser, noise(self._blank(n)), times[0])
+        denoiser = self._guided(guidance)
+        walk = samplers.trajectory(denoiser, method, x, times, label=self.labels(label, n), randn=noise)
+        with torch.no_grad():
+            for t, x_t in zip(times, walk, strict=True):
+                alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
+                yield float(t), self.spec.decode(x_t / math.hypot(alpha, sigma))
+
+    def sample(
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        sampler: str | samplers.Sampler | None = None,
+        seed: int = 0,
+        label: int | str | Sequence[int] | None = None,
+        guidance: float | None = None,
+        batch: int = 64,
+        progress: bool = False,
+    ) -> Tensor:
+        """Draws n samples: (n, C, H, W) in [0, 1], or (n, D), on the CPU.
+
+        Sample i depends on (seed, i) alone, not on n or `batch`, up to the rounding of the network. `steps`, `sampler`
+        (a key of `samplers.SAMPLERS`) and `guidance` default to the experiment's.
+
+        Raises ValueError for counts below 1, an unknown sampler or label.
+        """
+        require(n >= 1, "n", "at least 1", n)
+        require(batch >= 1, "batch", "at least 1", batch)
+        given = self.labels(label, n)
+        parts = []
+        with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
+            for start in range(0, n, batch):
+                count = min(batch, n - start)
+                part = None if given is None else given[start : start + count].tolist()
+                walk = self.trajectory(
+                    count, steps=steps, sampler=sampler, seed=seed, first=start, label=part, guidance=guidance
+                )
+                for _, x in walk:
+                    last = x
+                parts.append(last.cpu())
+                bar.update(count)
+        return torch.cat(parts)
+
+    def inpaint(
+        self,
+        image: Tensor,
+        known: Tensor,
+        *,
+        n: int = 4,
+        method: str = "repaint",
+        repeats: int = 10,
+        steps: int | None = None,
+        sampler: str | samplers.Sampler | None = None,
+        seed: int = 0,
+        label: int | str | None = None,
+        batch: int = 64,
+        progress: bool = False,
+    ) -> Restoration:
+        """Draws n restorations of one example whose values are given where `known`; those are returned exactly.
+
+        image: (C, H, W) in [0, 1] or (D,), of the size of the data. known: bool, broadcasts against it. `method` is
+        "replacement", "repaint" (with that many `repeats` of each step) or a covariance model of
+        `posterior.COVARIANCES`.
+
+        Raises ValueError for another shape or an unknown method.
+        """
+        require(n >= 1, "n", "at least 1", n)
+        require(method in METHODS, "method", f"one of {', '.join(METHODS)}", repr(method))
+        if image.shape != self.spec.shape:
+            raise InputError(f"image: must have the shape {self.spec.shape} of the data, got {tuple(image.shape)}")
+        known = known.to(torch.bool).broadcast_to(image.shape)
+        y = self.spec.standardize(image).to(self.device)
+        mask = Mask(known.to(self.device))
+        solver, times = self._method(sampler, steps)
+        denoiser: AnyDenoiser = self.denoiser
+        if method in posterior.COVARIANCES:
+            denoiser = posterior.Posterior(denoiser, mask, mask(y[None]), 0.0, posterior.COVARIANCES[method]())
+        else:
+            solver = posterior.Replacement(solver, mask, y[None], repeats if method == "repaint" else 1)
+        parts = []
+        for start in tqdm(range(0, n, batch), desc="restoring", disable=not progress):
+            numbers = range(start, min(start + batch, n))
+            noise = self._noise(seed, numbers)
+            labels = self.labels(label, len(numbers))
+            given = denoiser if labels is None else Labeled(denoiser, labels)
+            x = samplers.prior(given, noise(self._blank(len(numbers))), times[0])
+            with torch.no_grad():
+                x = samplers.sample(given, solver, x, times, randn=noise)
+            parts.append(torch.where(known, image, self.spec.decode(x).cpu()))
+        return Restoration(torch.cat(parts), known)
+
+    def bound(
+        self, x: Tensor, *, steps: int = 1000, draws: int | None = None, seed: int = 0, label: Tensor | None = None
+    ) -> Bound:
+        """The trajectory bound on -log p(x) by terms, in nats per example (`likelihood.bound`), on `steps` even steps
+        of log-SNR.
+
+        x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D).
+        """
+        values = x if x.dtype == torch.uint8 or self.spec.levels is None else self.spec.quantize(x)
+        times = samplers.UniformLogSNR()(self.denoiser.schedule, steps)
+        return likelihood.bound(
+            self.denoiser,
+            self.spec.encode(values).to(self.device),
+            times,
+            levels=self.levels,
+            draws=draws,
+            label=None if label is None else label.to(self.device),
+            randn=self._noise(seed, range(len(x)), stream=1),
+        )
+
+    def log_likelihood(self, x: Tensor, *, steps: int = 1000, draws: int | None = None, seed: int = 0) -> Tensor:
+        """A lower bound on log p(x) in nats for each example, (B,): of the 8-bit image itself, or of a point's
+        density.
+        """
+        return -self.bound(x, steps=steps, draws=draws, seed=seed).total.cpu()
+
+    def _method(self, sampler: str | samplers.Sampler | None, steps: int | None) -> tuple[samplers.Sampler, Tensor]:
+        if isinstance(sampler, str):
+            require(sampler in samplers.SAMPLERS, "sampler", f"one of {', '.join(samplers.SAMPLERS)}", repr(sampler))
+            sampler = samplers.SAMPLERS[sampler]()
+        count = self.config.sampling.steps if steps is None else steps
+        return sampler or self.config.sampler, self.config.grid(self.denoiser.schedule, count)
+
+    def _guided(self, guidance: float | None) -> AnyDenoiser:
+        scale = self.config.sampling.guidance if guidance is None else guidance
+        return self.denoiser if scale == 1 else ClassifierFree(self.denoiser, scale, self.config.sampling.interval)
+
+    def _noise(self, seed: int, numbers: Sequence[int], stream: int = 0) -> ExampleNoise:
+        return ExampleNoise([example_seed(seed, stream, number) for number in numbers])
+
+    def _blank(self, n: int) -> Tensor:
+        return torch.zeros(n, *self.spec.shape, device=self.device)
+
+
+def build(experiment: Config, spec: DataSpec) -> Backbone:
+    """A new backbone for an experiment and its data."""
+    channels = spec.shape[0]
+    outputs = channels * (2 if experiment.model.learned_variance else 1)
+    return experiment.backbone.build(channels, outputs, len(spec.classes))
+
+
+def assemble(experiment: Config, network: Any) -> Denoiser:  # noqa: ANN401, a backbone or what accelerate makes of it
+    """The denoiser of an experiment around a network."""
+    return Denoiser(network, experiment.schedule, experiment.parameterization)
+
+
+def describe(experiment: Config, spec: DataSpec, step: int) -> dict[str, Any]:
+    """What a checkpoint says about its model; the inverse of `load`."""
+    return {"config": config.to_dict(experiment), "spec": spec.to_dict(), "step": step}
+
+
+def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
+    """The model of a run folder or of one checkpoint folder, with averaged weights, ready to use.
+
+    `device` defaults to a GPU if there is one. Raises CheckpointError when there is nothing usable, naming what is
+    damaged.
+    """
+    folder, problems = checkpoint.find(Path(run))
+    for problem in problems:
+        tqdm.write(f"{problem}; using {folder.name} instead")
+    part = checkpoint.read(folder, "model")
+    experiment = config.from_dict(part.description["config"], where=str(folder))
+    spec = DataSpec.from_dict(part.description["spec"])
+    backbone = build(experiment, spec)
+    backbone.load_state_dict(dict(part.tensors))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    backbone.to(place).eval().requires_grad_(False)
+    return Model(assemble(experiment, backbone), spec, experiment, part.description["step"], place)

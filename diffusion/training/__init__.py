@@ -1,0 +1,3 @@
+"""The training loop and everything that only it needs."""
+
+from diffusion.training.run import train as train

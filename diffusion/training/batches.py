@@ -1,0 +1,95 @@
+"""The examples of each step, as a function of (seed, step) alone, prepared one step ahead in a thread."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion.data import Dataset, SampleStream, augment
+from diffusion.randomness import ExampleNoise, example_seed
+
+ORDER, AUGMENT, NOISE, LEVEL, LABEL = range(5)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded examples x (B, C, *), uniform numbers u (B,) for the noise levels, noise (B, C, *) and labels (B,) or
+    None.
+    """
+
+    x: Tensor
+    u: Tensor
+    noise: Tensor
+    label: Tensor | None
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes the part of a global batch that one process trains on.
+
+    Everything random about an example - its place in the order, crop, flip, noise and whether its label is hidden -
+    comes from the seed and the example's global number, so it does not depend on the number of processes, nor on where
+    a run was interrupted.
+    """
+
+    dataset: Dataset
+    batch: int
+    seed: int
+    flip: bool
+    label_dropout: float
+    low_discrepancy: bool
+    rank: int = 0
+    processes: int = 1
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of this process for step 0, 1, ..."""
+        share = self.batch // self.processes
+        first = step * self.batch + self.rank * share
+        numbers = range(first, first + share)
+        stream = SampleStream(len(self.dataset), example_seed(self.seed, ORDER))
+        values, label = self.dataset.batch(stream.indices(first, share))
+        if self.dataset.spec.is_image:
+            values = augment(values, self._seeds(AUGMENT, numbers), flip=self.flip, margin=self.dataset.margin)
+        x = self.dataset.spec.encode(values)
+        if label is not None:
+            hidden = torch.tensor([seed / 2**63 < self.label_dropout for seed in self._seeds(LABEL, numbers)])
+            label = label.masked_fill(hidden, -1)
+        return Batch(x, self._levels(step, numbers), ExampleNoise(self._seeds(NOISE, numbers))(x), label)
+
+    def _levels(self, step: int, numbers: range) -> Tensor:
+        if not self.low_discrepancy:
+            return torch.tensor([seed / 2**63 for seed in self._seeds(LEVEL, numbers)], dtype=torch.float64)
+        offset = example_seed(self.seed, LEVEL, step) / 2**63
+        positions = torch.arange(numbers.start, numbers.stop, dtype=torch.float64) - step * self.batch
+        return (offset + positions / self.batch) % 1.0
+
+    def _seeds(self, stream: int, numbers: range) -> list[int]:
+        return [example_seed(self.seed, stream, number) for number in numbers]
+
+
+class Prefetcher:
+    """Calls a BatchMaker one step ahead; `waited` is the time in seconds that training has stood still for data."""
+
+    def __init__(self, maker: BatchMaker) -> None:
+        self.maker = maker
+        self.waited = 0.0
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._ahead: tuple[int, Future[Batch]] | None = None
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step; steps in order cost no wait."""
+        if self._ahead is None or self._ahead[0] != step:
+            self._ahead = (step, self._pool.submit(self.maker, step))
+        start = time.perf_counter()
+        batch = self._ahead[1].result()
+        self.waited += time.perf_counter() - start
+        self._ahead = (step + 1, self._pool.submit(self.maker, step + 1))
+        return batch
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._pool.shutdown(cancel_futures=True)

@@ -1,0 +1,93 @@
+"""The numbers of a run: loss, speed and the loss by noise level, gathered without waiting for the device."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+BINS = 24
+MEMORY = 0.98
+
+
+class LossByLevel:
+    """A running mean of the loss in bins of log-SNR between two ends; old steps fade with a memory of about 50
+    updates of a bin.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        self.edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)
+        self.mean = torch.zeros(BINS, dtype=torch.float64)
+        self.weight = torch.zeros(BINS, dtype=torch.float64)
+
+    def update(self, log_snr: Tensor, loss: Tensor) -> None:
+        """log_snr, loss: (B,) on the CPU."""
+        index = (torch.bucketize(log_snr.double(), self.edges) - 1).clamp(0, BINS - 1)
+        count = torch.bincount(index, minlength=BINS).double()
+        total = torch.zeros_like(self.mean).index_add_(0, index, loss.double())
+        keep = torch.where(count > 0, MEMORY, 1.0)
+        self.mean = (self.mean * self.weight * keep + total) / (self.weight * keep + count).clamp_min(1e-12)
+        self.weight = self.weight * keep + count
+
+    def rows(self) -> list[tuple[float, float]]:
+        """(log-SNR at the middle of the bin, mean loss) for every bin seen."""
+        middles = (self.edges[1:] + self.edges[:-1]) / 2
+        return [(float(m), float(v)) for m, v, w in zip(middles, self.mean, self.weight, strict=True) if w > 0]
+
+
+class Monitor:
+    """Keeps losses on the device until they are asked for, and measures speed between two such moments."""
+
+    def __init__(self, levels: LossByLevel) -> None:
+        self.levels = levels
+        self._pending: list[tuple[Tensor, Tensor]] = []
+        self._since = time.perf_counter()
+        self._waited = 0.0
+
+    def add(self, log_snr: Tensor, loss: Tensor) -> None:
+        """Losses (B,) of one part of a batch, at log-SNRs (B,)."""
+        self._pending.append((log_snr, loss.detach()))
+
+    def collect(self, batch: int, steps: int, waited: float) -> dict[str, float]:
+        """Mean loss, images/s and the share of time spent waiting for data since the last call; `waited` is the
+        total wait.
+        """
+        losses = torch.cat([loss for _, loss in self._pending]).cpu()
+        self.levels.update(torch.cat([level for level, _ in self._pending]).cpu(), losses)
+        now = time.perf_counter()
+        elapsed = max(now - self._since, 1e-9)
+        numbers = {
+            "loss": float(losses.mean()),
+            "images_per_s": batch * steps / elapsed,
+            "data_wait": (waited - self._waited) / elapsed,
+        }
+        self._pending, self._since, self._waited = [], now, waited
+        return numbers
+
+
+def append(path: Path, row: Mapping[str, object]) -> None:
+    """Adds one line of JSON to a file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def truncate_after(path: Path, step: int) -> None:
+    """Drops the rows of steps beyond `step`, which a resumed run will write again, and a last line that was cut
+    short.
+    """
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    temporary.replace(path)

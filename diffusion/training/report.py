@@ -1,0 +1,112 @@
+"""What a run shows: sample grids from fixed noise, the validation number, the loss by noise level, and the figures
+at its end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from diffusion import checkpoint, figures
+from diffusion.config import Config
+from diffusion.data import Dataset
+from diffusion.evaluation import evaluate
+from diffusion.model import Model
+from diffusion.training.monitor import LossByLevel
+
+FILM_FRAMES = 9
+FILM_ROWS = 4
+RESTORED = 4
+
+
+class Reporter:
+    """Writes pictures and numbers into a run folder, on the main process."""
+
+    def __init__(
+        self, config: Config, run: Path, train: Dataset, held_out: Dataset, say: Callable[[str], None]
+    ) -> None:
+        self.config, self.run, self.train, self.held_out, self.say = config, run, train, held_out, say
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether an earlier part of this run left a grid."""
+        return any((self.run / "samples").glob("step-*.png"))
+
+    def samples(self, model: Model) -> None:
+        """A grid from the same noise every time, so that pictures of different steps compare; beside it once, real
+        examples.
+        """
+        folder, count = self.run / "samples", self.config.report.grid
+        if not (folder / "real.png").exists():
+            values, _ = self.train.batch(torch.arange(min(count, len(self.train))))
+            real = self.train.center(values) if self.train.spec.is_image else values
+            figures.save_png(figures.draw(model.spec.decode(model.spec.encode(real))), folder / "real.png", {})
+        classes = len(model.spec.classes)
+        label = [i % classes for i in range(count)] if classes else None
+        x = model.sample(count, label=label)
+        path = folder / f"step-{model.step:08d}.png"
+        figures.save_png(
+            figures.draw(x), path, {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
+        )
+
+    def validation(self, model: Model, levels: LossByLevel) -> dict[str, float]:
+        """The held-out bound by terms, and the plot of the loss by noise level."""
+        figures.loss_by_level(levels.rows(), self.run / "loss_by_level.png", model.step)
+        if not len(self.held_out):
+            return {}
+        due = self.config.report
+        result = evaluate(model, self.held_out, limit=due.images, draws=due.draws)
+        terms = ", ".join(f"{term} {result.mean[term]:.3f}" for term in ("prior", "diffusion", "decoder"))
+        unit = "bits_per_dim" if result.unit == "bits/dim" else "nats"
+        total, error = f"held_out/total_{unit}", f"held_out/total_{unit}_se"
+        numbers = {f"held_out/{term}_{unit}": value for term, value in result.mean.items()}
+        numbers[error] = result.standard_error["total"]
+        self.say(f"step {model.step}: held-out {numbers[total]:.3f} ± {numbers[error]:.3f} {result.unit} ({terms})")
+        return numbers
+
+    def finish(self, model: Model) -> None:
+        """The run's last page: samples.png, film.png, restoration.png and evaluation.json."""
+        classes = len(model.spec.classes)
+        count = self.config.report.grid
+        label = [i * classes // count for i in range(count)] if classes else None
+        info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
+        figures.save_png(figures.draw(model.sample(count, label=label)), self.run / "samples.png", info)
+        figures.save_png(figures.film(film_frames(model, seed=0)), self.run / "film.png", info)
+        written = ["samples.png", "film.png"]
+        if model.spec.is_image and len(self.held_out):
+            figures.save_png(restorations(model, self.held_out), self.run / "restoration.png", info)
+            written.append("restoration.png")
+        if len(self.held_out):
+            result = evaluate(model, self.held_out)
+            checkpoint.write_text(self.run / "evaluation.json", json.dumps(asdict(result), indent=1))
+            written.append("evaluation.json")
+            self.say(result.table())
+        self.say(f"{self.run}: {', '.join(written)}")
+
+
+def film_frames(model: Model, *, seed: int) -> list[torch.Tensor]:
+    """Evenly spaced frames of a reverse trajectory from noise to samples, in the units of the data."""
+    rows = FILM_ROWS if model.spec.is_image else 1000
+    frames = [x.cpu() for _, x in model.trajectory(rows, seed=seed)]
+    chosen = torch.linspace(0, len(frames) - 1, min(FILM_FRAMES, len(frames))).round().long()
+    return [frames[i] for i in chosen.tolist()]
+
+
+def restorations(model: Model, held_out: Dataset) -> Image.Image:
+    """Held-out images with their middle cut out, each restored several times, one row each."""
+    values, _ = held_out.batch(torch.arange(min(RESTORED, len(held_out))))
+    images = model.spec.decode(model.spec.encode(held_out.center(values)))
+    _, height, width = model.spec.shape
+    known = torch.ones(1, height, width, dtype=torch.bool)
+    known[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False
+    rows = []
+    for image in images:
+        result = model.inpaint(image, known, n=4)
+        damaged = torch.where(known, image, 0.5)
+        rows.append(figures.restoration(image, known, result.samples, result.std, damaged))
+    return figures.stack(rows)

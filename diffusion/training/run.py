@@ -1,0 +1,71 @@
+"""From a configuration to a run folder: opening the data, refusing what does not fit, training, and the figures at
+the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusion import checkpoint, config
+from diffusion.config import Config, ConfigError
+from diffusion.data import open_source
+from diffusion.training.trainer import Trainer
+
+RESOLVED = "config.json"
+# What may change between two parts of a run: how long it is and what it shows, not what is learned.
+FREE = ("report.", "sampler.", "grid.", "sampling.", "training.steps", "training.precision")
+
+
+def train(experiment: Config, run: Path, *, say: Callable[[str], None] = print) -> int:
+    """Trains in a run folder, going on from its newest checkpoint, and returns the exit code.
+
+    Raises ConfigError when the folder holds another experiment, FolderError for data that cannot be used,
+    CheckpointError when all its checkpoints are damaged.
+    """
+    prepare(experiment, run)
+    dataset = open_source(experiment.data, say)
+    training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
+    trainer = Trainer(experiment, training, held_out, run)
+    if trainer.step >= experiment.training.steps:
+        trainer.say(f"{run}: already at step {trainer.step}; to go on, raise training.steps")
+        return 0
+    outcome = trainer.train()
+    if outcome.exit_code == 0 and trainer.accelerator.is_main_process:
+        trainer.reporter.finish(outcome.model)
+    trainer.accelerator.wait_for_everyone()
+    return outcome.exit_code
+
+
+def prepare(experiment: Config, run: Path) -> None:
+    """Makes the run folder and writes the resolved configuration, or checks that the one there is of the same
+    experiment.
+    """
+    tree = config.to_dict(experiment)
+    path = run / RESOLVED
+    if path.exists():
+        changes = [
+            line for line in difference(json.loads(path.read_text(encoding="utf-8")), tree) if not line.startswith(FREE)
+        ]
+        if changes:
+            listing = "".join(f"\n  {line}" for line in changes)
+            raise ConfigError(
+                f"{run}: holds a run of another configuration; choose another folder with --out, or undo:{listing}"
+            )
+    run.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(path, json.dumps(tree, indent=1))
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lines "section.key: old -> new" for every value that differs between two resolved configurations."""
+    flat = [
+        {f"{s}.{k}": json.loads(json.dumps(v)) for s, values in tree.items() for k, v in values.items()}
+        for tree in (old, new)
+    ]
+    return [
+        f"{key}: {flat[0].get(key, 'unset')!r} -> {flat[1].get(key, 'unset')!r}"
+        for key in sorted(flat[0].keys() | flat[1].keys())
+        if flat[0].get(key) != flat[1].get(key)
+    ]

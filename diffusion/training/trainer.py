@@ -1,0 +1,235 @@
+"""Training: the loop, its state, and what happens around it. The only room that imports accelerate, for devices,
+processes and bf16.
+
+A run is a function of its configuration and data: the examples, crops, noise levels and noise of a step depend on
+(seed, step) alone, so a run that was interrupted goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from diffusion import checkpoint, model
+from diffusion.config import Config
+from diffusion.data import Dataset
+from diffusion.errors import InputError
+from diffusion.model import Model
+from diffusion.objectives import Objective, loss
+from diffusion.randomness import example_seed
+from diffusion.training import monitor, state
+from diffusion.training.batches import Batch, BatchMaker, Prefetcher
+from diffusion.training.ema import PowerEMA
+from diffusion.training.interrupt import Interrupt
+from diffusion.training.report import Reporter
+
+FIRST_SAMPLES_S = 30.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: the model with averaged weights, and the exit code, 0 unless a signal ended it."""
+
+    model: Model
+    exit_code: int
+
+
+class Trainer:
+    """Trains the backbone of one experiment in one run folder, from its newest checkpoint if it has any."""
+
+    def __init__(self, config: Config, train: Dataset, held_out: Dataset, run: Path) -> None:
+        options = config.training
+        self.config, self.run = config, run
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if use_bf16(options.precision) else "no",
+            log_with=config.report.tracker or None,
+            project_dir=run,
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        )
+        processes = self.accelerator.num_processes
+        if options.batch % (processes * options.accumulate):
+            raise InputError(
+                f"training.batch: must be a multiple of processes x accumulate = {processes} x {options.accumulate}, "
+                f"got {options.batch}"
+            )
+        torch.manual_seed(options.seed)
+        network = model.build(config, train.spec).to(self.accelerator.device).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=options.lr,
+            betas=(0.9, options.beta2),
+            weight_decay=options.weight_decay,
+            fused=True,
+        )
+        self.network = network
+        self.ema = PowerEMA(network, options.ema)
+        self.step = state.restore(run, network, self.ema.network, self.optimizer, self.say)
+        self.prepared = self.accelerator.prepare_model(network)
+        self.denoiser = model.assemble(config, self.prepared)
+        self.objective = Objective(config.noise_levels, config.weighting, options.hybrid)
+        self.maker = BatchMaker(
+            train,
+            options.batch,
+            options.seed,
+            config.data.flip,
+            options.label_dropout,
+            options.low_discrepancy,
+            self.accelerator.process_index,
+            processes,
+        )
+        schedule = config.schedule
+        self.monitor = monitor.Monitor(monitor.LossByLevel(schedule.log_snr_min, schedule.log_snr_max))
+        self.reporter = Reporter(config, run, train, held_out, self.say)
+
+    def say(self, text: str) -> None:
+        """Prints a line above the progress bar, once for all processes."""
+        if self.accelerator.is_main_process:
+            tqdm.write(text, file=sys.stdout)
+
+    @property
+    def model(self) -> Model:
+        """The model with averaged weights as it stands."""
+        denoiser = model.assemble(self.config, self.ema.network)
+        return Model(denoiser, self.maker.dataset.spec, self.config, self.step, self.accelerator.device)
+
+    def train(self) -> Outcome:
+        """Runs to the last step or until a signal, then saves."""
+        self.say(self._headline())
+        batches = Prefetcher(self.maker)
+        steps, start = self.config.training.steps, time.perf_counter()
+        bar = tqdm(
+            total=steps,
+            initial=self.step,
+            unit="step",
+            disable=not self.accelerator.is_main_process,
+            dynamic_ncols=True,
+        )
+        sampled = self.reporter.has_samples
+        with Interrupt() as interrupt, bar:
+            while self.step < steps:
+                norm = self._update(batches(self.step))
+                bar.update()
+                self._log(norm, batches.waited, bar)
+                early = not sampled and time.perf_counter() - start > FIRST_SAMPLES_S
+                sampled |= self._show(early=early)
+                stop = self._stopped(interrupt)
+                if stop or self.step == steps or self.step % self.config.report.checkpoint == 0:
+                    self.save()
+                if stop:
+                    break
+        batches.close()
+        self.accelerator.end_training()
+        if interrupt.signal and self.step < steps:
+            self.say(f"stopped at step {self.step}, saved in {self.run}; the same command goes on from here")
+            return Outcome(self.model, interrupt.exit_code)
+        return Outcome(self.model, 0)
+
+    def _update(self, batch: Batch) -> Tensor:
+        """One optimizer step on this process's part of the batch; returns the norm of the gradient."""
+        options, device = self.config.training, self.accelerator.device
+        torch.manual_seed(example_seed(options.seed, self.step, self.accelerator.process_index))
+        parts = options.accumulate
+        for part in range(parts):
+            x, u, noise, label = (
+                None if v is None else v.chunk(parts)[part] for v in (batch.x, batch.u, batch.noise, batch.label)
+            )
+            assert x is not None and u is not None and noise is not None
+            label = None if label is None else label.to(device, non_blocking=True)
+            x, noise = x.to(device, non_blocking=True), noise.to(device, non_blocking=True)
+            # Processes exchange gradients once per step, with the last part.
+            with nullcontext() if part == parts - 1 else self.accelerator.no_sync(self.prepared):
+                losses = loss(self.denoiser, self.objective, x, u, noise, label)
+                self.accelerator.backward(losses.mean() / parts)
+            self.monitor.add(self.config.noise_levels.log_snr(u, self.config.schedule), losses)
+        norm: Tensor = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.network.project_()
+        self.step += 1
+        self.ema.update(self.network, self.step)
+        return norm
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then constant, then a half cosine to zero over the last `decay` of the steps."""
+        options = self.config.training
+        warm = min(1.0, (step + 1) / (options.warmup + 1))
+        left = (options.steps - step) / max(1.0, options.decay * options.steps)
+        return options.lr * warm * (1 - math.cos(math.pi * min(1.0, left))) / 2
+
+    def _log(self, norm: Tensor, waited: float, bar: tqdm) -> None:
+        every = self.config.report.log
+        if self.step % every and self.step != self.config.training.steps:
+            return
+        numbers = self.monitor.collect(self.config.training.batch, self.step % every or every, waited)
+        numbers |= {"lr": self.learning_rate(self.step - 1), "grad_norm": float(norm)}
+        if not math.isfinite(numbers["loss"]):
+            raise FloatingPointError(
+                f"step {self.step}: the loss is {numbers['loss']}; lower training.lr or set training.precision = 'fp32'"
+            )
+        bar.set_postfix_str(
+            f"loss {numbers['loss']:.4f}, {numbers['images_per_s']:.0f} images/s, data wait {numbers['data_wait']:.0%}"
+        )
+        self._record(numbers)
+
+    def _show(self, *, early: bool) -> bool:
+        """Sample grids, validation and plots when they are due; whether a grid was made."""
+        due = self.config.report
+        last = self.step == self.config.training.steps
+        samples = early or last or self.step % due.samples == 0
+        evaluation = last or self.step % due.evaluate == 0
+        if self.accelerator.is_main_process and samples:
+            self.reporter.samples(self.model)
+        if self.accelerator.is_main_process and evaluation:
+            self._record(self.reporter.validation(self.model, self.monitor.levels))
+        if samples or evaluation:
+            self.accelerator.wait_for_everyone()
+        return samples
+
+    def _record(self, numbers: dict[str, float]) -> None:
+        self.accelerator.log(numbers, step=self.step)
+        if self.accelerator.is_main_process:
+            monitor.append(self.run / "metrics.jsonl", {"step": self.step, **numbers})
+
+    def _stopped(self, interrupt: Interrupt) -> bool:
+        """Whether any process received a signal; all of them get the same answer."""
+        if self.accelerator.num_processes == 1:
+            return interrupt.signal is not None
+        flag = torch.tensor(float(interrupt.signal is not None), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum").item() > 0)
+
+    def save(self) -> None:
+        """Writes a checkpoint from the main process."""
+        if self.accelerator.is_main_process:
+            average = self.ema.network
+            parts = state.parts(self.config, self.maker.dataset.spec, self.step, self.network, average, self.optimizer)
+            checkpoint.write(self.run, self.step, parts, keep=self.config.report.keep)
+        self.accelerator.wait_for_everyone()
+
+    def _headline(self) -> str:
+        parameters = sum(p.numel() for p in self.network.parameters())
+        precision = "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32"
+        return (
+            f"training {parameters / 1e6:.2f} M parameters on {len(self.maker.dataset):,} examples: "
+            f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {precision}, from step {self.step}"
+        )
+
+
+def use_bf16(precision: str) -> bool:
+    """Whether the network runs in bf16: as asked, or for "auto" where the hardware multiplies in it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(not torch.backends.mps.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
