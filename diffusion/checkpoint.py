@@ -47,8 +47,9 @@ class Part:
 def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: int) -> Path:
     """Writes RUN/checkpoints/step-N atomically, then removes all but the newest `keep`; returns its folder."""
     folder = run / "checkpoints" / f"{PREFIX}{step:08d}"
+    for left_by_a_crash in folder.parent.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(left_by_a_crash, ignore_errors=True)
     temporary = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         files = {}
@@ -67,8 +68,11 @@ def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: int) -> Path
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for old in folders(run)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    # A run goes on from its newest whole checkpoint, so those of later steps are damaged and must not count.
+    found = folders(run)
+    here = found.index(folder)
+    for other in found[:here] + found[here + keep :]:
+        shutil.rmtree(other, ignore_errors=True)
     return folder
 
 
@@ -119,20 +123,21 @@ def verify(folder: Path) -> int:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        step, files, version = int(manifest["step"]), dict(manifest["files"]), manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: damaged checkpoint: {MANIFEST}: {error}") from None
+        step, version = int(manifest["step"]), manifest["format"]
+        files = {name: (file["size"], file["sha256"]) for name, file in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder}: damaged checkpoint: {MANIFEST}: {error!r}") from None
     if version != FORMAT:
         raise CheckpointError(f"{folder}: checkpoint format {version}; this version reads format {FORMAT}")
-    for name, expected in files.items():
+    for name, (size, sha256) in files.items():
         path = folder / Path(name).name
         if not path.is_file():
             raise CheckpointError(f"{folder}: damaged checkpoint: {path.name} is missing")
-        if path.stat().st_size != expected["size"]:
+        if path.stat().st_size != size:
             raise CheckpointError(
-                f"{folder}: damaged checkpoint: {path.name} has {path.stat().st_size} bytes, not {expected['size']}"
+                f"{folder}: damaged checkpoint: {path.name} has {path.stat().st_size} bytes, not {size}"
             )
-        if _sha256(path) != expected["sha256"]:
+        if _sha256(path) != sha256:
             raise CheckpointError(f"{folder}: damaged checkpoint: {path.name} does not hold what was written")
     return step
 

@@ -20,7 +20,9 @@ from diffusion.model import Model, load
 if TYPE_CHECKING:
     from diffusion.cli import Evaluate, Inpaint, Sample
 
-FRAMES = 9
+FILM_ROWS = 4
+STRIP_FRAMES = 9
+ANIMATION_FRAMES = 25
 
 
 def sample(options: Sample) -> int:
@@ -55,17 +57,16 @@ def sample(options: Sample) -> int:
     else:
         checkpoint.write_text(out / "points.json", json.dumps(x.tolist()))
     if options.film:
-        walk = model.trajectory(
-            min(options.n, 4),
-            steps=options.steps,
+        frames = model.film(
+            min(options.n, FILM_ROWS if model.spec.is_image else options.n),
+            frames=ANIMATION_FRAMES,
             sampler=options.sampler,
             seed=options.seed,
             label=options.label,
             guidance=options.guidance,
         )
-        frames = [frame.cpu() for _, frame in walk]
-        chosen = torch.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().long().tolist()
-        figures.save_png(figures.film([frames[i] for i in chosen]), out / "film.png", info)
+        strip = torch.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().long().tolist()
+        figures.save_png(figures.film([frames[i] for i in strip]), out / "film.png", info)
         figures.save_animation(frames, out / "film.gif")
     print(f"{out}: {options.n} samples of step {model.step} in {seconds:.1f} s, seed {options.seed}")
     return 0
@@ -85,6 +86,7 @@ def inpaint(options: Sample | Inpaint, path: Path, mask: Path | None) -> int:
         known,
         n=options.n,
         method=options.method,
+        noise=options.noise,
         steps=options.steps,
         sampler=options.sampler,
         seed=options.seed,
@@ -96,6 +98,7 @@ def inpaint(options: Sample | Inpaint, path: Path, mask: Path | None) -> int:
         "run": options.run.name,
         "step": model.step,
         "method": options.method,
+        "noise": options.noise,
         "seed": options.seed,
         "image": path.name,
         "steps": options.steps,
@@ -112,7 +115,7 @@ def inpaint(options: Sample | Inpaint, path: Path, mask: Path | None) -> int:
     )
     filled = 1 - known.float().mean()
     print(
-        f"{out}: {options.n} restorations of {path.name} by {options.method}, {filled:.0%} filled in, seed {options.seed}"
+        f"{out}: {path.name} restored {options.n} times by {options.method}, {filled:.0%} filled, seed {options.seed}"
     )
     return 0
 

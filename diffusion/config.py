@@ -134,7 +134,7 @@ class Config:
             )
         if self.training.batch % self.training.accumulate:
             raise ConfigError(
-                f"training.accumulate: must divide training.batch, {self.training.batch}, got {self.training.accumulate}"
+                f"training.accumulate: must divide batch ({self.training.batch}), got {self.training.accumulate}"
             )
 
 
@@ -161,9 +161,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.toml")], 1)
         hint = f"; did you mean {path.parent / near[0]}.toml?" if near else ""
         raise ConfigError(f"{path}: no such config file{hint}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    for override in overrides:
+    # Names first: they drop the keys of another component, and must not drop those given beside them.
+    for override in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
         _override(tree, override)
     return from_dict(tree, where=str(path))
 
@@ -176,10 +177,8 @@ def from_dict(tree: Mapping[str, Any], *, where: str = "config") -> Config:
     for name, values in tree.items():
         if not isinstance(values, Mapping):
             raise ConfigError(f"{where}: {name}: must be a section of keys and values, got {values!r}")
-        section, default = dict(values), defaults[name]
-        cls = type(default)
-        if name in REGISTRIES:
-            cls = _choose(name, section, default, where)
+        section = dict(values)
+        cls = _choose(name, section, where) if name in REGISTRIES else type(defaults[name])
         sections[name] = _validate(cls, section, name, where)
     try:
         return Config(**sections)
@@ -198,13 +197,19 @@ def to_dict(config: Config) -> dict[str, Any]:
     return tree
 
 
-def _choose(name: str, section: dict[str, Any], default: object, where: str) -> type:
+def _choose(name: str, section: dict[str, Any], where: str) -> type:
     registry = REGISTRIES[name]
-    choice = section.pop("name", _name_of(registry, type(default)))
-    if choice not in registry:
+    choice = section.pop("name", _default_name(name))
+    if not isinstance(choice, str) or choice not in registry:
         valid = ", ".join(registry)
-        raise ConfigError(f"{where}: {name}.name: must be one of {valid}, got {choice!r}{_nearest(choice, registry)}")
+        near = _nearest(str(choice), registry)
+        raise ConfigError(f"{where}: {name}.name: must be one of {valid}, got {choice!r}{near}")
     return registry[choice]
+
+
+def _default_name(section: str) -> str:
+    default = next(f.default for f in fields(Config) if f.name == section)
+    return _name_of(REGISTRIES[section], type(default))
 
 
 def _name_of(registry: Mapping[str, type], cls: type) -> str:
@@ -217,10 +222,13 @@ def _validate(cls: type, values: dict[str, Any], section: str, where: str) -> An
         return TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, (section, *first["loc"])))
         message = first["msg"].removeprefix("Value error, ")
-        got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-        raise ConfigError(f"{where}: {key}: {message[0].lower() + message[1:]}{got}") from None
+        if first["type"] == "value_error":  # Raised by the component itself, as "field: rule, got value".
+            raise ConfigError(f"{where}: {section}.{message.removeprefix(f'{section}.')}") from None
+        field, *rest = first["loc"]
+        # Of the rest, numbers are places in a list; the others are pydantic's names for the types of a union.
+        key = ".".join(map(str, (section, field, *(part for part in rest if isinstance(part, int)))))
+        raise ConfigError(f"{where}: {key}: {message[0].lower() + message[1:]}, got {first['input']!r}") from None
 
 
 def _check_keys(
@@ -246,6 +254,8 @@ def _override(tree: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     section = tree.setdefault(parts[0], {})
-    if parts[1] == "name" and section.get("name") != value:
+    if not isinstance(section, dict):
+        raise ConfigError(f"{parts[0]}: must be a section of keys and values, got {section!r}")
+    if parts[1] == "name" and parts[0] in REGISTRIES and section.get("name", _default_name(parts[0])) != value:
         section.clear()  # The keys of another component do not carry over.
     section[parts[1]] = value

@@ -23,6 +23,8 @@ from torchvision.utils import make_grid
 SHOWN_SIDE = 64
 PANEL_SIDE = 96
 GAP = 4
+# Neither the white nor the black of a picture, so that its edges show.
+PAPER = (228, 228, 228)
 Rows = Sequence[tuple[float, float]]
 
 
@@ -32,14 +34,14 @@ def to_image(x: Tensor) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
-def grid(x: Tensor, *, columns: int | None = None, background: float = 1.0) -> Tensor:
+def grid(x: Tensor, *, columns: int | None = None) -> Tensor:
     """Images (N, C, H, W) as one, (3 or 4, H', W'); small ones are enlarged by whole factors, so that pixels stay
     what they are.
     """
     scale = max(1, SHOWN_SIDE // max(x.shape[-2:]))
     x = x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
     picture: Tensor = make_grid(
-        x, nrow=columns or math.ceil(math.sqrt(len(x))), padding=max(2, scale // 2), pad_value=background
+        x, nrow=columns or math.ceil(math.sqrt(len(x))), padding=max(2, scale // 2), pad_value=PAPER[0] / 255
     )
     return picture
 
@@ -125,8 +127,8 @@ def restoration(original: Tensor | None, known: Tensor, samples: Tensor, std: Te
 
 
 def stack(rows: Sequence[Image.Image]) -> Image.Image:
-    """Pictures one below the other on white."""
-    canvas = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), "white")
+    """Pictures one below the other."""
+    canvas = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), PAPER)
     top = 0
     for row in rows:
         canvas.paste(row, (0, top))
@@ -177,7 +179,7 @@ def _captioned(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     font = ImageFont.load_default(size=11)
     height = panels[0][1].height
     width = sum(image.width + GAP for _, image in panels) + GAP
-    canvas = Image.new("RGB", (width, height + 16 + 2 * GAP), "white")
+    canvas = Image.new("RGB", (width, height + 16 + 2 * GAP), PAPER)
     pen, left = ImageDraw.Draw(canvas), GAP
     for name, image in panels:
         pen.text((left, GAP), name, fill="black", font=font)

@@ -23,7 +23,7 @@ from diffusion import process
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.objectives import low_discrepancy
-from diffusion.samplers import RandN
+from diffusion.samplers import RandN, decreasing
 from diffusion.schedules import Schedule, expand
 
 
@@ -83,7 +83,7 @@ def bound(
     Raises ValueError unless `times` decreases strictly and 1 <= draws.
     """
     times = times.double().cpu()
-    require(bool((times.diff() < 0).all()), "times", "strictly decreasing", times.tolist())
+    decreasing(times)
     require(draws is None or draws >= 1, "draws", "at least 1", draws)
     schedule, clean, steps = denoiser.schedule, x.double(), len(times) - 1
     visits = steps if draws is None else draws

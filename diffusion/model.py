@@ -24,11 +24,13 @@ from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.errors import InputError, require
-from diffusion.guidance import ClassifierFree, Labeled
+from diffusion.guidance import ClassifierFree
 from diffusion.likelihood import Bound, Levels
 from diffusion.operators import Mask
 from diffusion.randomness import ExampleNoise, example_seed
 
+# The log-SNR below which an image looks like noise alone.
+FIRST_SEEN = -4.0
 METHODS = ("repaint", "replacement", *posterior.COVARIANCES)
 
 
@@ -85,12 +87,13 @@ class Model:
         given = [label] * n if isinstance(label, int | str) else list(label)
         require(len(given) == n, "label", f"one label or {n} of them", given)
         numbers = [classes.index(v) if isinstance(v, str) and v in classes else v for v in given]
-        numbers = [int(v) if isinstance(v, str) and v.isdigit() else v for v in numbers]
+        numbers = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in numbers]
         bad = [v for v in numbers if not isinstance(v, int) or not 0 <= v < len(classes)]
         if bad:
             raise InputError(f"label: must be 0 to {len(classes) - 1} or one of {', '.join(classes)}, got {bad[0]!r}")
         return torch.tensor(numbers, device=self.device)
 
+    @torch.no_grad()  # As a decorator: a block inside a generator would reach its caller between two steps.
     def trajectory(
         self,
         n: int,
@@ -110,10 +113,9 @@ class Model:
         x = samplers.prior(self.denoiser, noise(self._blank(n)), times[0])
         denoiser = self._guided(guidance)
         walk = samplers.trajectory(denoiser, method, x, times, label=self.labels(label, n), randn=noise)
-        with torch.no_grad():
-            for t, x_t in zip(times, walk, strict=True):
-                alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
-                yield float(t), self.spec.decode(x_t / math.hypot(alpha, sigma))
+        for t, x_t in zip(times, walk, strict=True):
+            alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
+            yield float(t), self.spec.decode(x_t / math.hypot(alpha, sigma))
 
     def sample(
         self,
@@ -151,6 +153,27 @@ class Model:
                 bar.update(count)
         return torch.cat(parts)
 
+    def film(
+        self,
+        n: int,
+        *,
+        frames: int = 9,
+        steps: int = 32,
+        sampler: str | samplers.Sampler | None = None,
+        seed: int = 0,
+        label: int | str | Sequence[int] | None = None,
+        guidance: float | None = None,
+    ) -> list[Tensor]:
+        """At most that many frames (n, *) of a trajectory: its start, then evenly from where something shows to the
+        samples.
+        """
+        walk = self.trajectory(n, steps=steps, sampler=sampler, seed=seed, label=label, guidance=guidance)
+        (_, start), *rest = [(t, x.cpu()) for t, x in walk]
+        seen = float(self.denoiser.schedule.time(torch.tensor(FIRST_SEEN)))
+        rest = [(t, x) for t, x in rest if t < seen] or rest[-1:]
+        chosen = torch.linspace(0, len(rest) - 1, max(1, min(frames - 1, len(rest)))).round().long().tolist()
+        return [start, *(rest[i][1] for i in chosen)]
+
     def inpaint(
         self,
         image: Tensor,
@@ -159,48 +182,57 @@ class Model:
         n: int = 4,
         method: str = "repaint",
         repeats: int = 10,
+        noise: float = 0.0,
         steps: int | None = None,
         sampler: str | samplers.Sampler | None = None,
         seed: int = 0,
         label: int | str | None = None,
+        guidance: float | None = None,
         batch: int = 64,
         progress: bool = False,
     ) -> Restoration:
-        """Draws n restorations of one example whose values are given where `known`; those are returned exactly.
+        """Draws n restorations of one example whose values are given where `known`.
+
+        Without `noise`, known values are returned exactly; otherwise it is the standard deviation of what is known, in
+        the units of the data, which the covariance models take into account.
 
         image: (C, H, W) in [0, 1] or (D,), of the size of the data. known: bool, broadcasts against it. `method` is
         "replacement", "repaint" (with that many `repeats` of each step) or a covariance model of
-        `posterior.COVARIANCES`.
+        `posterior.COVARIANCES`. Replacement and RePaint resample, and so use the ancestral sampler unless told
+        otherwise.
 
-        Raises ValueError for another shape or an unknown method.
+        Raises InputError for another shape, an unknown method, or one that the noise does not suit.
         """
         require(n >= 1, "n", "at least 1", n)
+        require(batch >= 1, "batch", "at least 1", batch)
         require(method in METHODS, "method", f"one of {', '.join(METHODS)}", repr(method))
         if image.shape != self.spec.shape:
             raise InputError(f"image: must have the shape {self.spec.shape} of the data, got {tuple(image.shape)}")
         known = known.to(torch.bool).broadcast_to(image.shape)
         y = self.spec.standardize(image).to(self.device)
         mask = Mask(known.to(self.device))
-        solver, times = self._method(sampler, steps)
-        denoiser: AnyDenoiser = self.denoiser
+        denoiser = self._guided(guidance)
         if method in posterior.COVARIANCES:
-            denoiser = posterior.Posterior(denoiser, mask, mask(y[None]), 0.0, posterior.COVARIANCES[method]())
+            solver, times = self._method(sampler, steps)
+            level = noise * self.spec.top / self.spec.std
+            denoiser = posterior.Posterior(denoiser, mask, mask(y[None]), level, posterior.COVARIANCES[method]())
         else:
+            require(noise == 0, "noise", f"0 for {method}, which keeps what is known", noise)
+            solver, times = self._method(sampler or samplers.DDPM(), steps)
             solver = posterior.Replacement(solver, mask, y[None], repeats if method == "repaint" else 1)
         parts = []
         for start in tqdm(range(0, n, batch), desc="restoring", disable=not progress):
             numbers = range(start, min(start + batch, n))
-            noise = self._noise(seed, numbers)
-            labels = self.labels(label, len(numbers))
-            given = denoiser if labels is None else Labeled(denoiser, labels)
-            x = samplers.prior(given, noise(self._blank(len(numbers))), times[0])
+            randn = self._noise(seed, numbers)
+            x = samplers.prior(denoiser, randn(self._blank(len(numbers))), times[0])
             with torch.no_grad():
-                x = samplers.sample(given, solver, x, times, randn=noise)
-            parts.append(torch.where(known, image, self.spec.decode(x).cpu()))
+                x = samplers.sample(denoiser, solver, x, times, label=self.labels(label, len(numbers)), randn=randn)
+            restored = self.spec.decode(x).cpu()
+            parts.append(restored if noise else torch.where(known, image, restored))
         return Restoration(torch.cat(parts), known)
 
     def bound(
-        self, x: Tensor, *, steps: int = 1000, draws: int | None = None, seed: int = 0, label: Tensor | None = None
+        self, x: Tensor, *, steps: int = 100_000, draws: int | None = 64, seed: int = 0, label: Tensor | None = None
     ) -> Bound:
         """The trajectory bound on -log p(x) by terms, in nats per example (`likelihood.bound`), on `steps` even steps
         of log-SNR.
@@ -219,7 +251,7 @@ class Model:
             randn=self._noise(seed, range(len(x)), stream=1),
         )
 
-    def log_likelihood(self, x: Tensor, *, steps: int = 1000, draws: int | None = None, seed: int = 0) -> Tensor:
+    def log_likelihood(self, x: Tensor, *, steps: int = 100_000, draws: int | None = 64, seed: int = 0) -> Tensor:
         """A lower bound on log p(x) in nats for each example, (B,): of the 8-bit image itself, or of a point's
         density.
         """

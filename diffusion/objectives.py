@@ -85,7 +85,7 @@ class LogNormal(NoiseLevels):
         ends = torch.tensor([low, high], dtype=torch.float64)
         inside = torch.special.ndtr((ends / 2 + self.mean) / self.std).diff().to(u)
         score = (self.log_snr(u, schedule) / 2 + self.mean) / self.std
-        normal = torch.exp(-score.square() / 2) / (math.sqrt(8 * math.pi) * self.std * inside)
+        normal: Tensor = torch.exp(-score.square() / 2) / (math.sqrt(8 * math.pi) * self.std * inside)
         return (1 - self.spread) * normal + self.spread / (high - low)
 
 

@@ -73,8 +73,9 @@ class Diagonal(Covariance):
     """The row sums of the Jacobian: exact for data of independent coordinates, one backward pass."""
 
     def __call__(self, tweedie: Linear, like: Tensor, alpha: Tensor, sigma: Tensor) -> Linear:
-        """v -> diag(row sums) v, negative sums cut to a thousandth of the noise's variance."""
-        variance = torch.maximum(tweedie(torch.ones_like(like)), 1e-3 * (sigma / alpha).square())
+        """v -> diag(row sums) v, the sums no less than a thousandth of those of white data of unit variance."""
+        white = sigma.square() / (alpha.square() + sigma.square())
+        variance = torch.maximum(tweedie(torch.ones_like(like)), 1e-3 * white)
         return lambda v: variance * v
 
 
@@ -169,6 +170,8 @@ class Replacement(Sampler):
             x_s = torch.where(self.mask.known, process.marginal(schedule, y, s).sample(randn(x_t)), x_s)
             if repeat < self.repeats - 1:
                 x_t = process.transition(schedule, x_s, s, t).sample(randn(x_t))
+                # The state remembers a path that the new x_t is not on: to extrapolate from it would amplify noise.
+                state = None
         return x_s, state_s
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from diffusion import process
 from diffusion.denoiser import AnyDenoiser
-from diffusion.errors import require
+from diffusion.errors import InputError, require
 from diffusion.guidance import Labeled
 from diffusion.schedules import Schedule
 
@@ -196,7 +196,8 @@ class Grid(ABC):
 
     @abstractmethod
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
-        """steps + 1 times, strictly decreasing, the last one 0: (steps + 1,) float64. Raises ValueError for steps <
+        """steps + 1 times, strictly decreasing, the last one 0: (steps + 1,) float64; fewer where levels beyond the
+        schedule's fall together. Raises ValueError for steps <
         1.
         """
 
@@ -257,6 +258,14 @@ def to_clean(schedule: Schedule, log_snr: Tensor) -> Tensor:
     return times[torch.cat([times.diff() < 0, times.new_ones(1, dtype=torch.bool)])]
 
 
+def decreasing(times: Tensor) -> None:
+    """Raises InputError unless times (T,) decrease strictly."""
+    rising = (times.diff() >= 0).nonzero()
+    if len(rising):
+        i = int(rising[0])
+        raise InputError(f"times: must decrease strictly, got {times[i]:.6g} followed by {times[i + 1]:.6g}")
+
+
 def trajectory(
     denoiser: AnyDenoiser,
     sampler: Sampler,
@@ -271,7 +280,7 @@ def trajectory(
     Raises ValueError unless `times` decreases strictly.
     """
     times = times.detach().double().cpu()
-    require(bool((times.diff() < 0).all()), "times", "strictly decreasing", times.tolist())
+    decreasing(times)
     if label is not None:
         denoiser = Labeled(denoiser, label)
     state = None

@@ -163,8 +163,17 @@ class EDM(Schedule):
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """α_t = 1, σ_t = (σ_min^(1/ρ) + t (σ_max^(1/ρ) - σ_min^(1/ρ)))^ρ."""
-        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        low, high = self._ends
         return torch.ones_like(t), (low + t * (high - low)) ** self.rho
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """In closed form: t = (σ^(1/ρ) - σ_min^(1/ρ)) / (σ_max^(1/ρ) - σ_min^(1/ρ)), σ = e^(-λ/2)."""
+        low, high = self._ends
+        return (((-log_snr.double() / (2 * self.rho)).exp() - low) / (high - low)).clamp(0, 1)
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
 
 
 @dataclass(frozen=True)

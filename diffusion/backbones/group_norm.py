@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.backbones.layers import attend, downsample, upsample, zero
+from diffusion.backbones.layers import attend, zero
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -24,19 +24,11 @@ def conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-def concat(x: Tensor, y: Tensor) -> Tensor:
-    """Plain concatenation along channels; the next block normalizes."""
-    return torch.cat([x, y], dim=1)
-
-
 class Block(nn.Module):
     """A residual block of two 3x3 convolutions, with attention after it where `heads` > 0."""
 
-    def __init__(
-        self, inputs: int, outputs: int, embedding: int, *, heads: int = 0, resample: str = "", dropout: float = 0.0
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, embedding: int, *, heads: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
-        self.resample = {"": None, "down": downsample, "up": upsample}[resample]
         self.trunk = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.norm_first, self.norm_second = norm(inputs), norm(outputs)
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
@@ -50,10 +42,8 @@ class Block(nn.Module):
             self.merge = zero(nn.Conv2d(outputs, outputs, 1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, inputs, H, W), (B, embedding) -> (B, outputs, H', W')."""
+        """(B, inputs, H, W), (B, embedding) -> (B, outputs, H, W)."""
         y = F.silu(self.norm_first(x))
-        if self.resample:
-            x, y = self.resample(x), self.resample(y)
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         y = torch.addcmul(shift, self.norm_second(self.first(y)), scale + 1)
         x = self.trunk(x) + self.second(F.dropout(F.silu(y), self.dropout, self.training))

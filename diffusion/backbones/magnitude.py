@@ -2,7 +2,7 @@
 
 The idea is EDM2's (Karras et al. 2024, arXiv 2312.02696): weights of unit norm per output, activations rescaled to unit
 mean square, sums and concatenations renormalized; no normalization layers beyond one over the channels of a pixel, and
-no biases. With independent inputs of unit mean square each layer returns unit mean square; `Gain` is the one place
+no biases. With independent inputs of unit mean square each layer returns unit mean square; the head is the one place
 where scale is learned.
 """
 
@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.backbones.layers import attend, downsample, pixel_norm, unit_rms, upsample, zero
+from diffusion.backbones.layers import attend, pixel_norm, unit_rms
 
 # 1/sqrt(E[silu(z)^2]) for standard normal z.
 SILU_SCALE = 1 / 0.596468
+
+# How fast a free layer grows beside a unit one: by this share of a unit weight per unit step of the optimizer.
+FREE_SCALE = 3.0
 
 # Share of the residual branch in a sum, before renormalization.
 BRANCH = 0.3
@@ -54,6 +57,25 @@ class UnitConv(nn.Module):
         return F.conv2d(x, weight.contiguous(memory_format=torch.channels_last), padding=self.padding)
 
 
+class FreeConv(nn.Module):
+    """A convolution (or with kernel 0 a linear layer) that starts at zero and whose scale is free to grow.
+
+    The stored weight is in units of 1/sqrt(fan-in), like that of `UnitConv`, so that one learning rate suits both.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 0) -> None:
+        super().__init__()
+        self.padding = kernel // 2
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, *(kernel, kernel) if kernel else ()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H, W), or (B, inputs) -> (B, outputs) for kernel 0."""
+        weight = self.weight * (FREE_SCALE / math.sqrt(self.weight[0].numel()))
+        if weight.ndim == 2:
+            return F.linear(x, weight)
+        return F.conv2d(x, weight, padding=self.padding)
+
+
 def project_(network: nn.Module) -> None:
     """Rescales every weight of unit norm within a network; see `UnitConv.project_`."""
     for module in network.modules():
@@ -66,13 +88,6 @@ def conv(inputs: int, outputs: int) -> UnitConv:
     return UnitConv(inputs, outputs, 3)
 
 
-def concat(x: Tensor, y: Tensor) -> Tensor:
-    """Concatenation along channels to which both parts contribute equally and whose mean square is one."""
-    a, b = x.shape[1], y.shape[1]
-    scale = math.sqrt((a + b) / 2)
-    return torch.cat([x * (scale / math.sqrt(a)), y * (scale / math.sqrt(b))], dim=1)
-
-
 class Block(nn.Module):
     """A residual block of two 3x3 convolutions, modulated by the embedding, with attention after it where `heads` > 0.
 
@@ -80,13 +95,10 @@ class Block(nn.Module):
     memory.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, embedding: int, *, heads: int = 0, resample: str = "", dropout: float = 0.0
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, embedding: int, *, heads: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
-        self.resample = {"": None, "down": downsample, "up": upsample}[resample]
         self.trunk = UnitConv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        self.modulation = zero(nn.Linear(embedding, outputs, bias=False))
+        self.modulation = FreeConv(embedding, outputs)
         self.first = UnitConv(outputs, outputs, 3, scale=SILU_SCALE)
         self.second = UnitConv(outputs, outputs, 3, scale=SILU_SCALE * BRANCH_SCALE)
         self.dropout = dropout
@@ -96,9 +108,8 @@ class Block(nn.Module):
             self.merge = UnitConv(outputs, outputs, 1, scale=BRANCH_SCALE)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, inputs, H, W), (B, embedding) -> (B, outputs, H', W')."""
-        x = self.trunk(self.resample(x) if self.resample else x)
-        x = pixel_norm(x)
+        """(B, inputs, H, W), (B, embedding) -> (B, outputs, H, W)."""
+        x = pixel_norm(self.trunk(x))
         modulation = self.modulation(embedding) + 1
         y = self.first(F.silu(x)) * modulation[:, :, None, None].to(x.dtype)
         y = F.dropout(F.silu(y), self.dropout, self.training)
@@ -114,7 +125,7 @@ class Head(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = zero(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
+        self.conv = FreeConv(inputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W)."""

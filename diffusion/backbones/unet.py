@@ -1,7 +1,7 @@
 """A U-Net for images of any channel count and size, in two designs that share this skeleton.
 
 An encoder of residual blocks halves the resolution from level to level; a decoder mirrors it and receives, by
-concatenation, what each encoder block put out (Ronneberger et al. 2015, arXiv 1505.04597; Ho et al. 2020, arXiv
+concatenation, what each level of the encoder put out (Ronneberger et al. 2015, arXiv 1505.04597; Ho et al. 2020, arXiv
 2006.11239). `design` chooses the layers: "magnitude" keeps the scale of signals by construction, "group_norm"
 normalizes.
 """
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from diffusion.backbones import group_norm, magnitude
 from diffusion.backbones.base import Backbone, BackboneConfig
 from diffusion.backbones.embedding import Embedding
+from diffusion.backbones.layers import downsample, upsample
 from diffusion.errors import require
 
 DESIGNS: dict[str, ModuleType] = {"magnitude": magnitude, "group_norm": group_norm}
@@ -69,34 +70,28 @@ class UNet(Backbone):
         self.patch = config.patch
         self.multiple = config.patch * 2 ** (len(channels) - 1)
         layers = DESIGNS[config.design]
-        self.concat = layers.concat
         self.embed = Embedding(4 * channels[0], classes)
 
-        def block(inputs: int, level: int, resample: str = "") -> nn.Module:
-            heads = max(1, channels[level] // HEAD_CHANNELS) if level in config.attention and not resample else 0
-            new: nn.Module = layers.Block(
-                inputs, channels[level], 4 * channels[0], heads=heads, resample=resample, dropout=config.dropout
-            )
+        def block(inputs: int, level: int) -> nn.Module:
+            heads = max(1, channels[level] // HEAD_CHANNELS) if level in config.attention else 0
+            new: nn.Module = layers.Block(inputs, channels[level], 4 * channels[0], heads=heads, dropout=config.dropout)
             return new
 
         # A constant channel takes the place of biases and shows the border of the image to the convolutions.
         self.stem = layers.conv(in_channels * self.patch**2 + 1, channels[0])
-        width, skips = channels[0], [channels[0]]
+        width = channels[0]
         self.encoder = nn.ModuleList()
         for level in range(len(channels)):
-            stages = ["down"] * (level > 0) + [""] * blocks
-            for resample in stages:
-                self.encoder.append(block(width, level, resample))
-                width = channels[level]
-                skips.append(width)
-        self.middle = nn.ModuleList([block(width, len(channels) - 1) for _ in range(2)])
+            self.encoder.append(
+                nn.ModuleList(block(width if i == 0 else channels[level], level) for i in range(blocks))
+            )
+            width = channels[level]
+        self.middle = block(width, len(channels) - 1)
         self.decoder = nn.ModuleList()
-        self.takes_skip: list[bool] = []
         for level in reversed(range(len(channels))):
-            for resample in ["up"] * (level < len(channels) - 1) + [""] * (blocks + 1):
-                self.takes_skip.append(not resample)
-                self.decoder.append(block(width + (0 if resample else skips.pop()), level, resample))
-                width = channels[level]
+            inputs = [width + channels[level], *[channels[level]] * (blocks - 1)]
+            self.decoder.append(nn.ModuleList(block(n, level) for n in inputs))
+            width = channels[level]
         self.head = layers.Head(width, out_channels * self.patch**2)
 
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
@@ -107,14 +102,18 @@ class UNet(Backbone):
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).contiguous(memory_format=torch.channels_last)
         embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))
         x = self.stem(x)
-        skips = [x]
-        for block in self.encoder:
-            x = block(x, embedding)
+        skips = []
+        for level, stage in enumerate(self.encoder):
+            x = downsample(x) if level else x
+            for block in stage.children():
+                x = block(x, embedding)
             skips.append(x)
-        for block in self.middle:
-            x = block(x, embedding)
-        for block, takes_skip in zip(self.decoder, self.takes_skip, strict=True):
-            x = block(self.concat(x, skips.pop()) if takes_skip else x, embedding)
+        x = self.middle(x, embedding)
+        for level, stage in enumerate(self.decoder):
+            # One skip per level, not per block: a concatenation halves the gradient that goes on into the depth.
+            x = torch.cat([upsample(x) if level else x, skips.pop()], dim=1)
+            for block in stage.children():
+                x = block(x, embedding)
         x = F.pixel_shuffle(self.head(x), self.patch)
         return x[..., :height, :width]
 

@@ -1,0 +1,100 @@
+"""Guidance is the stated combination of two estimates, within its interval, and leaves unlabeled examples alone."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion.denoiser import Prediction
+from diffusion.guidance import ClassifierFree, Labeled
+from diffusion.schedules import EDM, Cosine
+from tests.oracles import MixtureOracle
+
+SCHEDULE = Cosine()
+MEANS = torch.tensor([[-1.0, 0.5], [1.0, 1.0]], dtype=torch.float64)
+ORACLE = MixtureOracle(SCHEDULE, MEANS, 0.3, torch.tensor([0.4, 0.6], dtype=torch.float64))
+LABEL = torch.tensor([0, 1, -1, 0, 1, -1])
+X_T = torch.randn(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+TIMES = [torch.tensor(0.6, dtype=torch.float64), torch.full((6,), 0.6, dtype=torch.float64)]
+EITHER = pytest.mark.parametrize("t", TIMES, ids=["one time", "a time each"])
+
+
+def component(k: int, t: Tensor) -> Tensor:
+    """E[x|x_t] of one class, by hand."""
+    alpha, sigma = SCHEDULE(t.flatten()[0])
+    return MEANS[k] + alpha * 0.3 / (alpha**2 * 0.3 + sigma**2) * (X_T - alpha * MEANS[k])
+
+
+def unconditional(t: Tensor) -> Tensor:
+    """E[x|x_t] of both, by Bayes' rule for which class it is."""
+    alpha, sigma = SCHEDULE(t.flatten()[0])
+    density = [
+        w * (-(X_T - alpha * m).square().sum(1) / (2 * (alpha**2 * 0.3 + sigma**2))).exp()
+        for w, m in zip((0.4, 0.6), MEANS, strict=True)
+    ]
+    share = (density[0] / (density[0] + density[1]))[:, None]
+    return share * component(0, t) + (1 - share) * component(1, t)
+
+
+@EITHER
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 2.5, 7.0])
+def test_the_guided_mean_is_the_closed_form(t: Tensor, scale: float) -> None:
+    conditional = torch.where((LABEL == 0)[:, None], component(0, t), component(1, t))
+    expected = torch.where((LABEL < 0)[:, None], unconditional(t), (1 - scale) * unconditional(t) + scale * conditional)
+    assert torch.allclose(ClassifierFree(ORACLE, scale)(X_T, t, LABEL).mean, expected, rtol=1e-12, atol=1e-12)
+
+
+@EITHER
+def test_scale_one_is_conditional_and_zero_is_unconditional(t: Tensor) -> None:
+    assert torch.equal(ClassifierFree(ORACLE, 1.0)(X_T, t, LABEL).mean, ORACLE(X_T, t, LABEL).mean)
+    assert torch.allclose(ClassifierFree(ORACLE, 0.0)(X_T, t, LABEL).mean, ORACLE(X_T, t).mean, rtol=1e-14)
+    assert torch.equal(ClassifierFree(ORACLE, 4.0)(X_T, t).mean, ORACLE(X_T, t).mean), "no label, no guidance"
+
+
+@EITHER
+def test_it_is_linear_in_the_scale(t: Tensor) -> None:
+    means = [ClassifierFree(ORACLE, scale)(X_T, t, LABEL).mean for scale in (0.0, 2.0, 4.0)]
+    assert torch.allclose(means[2] - means[1], means[1] - means[0], rtol=1e-12, atol=1e-12)
+    assert (means[1] - means[0])[LABEL >= 0].abs().min() > 1e-3
+
+
+@pytest.mark.parametrize(("log_snr", "inside"), [(-3.1, False), (-2.9, True), (0.0, True), (0.9, True), (1.1, False)])
+def test_the_interval_turns_it_on_and_off(log_snr: float, inside: bool) -> None:
+    t = SCHEDULE.time(torch.tensor(log_snr, dtype=torch.float64))
+    guided = ClassifierFree(ORACLE, 3.0, interval=(-3.0, 1.0))(X_T, t, LABEL).mean
+    reference = ClassifierFree(ORACLE, 3.0) if inside else ORACLE
+    assert torch.equal(guided, reference(X_T, t, LABEL).mean)
+    assert torch.equal(guided, ORACLE(X_T, t, LABEL).mean) == (not inside)
+
+
+def test_the_learned_variance_is_the_conditional_one() -> None:
+    class Learned:
+        schedule = EDM()
+
+        def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+            assert label is not None
+            return Prediction(x_t, (label[:, None] + 2) / 4 * torch.ones_like(x_t))
+
+    fraction = ClassifierFree(Learned(), 2.0)(X_T, TIMES[0], LABEL).fraction
+    assert fraction is not None and torch.equal(fraction[:, 0], (LABEL + 2) / 4)
+
+
+def test_a_fixed_label_gives_way_to_one_that_is_given() -> None:
+    fixed, t = Labeled(ORACLE, LABEL), TIMES[0]
+    assert fixed.schedule is SCHEDULE and ClassifierFree(ORACLE, 2.0).schedule is SCHEDULE
+    assert torch.equal(fixed(X_T, t).mean, ORACLE(X_T, t, LABEL).mean)
+    other = torch.zeros_like(LABEL)
+    assert torch.equal(fixed(X_T, t, other).mean, ORACLE(X_T, t, other).mean)
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match=re.escape("scale: must be 0 or more, got -1.0")):
+        ClassifierFree(ORACLE, -1.0)
+    with pytest.raises(
+        ValueError, match=re.escape("interval: must be an increasing pair of log-SNRs, got (2.0, -inf)")
+    ):
+        ClassifierFree(ORACLE, 2.0, interval=(2.0, -math.inf))

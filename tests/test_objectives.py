@@ -1,0 +1,275 @@
+"""The loss: its weights, its noise levels, and what makes a learned variance the right one."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion import process
+from diffusion.denoiser import EDM, PARAMETERIZATIONS, X0, Denoiser
+from diffusion.objectives import (
+    NOISE_LEVELS,
+    WEIGHTINGS,
+    EDMError,
+    Exact,
+    LogitNormal,
+    LogNormal,
+    NoiseLevels,
+    Objective,
+    Simple,
+    Uniform,
+    Weighting,
+    X0Error,
+    loss,
+    low_discrepancy,
+)
+from diffusion.schedules import EDM as VarianceExploding
+from diffusion.schedules import Cosine, Schedule, expand
+from tests.oracles import GaussianOracle, OracleNetwork, correlated, sigma_points
+
+LEVELS = [
+    *(pytest.param(cls(), id=name) for name, cls in NOISE_LEVELS.items()),
+    pytest.param(LogNormal(mean=-1.0, std=0.9, spread=0.25), id="log_normal spread"),
+    pytest.param(LogitNormal(mean=-0.7, std=1.3), id="logit_normal shifted"),
+]
+SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()], ids=["vp", "ve"])
+
+# w(λ) for every weighting with its default options, as a function of the SNR and of the density of noise levels.
+WEIGHTS: dict[str, Callable[[float, float], float]] = {
+    "exact": lambda snr, density: snr / (2 * density),
+    "simple": lambda snr, _: snr,
+    "x0": lambda snr, _: 1.0,
+    "v": lambda snr, _: snr + 1,
+    "edm": lambda snr, _: snr + 1 / EDMError().sigma_data ** 2,
+    "min_snr": lambda snr, _: min(snr, 5.0),
+    "p2": lambda snr, _: snr / (1 + snr),
+    "sigmoid": lambda snr, _: snr / (1 + snr * math.exp(-2)),
+}
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def nodes(levels: NoiseLevels) -> tuple[Tensor, Tensor]:
+    """u and du for a quadrature that is dense at both ends of each smooth part of the unit interval."""
+    z = torch.linspace(-6.5, 6.5, 10_001, dtype=torch.float64)
+    u, du = torch.special.ndtr(z), torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+    du[[0, -1]] /= 2
+    cut = getattr(levels, "spread", 0.0)
+    if not cut:
+        return u, du
+    return torch.cat([cut * u, cut + (1 - cut) * u]), torch.cat([cut * du, (1 - cut) * du])
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize("log_snr", [-6.0, 0.3, 1.0, 4.0])
+def test_weights_are_in_units_of_x(name: str, log_snr: float) -> None:
+    assert name in WEIGHTS, f"state the weight of {name!r} in WEIGHTS"
+    weight = WEIGHTINGS[name]()(torch.tensor([log_snr], dtype=torch.float64), torch.tensor([0.37], dtype=torch.float64))
+    assert weight.item() == pytest.approx(WEIGHTS[name](math.exp(log_snr), 0.37), rel=1e-12)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_the_loss_is_the_weighted_error_of_x(schedule: Schedule, parameterization: str, weighting: str) -> None:
+    x, noise, u = normal(16, 2, 3, 3), normal(16, 2, 3, 3, seed=1), torch.linspace(0.01, 0.99, 16, dtype=torch.float64)
+    denoiser = Denoiser(lambda x, *_: (3 * x).sin(), schedule, PARAMETERIZATIONS[parameterization]())
+    objective = Objective(Uniform(), WEIGHTINGS[weighting]())
+    t, weight = objective.times(u, schedule)
+    x_t = process.marginal(schedule, x, t).sample(noise)
+    expected = weight * (denoiser(x_t, t).mean - x).square().mean((1, 2, 3))
+    # 1e-8 and not 1e-10: at the clean end it is the error of x that cancels.
+    assert torch.allclose(loss(denoiser, objective, x, u, noise), expected, rtol=1e-8)
+
+
+@SCHEDULES
+@pytest.mark.parametrize(
+    ("parameterization", "weighting"), [("eps", "simple"), ("x0", "x0"), ("v", "v"), ("edm", "edm")]
+)
+def test_each_weighting_is_the_plain_error_of_its_network(
+    schedule: Schedule, parameterization: str, weighting: str
+) -> None:
+    x, noise, u = normal(16, 2, 3, 3), normal(16, 2, 3, 3, seed=1), torch.linspace(0.01, 0.99, 16, dtype=torch.float64)
+    t, output = schedule.time(schedule.log_snr(u)), normal(16, 2, 3, 3, seed=2)
+    alpha, sigma = (expand(v, x) for v in schedule(t))
+    spread = EDMError().sigma_data
+    size, total = (alpha**2 + sigma**2).sqrt(), alpha**2 * spread**2 + sigma**2
+    target = {
+        "eps": noise,
+        "x0": x,
+        "v": (alpha * noise - sigma * x) / size,
+        "edm": (sigma * x / spread - alpha * spread * noise) / total.sqrt(),
+    }[parameterization]
+    denoiser = Denoiser(lambda *_: output, schedule, PARAMETERIZATIONS[parameterization]())
+    objective = Objective(Uniform(), WEIGHTINGS[weighting]())
+    assert torch.allclose(loss(denoiser, objective, x, u, noise), (output - target).square().mean((1, 2, 3)), rtol=1e-8)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("levels", LEVELS)
+def test_densities_integrate_to_one(schedule: Schedule, levels: NoiseLevels) -> None:
+    u, _ = nodes(levels)
+    log_snr, order = levels.log_snr(u, schedule).sort()
+    assert log_snr[0] >= schedule.log_snr_min - 1e-9 and log_snr[-1] <= schedule.log_snr_max + 1e-9
+    density = levels.density(u, schedule)[order]
+    assert torch.trapezoid(density, log_snr).item() == pytest.approx(1, abs=2e-5)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("levels", LEVELS)
+def test_densities_are_those_of_the_draws(schedule: Schedule, levels: NoiseLevels) -> None:
+    u = (torch.arange(400_000, dtype=torch.float64) + 0.5) / 400_000
+    log_snr = levels.log_snr(u, schedule)
+    for low in (-3.0, 0.0, 1.5):
+        inside = (log_snr >= low) & (log_snr < low + 0.5)
+        near = (log_snr - low - 0.25).abs().argmin()
+        density = levels.density(u[near, None], schedule).item()
+        assert inside.double().mean().item() / 0.5 == pytest.approx(density, rel=0.01)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("levels", LEVELS)
+def test_exact_weight_gives_the_same_loss_under_any_noise_levels(schedule: Schedule, levels: NoiseLevels) -> None:
+    oracle = correlated(schedule, (3,))
+    u, du = nodes(levels)
+    log_snr = levels.log_snr(u, schedule)
+    weight = Exact()(log_snr, levels.density(u, schedule))
+    expected_loss = (weight * oracle.error(schedule.time(log_snr)) * du).sum().item()
+    # ½ ∫ e^λ E‖x̂ - x‖² dλ over the levels that these u reach: for Gaussian data ½ Σ log(1 + c e^λ) between the ends.
+    values, ends = oracle.eigen[0], (log_snr.min().item(), log_snr.max().item())
+    low, high = (torch.log1p(values * math.exp(end)).sum().item() / 2 for end in ends)
+    assert expected_loss == pytest.approx(high - low, rel=2e-6)
+
+
+def test_exact_weight_is_the_bound_of_the_whole_schedule() -> None:
+    """The same integral, closed by prior and decoder, is the entropy of the data: nothing is missing from the loss."""
+    schedule = Cosine()
+    oracle = correlated(schedule, (3,))
+    u, du = nodes(Uniform())
+    weight = Exact()(schedule.log_snr(u), Uniform().density(u, schedule))
+    diffusion = (weight * oracle.error(u) * du).sum().item()
+    noise = math.exp(-schedule.log_snr_max)
+    decoder = 3 / 2 * math.log(2 * math.pi * math.e * noise)
+    assert diffusion + decoder == pytest.approx(oracle.entropy, abs=1e-3)
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_times_are_the_drawn_levels(levels: NoiseLevels) -> None:
+    schedule, u = Cosine(), torch.linspace(0.0, 0.999, 50)
+    t, weight = Objective(levels, Simple()).times(u, schedule)
+    assert t.dtype == weight.dtype == torch.float64 and (t > 0).all() and (t <= 1).all()
+    log_snr = levels.log_snr(u.double(), schedule)
+    assert torch.allclose(schedule.log_snr(t), log_snr, atol=1e-5) and torch.allclose(weight, log_snr.exp())
+
+
+def test_low_discrepancy_numbers_cover_evenly() -> None:
+    offset, total = torch.tensor(0.831, dtype=torch.float64), 48
+    u = torch.cat([low_discrepancy(offset, torch.arange(start, start + 16), total) for start in (0, 16, 32)])
+    assert ((u >= 0) & (u < 1)).all()
+    assert torch.allclose(u.sort().values.diff(), torch.full((), 1 / total, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert torch.equal((u * total).floor().long().sort().values, torch.arange(total)), "one in every cell"
+
+
+def hybrid_case(logit: Tensor, shift: Tensor, hybrid: float) -> tuple[Denoiser, Objective]:
+    schedule = Cosine()
+    oracle = GaussianOracle(schedule, torch.zeros(1, dtype=torch.float64), torch.tensor([[0.3]], dtype=torch.float64))
+    network = OracleNetwork(oracle, X0(), logit)
+
+    def shifted(x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        return network(x, log_snr, label) + torch.cat([shift, torch.zeros_like(shift)])
+
+    return Denoiser(shifted, schedule, X0()), Objective(Uniform(), X0Error(), hybrid=hybrid, hybrid_steps=20)
+
+
+def hybrid_loss(logit: Tensor, shift: Tensor, hybrid: float, u: float) -> Tensor:
+    """Its expectation over x and noise, exact, as both are integrated as quadratic forms."""
+    denoiser, objective = hybrid_case(logit, shift, hybrid)
+    points = sigma_points(2)
+    x, noise = 0.3**0.5 * points[:, :1], points[:, 1:]
+    return loss(denoiser, objective, x, torch.full((4,), u), noise).mean()
+
+
+def test_the_hybrid_term_trains_the_variance_alone() -> None:
+    gradients = {}
+    for hybrid in (0.0, 0.7):
+        logit, shift = (
+            torch.zeros(1, dtype=torch.float64, requires_grad=True),
+            torch.full((1,), 0.2, dtype=torch.float64),
+        )
+        shift.requires_grad_()
+        value = hybrid_loss(logit, shift, hybrid, 0.4)
+        gradients[hybrid] = torch.autograd.grad(value, [shift, logit], allow_unused=True)
+    assert gradients[0.0][1] is None or gradients[0.0][1].item() == 0
+    assert gradients[0.7][1].abs().item() > 1e-3
+    assert torch.equal(gradients[0.0][0], gradients[0.7][0]) and gradients[0.0][0].item() == pytest.approx(
+        0.4, rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("u", [0.3, 0.5, 0.7])
+def test_the_hybrid_term_is_least_at_the_exact_reverse_variance(u: float) -> None:
+    low, high = torch.tensor([-12.0]).double(), torch.tensor([12.0]).double()
+    for _ in range(50):
+        logit = ((low + high) / 2).requires_grad_()
+        (slope,) = torch.autograd.grad(hybrid_loss(logit, torch.zeros(1).double(), 1.0, u), logit)
+        low, high = (logit.detach(), high) if slope < 0 else (low, logit.detach())
+    denoiser, objective = hybrid_case(logit, torch.zeros(1).double(), 1.0)
+    schedule = denoiser.schedule
+    t = torch.tensor(u, dtype=torch.float64)
+    s = schedule.time(schedule.log_snr(t) + 26.6 / objective.hybrid_steps)
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    learned = process.reverse(schedule, zero, zero, t, s, fraction=torch.sigmoid(logit.detach())).variance.item()
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
+    spread_t, spread_s = alpha_t**2 * 0.3 + sigma_t**2, alpha_s**2 * 0.3 + sigma_s**2
+    exact = (spread_s - (alpha_t / alpha_s * spread_s) ** 2 / spread_t).item()
+    assert learned == pytest.approx(exact, rel=1e-6)
+
+
+def test_the_hybrid_term_needs_a_learned_variance() -> None:
+    denoiser, objective = hybrid_case(torch.zeros(1).double(), torch.zeros(1).double(), 0.1)
+    plain = replace(denoiser, backbone=lambda x, *_: x)
+    with pytest.raises(ValueError, match=re.escape("objective.hybrid: needs a learned variance")):
+        loss(plain, objective, normal(2, 1), torch.tensor([0.2, 0.6]), normal(2, 1, seed=1))
+
+
+@pytest.mark.parametrize("u", [0.0, 1e-7, 1 - 1e-9])
+def test_the_ends_of_the_unit_interval_are_finite(u: float) -> None:
+    assert math.isfinite(hybrid_loss(torch.zeros(1).double(), torch.zeros(1).double(), 1.0, u).item())
+
+
+def test_float32_loses_little_of_the_target_at_low_noise() -> None:
+    schedule = VarianceExploding()
+    x, noise = normal(64, 3).float(), normal(64, 3, seed=1).float()
+    u = torch.full((64,), 0.01)
+    denoiser = Denoiser(lambda x, *_: torch.zeros_like(x), schedule, EDM())
+    objective = Objective(Uniform(), EDMError())
+    single, double = (
+        loss(denoiser, objective, x.to(d), u, noise.to(d)).double() for d in (torch.float32, torch.float64)
+    )
+    assert single.mean().item() == pytest.approx(1, abs=0.3), (
+        "EDM weight and parameterization: unit error of a zero network"
+    )
+    assert (single - double).abs().max() < 2e-4
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LogNormal(std=0.0), "std: must be a positive number, got 0.0"),
+        (lambda: LogNormal(spread=1.0), "spread: must be in [0, 1), got 1.0"),
+        (lambda: LogitNormal(std=-1.0), "std: must be a positive number, got -1.0"),
+        (lambda: Objective(hybrid=-0.1), "hybrid: must be 0 or more, got -0.1"),
+        (lambda: Objective(hybrid_steps=0), "hybrid_steps: must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments_are_named(make: Callable[[], Weighting], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
