@@ -135,12 +135,16 @@ class Dataset:
 
 
 def standardized(dataset: Dataset, limit: int = 4096) -> Dataset:
-    """The dataset with a spec that gives it zero mean and unit variance, over at most `limit` evenly spaced examples.
+    """Images with a spec that gives them zero mean and unit variance, over at most `limit` evenly spaced examples.
+
+    Point sets are scaled by their law already, and a density must not depend on the sample: they stay as they are.
 
     Raises ValueError for an empty dataset, or one whose values are all the same.
     """
     if len(dataset) == 0:
         raise ValueError("data: the dataset is empty")
+    if dataset.spec.levels is None:
+        return dataset
     chosen = np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(np.int64)
     total = square = 0.0
     for start in range(0, len(chosen), CHUNK):

@@ -44,7 +44,7 @@ def evaluate(
     held_out: Dataset,
     *,
     limit: int | None = None,
-    steps: int = 1000,
+    steps: int = 100_000,
     draws: int = 16,
     seed: int = 0,
     progress: bool = False,
@@ -54,6 +54,7 @@ def evaluate(
     Each example is seen at `draws` noise levels of a grid of `steps`. Labels are given to a model that was trained with
     them. Raises ValueError when nothing was held out.
     """
+    require(limit is None or limit >= 1, "limit", "at least 1", limit)
     require(len(held_out) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
     count = min(limit or len(held_out), len(held_out))
     parts: list[torch.Tensor] = []

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import nn
 
+from diffusion.errors import InputError
+
 
 class PowerEMA:
     """The power-function average of Karras et al. (2024, arXiv 2312.02696, section 3.1): weight ∝ step^γ.
@@ -32,11 +34,11 @@ class PowerEMA:
 def exponent(width: float) -> float:
     """γ > 0 such that the density ∝ s^γ on [0, 1] has standard deviation `width`, by bisection; width < 0.28.
 
-    Its variance is (γ + 1) / ((γ + 2)² (γ + 3)). Raises ValueError for a width that no γ >= 0 gives.
+    Its variance is (γ + 1) / ((γ + 2)² (γ + 3)). Raises InputError for a width that no γ >= 0 gives.
     """
     low, high = 0.0, 1e6
     if not std(high) < width <= std(low):
-        raise ValueError(f"training.ema: must be between {std(high):.0e} and {std(low):.3f}, got {width}")
+        raise InputError(f"training.ema: must be between {std(high):.0e} and {std(low):.3f}, got {width}")
     for _ in range(200):
         middle = (low + high) / 2
         low, high = (middle, high) if std(middle) > width else (low, middle)

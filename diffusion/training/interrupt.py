@@ -31,8 +31,3 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         self.__exit__()
-
-    @property
-    def exit_code(self) -> int:
-        """What a shell expects of a process that a signal ended: 130 for SIGINT, 143 for SIGTERM."""
-        return 128 + (self.signal or 0)

@@ -52,9 +52,9 @@ class Monitor:
         """Losses (B,) of one part of a batch, at log-SNRs (B,)."""
         self._pending.append((log_snr, loss.detach()))
 
-    def collect(self, batch: int, steps: int, waited: float) -> dict[str, float]:
-        """Mean loss, images/s and the share of time spent waiting for data since the last call; `waited` is the
-        total wait.
+    def collect(self, processes: int, waited: float) -> dict[str, float]:
+        """Mean loss, images/s over all processes and the share of time spent waiting for data since the last call;
+        `waited` is the total wait.
         """
         losses = torch.cat([loss for _, loss in self._pending]).cpu()
         self.levels.update(torch.cat([level for level, _ in self._pending]).cpu(), losses)
@@ -62,7 +62,7 @@ class Monitor:
         elapsed = max(now - self._since, 1e-9)
         numbers = {
             "loss": float(losses.mean()),
-            "images_per_s": batch * steps / elapsed,
+            "images_per_s": len(losses) * processes / elapsed,
             "data_wait": (waited - self._waited) / elapsed,
         }
         self._pending, self._since, self._waited = [], now, waited
@@ -86,7 +86,7 @@ def truncate_after(path: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             continue
     temporary = path.with_name(f".tmp-{path.name}")
     temporary.write_text("".join(kept), encoding="utf-8")

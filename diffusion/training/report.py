@@ -19,7 +19,6 @@ from diffusion.evaluation import evaluate
 from diffusion.model import Model
 from diffusion.training.monitor import LossByLevel
 
-FILM_FRAMES = 9
 FILM_ROWS = 4
 RESTORED = 4
 
@@ -76,7 +75,9 @@ class Reporter:
         label = [i * classes // count for i in range(count)] if classes else None
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
         figures.save_png(figures.draw(model.sample(count, label=label)), self.run / "samples.png", info)
-        figures.save_png(figures.film(film_frames(model, seed=0)), self.run / "film.png", info)
+        figures.save_png(
+            figures.film(model.film(FILM_ROWS if model.spec.is_image else 1000)), self.run / "film.png", info
+        )
         written = ["samples.png", "film.png"]
         if model.spec.is_image and len(self.held_out):
             figures.save_png(restorations(model, self.held_out), self.run / "restoration.png", info)
@@ -89,17 +90,9 @@ class Reporter:
         self.say(f"{self.run}: {', '.join(written)}")
 
 
-def film_frames(model: Model, *, seed: int) -> list[torch.Tensor]:
-    """Evenly spaced frames of a reverse trajectory from noise to samples, in the units of the data."""
-    rows = FILM_ROWS if model.spec.is_image else 1000
-    frames = [x.cpu() for _, x in model.trajectory(rows, seed=seed)]
-    chosen = torch.linspace(0, len(frames) - 1, min(FILM_FRAMES, len(frames))).round().long()
-    return [frames[i] for i in chosen.tolist()]
-
-
 def restorations(model: Model, held_out: Dataset) -> Image.Image:
     """Held-out images with their middle cut out, each restored several times, one row each."""
-    values, _ = held_out.batch(torch.arange(min(RESTORED, len(held_out))))
+    values, _ = held_out.batch(torch.linspace(0, len(held_out) - 1, min(RESTORED, len(held_out))).long())
     images = model.spec.decode(model.spec.encode(held_out.center(values)))
     _, height, width = model.spec.shape
     known = torch.ones(1, height, width, dtype=torch.bool)

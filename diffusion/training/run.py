@@ -5,9 +5,11 @@ the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from accelerate import PartialState
 
 from diffusion import checkpoint, config
 from diffusion.config import Config, ConfigError
@@ -19,14 +21,18 @@ RESOLVED = "config.json"
 FREE = ("report.", "sampler.", "grid.", "sampling.", "training.steps", "training.precision")
 
 
-def train(experiment: Config, run: Path, *, say: Callable[[str], None] = print) -> int:
+def train(experiment: Config, run: Path) -> int:
     """Trains in a run folder, going on from its newest checkpoint, and returns the exit code.
 
     Raises ConfigError when the folder holds another experiment, FolderError for data that cannot be used,
     CheckpointError when all its checkpoints are damaged.
     """
-    prepare(experiment, run)
-    dataset = open_source(experiment.data, say)
+    processes = PartialState()
+    # The first process packs the images; the others then find them in the cache.
+    with processes.main_process_first():
+        if processes.is_main_process:
+            prepare(experiment, run)
+        dataset = open_source(experiment.data, print if processes.is_main_process else lambda text: None)
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     trainer = Trainer(experiment, training, held_out, run)
     if trainer.step >= experiment.training.steps:
@@ -45,7 +51,8 @@ def prepare(experiment: Config, run: Path) -> None:
     """
     tree = config.to_dict(experiment)
     path = run / RESOLVED
-    if path.exists():
+    # Before the first checkpoint there is nothing to protect: a mistyped path or a batch too large may be corrected.
+    if path.exists() and checkpoint.folders(run):
         changes = [
             line for line in difference(json.loads(path.read_text(encoding="utf-8")), tree) if not line.startswith(FREE)
         ]

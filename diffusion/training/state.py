@@ -13,7 +13,6 @@ from diffusion.checkpoint import Part
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.model import describe
-from diffusion.training import monitor
 
 OPTIMIZER = "optimizer/"
 NETWORK = "network/"
@@ -50,9 +49,14 @@ def restore(
     network.load_state_dict({key[prefix:]: value for key, value in tensors.items() if key.startswith(NETWORK)})
     for name, parameter in network.named_parameters():
         keys = (key for key in tensors if key.startswith(f"{OPTIMIZER}{name}/"))
-        # The step count stays where the fused optimizer keeps it, with the moments.
-        optimizer.state[parameter] = {key.rpartition("/")[2]: tensors[key].to(parameter.device) for key in keys}
+        optimizer.state[parameter] = {key.rpartition("/")[2]: _placed(tensors[key], parameter) for key in keys}
     step = int(saved.description["step"])
-    monitor.truncate_after(run / "metrics.jsonl", step)
     say(f"resuming {run} from step {step}")
     return step
+
+
+def _placed(value: Tensor, parameter: Tensor) -> Tensor:
+    """A moment on the device and in the memory layout of its parameter, which the fused optimizer takes for granted."""
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

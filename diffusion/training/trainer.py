@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion import checkpoint, model
-from diffusion.config import Config
+from diffusion.config import Config, to_dict
 from diffusion.data import Dataset
 from diffusion.errors import InputError
 from diffusion.model import Model
@@ -74,6 +74,8 @@ class Trainer:
         self.network = network
         self.ema = PowerEMA(network, options.ema)
         self.step = state.restore(run, network, self.ema.network, self.optimizer, self.say)
+        if self.accelerator.is_main_process:
+            monitor.truncate_after(run / "metrics.jsonl", self.step)
         self.prepared = self.accelerator.prepare_model(network)
         self.denoiser = model.assemble(config, self.prepared)
         self.objective = Objective(config.noise_levels, config.weighting, options.hybrid)
@@ -105,6 +107,7 @@ class Trainer:
     def train(self) -> Outcome:
         """Runs to the last step or until a signal, then saves."""
         self.say(self._headline())
+        self._open_tracker()
         batches = Prefetcher(self.maker)
         steps, start = self.config.training.steps, time.perf_counter()
         bar = tqdm(
@@ -122,16 +125,17 @@ class Trainer:
                 self._log(norm, batches.waited, bar)
                 early = not sampled and time.perf_counter() - start > FIRST_SAMPLES_S
                 sampled |= self._show(early=early)
-                stop = self._stopped(interrupt)
+                stop = self._signal(interrupt)
                 if stop or self.step == steps or self.step % self.config.report.checkpoint == 0:
+                    self._check("norm of the gradient", float(norm))
                     self.save()
                 if stop:
                     break
         batches.close()
         self.accelerator.end_training()
-        if interrupt.signal and self.step < steps:
+        if self.step < steps:
             self.say(f"stopped at step {self.step}, saved in {self.run}; the same command goes on from here")
-            return Outcome(self.model, interrupt.exit_code)
+            return Outcome(self.model, 128 + stop)
         return Outcome(self.model, 0)
 
     def _update(self, batch: Batch) -> Tensor:
@@ -172,16 +176,19 @@ class Trainer:
         every = self.config.report.log
         if self.step % every and self.step != self.config.training.steps:
             return
-        numbers = self.monitor.collect(self.config.training.batch, self.step % every or every, waited)
+        numbers = self.monitor.collect(self.accelerator.num_processes, waited)
         numbers |= {"lr": self.learning_rate(self.step - 1), "grad_norm": float(norm)}
-        if not math.isfinite(numbers["loss"]):
-            raise FloatingPointError(
-                f"step {self.step}: the loss is {numbers['loss']}; lower training.lr or set training.precision = 'fp32'"
-            )
+        self._check("loss", numbers["loss"])
         bar.set_postfix_str(
             f"loss {numbers['loss']:.4f}, {numbers['images_per_s']:.0f} images/s, data wait {numbers['data_wait']:.0%}"
         )
         self._record(numbers)
+
+    def _check(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"step {self.step}: the {name} is {value}; lower training.lr or set training.precision = 'fp32'"
+            )
 
     def _show(self, *, early: bool) -> bool:
         """Sample grids, validation and plots when they are due; whether a grid was made."""
@@ -193,8 +200,6 @@ class Trainer:
             self.reporter.samples(self.model)
         if self.accelerator.is_main_process and evaluation:
             self._record(self.reporter.validation(self.model, self.monitor.levels))
-        if samples or evaluation:
-            self.accelerator.wait_for_everyone()
         return samples
 
     def _record(self, numbers: dict[str, float]) -> None:
@@ -202,12 +207,12 @@ class Trainer:
         if self.accelerator.is_main_process:
             monitor.append(self.run / "metrics.jsonl", {"step": self.step, **numbers})
 
-    def _stopped(self, interrupt: Interrupt) -> bool:
-        """Whether any process received a signal; all of them get the same answer."""
+    def _signal(self, interrupt: Interrupt) -> int:
+        """The signal that any process received, 0 for none; all of them get the same answer."""
+        number = interrupt.signal or 0
         if self.accelerator.num_processes == 1:
-            return interrupt.signal is not None
-        flag = torch.tensor(float(interrupt.signal is not None), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, "sum").item() > 0)
+            return number
+        return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
 
     def save(self) -> None:
         """Writes a checkpoint from the main process."""
@@ -216,6 +221,15 @@ class Trainer:
             parts = state.parts(self.config, self.maker.dataset.spec, self.step, self.network, average, self.optimizer)
             checkpoint.write(self.run, self.step, parts, keep=self.config.report.keep)
         self.accelerator.wait_for_everyone()
+
+    def _open_tracker(self) -> None:
+        name = self.config.report.tracker
+        if not name:
+            return
+        if not self.accelerator.log_with:
+            raise InputError(f"report.tracker: {name} is not installed; install it, or leave the tracker out")
+        flat = {f"{s}.{k}": str(v) for s, values in to_dict(self.config).items() for k, v in values.items()}
+        self.accelerator.init_trackers(self.run.name, config=flat)
 
     def _headline(self) -> str:
         parameters = sum(p.numel() for p in self.network.parameters())
@@ -232,4 +246,5 @@ def use_bf16(precision: str) -> bool:
         return precision == "bf16"
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(not torch.backends.mps.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return supported and not torch.backends.mps.is_available()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion.data import Dataset, DataSpec, rms
+from diffusion.data import Dataset, DataSpec, standardized, swiss_roll
 from diffusion.data.dataset import Rows
 
 
@@ -129,13 +129,23 @@ def test_held_out_is_checked() -> None:
         images(9).split(0.9, seed=0)
 
 
-def test_rms_of_encoded_values_without_margin() -> None:
+def test_standardized_images_have_mean_zero_and_variance_one_without_the_margin() -> None:
     dataset = images(300, margin=1)
-    x = everything(dataset)[:, :, 1:-1, 1:-1] / 127.5 - 1
-    assert rms(dataset) == pytest.approx(np.sqrt(np.mean(x**2)), rel=1e-6)
-    assert rms(dataset, limit=2) == pytest.approx(np.sqrt(np.mean(x[[0, -1]] ** 2)), rel=1e-6)
+    spec = standardized(dataset).spec
+    x = everything(dataset)[:, :, 1:-1, 1:-1].astype(float)
+    assert (spec.mean, spec.std) == (pytest.approx(x.mean(), rel=1e-9), pytest.approx(x.std(), rel=1e-9))
+    ends = standardized(dataset, limit=2).spec
+    assert ends.mean == pytest.approx(x[[0, -1]].mean(), rel=1e-9)
 
 
-def test_rms_of_nothing_is_an_error() -> None:
+def test_points_keep_their_law() -> None:
+    points = swiss_roll(100, seed=0)
+    assert standardized(points) is points
+
+
+def test_nothing_to_standardize_is_an_error() -> None:
     with pytest.raises(ValueError, match="empty"):
-        rms(images(9).subset([]))
+        standardized(images(9).subset([]))
+    flat = Dataset(np.full((9, 1, 4, 4), 7, np.uint8), DataSpec((1, 4, 4), 256), None, ("",) * 9)
+    with pytest.raises(ValueError, match="every value is 7"):
+        standardized(flat)

@@ -7,30 +7,36 @@ import torch
 
 from diffusion.data import DataSpec
 
-IMAGE = DataSpec((3, 4, 5), 256, ("cat", "dog"))
+IMAGE = DataSpec((3, 4, 5), 256, ("cat", "dog"), mean=100.0, std=50.0)
 POINT = DataSpec((2,), None)
 
 
-def test_levels_map_onto_minus_one_to_one_and_back() -> None:
+def test_levels_are_standardized_and_come_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8)
     x = IMAGE.encode(levels)
     assert x.dtype == torch.float32
-    assert (x[0], x[255]) == (-1, 1)
-    assert torch.equal(IMAGE.quantize(x), levels)
+    assert (x[0], x[100], x[150]) == (-2, 0, 1)
+    assert torch.equal(IMAGE.quantize(IMAGE.decode(x)), levels)
+
+
+def test_units_run_from_zero_to_one_and_back() -> None:
+    units = torch.tensor([0.0, 0.25, 1.0])
+    assert torch.allclose(IMAGE.standardize(units), (255 * units - 100) / 50)
+    assert torch.allclose(IMAGE.decode(IMAGE.standardize(units)), units, atol=1e-6)
 
 
 def test_quantize_rounds_to_the_nearest_level_and_clamps() -> None:
-    step = 1 / 127.5
-    x = IMAGE.encode(torch.tensor([100.0])) + torch.tensor([-0.51, -0.49, 0.49, 0.51]) * step
-    assert IMAGE.quantize(x).tolist() == [99, 100, 100, 101]
+    units = (100 + torch.tensor([-0.51, -0.49, 0.49, 0.51])) / 255
+    assert IMAGE.quantize(units).tolist() == [99, 100, 100, 101]
     assert IMAGE.quantize(torch.tensor([-7.0, 7.0])).tolist() == [0, 255]
 
 
 def test_decode_clamps_images_and_leaves_points() -> None:
-    x = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0])
-    assert IMAGE.decode(x).tolist() == [0, 0, 0.5, 1, 1]
-    assert POINT.decode(x) is x
+    assert IMAGE.decode(torch.tensor([-9.0, -2.0, 9.0])).tolist() == [0, 0, 1]
+    x = torch.tensor([-3.0, 3.0])
+    assert torch.equal(POINT.decode(x), x)
     assert torch.equal(POINT.encode(x), x)
+    assert torch.equal(POINT.standardize(x), x)
 
 
 def test_kind_and_number_of_scalars() -> None:
@@ -50,3 +56,5 @@ def test_errors_name_the_field() -> None:
         DataSpec((1, 4, 4), 1000)
     with pytest.raises(ValueError, match=r"spec\.levels: continuous"):
         POINT.quantize(torch.zeros(2))
+    with pytest.raises(ValueError, match=r"spec\.std: must be positive, got 0"):
+        DataSpec((2,), None, std=0)

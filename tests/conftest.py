@@ -1,0 +1,76 @@
+"""A small folder of images, and one run trained on it, that many tests look at and none changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion import config
+from diffusion.config import Config
+from diffusion.training import train
+
+SIDE = 8
+PER_CLASS = 20
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFUSION_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+        yield
+
+
+def draw_shapes(folder: Path, per_class: int = PER_CLASS, side: int = SIDE) -> Path:
+    """Disks and squares of random color and place, in a subfolder each."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:side, :side]
+    for name in ("disk", "square"):
+        (folder / name).mkdir(parents=True)
+        for i in range(per_class):
+            top, left = rng.integers(2, side - 2, 2)
+            down, right = abs(rows - top), abs(columns - left)
+            inside = down**2 + right**2 <= 4 if name == "disk" else np.maximum(down, right) <= 1
+            colors = rng.integers(0, 256, (2, 3), dtype=np.uint8)
+            Image.fromarray(np.where(inside[..., None], colors[0], colors[1])).save(folder / name / f"{i:02d}.png")
+    return folder
+
+
+def tiny(folder: Path, **sections: dict[str, object]) -> Config:
+    """A configuration that trains in a second, with sections merged into it."""
+    tree: dict[str, dict[str, object]] = {
+        "data": {"path": str(folder), "size": SIDE, "labels": True, "held_out": 0.2},
+        "backbone": {"name": "unet", "channels": [8, 16], "blocks": 1, "attention": [1]},
+        "training": {"steps": 12, "batch": 8, "precision": "fp32", "warmup": 2},
+        "report": {"log": 1, "grid": 4, "images": 4, "draws": 2},
+        "sampling": {"steps": 4},
+    }
+    for name, values in sections.items():
+        tree[name] = {**tree.get(name, {}), **values}
+    return config.from_dict(tree)
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_shapes(tmp_path_factory.mktemp("shapes") / "images")
+
+
+@pytest.fixture(scope="session")
+def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 40 steps. Not to be changed: see `run` for a copy."""
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    experiment = tiny(shapes, training={"steps": 40}, report={"checkpoint": 20, "samples": 20, "evaluate": 20})
+    assert train(experiment, run) == 0
+    return run
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))

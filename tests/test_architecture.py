@@ -1,0 +1,180 @@
+"""The direction of imports and the promises of the house, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import diffusion
+from diffusion import config, posterior
+
+ROOT = Path(diffusion.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+THEORY = {
+    "schedules",
+    "process",
+    "denoiser",
+    "objectives",
+    "samplers",
+    "guidance",
+    "operators",
+    "posterior",
+    "likelihood",
+    "thermodynamics",
+}
+LEAVES = {"randomness", "errors"}
+STANDARD = set(sys.stdlib_module_names)
+
+
+def module(path: Path) -> str:
+    """The name of a file's module within the package, as in data.stream."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(nodes: Iterator[ast.AST]) -> set[str]:
+    """The modules that are imported: outside ones by their first name, ours by their name within the package."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            if node.module == "diffusion":
+                found |= {f"diffusion.{alias.name}" for alias in node.names}
+            else:
+                found.add(str(node.module))
+    return {name if name.startswith("diffusion.") else name.partition(".")[0] for name in found}
+
+
+def all_imports(path: Path) -> set[str]:
+    return imports(ast.walk(ast.parse(path.read_text())))
+
+
+def ours(path: Path) -> set[str]:
+    """The rooms or root files that a file imports."""
+    return {name.split(".")[1] for name in all_imports(path) if name.startswith("diffusion.")}
+
+
+def others(path: Path) -> set[str]:
+    return {name for name in all_imports(path) if not name.startswith("diffusion.")} - STANDARD
+
+
+def files(*rooms: str) -> list[Path]:
+    return [path for path in FILES if module(path).split(".")[0] in rooms]
+
+
+def ids(path: Path) -> str:
+    return module(path)
+
+
+@pytest.mark.parametrize("path", files(*THEORY, *LEAVES), ids=ids)
+def test_theory_knows_torch_and_itself(path: Path) -> None:
+    assert others(path) <= {"torch"}
+    assert ours(path) <= (set() if module(path) in LEAVES else THEORY | LEAVES)
+
+
+@pytest.mark.parametrize("path", files("backbones"), ids=ids)
+def test_backbones_know_torch_and_einops(path: Path) -> None:
+    assert others(path) <= {"torch", "einops"}
+    assert ours(path) <= {"backbones", "errors"}
+
+
+@pytest.mark.parametrize("path", files("data"), ids=ids)
+def test_data_know_nothing_of_theory_networks_or_experiments(path: Path) -> None:
+    assert ours(path) <= {"data"} | LEAVES
+
+
+@pytest.mark.parametrize(("room", "above"), [
+    ("checkpoint", {"model", "training", "evaluation", "commands", "cli", "config"}),
+    ("config", {"model", "training", "evaluation", "commands", "cli", "checkpoint", "figures"}),
+    ("figures", {"model", "training", "evaluation", "commands", "cli", "config", "data"}),
+    ("model", {"training", "evaluation", "commands", "cli", "figures"}),
+    ("evaluation", {"training", "commands", "cli", "figures"}),
+    ("training", {"commands", "cli"}),
+    ("commands", {"training"}),
+])  # fmt: skip
+def test_nothing_looks_upwards(room: str, above: set[str]) -> None:
+    for path in files(room):
+        tree = ast.parse(path.read_text())
+        typing_only = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        used = imports(node for node in ast.walk(tree) if id(node) not in typing_only)
+        assert not {name.split(".")[1] for name in used if name.startswith("diffusion.")} & above, path
+
+
+def test_only_training_imports_accelerate() -> None:
+    assert {module(path).split(".")[0] for path in FILES if "accelerate" in all_imports(path)} == {"training"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_no_pickle_is_read_or_written(path: Path) -> None:
+    assert not all_imports(path) & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"torch.load", "torch.save", "eval", "exec", "compile"}
+            if called in {"np.load", "numpy.load"}:
+                assert "allow_pickle=False" in ast.unparse(node)
+
+
+def test_the_command_line_imports_nothing_heavy_before_it_has_parsed() -> None:
+    for name in ("cli", "errors", "__main__", ""):
+        path = ROOT / ("__init__.py" if not name else f"{name}.py")
+        if path.exists():
+            top = imports(iter(ast.parse(path.read_text()).body))
+            assert top - STANDARD <= {"tyro", "diffusion.errors", "diffusion.cli", "diffusion.model"} - (
+                {"diffusion.model"} if name else set()
+            )
+
+
+def registries() -> list[tuple[str, str, type]]:
+    found = [*config.REGISTRIES.items(), ("covariance", posterior.COVARIANCES)]
+    return [(section, name, cls) for section, registry in found for name, cls in registry.items()]
+
+
+@pytest.mark.parametrize(("section", "name", "cls"), registries())
+def test_every_registered_component_is_a_frozen_dataclass_with_defaults(section: str, name: str, cls: type) -> None:
+    assert dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert cls() == cls() and hash(cls()) == hash(cls())
+
+
+def test_experiments_are_frozen_to_the_last_section() -> None:
+    assert config.Config.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    for field in dataclasses.fields(config.Config):
+        assert type(field.default).__dataclass_params__.frozen
+
+
+def documented(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, node
+            if isinstance(node, ast.ClassDef):
+                for inner in node.body:
+                    if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
+                        yield f"{node.name}.{inner.name}", inner
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_whatever_is_public_says_what_it_is(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    silent = [name for name, node in documented(tree) if not ast.get_docstring(node)]  # type: ignore[arg-type]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", sorted({module(path) for path in FILES} - {"__main__"}))
+def test_every_module_can_be_imported_and_exports_what_it_lists(name: str) -> None:
+    loaded = importlib.import_module(f"diffusion.{name}" if name else "diffusion")
+    for exported in getattr(loaded, "__all__", ()):
+        assert hasattr(loaded, exported)

@@ -1,0 +1,287 @@
+"""Checkpoints: exact, whole or invisible, and checked when read."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from diffusion import checkpoint
+from diffusion.checkpoint import CheckpointError, Part
+from diffusion.model import load
+
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
+FILES = ("manifest.json", "model.safetensors", "training.safetensors")
+
+
+def tensors(step: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    values = torch.randn(3, 4, generator=generator, dtype=torch.float64) * 100
+    found = {str(dtype): values.to(dtype) for dtype in DTYPES}
+    return found | {
+        "bool": values > 0,
+        "scalar": values.sum(),
+        "transposed": values.clone().T,
+        "channels_last": torch.randn(2, 3, 4, 5, generator=generator).to(memory_format=torch.channels_last),
+        "empty": torch.zeros(0, 3),
+    }
+
+
+def write(run: Path, step: int, keep: int = 10) -> Path:
+    description = {"step": step, "config": {"name": "é"}}
+    parts = {"model": Part(tensors(step), description), "training": Part({"x": torch.arange(50.0)}, {"step": step})}
+    return checkpoint.write(run, step, parts, keep=keep)
+
+
+def names(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+def test_what_is_read_is_what_was_written_to_the_last_bit(tmp_path: Path) -> None:
+    folder = write(tmp_path, 7)
+    assert folder == tmp_path / "checkpoints" / "step-00000007" and checkpoint.verify(folder) == 7
+    part = checkpoint.read(folder, "model")
+    assert part.description == {"step": 7, "config": {"name": "é"}}
+    assert part.tensors.keys() == tensors(7).keys()
+    for name, value in tensors(7).items():
+        assert part.tensors[name].dtype == value.dtype and torch.equal(part.tensors[name], value), name
+
+
+def test_the_newest_k_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 10, 30):
+        write(tmp_path, step, keep=2)
+    assert names(tmp_path) == ["step-00000010", "step-00000030"]
+
+
+def test_damaged_checkpoints_of_later_steps_do_not_count_among_those_kept(tmp_path: Path) -> None:
+    write(tmp_path, 5)
+    (write(tmp_path, 10) / "model.safetensors").unlink()
+    folder = write(tmp_path, 7, keep=1)
+    assert names(tmp_path) == ["step-00000007"] and checkpoint.newest(tmp_path) == (folder, [])
+
+
+def test_a_folder_that_cannot_be_deleted_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 1)
+    real = os.rmdir
+
+    def refuse(path: str, **options: object) -> None:
+        if "step-00000001" in str(path) or options:
+            raise PermissionError(path)
+        real(path)
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    assert checkpoint.verify(write(tmp_path, 2, keep=1)) == 2
+
+
+def fail_on(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: Exception, call: int) -> None:
+    """Makes the call number `call` of owner.name raise."""
+    real, calls = getattr(owner, name), [0]
+
+    def broken(*values: object, **options: object) -> object:
+        calls[0] += 1
+        if calls[0] == call:
+            raise error
+        return real(*values, **options)
+
+    monkeypatch.setattr(owner, name, broken)
+
+
+DISK_FULL = OSError(28, "No space left on device")
+POINTS = [
+    (checkpoint, "save_file", SafetensorError("No space left on device"), 1),
+    (checkpoint, "save_file", DISK_FULL, 2),
+    (checkpoint, "_sha256", DISK_FULL, 2),
+    (Path, "write_text", DISK_FULL, 1),
+    (os, "fsync", DISK_FULL, 1),
+    (os, "fsync", DISK_FULL, 4),
+    (Path, "rename", DISK_FULL, 1),
+    (checkpoint, "save_file", KeyboardInterrupt(), 1),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "error", "call"), POINTS)
+def test_a_failure_at_any_point_leaves_the_previous_checkpoint_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: Exception, call: int
+) -> None:
+    before = write(tmp_path, 1, keep=1)
+    with monkeypatch.context() as patch:
+        fail_on(patch, owner, name, error, call)
+        with pytest.raises(type(error)):
+            write(tmp_path, 2, keep=1)
+    assert names(tmp_path) == ["step-00000001"]
+    assert checkpoint.newest(tmp_path) == (before, [])
+    assert torch.equal(checkpoint.read(before, "model").tensors["scalar"], tensors(1)["scalar"])
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    left = tmp_path / "checkpoints" / ".tmp-step-00000001-12345"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half")
+    write(tmp_path, 2)
+    assert names(tmp_path) == ["step-00000002"]
+
+
+def test_stray_entries_are_ignored(tmp_path: Path) -> None:
+    folder = write(tmp_path, 3)
+    parent = folder.parent
+    for name in ("99.txt", ".DS_Store", "step-00000099"):
+        (parent / name).write_text("stray")
+    for name in (".tmp-step-00000050-1", "tmp.foo", "step-best", "step-", "step-00000004.bak"):
+        (parent / name).mkdir()
+    assert checkpoint.folders(tmp_path) == [folder]
+    assert checkpoint.find(tmp_path) == (folder, [])
+
+
+DAMAGES: dict[str, Callable[[Path, bytes], object]] = {
+    "truncated": lambda path, data: path.write_bytes(data[: len(data) // 2]),
+    "emptied": lambda path, data: path.write_bytes(b""),
+    "flipped": lambda path, data: path.write_bytes(
+        data[: (k := len(data) * 9 // 10)] + bytes([data[k] ^ 1]) + data[k + 1 :]
+    ),
+    "removed": lambda path, data: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_damage_is_named_and_the_previous_checkpoint_used(tmp_path: Path, name: str, damage: str) -> None:
+    previous, folder = write(tmp_path, 1), write(tmp_path, 2)
+    path = folder / name
+    DAMAGES[damage](path, path.read_bytes())
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.verify(folder)
+    assert str(folder) in str(caught.value)
+    if (name, damage) != ("manifest.json", "flipped"):  # It may then accuse the file that it no longer describes.
+        assert name in str(caught.value)
+    found, problems = checkpoint.find(tmp_path)
+    assert found == previous and problems == [str(caught.value)]
+
+
+def test_any_flipped_bit_of_a_manifest_is_found_or_harmless(tmp_path: Path) -> None:
+    folder = write(tmp_path, 2)
+    path = folder / "manifest.json"
+    data = path.read_bytes()
+    unnoticed = []
+    for k in range(len(data)):
+        path.write_bytes(data[:k] + bytes([data[k] ^ 1]) + data[k + 1 :])
+        try:
+            checkpoint.verify(folder)
+        except CheckpointError:
+            continue
+        unnoticed.append(k)
+    # Only the step, which is not read from there.
+    assert unnoticed == [data.index(b'"step": 2') + len(b'"step": ')]
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "3", '{"format": 1, "step": 2, "files": []}'])
+def test_a_manifest_of_another_shape_is_damage(tmp_path: Path, text: str) -> None:
+    folder = write(tmp_path, 2)
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"manifest\.json"):
+        checkpoint.verify(folder)
+
+
+def test_another_format_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path, 2)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
+    with pytest.raises(CheckpointError, match="format 99; this version reads format 1"):
+        checkpoint.verify(folder)
+
+
+class Canary:
+    """Creates a file when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("data", [b"", (2**60).to_bytes(8, "little") + b"{}", None])
+def test_a_file_that_is_no_safetensors_is_refused_even_with_a_right_manifest(
+    tmp_path: Path, data: bytes | None
+) -> None:
+    folder = write(tmp_path, 2)
+    path = folder / "model.safetensors"
+    path.write_bytes(pickle.dumps(Canary(tmp_path / "canary")) if data is None else data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][path.name] = {"size": path.stat().st_size, "sha256": checkpoint._sha256(path)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    checkpoint.verify(folder)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        checkpoint.read(folder, "model")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path, 2)
+    (tmp_path / "secret").write_text("x")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../../secret"] = {"size": 1, "sha256": checkpoint._sha256(tmp_path / "secret")}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="secret is missing"):
+        checkpoint.verify(folder)
+
+
+def test_a_missing_run_and_one_without_checkpoint_say_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"gone: no such run folder.*diffusion train CONFIG --out .*gone"):
+        checkpoint.find(tmp_path / "gone")
+    with pytest.raises(CheckpointError, match=r"no checkpoint in this folder.*diffusion train CONFIG --out"):
+        checkpoint.find(tmp_path)
+
+
+def test_when_all_are_damaged_each_is_named(tmp_path: Path) -> None:
+    for step in (1, 2):
+        (write(tmp_path, step) / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.find(tmp_path)
+    text = str(caught.value)
+    assert "no usable checkpoint" in text
+    assert "step-00000001: damaged" in text and "step-00000002: damaged" in text
+
+
+def test_a_checkpoint_folder_is_found_by_itself(tmp_path: Path) -> None:
+    folder = write(tmp_path, 2)
+    assert checkpoint.find(folder) == (folder, [])
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
+        checkpoint.find(folder)
+
+
+def test_the_metadata_hold_the_experiment_and_the_description_of_the_data(trained: Path) -> None:
+    folder, _ = checkpoint.find(trained)
+    description = checkpoint.read(folder, "model").description
+    assert description["step"] == 40
+    assert description["config"] == json.loads((trained / "config.json").read_text())
+    assert description["spec"]["shape"] == [3, 8, 8] and description["spec"]["classes"] == ["disk", "square"]
+    assert checkpoint.read(folder, "training").description == {"step": 40}
+    assert names(trained) == ["step-00000020", "step-00000040"]
+
+
+def test_load_falls_back_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "checkpoints" / "step-00000040" / "training.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert load(run).step == 20
+    text = capsys.readouterr().out
+    assert "training.safetensors has 1000 bytes" in text and "using step-00000020 instead" in text
+
+
+def test_text_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.json"
+    checkpoint.write_text(path, "old")
+    with monkeypatch.context() as patch:
+        fail_on(patch, os, "fsync", DISK_FULL, 1)
+        with pytest.raises(OSError, match="No space"):
+            checkpoint.write_text(path, "new")
+    assert path.read_text() == "old"
+    checkpoint.write_text(path, "new")
+    assert path.read_text() == "new"

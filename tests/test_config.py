@@ -1,0 +1,165 @@
+"""Configurations: what is accepted, what is said about the rest, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diffusion import config
+from diffusion.backbones import MLPConfig, UNetConfig
+from diffusion.config import Config, ConfigError, from_dict, load, to_dict
+from diffusion.samplers import DDIM, DPMSolver
+from diffusion.schedules import EDM, Cosine
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+TEXT = """
+[data]
+path = "photos"
+[backbone]
+channels = [8, 16]
+attention = []
+[training]
+batch = 4
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def message(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_survives_the_way_to_json_and_back(path: Path) -> None:
+    loaded = load(path)
+    tree = to_dict(loaded)
+    assert from_dict(tree) == loaded
+    assert from_dict(json.loads(json.dumps(tree))) == loaded
+    assert to_dict(from_dict(json.loads(json.dumps(tree)))) == tree
+
+
+@pytest.mark.parametrize(
+    ("section", "name"), [(section, name) for section, registry in config.REGISTRIES.items() for name in registry]
+)
+def test_every_component_can_be_named_and_survives_the_way_to_json(section: str, name: str) -> None:
+    built = from_dict({section: {"name": name}})
+    assert type(getattr(built, section)) is config.REGISTRIES[section][name]
+    assert from_dict(json.loads(json.dumps(to_dict(built)))) == built
+
+
+def test_an_empty_config_is_the_default_one() -> None:
+    assert from_dict({}) == Config()
+
+
+def test_a_file_gives_its_values_and_defaults_for_the_rest(file: Path) -> None:
+    loaded = load(file)
+    assert loaded.data.path == "photos" and loaded.training.batch == 4
+    assert loaded.backbone == UNetConfig(channels=(8, 16), attention=())
+    assert loaded.schedule == EDM() and loaded.training.beta2 == Config().training.beta2
+
+
+def test_overrides_replace_values_of_every_type(file: Path) -> None:
+    loaded = load(
+        file,
+        [
+            "training.batch=32",
+            "training.lr=1e-3",
+            "data.path=other folder/with spaces",
+            "data.background=[0, 1, 2]",
+            "data.flip=true",
+            "backbone.channels=[4, 8, 16]",
+            'report.tracker="wandb"',
+            "sampling.interval=[-1, 2.5]",
+        ],
+    )
+    assert loaded.training.batch == 32 and loaded.training.lr == 1e-3
+    assert loaded.data.path == "other folder/with spaces"
+    assert loaded.data.background == (0, 1, 2) and loaded.data.flip is True
+    assert loaded.backbone == UNetConfig(channels=(4, 8, 16), attention=())
+    assert loaded.report.tracker == "wandb" and loaded.sampling.interval == (-1.0, 2.5)
+
+
+def test_another_component_drops_the_keys_of_the_first(file: Path) -> None:
+    assert load(file, ["backbone.name=mlp"]).backbone == MLPConfig()
+
+
+def test_naming_the_same_component_again_keeps_its_keys(file: Path) -> None:
+    assert load(file, ["backbone.name=unet"]) == load(file)
+
+
+def test_the_order_of_overrides_does_not_matter(file: Path) -> None:
+    for overrides in (["sampler.name=ddim", "sampler.eta=0.5"], ["sampler.eta=0.5", "sampler.name=ddim"]):
+        assert load(file, overrides).sampler == DDIM(eta=0.5)
+    assert load(file, ["sampler.eta=0.5"]).sampler == DPMSolver(eta=0.5)
+    assert load(file, ["schedule.shift=1", "schedule.name=cosine"]).schedule == Cosine(shift=1.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("training.bacth=3", ["training.bacth", "did you mean 'batch'?"]),
+        ("trainign.batch=3", ["trainign", "did you mean 'training'?"]),
+        ("schedule.name=cosin", ["schedule.name", "'cosin'", "did you mean 'cosine'?"]),
+        ("schedule.name=5", ["schedule.name", "one of linear, cosine", "got 5"]),
+        ("schedule.name=['cosine']", ["schedule.name", "got ['cosine']"]),
+        ("backbone.width=3", ["backbone.width", "no such key", "valid: channels"]),
+        ("training.batch=0", ["training.batch", "greater than or equal to 1", "got 0"]),
+        ("training.batch=many", ["training.batch", "integer", "got 'many'"]),
+        ("training.lr=-1", ["training.lr", "greater than 0", "got -1"]),
+        ("training.precision=fp16", ["training.precision", "'bf16'", "got 'fp16'"]),
+        ("backbone.channels=[8, 'x']", ["backbone.channels.1:", "got 'x'"]),
+        ("backbone.channels=[8, 1]", ["backbone.channels:", "2 or more", "got (8, 1)"]),
+        ("backbone.attention=[2]", ["backbone.attention:", "levels from 0 to 1"]),
+        ("data.size=large", ["data.size:", "got 'large'"]),
+        ("data.size=0", ["data.size:", "positive", "got 0"]),
+        ("data.source=foldr", ["data.source:", "folder", "got 'foldr'"]),
+        ("sampler.eta=2", ["sampler.eta: must be in [0, 1], got 2"]),
+        ("schedule.sigma_min=-1", ["schedule.sigma_min", "0 < sigma_min < sigma_max"]),
+        ("training.accumulate=3", ["training.accumulate", "divide", "4", "got 3"]),
+        ("model.learned_variance=true", ["training.hybrid", "model.learned_variance"]),
+        ("batch=3", ["'batch=3'", "section.key=value"]),
+        ("training.batch", ["'training.batch'", "section.key=value"]),
+        ("a.b.c=3", ["'a.b.c=3'", "section.key=value"]),
+    ],
+)
+def test_a_mistake_is_named_with_its_key_and_value(file: Path, override: str, parts: list[str]) -> None:
+    text = message(file, override)
+    assert all(part in text for part in parts), text
+    assert "\n" not in text and "pydantic" not in text
+
+
+def test_a_mistake_in_the_file_names_the_file(file: Path) -> None:
+    file.write_text("[training]\nbatch = 0\n")
+    assert message(file).startswith(f"{file}: training.batch")
+    file.write_text("training = 3\n")
+    assert "training: must be a section" in message(file) and "got 3" in message(file)
+    assert "training: must be a section" in message(file, "training.batch=3")
+
+
+def test_a_missing_file_names_a_near_one(file: Path) -> None:
+    text = message(file.with_name("smal.toml"))
+    assert "smal.toml: no such config file" in text and f"did you mean {file}?" in text
+    assert "did you mean" not in message(file.with_name("qqqq.toml"))
+
+
+def test_a_file_that_is_not_toml_says_where(file: Path) -> None:
+    file.write_text("[training]\nbatch = = 3\n")
+    assert "not a TOML file" in message(file) and "line 2" in message(file)
+    file.write_bytes(b"\xff\xfe\x00")
+    assert "not a TOML file" in message(file)
+    assert "not a TOML file" in message(file.parent)
+
+
+def test_the_rules_hold_for_configs_made_in_code() -> None:
+    with pytest.raises(ConfigError, match=r"training\.hybrid"):
+        Config(training=replace(Config().training, hybrid=0.1))

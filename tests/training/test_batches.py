@@ -1,0 +1,148 @@
+"""Batches: a function of seed and step alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion.data import Dataset, DataSpec
+from diffusion.training.batches import Batch, BatchMaker, Prefetcher
+
+
+def images(count: int = 23, margin: int = 0) -> Dataset:
+    values = np.random.default_rng(0).integers(0, 256, (count, 3, 4 + 2 * margin, 6 + 2 * margin), dtype=np.uint8)
+    spec = DataSpec((3, 4, 6), 256, ("a", "b"), mean=100.0, std=50.0)
+    return Dataset(values, spec, np.arange(count) % 2, tuple(map(str, range(count))), margin)
+
+
+def maker(dataset: Dataset | None = None, **changes: object) -> BatchMaker:
+    made = BatchMaker(dataset or images(), 8, seed=3, flip=True, label_dropout=0.3, low_discrepancy=True)
+    return replace(made, **changes)
+
+
+def fields(batch: Batch) -> list[torch.Tensor]:
+    assert batch.label is not None
+    return [batch.x, batch.u, batch.noise, batch.label]
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(torch.equal(v, w) for v, w in zip(fields(a), fields(b), strict=True))
+
+
+@pytest.mark.parametrize("low_discrepancy", [True, False])
+@pytest.mark.parametrize("margin", [0, 2])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_parts_of_processes_make_up_the_batch_of_one(processes: int, margin: int, low_discrepancy: bool) -> None:
+    one = maker(images(margin=margin), low_discrepancy=low_discrepancy)
+    for step in (0, 1, 7):
+        parts = [fields(replace(one, rank=rank, processes=processes)(step)) for rank in range(processes)]
+        joined = [torch.cat(part) for part in zip(*parts, strict=True)]
+        assert all(torch.equal(a, b) for a, b in zip(joined, fields(one(step)), strict=True))
+
+
+def test_a_batch_does_not_depend_on_what_was_asked_before() -> None:
+    first = maker()
+    for step in range(5):
+        first(step)
+    torch.manual_seed(1)
+    assert same(first(5), maker()(5))
+
+
+def test_seeds_and_steps_differ_in_everything() -> None:
+    a, b, c = maker()(0), maker()(1), maker(seed=4)(0)
+    for other in (b, c):
+        assert not any(torch.equal(v, w) for v, w in zip(fields(a), fields(other), strict=True))
+
+
+def test_an_epoch_shows_every_example_once() -> None:
+    dataset = images(24)
+    plain = maker(dataset, flip=False, label_dropout=0.0)
+    seen = torch.cat([plain(step).x for step in range(3)])
+    values = torch.from_numpy(np.asarray(dataset.values))
+    order = [int((dataset.spec.encode(values) == x).flatten(1).all(1).nonzero()) for x in seen]
+    assert sorted(order) == list(range(24)) and order != list(range(24))
+
+
+def test_values_are_standardized_and_labels_go_with_them() -> None:
+    dataset = images()
+    batch = maker(dataset, flip=False, label_dropout=0.0)(4)
+    values = torch.from_numpy(np.asarray(dataset.values))
+    assert batch.label is not None
+    for x, label in zip(batch.x, batch.label, strict=True):
+        index = int((((values - 100.0) / 50.0) == x).flatten(1).all(1).nonzero())
+        assert int(label) == index % 2
+
+
+def test_about_half_of_the_examples_are_mirrored() -> None:
+    dataset = images()
+    plain, flipped = maker(dataset, flip=False), maker(dataset)
+    pairs = [(a, b) for step in range(50) for a, b in zip(plain(step).x, flipped(step).x, strict=True)]
+    mirrored = [torch.equal(a.flip(-1), b) for a, b in pairs]
+    assert all(m or torch.equal(a, b) for m, (a, b) in zip(mirrored, pairs, strict=True))
+    assert 160 < sum(mirrored) < 240  # Four standard deviations of 400 tosses.
+
+
+def test_levels_are_evenly_spread_in_every_batch_and_uniform_over_many() -> None:
+    offsets = []
+    for step in range(200):
+        u = maker(batch=16)(step).u.sort().values
+        torch.testing.assert_close(u.diff(), torch.full((15,), 1 / 16, dtype=torch.float64), atol=1e-12, rtol=0)
+        assert u.dtype == torch.float64 and 0 <= u[0] < 1 / 16
+        offsets.append(float(u[0]) * 16)
+    empirical = np.sort(offsets)
+    assert np.abs(empirical - (np.arange(200) + 0.5) / 200).max() < 0.115  # Kolmogorov-Smirnov at 1 %.
+
+
+def test_levels_without_spreading_are_independent_and_uniform() -> None:
+    u = torch.cat([maker(low_discrepancy=False)(step).u for step in range(100)]).sort().values
+    assert float((u - (torch.arange(800) + 0.5) / 800).abs().max()) < 0.058
+    assert float(maker(low_discrepancy=False)(0).u.sort().values.diff().std()) > 0.02
+
+
+def test_noise_is_standard_normal_and_of_no_relation_to_the_levels() -> None:
+    noise = torch.cat([maker()(step).noise for step in range(30)])
+    assert float(noise.mean()) == pytest.approx(0, abs=4 / noise.numel() ** 0.5)
+    assert float(noise.square().mean()) == pytest.approx(1, abs=6 / noise.numel() ** 0.5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_the_share_of_labels_is_hidden(share: float) -> None:
+    labels = torch.cat([fields(maker(label_dropout=share)(step))[3] for step in range(250)])
+    hidden = float((labels == -1).double().mean())
+    assert hidden == pytest.approx(share, abs=4 * (share * (1 - share) / 2000) ** 0.5)
+    assert set(labels.tolist()) <= {-1, 0, 1}
+
+
+def test_data_without_labels_have_none() -> None:
+    dataset = images()
+    dataset = replace(dataset, labels=None, spec=replace(dataset.spec, classes=()))
+    assert maker(dataset)(0).label is None
+
+
+def test_points_pass_through_as_they_are() -> None:
+    values = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
+    dataset = Dataset(values, DataSpec((2,), None), None, tuple("abcdefghij"))
+    x = maker(dataset)(0).x
+    assert x.shape == (8, 2) and all((torch.from_numpy(values) == row).all(1).any() for row in x)
+
+
+def test_the_thread_gives_what_the_maker_gives_in_any_order() -> None:
+    ahead = Prefetcher(maker())
+    try:
+        for step in (0, 1, 2, 7, 8, 3):
+            assert same(ahead(step), maker()(step))
+        assert ahead.waited >= 0
+    finally:
+        ahead.close()
+
+
+def test_an_error_in_the_thread_reaches_the_caller() -> None:
+    ahead = Prefetcher(maker(images(margin=2), flip=None, label_dropout="many"))
+    try:
+        with pytest.raises(TypeError):
+            ahead(0)
+    finally:
+        ahead.close()

@@ -1,0 +1,102 @@
+"""The numbers of a run against direct means, and the file that keeps them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion.training import monitor
+from diffusion.training.monitor import BINS, MEMORY, LossByLevel, Monitor
+
+
+def test_one_update_gives_the_mean_of_each_bin() -> None:
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.rand(500, generator=generator, dtype=torch.float64) * 24 - 12
+    losses = torch.randn(500, generator=generator) ** 2
+    by_level = LossByLevel(-12, 12)
+    by_level.update(levels, losses)
+    rows = by_level.rows()
+    assert [middle for middle, _ in rows] == pytest.approx([-11.5 + i for i in range(BINS)])
+    for middle, value in rows:
+        inside = (levels > middle - 0.5) & (levels <= middle + 0.5)
+        assert value == pytest.approx(float(losses[inside].double().mean()), rel=1e-12)
+
+
+def test_older_updates_of_a_bin_fade() -> None:
+    by_level = LossByLevel(0, BINS)
+    given = [(0.5, 1.0), (0.5, 5.0), (3.5, 7.0), (0.5, 2.0)]
+    for level, loss in given:
+        by_level.update(torch.tensor([level]), torch.tensor([loss]))
+    weights = [MEMORY**2, MEMORY, 1.0]
+    expected = (weights[0] * 1 + weights[1] * 5 + weights[2] * 2) / sum(weights)
+    assert by_level.rows() == [(0.5, pytest.approx(expected)), (3.5, pytest.approx(7.0))]
+
+
+def test_the_memory_is_about_fifty_updates() -> None:
+    by_level = LossByLevel(0, BINS)
+    for _ in range(1000):
+        by_level.update(torch.tensor([0.5]), torch.tensor([1.0]))
+    assert float(by_level.weight[0]) == pytest.approx(1 / (1 - MEMORY), rel=1e-6) == pytest.approx(50, rel=1e-6)
+
+
+def test_levels_at_and_beyond_the_ends_fall_into_the_outer_bins() -> None:
+    by_level = LossByLevel(-1, 1)
+    by_level.update(torch.tensor([-1.0, -5.0, 1.0, 5.0]), torch.tensor([1.0, 3.0, 10.0, 20.0]))
+    assert [value for _, value in by_level.rows()] == [2.0, 15.0]
+    assert len(by_level.rows()) == 2
+
+
+def test_collect_means_over_all_parts_and_starts_anew() -> None:
+    watch = Monitor(LossByLevel(-1, 1))
+    watch.add(torch.zeros(2), torch.tensor([1.0, 2.0], requires_grad=True))
+    watch.add(torch.zeros(1), torch.tensor([6.0]))
+    first = watch.collect(2, waited=0.0)
+    assert first["loss"] == 3.0 and first["images_per_s"] > 0 and first["data_wait"] == 0.0
+    watch.add(torch.zeros(1), torch.tensor([8.0]))
+    assert watch.collect(2, waited=0.0)["loss"] == 8.0
+
+
+def test_images_per_second_counts_what_was_seen_since_the_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 102.0, 106.0])
+    monkeypatch.setattr(monitor.time, "perf_counter", lambda: next(clock))
+    watch = Monitor(LossByLevel(-1, 1))
+    watch.add(torch.zeros(8), torch.ones(8))
+    first = watch.collect(4, waited=0.5)
+    assert first["images_per_s"] == 16.0 and first["data_wait"] == 0.25
+    watch.add(torch.zeros(8), torch.ones(8))
+    second = watch.collect(1, waited=1.5)
+    assert second["images_per_s"] == 2.0 and second["data_wait"] == 0.25
+
+
+def steps(path: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_rows_after_a_step_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for step in (1, 2, 3, 3, 4, 5):
+        monitor.append(path, {"step": step, "loss": step / 3})
+    before = path.read_text().splitlines()
+    monitor.truncate_after(path, 3)
+    assert path.read_text() == "\n".join(before[:4]) + "\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_half_written_last_line_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    monitor.append(path, {"step": 1})
+    for half in ('{"step": 2, "lo', '{"loss": 3}', "3", "null", '{"step": "x"}'):
+        with path.open("a") as file:
+            file.write(half)
+        monitor.truncate_after(path, 10)
+        assert steps(path) == [1]
+    monitor.append(path, {"step": 2})
+    assert steps(path) == [1, 2]
+
+
+def test_without_a_file_there_is_nothing_to_do(tmp_path: Path) -> None:
+    monitor.truncate_after(tmp_path / "metrics.jsonl", 3)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,356 @@
+"""Runs: exact resumption, signals, what is refused, what is left in the run folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion import checkpoint, figures
+from diffusion.config import Config, ConfigError, to_dict
+from diffusion.data import open_source
+from diffusion.errors import InputError
+from diffusion.training import monitor, train
+from diffusion.training.trainer import Outcome, Trainer
+from tests.conftest import tiny
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(experiment: Config, run: Path) -> Trainer:
+    dataset = open_source(experiment.data, lambda text: None)
+    return Trainer(experiment, *dataset.split(experiment.data.held_out, experiment.data.seed), run)
+
+
+def go(experiment: Config, run: Path, monkeypatch: pytest.MonkeyPatch, stop: int | None = None) -> Outcome:
+    """Trains to the end, or as if SIGINT had come in step `stop`; without the pictures along the way."""
+    run.mkdir(exist_ok=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_show", lambda self, early: False)
+        if stop is not None:
+            patch.setattr(Trainer, "_signal", lambda self, interrupt: signal.SIGINT if self.step == stop else 0)
+        return start(experiment, run).train()
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    folder, problems = checkpoint.find(run)
+    assert problems == []
+    return {
+        f"{part}/{k}": v for part in ("model", "training") for k, v in checkpoint.read(folder, part).tensors.items()
+    }
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run: Path) -> list[tuple[float, float]]:
+    return [(row["step"], row["loss"]) for row in rows(run) if "loss" in row]
+
+
+def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+@pytest.mark.parametrize("design", ["magnitude", "group_norm"])
+@pytest.mark.parametrize("stops", [(1,), (5,), (4, 11)])
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, ...], design: str
+) -> None:
+    experiment = tiny(
+        shapes,
+        data={"flip": True, "margin": 1},
+        backbone={"dropout": 0.2, "design": design},
+        training={"accumulate": 2, "label_dropout": 0.3, "weight_decay": 0.01},
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert go(experiment, whole, monkeypatch).exit_code == 0
+    for stop in stops:
+        assert go(experiment, parts, monkeypatch, stop).exit_code == 130
+    assert go(experiment, parts, monkeypatch).exit_code == 0
+    assert_equal(weights(whole), weights(parts))
+    assert losses(whole) == losses(parts) and [step for step, _ in losses(whole)] == list(range(1, 13))
+    descriptions = [checkpoint.read(checkpoint.find(run)[0], "model").description for run in (whole, parts)]
+    assert descriptions[0] == descriptions[1]
+
+
+def test_resumption_repeats_the_steps_after_the_newest_checkpoint(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = tiny(shapes, report={"checkpoint": 5})
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    go(experiment, whole, monkeypatch)
+    go(experiment, parts, monkeypatch, stop=8)
+    (parts / "checkpoints" / "step-00000008" / "model.safetensors").unlink()
+    with (parts / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "lo')
+    go(experiment, parts, monkeypatch)
+    assert_equal(weights(whole), weights(parts))
+    assert losses(whole) == losses(parts)
+    assert [f.name for f in checkpoint.folders(parts)] == ["step-00000012", "step-00000010"]
+
+
+def test_a_crash_before_the_first_checkpoint_leaves_no_rows_behind(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor.append(tmp_path / "metrics.jsonl", {"step": 3, "loss": 1.0})
+    go(tiny(shapes), tmp_path, monkeypatch)
+    assert [step for step, _ in losses(tmp_path)] == list(range(1, 13))
+
+
+def test_accumulation_changes_nothing_but_rounding(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The gradients, rather than the weights: Adam's first steps are their signs, which rounding may turn.
+    gradients: list[list[Tensor]] = []
+    for accumulate in (1, 2, 4):
+        trainer = start(tiny(shapes, training={"accumulate": accumulate}), tmp_path / str(accumulate))
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer.optimizer, "step", lambda: None)
+            patch.setattr(trainer.optimizer, "zero_grad", lambda: None)
+            batch = trainer.maker(0)
+            trainer._update(batch)
+        gradients.append([p.grad.clone() for p in trainer.network.parameters() if p.grad is not None])
+    assert max(float(g.abs().max()) for g in gradients[0]) > 1e-3
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0], rtol=1e-4, atol=1e-6)
+
+
+def test_accumulation_averages_to_the_same_losses(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for accumulate in (1, 2):
+        experiment = tiny(shapes, training={"accumulate": accumulate, "steps": 6})
+        go(experiment, tmp_path / str(accumulate), monkeypatch)
+    one, two = (losses(tmp_path / name) for name in "12")
+    assert [loss for _, loss in one] == pytest.approx([loss for _, loss in two], rel=1e-3)
+
+
+def test_the_loss_falls_on_the_tiny_data(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tiny(shapes, training={"steps": 120, "lr": 0.02}), tmp_path, monkeypatch)
+    values = [loss for _, loss in losses(tmp_path)]
+    assert sum(values[-30:]) < 0.8 * sum(values[:30])
+
+
+def test_a_learned_variance_trains(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = tiny(shapes, model={"learned_variance": True}, training={"hybrid": 0.1, "steps": 30})
+    fresh = start(experiment, tmp_path / "fresh")
+    outcome = go(experiment, tmp_path / "run", monkeypatch)
+    x_t, t = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor(0.4)
+    with torch.no_grad():
+        before, after = (m.denoiser(x_t, t).fraction for m in (fresh.model, outcome.model))
+    assert before is not None and after is not None
+    assert bool(((after > 0) & (after < 1)).all()) and float((after - before).abs().mean()) > 0.01
+    assert bool(torch.isfinite(outcome.model.log_likelihood(torch.rand(2, 3, 8, 8), steps=20)).all())
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.4, 1.0])
+def test_the_learning_rate_warms_up_and_falls_by_a_half_cosine(shapes: Path, tmp_path: Path, decay: float) -> None:
+    trainer = start(tiny(shapes, training={"steps": 100, "warmup": 4, "decay": decay, "lr": 0.5}), tmp_path)
+    for step in range(100):
+        left = 1.0 if step <= 100 * (1 - decay) else (100 - step) / (100 * decay)
+        expected = 0.5 * min(1, (step + 1) / 5) * math.sin(math.pi / 2 * left) ** 2
+        assert trainer.learning_rate(step) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_optimizer_follows_the_learning_rate(trained: Path) -> None:
+    rates = [row["lr"] for row in rows(trained) if "lr" in row]
+    assert rates[0] == pytest.approx(0.01 / 3, rel=1e-2) and len(rates) == 40
+    assert rates[-1] == pytest.approx(0.01 * math.sin(math.pi / 2 / 40) ** 2)
+
+
+def test_a_finished_run_has_all_its_pages(trained: Path) -> None:
+    assert {p.name for p in trained.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "evaluation.json",
+        "film.png",
+        "loss_by_level.png",
+        "metrics.jsonl",
+        "restoration.png",
+        "samples",
+        "samples.png",
+    }
+    assert sorted(p.name for p in (trained / "samples").iterdir()) == [
+        "real.png",
+        "step-00000020.png",
+        "step-00000040.png",
+    ]
+    for name, step in (("samples/step-00000020.png", 20), ("samples/step-00000040.png", 40), ("samples.png", 40)):
+        info = figures.read_info(trained / name)
+        assert info["step"] == step and info["seed"] == 0 and info["sampling"]["steps"] == 4
+    for name in ("film.png", "restoration.png"):
+        assert figures.read_info(trained / name)["step"] == 40
+    assert figures.read_info(trained / "samples/real.png") == {}
+
+
+def test_the_numbers_of_a_run_agree_with_each_other(trained: Path) -> None:
+    info = figures.read_info(trained / "loss_by_level.png")
+    assert info["step"] == 40 and all(value > 0 for _, value in info["levels"])
+    held_out = [row for row in rows(trained) if "held_out/total_bits_per_dim" in row]
+    assert [row["step"] for row in held_out] == [20, 40]
+    for row in held_out:
+        terms = [row[f"held_out/{term}_bits_per_dim"] for term in ("prior", "diffusion", "decoder")]
+        assert row["held_out/total_bits_per_dim"] == pytest.approx(sum(terms)) and min(terms) >= 0
+        assert row["held_out/total_bits_per_dim_se"] > 0
+    evaluation = json.loads((trained / "evaluation.json").read_text())
+    assert evaluation["unit"] == "bits/dim" and evaluation["examples"] == 11
+    assert evaluation["mean"]["total"] == pytest.approx(
+        sum(evaluation["mean"][term] for term in ("prior", "diffusion", "decoder"))
+    )
+
+
+def test_another_configuration_is_refused_and_the_difference_named(shapes: Path, run: Path) -> None:
+    before = (run / "config.json").read_text()
+    experiment = tiny(shapes, training={"steps": 40, "lr": 0.02}, report={"grid": 9})
+    with pytest.raises(ConfigError) as caught:
+        train(experiment, run)
+    text = str(caught.value)
+    assert "training.lr: 0.01 -> 0.02" in text and "--out" in text and "report" not in text
+    assert (run / "config.json").read_text() == before
+
+
+def test_another_network_is_refused(shapes: Path, run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"backbone\.channels: \[8, 16\] -> \[8, 8\]"):
+        train(tiny(shapes, backbone={"channels": [8, 8]}, training={"steps": 40}), run)
+
+
+def test_before_the_first_checkpoint_the_configuration_may_be_corrected(shapes: Path, tmp_path: Path) -> None:
+    wrong = tiny(shapes.with_name("imagse"), training={"steps": 1})
+    with pytest.raises(InputError, match="imagse does not exist; .* did you mean .*images"):
+        train(wrong, tmp_path)
+    assert train(tiny(shapes, training={"steps": 1}, data={"held_out": 0.0}, report={"grid": 1}), tmp_path) == 0
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["path"] == str(shapes)
+
+
+def test_a_finished_run_says_so_and_may_be_made_longer(
+    shapes: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = tiny(shapes, training={"steps": 40}, report={"checkpoint": 20, "samples": 20, "evaluate": 20})
+    before = weights(run)
+    assert train(same, run) == 0
+    assert "already at step 40; to go on, raise training.steps" in capsys.readouterr().out
+    assert_equal(before, weights(run))
+    longer = replace(same, training=replace(same.training, steps=43))
+    assert go(longer, run, monkeypatch).exit_code == 0
+    assert f"resuming {run} from step 40" in capsys.readouterr().out
+    assert [step for step, _ in losses(run)] == list(range(1, 44))
+    assert checkpoint.verify(checkpoint.folders(run)[0]) == 43
+
+
+def test_a_batch_that_cannot_be_split_is_named(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.accumulate: must divide training\.batch, 8, got 3"):
+        start(tiny(shapes, training={"accumulate": 3}), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = tiny(shapes, report={"checkpoint": 5, "log": 100})
+    trainer = start(experiment, tmp_path)
+    real = trainer.maker
+
+    def broken(step: int) -> object:
+        batch = real(step)
+        return replace(batch, x=batch.x * math.nan) if step == 6 else batch
+
+    trainer.maker = broken  # type: ignore[assignment]
+    monkeypatch.setattr(Trainer, "_show", lambda self, early: False)
+    monkeypatch.setattr(trainer, "_headline", lambda: "")
+    monkeypatch.setattr(trainer, "save", lambda: checkpoint_of(trainer, real, tmp_path))
+    with pytest.raises(FloatingPointError, match=r"step 10: the norm of the gradient is nan; lower training\.lr"):
+        trainer.train()
+    assert [folder.name for folder in checkpoint.folders(tmp_path)] == ["step-00000005"]
+    assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path).values())
+
+
+def checkpoint_of(trainer: Trainer, maker: object, run: Path) -> None:
+    trainer.maker, broken = maker, trainer.maker  # type: ignore[assignment]
+    Trainer.save(trainer)
+    trainer.maker = broken
+
+
+def test_a_tracker_receives_every_logged_number(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tiny(shapes, report={"tracker": "tensorboard"}, training={"steps": 3}), tmp_path / "run", monkeypatch)
+    assert [p for p in (tmp_path / "run").rglob("events.out.tfevents*") if p.stat().st_size > 0]
+
+
+@pytest.mark.filterwarnings("ignore:.*swanlab")
+def test_a_tracker_that_is_not_installed_is_named(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"report\.tracker: swanlab is not installed"):
+        go(tiny(shapes, report={"tracker": "swanlab"}), tmp_path / "run", monkeypatch)
+
+
+TOML = """
+[data]
+path = {path}
+size = 8
+held_out = 0.2
+[backbone]
+channels = [8, 16]
+blocks = 1
+attention = []
+[training]
+steps = {steps}
+batch = 8
+precision = "fp32"
+[report]
+log = 1
+grid = 4
+images = 4
+draws = 2
+[sampling]
+steps = 2
+"""
+
+
+def command(config: Path, run: Path) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), str(config), "--out", str(run)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_same_command_goes_on(shapes: Path, tmp_path: Path, number: int, code: int) -> None:
+    config, run = tmp_path / "shapes.toml", tmp_path / "run"
+    config.write_text(TOML.format(path=json.dumps(str(shapes)), steps=100_000))
+    process = subprocess.Popen(
+        command(config, run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        while not (run / "metrics.jsonl").exists() and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code, err
+    (folder,) = checkpoint.folders(run)
+    step = checkpoint.verify(folder)
+    assert f"stopped at step {step}, saved in {run}; the same command goes on from here" in out
+    assert "Traceback" not in err
+    assert rows(run)[-1]["step"] == step
+    if number == signal.SIGTERM:
+        return  # One of the two is enough to show the way on.
+    config.write_text(TOML.format(path=json.dumps(str(shapes)), steps=step + 2))
+    done = subprocess.run(command(config, run), capture_output=True, text=True, timeout=60, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert f"resuming {run} from step {step}" in done.stdout
+    assert checkpoint.verify(checkpoint.folders(run)[0]) == step + 2
+    assert [s for s, _ in losses(run)] == list(range(1, step + 3))
+
+
+def test_the_resolved_configuration_is_the_one_that_was_used(shapes: Path, trained: Path) -> None:
+    experiment = tiny(shapes, training={"steps": 40}, report={"checkpoint": 20, "samples": 20, "evaluate": 20})
+    assert json.loads((trained / "config.json").read_text()) == json.loads(json.dumps(to_dict(experiment)))
