@@ -2,9 +2,9 @@
 
     python -m benchmarks.backbones --data FOLDER [--seconds 150] [--config configs/fashion_mnist.toml] [--out benchmarks-out]
 
-Each design trains with the learning rate that suits it, for as many steps as fit into the time at its own speed, measured first. The
-figure is the training objective on held-out images at fixed noise, with averaged weights: lower is better. Prints a table and writes
-JSON beside the run folders.
+Each design trains with the learning rate that suits it, for as many steps as fit into the time at its own speed,
+measured first. The figure is the training objective on held-out images at fixed noise, with averaged weights: lower is
+better. Prints a table and writes JSON beside the run folders.
 """
 
 from __future__ import annotations

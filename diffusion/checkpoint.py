@@ -45,13 +45,16 @@ class Part:
 
 
 def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: int) -> Path:
-    """Writes RUN/checkpoints/step-N atomically, then removes all but the newest `keep`; returns its folder."""
+    """Writes RUN/checkpoints/step-N atomically, then removes all but the newest `keep`; returns its folder.
+
+    Raises CheckpointError when the disk is full or cannot be written to.
+    """
     folder = run / "checkpoints" / f"{PREFIX}{step:08d}"
     for left_by_a_crash in folder.parent.glob(f"{TEMPORARY}*"):
         shutil.rmtree(left_by_a_crash, ignore_errors=True)
     temporary = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         files = {}
         for name, part in parts.items():
             path = temporary / f"{name}.safetensors"
@@ -65,9 +68,10 @@ def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: int) -> Path
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         _sync(folder.parent)
-    except BaseException:
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: cannot be written ({error}); the checkpoints before it are whole") from error
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
     # A run goes on from its newest whole checkpoint, so those of later steps are damaged and must not count.
     found = folders(run)
     here = found.index(folder)

@@ -149,8 +149,8 @@ def read_damaged(path: Path, mask: Path | None, spec: DataSpec) -> tuple[Tensor,
         pixels = fit(pixels, (size[0], size[1]))
         # A pixel is known only if all that it was resized from is.
         known = fit(known.astype("uint8") * 255, (size[0], size[1])) == 255
-    image = torch.from_numpy(pixels).permute(2, 0, 1) / 255
-    return image, torch.from_numpy(known).permute(2, 0, 1), notice
+    image = torch.tensor(pixels).permute(2, 0, 1) / 255
+    return image, torch.tensor(known).permute(2, 0, 1), notice
 
 
 def evaluate(options: Evaluate) -> int:

@@ -249,6 +249,7 @@ class Model:
             draws=draws,
             label=None if label is None else label.to(self.device),
             randn=self._noise(seed, range(len(x)), stream=1),
+            offset=example_seed(seed, 2) / 2**63,
         )
 
     def log_likelihood(self, x: Tensor, *, steps: int = 100_000, draws: int | None = 64, seed: int = 0) -> Tensor:

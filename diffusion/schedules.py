@@ -37,16 +37,19 @@ class Schedule(ABC):
         return 2 * (alpha.log() - sigma.log())
 
     def time(self, log_snr: Tensor) -> Tensor:
-        """The t with λ_t = log_snr, (*) -> (*) float64, by bisection to the last bit; values beyond the ends give 0
-        or 1.
-        """
+        """The t with λ_t = log_snr, (*) -> (*) float64; values beyond the ends give 0 or 1."""
         target = log_snr.double()
-        low, high = torch.zeros_like(target), torch.ones_like(target)
+        t = self.invert(target)
+        return torch.where(target >= self.log_snr_max, 0.0, torch.where(target <= self.log_snr_min, 1.0, t))
+
+    def invert(self, log_snr: Tensor) -> Tensor:
+        """`time` between the ends, (*) -> (*) float64: by bisection to the last bit unless a subclass has a formula."""
+        low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
         for _ in range(60):
             middle = (low + high) / 2
-            late = self.log_snr(middle) > target
+            late = self.log_snr(middle) > log_snr
             low, high = torch.where(late, middle, low), torch.where(late, high, middle)
-        return torch.where(target >= self.log_snr_max, 0.0, torch.where(target <= self.log_snr_min, 1.0, high))
+        return high
 
     @cached_property
     def log_snr_max(self) -> float:
@@ -166,10 +169,10 @@ class EDM(Schedule):
         low, high = self._ends
         return torch.ones_like(t), (low + t * (high - low)) ** self.rho
 
-    def time(self, log_snr: Tensor) -> Tensor:
-        """In closed form: t = (σ^(1/ρ) - σ_min^(1/ρ)) / (σ_max^(1/ρ) - σ_min^(1/ρ)), σ = e^(-λ/2)."""
+    def invert(self, log_snr: Tensor) -> Tensor:
+        """t = (σ^(1/ρ) - σ_min^(1/ρ)) / (σ_max^(1/ρ) - σ_min^(1/ρ)), σ = e^(-λ/2)."""
         low, high = self._ends
-        return (((-log_snr.double() / (2 * self.rho)).exp() - low) / (high - low)).clamp(0, 1)
+        return ((-log_snr / (2 * self.rho)).exp() - low) / (high - low)
 
     @property
     def _ends(self) -> tuple[float, float]:

@@ -113,7 +113,11 @@ def test_a_failure_at_any_point_leaves_the_previous_checkpoint_and_nothing_else(
     before = write(tmp_path, 1, keep=1)
     with monkeypatch.context() as patch:
         fail_on(patch, owner, name, error, call)
-        with pytest.raises(type(error)):
+        interrupted = isinstance(error, KeyboardInterrupt)
+        with pytest.raises(
+            KeyboardInterrupt if interrupted else CheckpointError,
+            match=None if interrupted else r"cannot be written \(.*No space",
+        ):
             write(tmp_path, 2, keep=1)
     assert names(tmp_path) == ["step-00000001"]
     assert checkpoint.newest(tmp_path) == (before, [])

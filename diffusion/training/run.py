@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from diffusion import checkpoint, config
@@ -27,7 +28,8 @@ def train(experiment: Config, run: Path) -> int:
     Raises ConfigError when the folder holds another experiment, FolderError for data that cannot be used,
     CheckpointError when all its checkpoints are damaged.
     """
-    processes = PartialState()
+    # Without being told, it takes processes on CPUs for strangers, each with a run of its own.
+    processes = PartialState(cpu=not torch.accelerator.is_available())
     # The first process packs the images; the others then find them in the cache.
     with processes.main_process_first():
         if processes.is_main_process:
@@ -42,6 +44,7 @@ def train(experiment: Config, run: Path) -> int:
     if outcome.exit_code == 0 and trainer.accelerator.is_main_process:
         trainer.reporter.finish(outcome.model)
     trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
     return outcome.exit_code
 
 

@@ -51,6 +51,7 @@ class Trainer:
         options = config.training
         self.config, self.run = config, run
         self.accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),
             mixed_precision="bf16" if use_bf16(options.precision) else "no",
             log_with=config.report.tracker or None,
             project_dir=run,
@@ -132,7 +133,6 @@ class Trainer:
                 if stop:
                     break
         batches.close()
-        self.accelerator.end_training()
         if self.step < steps:
             self.say(f"stopped at step {self.step}, saved in {self.run}; the same command goes on from here")
             return Outcome(self.model, 128 + stop)
@@ -178,6 +178,8 @@ class Trainer:
             return
         numbers = self.monitor.collect(self.accelerator.num_processes, waited)
         numbers |= {"lr": self.learning_rate(self.step - 1), "grad_norm": float(norm)}
+        local = torch.tensor(numbers["loss"], device=self.accelerator.device)
+        numbers["loss"] = float(self.accelerator.reduce(local, "mean"))
         self._check("loss", numbers["loss"])
         bar.set_postfix_str(
             f"loss {numbers['loss']:.4f}, {numbers['images_per_s']:.0f} images/s, data wait {numbers['data_wait']:.0%}"

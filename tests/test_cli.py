@@ -1,0 +1,337 @@
+"""The commands: what they write, and what they say about input that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusion import cli, figures
+from diffusion.model import METHODS, load
+from diffusion.samplers import SAMPLERS
+from tests.conftest import draw_shapes
+
+ROOT = Path(__file__).parent.parent
+
+
+def image_of(path: Path) -> torch.Tensor:
+    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Runs a command that must end with exit code 2 and one message; returns it."""
+    capsys.readouterr()
+    assert cli.main([str(a) for a in arguments]) == 2
+    text = capsys.readouterr().err
+    message = text[text.index("error: ") :]
+    assert "Traceback" not in text
+    return message
+
+
+def small(tmp_path: Path, folder: Path, text: str = "") -> list[object]:
+    """A command that trains one step on a folder."""
+    path = tmp_path / "small.toml"
+    path.write_text(
+        f"[data]\npath = {json.dumps(str(folder))}\nsize = 8\n[backbone]\nchannels = [8]\nblocks = 1\nattention = []\n"
+        "[training]\nsteps = 1\nbatch = 4\nprecision = 'fp32'\n[report]\ngrid = 1\nimages = 2\ndraws = 1\n"
+        f"[sampling]\nsteps = 1\n{text}"
+    )
+    return ["train", path, "--out", tmp_path / "small-run"]
+
+
+def test_sample_writes_a_grid_and_every_image(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "out"
+    arguments = [
+        "sample",
+        str(trained),
+        "--n",
+        "5",
+        "--seed",
+        "3",
+        "--label",
+        "disk",
+        "--steps",
+        "3",
+        "--out",
+        str(out),
+    ]
+    assert cli.main(arguments) == 0
+    assert f"{out}: 5 samples of step 40" in capsys.readouterr().out
+    assert sorted(p.name for p in out.iterdir()) == [*(f"{i:05d}.png" for i in range(5)), "grid.png"]
+    x = load(trained).sample(5, seed=3, label="disk", steps=3)
+    for i, image in enumerate(x):
+        path = out / f"{i:05d}.png"
+        assert torch.equal(image_of(path), (image * 255).round().byte())
+        info = figures.read_info(path)
+        assert info["index"] == i and info["seed"] == 3 and info["label"] == "disk" and info["steps"] == 3
+        assert info["step"] == 40 and info["run"] == "trained"
+    assert figures.read_info(out / "grid.png")["seed"] == 3
+
+
+def test_samples_go_into_the_run_folder_unless_told_otherwise(run: Path) -> None:
+    assert cli.main(["sample", str(run), "--n", "1", "--steps", "1", "--seed", "7"]) == 0
+    assert (run / "samples-7" / "grid.png").exists()
+
+
+def test_a_film_is_a_strip_and_an_animation(trained: Path, tmp_path: Path) -> None:
+    assert cli.main(["sample", str(trained), "--n", "2", "--film", "--out", str(tmp_path)]) == 0
+    with Image.open(tmp_path / "film.png") as strip, Image.open(tmp_path / "film.gif") as animation:
+        assert strip.width > 4 * strip.height / 2 and animation.n_frames > 5
+    assert figures.read_info(tmp_path / "film.png")["seed"] == 0
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> tuple[Path, Path, torch.Tensor]:
+    """An image, its mask, and what is known (8, 8)."""
+    values = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    known = np.ones((8, 8), dtype=bool)
+    known[2:5, 3:7] = False
+    Image.fromarray(values).save(tmp_path / "photo.png")
+    Image.fromarray(known.astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    return tmp_path / "photo.png", tmp_path / "mask.png", torch.from_numpy(known)
+
+
+def check_restoration(out: Path, photo: Path, known: torch.Tensor, n: int) -> None:
+    assert {p.name for p in out.iterdir()} == {
+        *(f"restored-{i}.png" for i in range(n)),
+        "mean.png",
+        "std.png",
+        "restoration.png",
+    }
+    restored = [image_of(out / f"restored-{i}.png") for i in range(n)]
+    assert all(torch.equal(x[:, known], image_of(photo)[:, known]) for x in restored)
+    assert torch.equal(image_of(out / "mean.png")[:, known], image_of(photo)[:, known])
+    assert bool((image_of(out / "std.png")[:, known] == 0).all()) and int(image_of(out / "std.png").max()) == 255
+    assert not torch.equal(restored[0], restored[1])
+
+
+@pytest.mark.parametrize("command", ["inpaint", "sample"])
+def test_restoring_with_a_mask(
+    trained: Path, damaged: tuple, tmp_path: Path, command: str, capsys: pytest.CaptureFixture
+) -> None:
+    photo, mask, known = damaged
+    where = [str(photo)] if command == "inpaint" else ["--image", str(photo)]
+    out = tmp_path / "out"
+    options = ["--mask", str(mask), "--n", "3", "--steps", "2", "--out", str(out)]
+    assert cli.main([command, str(trained), *where, *options]) == 0
+    check_restoration(out, photo, known, 3)
+    assert "19% filled" in capsys.readouterr().out
+    info = figures.read_info(out / "restored-2.png")
+    assert info["index"] == 2 and info["image"] == "photo.png" and info["method"] == "repaint"
+
+
+def test_restoring_what_is_transparent(run: Path, damaged: tuple) -> None:
+    photo, _, known = damaged
+    rgba = np.dstack([np.array(Image.open(photo)), known.numpy().astype(np.uint8) * 255])
+    clear = photo.with_name("clear.png")
+    Image.fromarray(rgba).save(clear)
+    assert cli.main(["inpaint", str(run), str(clear), "--n", "2", "--steps", "2", "--method", "isotropic"]) == 0
+    check_restoration(run / "restored-clear", photo, known, 2)
+
+
+def test_an_image_of_another_size_is_brought_to_that_of_the_model(
+    trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for path in damaged[:2]:
+        Image.open(path).resize((24, 16), Image.Resampling.NEAREST).save(path)
+    arguments = [
+        "inpaint",
+        trained,
+        damaged[0],
+        "--mask",
+        damaged[1],
+        "--n",
+        "1",
+        "--steps",
+        "1",
+        "--out",
+        tmp_path / "o",
+    ]
+    assert cli.main([str(a) for a in arguments]) == 0
+    assert "photo.png: resized and cropped from 24 x 16 to the model's 8 x 8" in capsys.readouterr().out
+
+
+def test_evaluate_prints_the_terms_and_writes_them(run: Path, capsys: pytest.CaptureFixture) -> None:
+    (run / "evaluation.json").unlink()
+    assert cli.main(["evaluate", str(run), "--limit", "5", "--draws", "3"]) == 0
+    text = capsys.readouterr().out
+    written = json.loads((run / "evaluation.json").read_text())
+    assert written["examples"] == 5 and "5 held-out examples" in text
+    for term in ("prior", "diffusion", "decoder", "total"):
+        assert f"{term:10s} {written['mean'][term]:14.4f}   {written['standard_error'][term]:.4f}" in text
+
+
+def test_scan_says_what_is_in_a_folder(shapes: Path, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["scan", str(shapes), "--labels"]) == 0
+    text = capsys.readouterr().out
+    assert "40" in text and "disk (20), square (20)" in text and "all 8x8" in text
+
+
+def test_a_truncated_image_among_good_ones_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = draw_shapes(tmp_path / "shapes", per_class=10)
+    Image.effect_noise((64, 64), 50).save(folder / "disk" / "broken.jpg")
+    data = (folder / "disk" / "broken.jpg").read_bytes()
+    (folder / "disk" / "broken.jpg").write_bytes(data[: len(data) // 2])
+    assert cli.main([str(a) for a in small(tmp_path, folder)]) == 0
+    assert "disk/broken.jpg: " in (text := capsys.readouterr().out) and "truncated" in text
+    assert load(tmp_path / "small-run").step == 1
+
+
+def test_folders_without_enough_images(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    missing = fails(capsys, *small(tmp_path, tmp_path / "nowhere"))
+    assert "data.path: " in missing and "nowhere does not exist" in missing
+    (tmp_path / "texts").mkdir()
+    for i in range(9):
+        (tmp_path / "texts" / f"{i}.txt").write_text("text")
+    texts = fails(capsys, *small(tmp_path, tmp_path / "texts"))
+    assert "0 readable images" in texts and "9 .txt" in texts
+    three = fails(capsys, *small(tmp_path, draw_shapes(tmp_path / "three", per_class=2) / "disk", ""))
+    assert "2 images in" in three and "at least 8 are needed" in three and "data.min_images" in three
+    assert "is not set" in fails(capsys, *small(tmp_path, Path("x")), "data.path=''")
+
+
+def test_mistakes_in_a_configuration(tmp_path: Path, shapes: Path, capsys: pytest.CaptureFixture) -> None:
+    unknown = fails(capsys, *small(tmp_path, shapes), "training.bacth=3")
+    assert "training.bacth: no such key; did you mean 'batch'?" in unknown
+    assert "small.toml" in unknown
+    assert "no such config file" in fails(capsys, "train", tmp_path / "smal.toml")
+    assert "training.ema: must be between" in fails(capsys, *small(tmp_path, shapes), "training.ema=0.4")
+
+
+def test_a_mask_of_another_size_names_both(trained: Path, damaged: tuple, capsys: pytest.CaptureFixture) -> None:
+    photo, mask, _ = damaged
+    Image.open(mask).resize((9, 10)).save(mask)
+    message = fails(capsys, "inpaint", trained, photo, "--mask", mask)
+    assert "mask.png is 9 x 10 pixels, but photo.png is 8 x 8" in message
+
+
+def test_what_cannot_be_restored(trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    photo, mask, _ = damaged
+    assert "nothing is transparent in it; say with --mask" in fails(capsys, "inpaint", trained, photo)
+    assert "--mask: needs --image" in fails(capsys, "sample", trained, "--mask", mask)
+    assert "gone.png" in fails(capsys, "inpaint", trained, tmp_path / "gone.png", "--mask", mask)
+    (tmp_path / "text.png").write_text("text")
+    assert "text.png: not an image" in fails(capsys, "inpaint", trained, tmp_path / "text.png")
+    assert "noise" in fails(capsys, "inpaint", trained, photo, "--mask", mask, "--method", "zero")
+
+
+def test_runs_that_cannot_be_used(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "no such run folder" in fails(capsys, "sample", tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    empty = fails(capsys, "sample", tmp_path / "empty")
+    assert "no checkpoint in this folder" in empty and "diffusion train CONFIG --out" in empty
+    for step in (40, 20):
+        path = run / "checkpoints" / f"step-{step:08d}" / "model.safetensors"
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        if step == 40:
+            assert cli.main(["sample", str(run), "--n", "1", "--steps", "1"]) == 0
+            text = capsys.readouterr().out
+            assert "model.safetensors has" in text and "using step-00000020 instead" in text
+            assert figures.read_info(run / "samples-0" / "grid.png")["step"] == 20
+    both = fails(capsys, "sample", run)
+    assert "no usable checkpoint" in both and "step-00000040" in both and "step-00000020" in both
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--label", "5"], "label: must be 0 to 1 or one of disk, square, got 5"),
+        (["--label", "circle"], "got 'circle'"),
+        (["--n", "0"], "n: must be at least 1, got 0"),
+        (["--steps", "0"], "steps: must be at least 1, got 0"),
+        (["--batch", "0"], "batch: must be at least 1, got 0"),
+    ],
+)
+def test_options_out_of_range(trained: Path, capsys: pytest.CaptureFixture, options: list[str], message: str) -> None:
+    assert message in fails(capsys, "sample", trained, *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--limit", "0"], "limit: must be at least 1, got 0"),
+        (["--draws", "0"], "draws: must be at least 1, got 0"),
+        (["--steps", "0"], "steps: must be at least 1, got 0"),
+    ],
+)
+def test_evaluations_out_of_range(run: Path, capsys: pytest.CaptureFixture, options: list[str], message: str) -> None:
+    assert message in fails(capsys, "evaluate", run, *options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["sample", "run", "--smapler", "ddim"], ["--smapler", "--sampler"]),
+        (["sample", "run", "--sampler", "euler"], ["euler", "ddim"]),
+        (["sample", "run", "--n", "many"], ["many"]),
+        (["sample"], ["RUN"]),
+        (["smaple", "run"], ["sample"]),
+    ],
+)
+def test_a_mistyped_option_is_named(capsys: pytest.CaptureFixture, arguments: list[str], parts: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    captured = capsys.readouterr()
+    assert caught.value.code == 2
+    assert all(part in captured.err + captured.out for part in parts)
+
+
+def test_the_command_line_offers_exactly_what_there_is() -> None:
+    assert get_args(cli.SamplerName) == tuple(SAMPLERS) and get_args(cli.Method) == METHODS
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "COLUMNS": "120"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["train.py"], ["CONFIG", "SECTION.KEY=VALUE", "--out"]),
+        (["sample.py"], ["RUN", "--n", "--steps", "--image", "--mask", "--film", "repaint", "dpmpp_2m"]),
+        (["-m", "diffusion"], ["train", "sample", "inpaint", "evaluate", "scan"]),
+        (["-m", "diffusion", "inpaint"], ["IMAGE", "--mask", "--method"]),
+    ],
+)
+def test_help_needs_no_torch(arguments: list[str], parts: list[str]) -> None:
+    done = python("-X", "importtime", *arguments, "--help")
+    assert done.returncode == 0
+    assert all(part in done.stdout for part in parts), done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "tyro" in imported and not imported & {"torch", "numpy", "PIL", "pydantic", "matplotlib", "accelerate"}
+
+
+def test_help_answers_in_under_half_a_second() -> None:
+    # The best of a few, as the machine may be busy: importing torch alone would take seconds every time.
+    assert min(_seconds("sample.py", "--help") for _ in range(5)) < 0.5
+
+
+def _seconds(*arguments: str) -> float:
+    before = os.times()
+    assert python(*arguments).returncode == 0
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def test_the_scripts_end_with_the_code_of_the_command(tmp_path: Path) -> None:
+    done = python("sample.py", str(tmp_path / "gone"))
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "no such run folder" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_interrupted_command_ends_with_130(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("diffusion.commands.load", interrupted)
+    assert cli.main(["sample", str(trained)]) == 130

@@ -1,0 +1,280 @@
+"""The face of a trained model: what it samples, restores and measures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import diffusion
+from diffusion import checkpoint, samplers, schedules
+from diffusion.data import open_source
+from diffusion.errors import InputError
+from diffusion.model import METHODS, Model, load
+from diffusion.randomness import ExampleNoise
+
+CLOSE = {"rtol": 0.0, "atol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Model:
+    return load(trained, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images(model: Model) -> Tensor:
+    """Held-out images, uint8."""
+    dataset = open_source(model.config.data, lambda text: None)
+    values, _ = dataset.split(model.config.data.held_out, model.config.data.seed)[1].batch(range(6))
+    return values
+
+
+@pytest.fixture
+def known() -> Tensor:
+    mask = torch.ones(1, 8, 8, dtype=torch.bool)
+    mask[:, 2:6, 3:7] = False
+    return mask
+
+
+def test_load_gives_the_averaged_weights_and_the_description(trained: Path) -> None:
+    model = diffusion.load(trained)
+    folder, _ = checkpoint.find(trained)
+    saved, trainings = (checkpoint.read(folder, part).tensors for part in ("model", "training"))
+    loaded = model.denoiser.backbone.state_dict()  # type: ignore[attr-defined]
+    assert loaded.keys() == saved.keys() and all(torch.equal(loaded[name], saved[name]) for name in saved)
+    assert any(not torch.equal(loaded[name], trainings[f"network/{name}"]) for name in saved)
+    assert model.step == 40 and model.spec.classes == ("disk", "square") and model.spec.shape == (3, 8, 8)
+    assert model.config.training.steps == 40
+    assert not any(p.requires_grad for p in model.denoiser.backbone.parameters())  # type: ignore[attr-defined]
+
+
+def test_an_older_checkpoint_loads_by_its_folder(trained: Path) -> None:
+    older = load(trained / "checkpoints" / "step-00000020")
+    assert older.step == 20
+    assert not torch.equal(older.sample(1), load(trained).sample(1))
+
+
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_a_sample_depends_on_its_seed_and_number_alone(model: Model, sampler: str) -> None:
+    whole = model.sample(7, sampler=sampler, seed=3)
+    assert whole.shape == (7, 3, 8, 8) and whole.dtype == torch.float32
+    assert float(whole.min()) >= 0 and float(whole.max()) <= 1 and float(whole.std()) > 0.05
+    torch.testing.assert_close(model.sample(7, sampler=sampler, seed=3, batch=1), whole, **CLOSE)
+    torch.testing.assert_close(model.sample(7, sampler=sampler, seed=3, batch=3), whole, **CLOSE)
+    torch.testing.assert_close(model.sample(2, sampler=sampler, seed=3), whole[:2], **CLOSE)
+    other = model.sample(7, sampler=sampler, seed=4)
+    assert all(float((a - b).abs().max()) > 1e-3 for a, b in zip(whole, other, strict=True))
+    assert all(float((whole[0] - b).abs().max()) > 1e-3 for b in whole[1:])
+
+
+def test_the_noise_is_exactly_the_same_at_any_batch_size(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Tensor] = []
+    real = ExampleNoise.__call__
+
+    def watched(self: ExampleNoise, x: Tensor) -> Tensor:
+        drawn.append(real(self, x))
+        return drawn[-1]
+
+    monkeypatch.setattr(ExampleNoise, "__call__", watched)
+    sequences = []
+    for batch in (6, 2):
+        drawn.clear()
+        model.sample(6, sampler="ddpm", steps=3, batch=batch)
+        calls = len(drawn) * batch // 6
+        sequences.append(
+            [torch.cat([drawn[part * calls + call] for part in range(6 // batch)]) for call in range(calls)]
+        )
+    assert len(sequences[0]) == len(sequences[1]) == 4
+    assert all(torch.equal(a, b) for a, b in zip(*sequences, strict=True))
+
+
+def test_the_end_of_a_trajectory_is_the_sample(model: Model) -> None:
+    walk = list(model.trajectory(3, seed=5, steps=6, label="disk", guidance=2.0))
+    times = [t for t, _ in walk]
+    assert len(walk) == 7 and times == sorted(times, reverse=True) and times[-1] == 0.0
+    torch.testing.assert_close(walk[-1][1], model.sample(3, seed=5, steps=6, label="disk", guidance=2.0), **CLOSE)
+
+
+def test_a_film_begins_with_noise_and_ends_with_the_samples(model: Model) -> None:
+    frames = model.film(3, frames=5, steps=10, seed=5)
+    walk = list(model.trajectory(3, seed=5, steps=10))
+    assert len(frames) == 5
+    assert torch.equal(frames[0], walk[0][1]) and torch.equal(frames[-1], walk[-1][1])
+    assert len(model.film(3, frames=100, steps=4)) <= 5
+
+
+def test_a_trajectory_leaves_the_gradient_mode_of_its_caller_alone(model: Model) -> None:
+    walk = model.trajectory(1)
+    for _, x in walk:
+        assert torch.is_grad_enabled() and not x.requires_grad
+    assert torch.is_grad_enabled()
+
+
+def test_labels_by_number_name_and_list_are_the_same(model: Model) -> None:
+    squares = model.sample(3, label=1)
+    assert torch.equal(squares, model.sample(3, label="square"))
+    assert torch.equal(squares, model.sample(3, label="1"))
+    assert torch.equal(squares, model.sample(3, label=[1, 1, 1]))
+    mixed = model.sample(3, label=["square", 0, 1], batch=2)
+    torch.testing.assert_close(mixed[[0, 2]], squares[[0, 2]], **CLOSE)
+    torch.testing.assert_close(mixed[1], model.sample(3, label="disk")[1], **CLOSE)
+    assert not torch.equal(squares, model.sample(3, label="disk"))
+    assert not torch.equal(squares, model.sample(3))
+
+
+def test_guidance_goes_from_unlabeled_to_labeled_and_beyond(model: Model) -> None:
+    labeled, free = model.sample(2, label=1), model.sample(2)
+    torch.testing.assert_close(model.sample(2, label=1, guidance=0.0), free, **CLOSE)
+    torch.testing.assert_close(model.sample(2, label=1, guidance=1.0), labeled, **CLOSE)
+    assert not torch.allclose(model.sample(2, label=1, guidance=3.0), labeled, atol=1e-4)
+
+
+@pytest.mark.parametrize("label", [2, -1, "circle", "7", "²", 1.0, [0, 2]])
+def test_a_label_that_does_not_exist_names_those_that_do(model: Model, label: object) -> None:
+    if isinstance(label, float):
+        label = [label, label]
+    with pytest.raises(InputError, match=r"label: must be 0 to 1 or one of disk, square, got "):
+        model.sample(2, label=label)  # type: ignore[arg-type]
+
+
+def test_as_many_labels_as_samples_are_needed(model: Model) -> None:
+    with pytest.raises(InputError, match="label: must be one label or 3 of them"):
+        model.sample(3, label=[0, 1])
+
+
+def test_a_label_for_a_model_without_labels_is_refused(model: Model) -> None:
+    plain = replace(model, spec=replace(model.spec, classes=()))
+    with pytest.raises(InputError, match=r"trained without labels \(data.labels = false\), got 0"):
+        plain.sample(1, label=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": "euler"}, "sampler: must be one of ddpm, ddim, heun"),
+        ({"steps": 0}, "steps: must be at least 1, got 0"),
+        ({"batch": 0}, "batch: must be at least 1, got 0"),
+        ({"guidance": -1.0, "label": 0}, "guidance.scale: must be 0 or more, got -1"),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(model: Model, options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model.sample(2, **options)  # type: ignore[arg-type]
+
+
+def test_no_samples_are_refused(model: Model) -> None:
+    with pytest.raises(InputError, match="n: must be at least 1, got 0"):
+        model.sample(0)
+
+
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
+def test_the_schedule_may_be_another_after_training(model: Model, name: str) -> None:
+    other = replace(model, denoiser=replace(model.denoiser, schedule=schedules.SCHEDULES[name]()))
+    ours = model.sample(8, steps=60, sampler="heun")
+    theirs = other.sample(8, steps=60, sampler="heun")
+    # The ODE is the same in z = x/α, and so are its solutions but for where the schedule begins.
+    assert float((ours - theirs).abs().mean()) < 0.03 < float((ours - ours.roll(1, 0)).abs().mean())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_keeps_what_is_known_exactly(model: Model, images: Tensor, known: Tensor, method: str) -> None:
+    image = images[0] / 255
+    if method == "zero":
+        with pytest.raises(InputError, match="noise"):
+            model.inpaint(image, known, method=method)
+        return
+    result = model.inpaint(image, known, n=3, method=method, repeats=2, steps=4)
+    everywhere = known.expand_as(image)
+    assert result.samples.shape == (3, 3, 8, 8)
+    assert all(torch.equal(sample[everywhere], image[everywhere]) for sample in result.samples)
+    filled = result.samples[:, ~everywhere]
+    assert bool(torch.isfinite(filled).all()) and float(filled.min()) >= 0 and float(filled.max()) <= 1
+    assert all(float((filled[i] - filled[j]).abs().max()) > 1e-3 for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_restorations_have_their_mean_and_standard_deviation(model: Model, images: Tensor, known: Tensor) -> None:
+    result = model.inpaint(images[1] / 255, known, n=5, repeats=1, steps=3)
+    values = result.samples.double()
+    torch.testing.assert_close(result.mean.double(), values.sum(0) / 5, **CLOSE)
+    spread = ((values - values.sum(0) / 5).square().sum(0) / 4).sqrt()
+    torch.testing.assert_close(result.std.double(), spread, **CLOSE)
+    everywhere = known.expand_as(result.std)
+    assert bool((result.std[everywhere] == 0).all()) and bool((result.std[~everywhere] > 0).any())
+    assert torch.equal(result.known, everywhere)
+    one = model.inpaint(images[1] / 255, known, n=1, repeats=1, steps=3)
+    assert torch.equal(one.std, torch.zeros(3, 8, 8)) and torch.equal(one.mean, one.samples[0])
+
+
+@pytest.mark.parametrize("method", ["repaint", "isotropic"])
+def test_a_restoration_depends_on_its_seed_and_number_alone(
+    model: Model, images: Tensor, known: Tensor, method: str
+) -> None:
+    def restore(n: int, **options: int) -> Tensor:
+        return model.inpaint(images[2] / 255, known, n=n, method=method, repeats=2, steps=3, **options).samples
+
+    whole = restore(5)
+    torch.testing.assert_close(restore(5, batch=2), whole, **CLOSE)
+    torch.testing.assert_close(restore(1), whole[:1], **CLOSE)
+    assert not torch.allclose(restore(5, seed=1), whole, atol=1e-3)
+
+
+def test_with_observation_noise_known_pixels_move_and_the_zero_covariance_runs(
+    model: Model, images: Tensor, known: Tensor
+) -> None:
+    image = images[0] / 255
+    off = (model.inpaint(image, known, n=2, method="isotropic", noise=0.1, steps=6).samples - image).abs()
+    assert 0 < float(off[:, known.expand_as(image)].mean()) < 0.25
+    zero = model.inpaint(image, known, n=2, method="zero", noise=0.1, steps=6).samples
+    assert bool(torch.isfinite(zero).all()) and float(zero.std()) > 0
+    with pytest.raises(InputError, match=r"noise: must be 0 for repaint, which keeps what is known, got 0\.1"):
+        model.inpaint(image, known, noise=0.1)
+
+
+def test_when_all_is_known_nothing_changes_and_when_nothing_is_all_does(model: Model, images: Tensor) -> None:
+    image = images[0] / 255
+    everything = model.inpaint(image, torch.ones(1, 1, 1, dtype=torch.bool), n=2, steps=2)
+    assert torch.equal(everything.samples, image.expand(2, -1, -1, -1))
+    unknown = torch.tensor(False)
+    first, second = (model.inpaint(given, unknown, n=2, steps=3).samples for given in (image, 1 - image))
+    torch.testing.assert_close(first, second, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((3, 8, 9), {}, r"image: must have the shape \(3, 8, 8\) of the data, got \(3, 8, 9\)"),
+        ((1, 8, 8), {}, r"got \(1, 8, 8\)"),
+        ((3, 8, 8), {"method": "dps"}, "method: must be one of repaint, replacement, zero"),
+        ((3, 8, 8), {"n": 0}, "n: must be at least 1, got 0"),
+        ((3, 8, 8), {"batch": 0}, "batch: must be at least 1, got 0"),
+        ((3, 8, 8), {"repeats": 0}, "repeats: must be at least 1, got 0"),
+        ((3, 8, 8), {"label": 5}, "label: must be 0 to 1"),
+    ],
+)
+def test_what_cannot_be_restored_is_named(
+    model: Model, known: Tensor, shape: tuple[int, ...], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        model.inpaint(torch.zeros(shape), known, **options)  # type: ignore[arg-type]
+
+
+def test_the_likelihood_of_bytes_and_floats_is_the_same_number(model: Model, images: Tensor) -> None:
+    nats = model.log_likelihood(images, steps=50, draws=10)
+    assert nats.shape == (6,) and bool(torch.isfinite(nats).all()) and bool((nats < 0).all())
+    assert torch.equal(nats, model.log_likelihood(images / 255, steps=50, draws=10))
+    assert torch.equal(nats, model.log_likelihood(images, steps=50, draws=10, seed=0))
+    assert not torch.equal(nats, model.log_likelihood(images, steps=50, draws=10, seed=1))
+    bound = model.bound(images, steps=50, draws=10)
+    torch.testing.assert_close(-nats, bound.prior + bound.diffusion + bound.decoder)
+
+
+def test_some_steps_of_the_bound_stand_for_all_of_them(model: Model, images: Tensor) -> None:
+    one = images[:1]
+    whole = torch.cat([model.bound(one, steps=60, draws=None, seed=seed).diffusion for seed in range(12)])
+    drawn = torch.cat([model.bound(one, steps=60, draws=5, seed=seed).diffusion for seed in range(80)])
+    error = (whole.var() / len(whole) + drawn.var() / len(drawn)).sqrt()
+    assert float((whole.mean() - drawn.mean()).abs()) < 4 * float(error)
+    assert float(error) < 0.1 * float(whole.mean())
