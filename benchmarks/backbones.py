@@ -1,6 +1,6 @@
 """Compares the designs of the U-Net after the same time of training on the same machine, data, widths and objective.
 
-    python -m benchmarks.backbones --data FOLDER [--seconds 150] [--config configs/fashion_mnist.toml] [--out benchmarks-out]
+    python -m benchmarks.backbones --data FOLDER [--seconds 150] [--config CONFIG] [--out DIR]
 
 Each design trains with the learning rate that suits it, for as many steps as fit into the time at its own speed,
 measured first. The figure is the training objective on held-out images at fixed noise, with averaged weights: lower is

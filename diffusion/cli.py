@@ -107,6 +107,8 @@ class Inpaint:
     """The same seed gives the same restorations."""
     label: str | None = None
     """Class name or number."""
+    guidance: float | None = None
+    """Strength of the label; 1 is none."""
     out: Path | None = None
     """Where to write; RUN/restored-NAME by default."""
     batch: int = 64
@@ -184,7 +186,7 @@ def run(command: Command) -> int:
     """Runs a parsed command; mistakes a person can mend give a message and exit code 2, Ctrl-C gives 130."""
     try:
         return command()
-    except (InputError, FloatingPointError) as error:
+    except (InputError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffusion import checkpoint, figures
+from diffusion import checkpoint, config, figures
 from diffusion.data import DataSpec, decode, fit, open_source
 from diffusion.errors import InputError
 from diffusion.evaluation import evaluate as evaluate_model
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FILM_ROWS = 4
 STRIP_FRAMES = 9
 ANIMATION_FRAMES = 25
+FILM_STEPS = 32
 
 
 def sample(options: Sample) -> int:
@@ -32,11 +33,11 @@ def sample(options: Sample) -> int:
     info = {
         "run": options.run.name,
         "step": model.step,
-        "steps": options.steps,
-        "sampler": options.sampler,
+        "steps": options.steps or model.config.sampling.steps,
+        "sampler": options.sampler or config.to_dict(model.config)["sampler"],
         "seed": options.seed,
         "label": options.label,
-        "guidance": options.guidance,
+        "guidance": model.config.sampling.guidance if options.guidance is None else options.guidance,
     }
     start = time.perf_counter()
     x = model.sample(
@@ -60,13 +61,16 @@ def sample(options: Sample) -> int:
         frames = model.film(
             min(options.n, FILM_ROWS if model.spec.is_image else options.n),
             frames=ANIMATION_FRAMES,
+            steps=options.steps or FILM_STEPS,
             sampler=options.sampler,
             seed=options.seed,
             label=options.label,
             guidance=options.guidance,
         )
         strip = torch.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().long().tolist()
-        figures.save_png(figures.film([frames[i] for i in strip]), out / "film.png", info)
+        figures.save_png(
+            figures.film([frames[i] for i in strip]), out / "film.png", {**info, "steps": options.steps or FILM_STEPS}
+        )
         figures.save_animation(frames, out / "film.gif")
     print(f"{out}: {options.n} samples of step {model.step} in {seconds:.1f} s, seed {options.seed}")
     return 0
@@ -91,6 +95,7 @@ def inpaint(options: Sample | Inpaint, path: Path, mask: Path | None) -> int:
         sampler=options.sampler,
         seed=options.seed,
         label=options.label,
+        guidance=options.guidance,
         batch=options.batch,
         progress=True,
     )
@@ -101,7 +106,7 @@ def inpaint(options: Sample | Inpaint, path: Path, mask: Path | None) -> int:
         "noise": options.noise,
         "seed": options.seed,
         "image": path.name,
-        "steps": options.steps,
+        "steps": options.steps or model.config.sampling.steps,
     }
     for i, restored in enumerate(result.samples):
         figures.save_png(restored, out / f"restored-{i}.png", {**info, "index": i})

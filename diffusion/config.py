@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from diffusion.backbones import BACKBONES, BackboneConfig, UNetConfig
 from diffusion.data import DataOptions
 from diffusion.denoiser import EDM, PARAMETERIZATIONS, Parameterization
-from diffusion.errors import InputError
+from diffusion.errors import InputError, require
 from diffusion.objectives import NOISE_LEVELS, WEIGHTINGS, EDMError, LogNormal, NoiseLevels, Weighting
 from diffusion.samplers import GRIDS, SAMPLERS, DPMSolver, Grid, Karras, Sampler
 from diffusion.schedules import EDM as EDMSchedule
@@ -107,6 +107,9 @@ class SamplingConfig:
     guidance: Annotated[float, Field(ge=0)] = 1.0
     interval: tuple[float, float] = (-1e9, 1e9)
     """Log-SNRs between which guidance acts."""
+
+    def __post_init__(self) -> None:
+        require(self.interval[0] < self.interval[1], "interval", "an increasing pair of log-SNRs", self.interval)
 
 
 @dataclass(frozen=True)

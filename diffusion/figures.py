@@ -39,7 +39,7 @@ def grid(x: Tensor, *, columns: int | None = None) -> Tensor:
     what they are.
     """
     scale = max(1, SHOWN_SIDE // max(x.shape[-2:]))
-    x = x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    x = _enlarged(x, scale)
     picture: Tensor = make_grid(
         x, nrow=columns or math.ceil(math.sqrt(len(x))), padding=max(2, scale // 2), pad_value=PAPER[0] / 255
     )
@@ -116,14 +116,12 @@ def restoration(original: Tensor | None, known: Tensor, samples: Tensor, std: Te
     top = float(spread.max())
     panels = [("damaged", damaged), ("mask", known.float().amin(0, keepdim=True))]
     panels += [(f"restored {i + 1}", sample) for i, sample in enumerate(samples)]
-    panels += (
-        [("mean", samples.mean(0)), (f"std (white {top:.2f})", spread / max(top, 1e-9))] if len(samples) > 1 else []
-    )
-    panels += [("original", original)] if original is not None else []
+    if len(samples) > 1:
+        panels += [("mean", samples.mean(0)), (f"std (white {top:.2f})", spread / max(top, 1e-9))]
+    if original is not None:
+        panels.append(("original", original))
     scale = max(1, math.ceil(PANEL_SIDE / max(damaged.shape[-2:])))
-    return _captioned(
-        [(name, to_image(_rgb(x).repeat_interleave(scale, -2).repeat_interleave(scale, -1))) for name, x in panels]
-    )
+    return _captioned([(name, to_image(_enlarged(_rgb(x), scale))) for name, x in panels])
 
 
 def stack(rows: Sequence[Image.Image]) -> Image.Image:
@@ -137,9 +135,7 @@ def stack(rows: Sequence[Image.Image]) -> Image.Image:
 
 
 def loss_by_level(rows: Rows, path: Path, step: int) -> Path:
-    """Plots the network's weighted squared error against log-SNR. A flat curve near 1 is what predicting nothing
-    would give.
-    """
+    """Plots the weighted loss against log-SNR. With the EDM parameterization and weighting, predicting nothing gives 1."""
     figure, (axes,) = _figure(1, width=5.0)
     axes.plot([level for level, _ in rows], [value for _, value in rows], "o-", color="black", markersize=3)
     axes.set(
@@ -169,6 +165,10 @@ def _rendered(figure: Figure) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.print_figure(buffer := io.BytesIO(), format="png", dpi=figure.dpi)
     return Image.open(buffer).convert("RGB")
+
+
+def _enlarged(x: Tensor, scale: int) -> Tensor:
+    return x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
 
 
 def _rgb(x: Tensor) -> Tensor:

@@ -91,7 +91,10 @@ class LogNormal(NoiseLevels):
 
 @dataclass(frozen=True)
 class LogitNormal(NoiseLevels):
-    """logit(t) normal (Esser et al. 2024, arXiv 2403.03206, section 3.1)."""
+    """logit(t) normal (Esser et al. 2024, arXiv 2403.03206, section 3.1), cut at 7 standard deviations.
+
+    The cut leaves the very ends of a schedule undrawn, so the exact weighting misses their share of the bound.
+    """
 
     mean: float = 0.0
     std: float = 1.0
@@ -220,8 +223,8 @@ class Objective:
     variance.
 
     The hybrid term is `hybrid` times the KL between q(x_s|x_t, x) and p(x_s|x_t) in nats for a step that splits the
-    schedule's log-SNR into `hybrid_steps` parts, summed over them, with its mean held fixed (Nichol and Dhariwal 2021,
-    arXiv 2102.09672, section 3.1).
+    schedule's log-SNR into `hybrid_steps` parts, times their number, with its mean held fixed. It is the diffusion term
+    of the bound when the levels drawn are uniform in log-SNR (Nichol and Dhariwal 2021, arXiv 2102.09672, section 3.1).
     """
 
     noise_levels: NoiseLevels = LogNormal()
@@ -279,7 +282,7 @@ def variance_term(
     """
     if fraction is None:
         raise InputError(
-            "objective.hybrid: needs a learned variance; set backbone.learned_variance = true, or objective.hybrid = 0"
+            "training.hybrid: needs a learned variance; set model.learned_variance = true, or training.hybrid = 0"
         )
     schedule = denoiser.schedule
     step = (schedule.log_snr_max - schedule.log_snr_min) / objective.hybrid_steps

@@ -1,9 +1,9 @@
 """Layers that keep the mean square of their input, so that depth neither inflates nor starves signals and gradients.
 
 The idea is EDM2's (Karras et al. 2024, arXiv 2312.02696): weights of unit norm per output, activations rescaled to unit
-mean square, sums and concatenations renormalized; no normalization layers beyond one over the channels of a pixel, and
-no biases. With independent inputs of unit mean square each layer returns unit mean square; the head is the one place
-where scale is learned.
+mean square, sums renormalized, one normalization per block over the channels of a pixel, and no biases. With
+independent inputs of unit mean square each layer returns unit mean square. Scale is learned in two places only, the
+head and the modulation by the embedding, and both start at zero.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.backbones.layers import attend, pixel_norm, unit_rms
+from diffusion.backbones.layers import attend, pixel_norm
 
 # 1/sqrt(E[silu(z)^2]) for standard normal z.
 SILU_SCALE = 1 / 0.596468
 
-# How fast a free layer grows beside a unit one: by this share of a unit weight per unit step of the optimizer.
+# How much faster than a unit layer a free one moves, as it has further to go: it starts at zero.
 FREE_SCALE = 3.0
 
 # Share of the residual branch in a sum, before renormalization.
@@ -27,53 +27,47 @@ BRANCH = 0.3
 BRANCH_SCALE, TRUNK_SCALE = (s / math.hypot(BRANCH, 1 - BRANCH) for s in (BRANCH, 1 - BRANCH))
 
 
-class UnitConv(nn.Module):
-    """A convolution (or with kernel 0 a linear layer) whose weight has unit norm for every output channel, times
-    `scale`.
+class ScaledConv(nn.Module):
+    """What the two kinds of layer share: a convolution (or with kernel 0 a linear layer) whose weight is stored in units of scale / sqrt(fan-in).
 
-    `project_` keeps the stored weight at unit mean square, so that the optimizer's step size is relative to the weight.
+    One learning rate then means the same to every layer, whatever its size.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, scale: float) -> None:
+        super().__init__()
+        self.padding = kernel // 2
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, *(kernel, kernel) if kernel else ()))
+        self.scale = scale / math.sqrt(self.weight[0].numel())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H, W), or (B, inputs) -> (B, outputs) for kernel 0."""
+        weight = self.weight * self.scale
+        return F.linear(x, weight) if weight.ndim == 2 else F.conv2d(x, weight, padding=self.padding)
+
+
+class UnitConv(ScaledConv):
+    """A convolution whose weight has unit norm for every output channel, times `scale`.
+
+    `project_` restores the norm after a step of the optimizer. The gradient is not made tangent to the sphere first:
+    what it has along the weight is taken back by the projection.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 0, *, scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale = scale
-        self.padding = kernel // 2
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, *(kernel, kernel) if kernel else ()))
+        super().__init__(inputs, outputs, kernel, scale)
+        nn.init.normal_(self.weight)
         self.project_()
 
     @torch.no_grad()
     def project_(self) -> None:
-        """Rescales the stored weight to unit mean square per output; the function computed does not change."""
-        self.weight.copy_(self._unit())
-
-    def _unit(self) -> Tensor:
-        return unit_rms(self.weight, dim=list(range(1, self.weight.ndim)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H, W), or (B, inputs) -> (B, outputs) for kernel 0."""
-        weight = self._unit() * (self.scale / math.sqrt(self.weight[0].numel()))
-        if weight.ndim == 2:
-            return F.linear(x, weight)
-        return F.conv2d(x, weight.contiguous(memory_format=torch.channels_last), padding=self.padding)
+        """Rescales the stored weight to unit mean square per output."""
+        self.weight.mul_(self.weight.square().mean(list(range(1, self.weight.ndim)), keepdim=True).rsqrt())
 
 
-class FreeConv(nn.Module):
-    """A convolution (or with kernel 0 a linear layer) that starts at zero and whose scale is free to grow.
-
-    The stored weight is in units of 1/sqrt(fan-in), like that of `UnitConv`, so that one learning rate suits both.
-    """
+class FreeConv(ScaledConv):
+    """A convolution that starts at zero and whose scale is free to grow."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 0) -> None:
-        super().__init__()
-        self.padding = kernel // 2
-        self.weight = nn.Parameter(torch.zeros(outputs, inputs, *(kernel, kernel) if kernel else ()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H, W), or (B, inputs) -> (B, outputs) for kernel 0."""
-        weight = self.weight * (FREE_SCALE / math.sqrt(self.weight[0].numel()))
-        if weight.ndim == 2:
-            return F.linear(x, weight)
-        return F.conv2d(x, weight, padding=self.padding)
+        super().__init__(inputs, outputs, kernel, FREE_SCALE)
 
 
 def project_(network: nn.Module) -> None:

@@ -21,7 +21,7 @@ def write_digits(folder: Path) -> Path:
 
     The levels 0..16 of the data become 0..255. The folder appears complete or not at all.
 
-    Raises FolderError when the folder holds something else, and ImportError when scikit-learn is missing.
+    Raises FolderError when the folder holds something else, or scikit-learn is missing.
     """
     if _complete(folder):
         return folder
@@ -53,6 +53,6 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError("the digits come with scikit-learn: pip install 'diffusion[demo]'") from error
+        raise FolderError("digits: they come with scikit-learn; install it: pip install 'diffusion[demo]'") from error
     digits = load_digits()
     return np.round(digits.images * (255 / 16)).astype(np.uint8), digits.target

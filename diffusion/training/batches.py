@@ -1,9 +1,7 @@
-"""The examples of each step, as a function of (seed, step) alone, prepared one step ahead in a thread."""
+"""The examples of each step, as a function of (seed, step) alone."""
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -69,27 +67,3 @@ class BatchMaker:
 
     def _seeds(self, stream: int, numbers: range) -> list[int]:
         return [example_seed(self.seed, stream, number) for number in numbers]
-
-
-class Prefetcher:
-    """Calls a BatchMaker one step ahead; `waited` is the time in seconds that training has stood still for data."""
-
-    def __init__(self, maker: BatchMaker) -> None:
-        self.maker = maker
-        self.waited = 0.0
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._ahead: tuple[int, Future[Batch]] | None = None
-
-    def __call__(self, step: int) -> Batch:
-        """The batch of a step; steps in order cost no wait."""
-        if self._ahead is None or self._ahead[0] != step:
-            self._ahead = (step, self._pool.submit(self.maker, step))
-        start = time.perf_counter()
-        batch = self._ahead[1].result()
-        self.waited += time.perf_counter() - start
-        self._ahead = (step + 1, self._pool.submit(self.maker, step + 1))
-        return batch
-
-    def close(self) -> None:
-        """Ends the thread."""
-        self._pool.shutdown(cancel_futures=True)

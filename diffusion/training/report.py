@@ -20,7 +20,11 @@ from diffusion.model import Model
 from diffusion.training.monitor import LossByLevel
 
 FILM_ROWS = 4
+FILM_POINTS = 1000
 RESTORED = 4
+LAST_PAGE = "samples.png"
+# Held-out examples behind the last number; `diffusion evaluate` takes them all.
+FINAL_IMAGES = 1024
 
 
 class Reporter:
@@ -68,26 +72,29 @@ class Reporter:
         self.say(f"step {model.step}: held-out {numbers[total]:.3f} ± {numbers[error]:.3f} {result.unit} ({terms})")
         return numbers
 
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` ran to its end."""
+        return (self.run / LAST_PAGE).exists()
+
     def finish(self, model: Model) -> None:
-        """The run's last page: samples.png, film.png, restoration.png and evaluation.json."""
-        classes = len(model.spec.classes)
-        count = self.config.report.grid
+        """The run's last pages: film.png, restoration.png, evaluation.json and, after all others, samples.png."""
+        classes, count = len(model.spec.classes), self.config.report.grid
         label = [i * classes // count for i in range(count)] if classes else None
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
-        figures.save_png(figures.draw(model.sample(count, label=label)), self.run / "samples.png", info)
-        figures.save_png(
-            figures.film(model.film(FILM_ROWS if model.spec.is_image else 1000)), self.run / "film.png", info
-        )
-        written = ["samples.png", "film.png"]
+        frames = model.film(FILM_ROWS if model.spec.is_image else FILM_POINTS)
+        figures.save_png(figures.film(frames), self.run / "film.png", info)
+        written = ["film.png"]
         if model.spec.is_image and len(self.held_out):
             figures.save_png(restorations(model, self.held_out), self.run / "restoration.png", info)
             written.append("restoration.png")
         if len(self.held_out):
-            result = evaluate(model, self.held_out)
+            result = evaluate(model, self.held_out, limit=FINAL_IMAGES)
             checkpoint.write_text(self.run / "evaluation.json", json.dumps(asdict(result), indent=1))
             written.append("evaluation.json")
             self.say(result.table())
-        self.say(f"{self.run}: {', '.join(written)}")
+        figures.save_png(figures.draw(model.sample(count, label=label)), self.run / LAST_PAGE, info)
+        self.say(f"{self.run}: {', '.join([*written, LAST_PAGE])}")
 
 
 def restorations(model: Model, held_out: Dataset) -> Image.Image:

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from diffusion import checkpoint, config
 from diffusion.config import Config, ConfigError
 from diffusion.data import open_source
-from diffusion.training.trainer import Trainer
+from diffusion.training.trainer import Outcome, Trainer
 
 RESOLVED = "config.json"
 # What may change between two parts of a run: how long it is and what it shows, not what is learned.
@@ -37,11 +37,14 @@ def train(experiment: Config, run: Path) -> int:
         dataset = open_source(experiment.data, print if processes.is_main_process else lambda text: None)
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     trainer = Trainer(experiment, training, held_out, run)
-    if trainer.step >= experiment.training.steps:
+    trained = trainer.step < experiment.training.steps
+    if not trained:
         trainer.say(f"{run}: already at step {trainer.step}; to go on, raise training.steps")
-        return 0
-    outcome = trainer.train()
-    if outcome.exit_code == 0 and trainer.accelerator.is_main_process:
+        outcome = Outcome(trainer.model, 0)
+    else:
+        outcome = trainer.train()
+    finish = outcome.exit_code == 0 and (trained or not trainer.reporter.finished)
+    if finish and trainer.accelerator.is_main_process:
         trainer.reporter.finish(outcome.model)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()

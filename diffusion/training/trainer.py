@@ -28,7 +28,7 @@ from diffusion.model import Model
 from diffusion.objectives import Objective, loss
 from diffusion.randomness import example_seed
 from diffusion.training import monitor, state
-from diffusion.training.batches import Batch, BatchMaker, Prefetcher
+from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.ema import PowerEMA
 from diffusion.training.interrupt import Interrupt
 from diffusion.training.report import Reporter
@@ -109,8 +109,7 @@ class Trainer:
         """Runs to the last step or until a signal, then saves."""
         self.say(self._headline())
         self._open_tracker()
-        batches = Prefetcher(self.maker)
-        steps, start = self.config.training.steps, time.perf_counter()
+        steps, start, waited = self.config.training.steps, time.perf_counter(), 0.0
         bar = tqdm(
             total=steps,
             initial=self.step,
@@ -121,9 +120,14 @@ class Trainer:
         sampled = self.reporter.has_samples
         with Interrupt() as interrupt, bar:
             while self.step < steps:
-                norm = self._update(batches(self.step))
+                # Made here and not in a thread: it costs a hundredth of a step, and a second team of compute threads
+                # takes several times that from the step.
+                began = time.perf_counter()
+                batch = self.maker(self.step)
+                waited += time.perf_counter() - began
+                norm = self._update(batch)
                 bar.update()
-                self._log(norm, batches.waited, bar)
+                self._log(norm, waited, bar)
                 early = not sampled and time.perf_counter() - start > FIRST_SAMPLES_S
                 sampled |= self._show(early=early)
                 stop = self._signal(interrupt)
@@ -132,7 +136,6 @@ class Trainer:
                     self.save()
                 if stop:
                     break
-        batches.close()
         if self.step < steps:
             self.say(f"stopped at step {self.step}, saved in {self.run}; the same command goes on from here")
             return Outcome(self.model, 128 + stop)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diffusion.data import Dataset, DataSpec
-from diffusion.training.batches import Batch, BatchMaker, Prefetcher
+from diffusion.training.batches import Batch, BatchMaker
 
 
 def images(count: int = 23, margin: int = 0) -> Dataset:
@@ -127,22 +127,3 @@ def test_points_pass_through_as_they_are() -> None:
     dataset = Dataset(values, DataSpec((2,), None), None, tuple("abcdefghij"))
     x = maker(dataset)(0).x
     assert x.shape == (8, 2) and all((torch.from_numpy(values) == row).all(1).any() for row in x)
-
-
-def test_the_thread_gives_what_the_maker_gives_in_any_order() -> None:
-    ahead = Prefetcher(maker())
-    try:
-        for step in (0, 1, 2, 7, 8, 3):
-            assert same(ahead(step), maker()(step))
-        assert ahead.waited >= 0
-    finally:
-        ahead.close()
-
-
-def test_an_error_in_the_thread_reaches_the_caller() -> None:
-    ahead = Prefetcher(maker(images(margin=2), flip=None, label_dropout="many"))
-    try:
-        with pytest.raises(TypeError):
-            ahead(0)
-    finally:
-        ahead.close()
