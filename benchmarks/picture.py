@@ -1,6 +1,6 @@
 """Joins the last pages of a run into one picture: samples on the left, restorations and the trajectory on the right.
 
-    python -m benchmarks.picture RUN --out docs/images/digits.png
+python -m benchmarks.picture RUN --out docs/images/digits.png
 """
 
 from __future__ import annotations

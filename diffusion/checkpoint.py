@@ -25,11 +25,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffusion.errors import InputError
+from diffusion.files import TEMPORARY, sync
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 PREFIX = "step-"
-TEMPORARY = ".tmp-"
 
 
 class CheckpointError(InputError):
@@ -64,10 +64,10 @@ def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: int) -> Path
         manifest = {"format": FORMAT, "step": step, "files": files}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            sync(path)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: cannot be written ({error}); the checkpoints before it are whole") from error
     finally:
@@ -157,22 +157,6 @@ def read(folder: Path, name: str) -> Part:
         raise CheckpointError(f"{folder}: damaged checkpoint: {path.name}: {error}") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replaces a text file in one step: readers see the old contents or the new, never a part."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    temporary.replace(path)
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -54,7 +54,7 @@ class Sample:
     seed: int = 0
     """The same seed gives the same images."""
     label: str | None = None
-    """Class name or number."""
+    """Class name or number; without it a model with classes takes them in turn."""
     guidance: float | None = None
     """Strength of the label; 1 is none."""
     out: Path | None = None

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffusion import checkpoint, config, figures
+from diffusion import config, figures
 from diffusion.data import DataSpec, decode, fit, open_source
 from diffusion.errors import InputError
 from diffusion.evaluation import evaluate as evaluate_model
+from diffusion.files import write_text
 from diffusion.model import Model, load
 
 if TYPE_CHECKING:
@@ -30,13 +31,16 @@ def sample(options: Sample) -> int:
     """Writes a grid, single PNGs and, for a film, the trajectory of the first few samples."""
     model = load(options.run)
     out = options.out or options.run / f"samples-{options.seed}"
+    classes = len(model.spec.classes)
+    # A model with classes is best at each of them: without a label they take turns.
+    label = options.label if options.label or not classes else [i % classes for i in range(options.n)]
     info = {
         "run": options.run.name,
         "step": model.step,
         "steps": options.steps or model.config.sampling.steps,
         "sampler": options.sampler or config.to_dict(model.config)["sampler"],
         "seed": options.seed,
-        "label": options.label,
+        "label": options.label or ("in turn" if classes else None),
         "guidance": model.config.sampling.guidance if options.guidance is None else options.guidance,
     }
     start = time.perf_counter()
@@ -45,7 +49,7 @@ def sample(options: Sample) -> int:
         steps=options.steps,
         sampler=options.sampler,
         seed=options.seed,
-        label=options.label,
+        label=label,
         guidance=options.guidance,
         batch=options.batch,
         progress=True,
@@ -56,15 +60,16 @@ def sample(options: Sample) -> int:
         for i, image in enumerate(x):
             figures.save_png(image, out / f"{i:05d}.png", {**info, "index": i})
     else:
-        checkpoint.write_text(out / "points.json", json.dumps(x.tolist()))
+        write_text(out / "points.json", json.dumps(x.tolist()))
     if options.film:
+        rows = min(options.n, FILM_ROWS if model.spec.is_image else options.n)
         frames = model.film(
-            min(options.n, FILM_ROWS if model.spec.is_image else options.n),
+            rows,
             frames=ANIMATION_FRAMES,
             steps=options.steps or FILM_STEPS,
             sampler=options.sampler,
             seed=options.seed,
-            label=options.label,
+            label=label[:rows] if isinstance(label, list) else label,
             guidance=options.guidance,
         )
         strip = torch.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().long().tolist()
@@ -167,5 +172,5 @@ def evaluate(options: Evaluate) -> int:
         model, held_out, limit=options.limit, steps=options.steps, draws=options.draws, seed=options.seed, progress=True
     )
     print(result.table())
-    checkpoint.write_text(options.run / "evaluation.json", json.dumps(asdict(result), indent=1))
+    write_text(options.run / "evaluation.json", json.dumps(asdict(result), indent=1))
     return 0

@@ -22,7 +22,7 @@ from diffusion.data import DataOptions
 from diffusion.denoiser import EDM, PARAMETERIZATIONS, Parameterization
 from diffusion.errors import InputError, require
 from diffusion.objectives import NOISE_LEVELS, WEIGHTINGS, EDMError, LogNormal, NoiseLevels, Weighting
-from diffusion.samplers import GRIDS, SAMPLERS, DPMSolver, Grid, Karras, Sampler
+from diffusion.samplers import GRIDS, SAMPLERS, Grid, Karras, Sampler, SDESolver
 from diffusion.schedules import EDM as EDMSchedule
 from diffusion.schedules import SCHEDULES, Schedule
 
@@ -103,7 +103,7 @@ class ReportConfig:
 class SamplingConfig:
     """Defaults of `sample`, which its options override."""
 
-    steps: Positive = 12
+    steps: Positive = 15
     guidance: Annotated[float, Field(ge=0)] = 1.0
     interval: tuple[float, float] = (-1e9, 1e9)
     """Log-SNRs between which guidance acts."""
@@ -125,7 +125,7 @@ class Config:
     weighting: Weighting = EDMError()
     training: TrainingConfig = TrainingConfig()
     report: ReportConfig = ReportConfig()
-    sampler: Sampler = DPMSolver()
+    sampler: Sampler = SDESolver()
     grid: Grid = Karras()
     sampling: SamplingConfig = SamplingConfig()
 

@@ -135,7 +135,9 @@ def stack(rows: Sequence[Image.Image]) -> Image.Image:
 
 
 def loss_by_level(rows: Rows, path: Path, step: int) -> Path:
-    """Plots the weighted loss against log-SNR. With the EDM parameterization and weighting, predicting nothing gives 1."""
+    """Plots the weighted loss against log-SNR. With the EDM parameterization and weighting, predicting nothing
+    gives 1.
+    """
     figure, (axes,) = _figure(1, width=5.0)
     axes.plot([level for level, _ in rows], [value for _, value in rows], "o-", color="black", markersize=3)
     axes.set(

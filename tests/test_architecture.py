@@ -28,7 +28,7 @@ THEORY = {
     "likelihood",
     "thermodynamics",
 }
-LEAVES = {"randomness", "errors"}
+LEAVES = {"randomness", "errors", "files"}
 STANDARD = set(sys.stdlib_module_names)
 
 

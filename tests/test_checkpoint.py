@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from diffusion import checkpoint
+from diffusion import checkpoint, files
 from diffusion.checkpoint import CheckpointError, Part
 from diffusion.model import load
 
@@ -281,11 +281,11 @@ def test_load_falls_back_and_says_so(run: Path, capsys: pytest.CaptureFixture[st
 
 def test_text_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "config.json"
-    checkpoint.write_text(path, "old")
+    files.write_text(path, "old")
     with monkeypatch.context() as patch:
         fail_on(patch, os, "fsync", DISK_FULL, 1)
         with pytest.raises(OSError, match="No space"):
-            checkpoint.write_text(path, "new")
+            files.write_text(path, "new")
     assert path.read_text() == "old"
-    checkpoint.write_text(path, "new")
+    files.write_text(path, "new")
     assert path.read_text() == "new"

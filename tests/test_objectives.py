@@ -236,7 +236,7 @@ def test_the_hybrid_term_is_least_at_the_exact_reverse_variance(u: float) -> Non
 def test_the_hybrid_term_needs_a_learned_variance() -> None:
     denoiser, objective = hybrid_case(torch.zeros(1).double(), torch.zeros(1).double(), 0.1)
     plain = replace(denoiser, backbone=lambda x, *_: x)
-    with pytest.raises(ValueError, match=re.escape("objective.hybrid: needs a learned variance")):
+    with pytest.raises(ValueError, match=re.escape("training.hybrid: needs a learned variance")):
         loss(plain, objective, normal(2, 1), torch.tensor([0.2, 0.6]), normal(2, 1, seed=1))
 
 

@@ -28,7 +28,8 @@ BRANCH_SCALE, TRUNK_SCALE = (s / math.hypot(BRANCH, 1 - BRANCH) for s in (BRANCH
 
 
 class ScaledConv(nn.Module):
-    """What the two kinds of layer share: a convolution (or with kernel 0 a linear layer) whose weight is stored in units of scale / sqrt(fan-in).
+    """What the two kinds of layer share: a convolution (or with kernel 0 a linear layer) whose weight is stored in
+    units of scale / sqrt(fan-in).
 
     One learning rate then means the same to every layer, whatever its size.
     """

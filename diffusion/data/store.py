@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.data.decoding import Pixels
+from diffusion.files import sync
 
 VALUES, MANIFEST = "values.npy", "manifest.json"
 UNFINISHED = ".unfinished-"
@@ -113,7 +114,7 @@ def _write_manifest(path: Path, manifest: dict[str, object]) -> None:
 
 
 def _publish(unfinished: Path, entry: Path) -> None:
-    _sync(unfinished)
+    sync(unfinished)
     try:
         os.rename(unfinished, entry)
     except OSError:
@@ -121,15 +122,7 @@ def _publish(unfinished: Path, entry: Path) -> None:
             return
         shutil.rmtree(entry)
         os.rename(unfinished, entry)
-    _sync(entry.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(entry.parent)
 
 
 def _sweep(cache: Path) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from diffusion import checkpoint, figures
+from diffusion import figures
 from diffusion.config import Config
 from diffusion.data import Dataset
 from diffusion.evaluation import evaluate
+from diffusion.files import write_text
 from diffusion.model import Model
 from diffusion.training.monitor import LossByLevel
 
@@ -90,7 +91,7 @@ class Reporter:
             written.append("restoration.png")
         if len(self.held_out):
             result = evaluate(model, self.held_out, limit=FINAL_IMAGES)
-            checkpoint.write_text(self.run / "evaluation.json", json.dumps(asdict(result), indent=1))
+            write_text(self.run / "evaluation.json", json.dumps(asdict(result), indent=1))
             written.append("evaluation.json")
             self.say(result.table())
         figures.save_png(figures.draw(model.sample(count, label=label)), self.run / LAST_PAGE, info)

@@ -15,6 +15,7 @@ from accelerate import PartialState
 from diffusion import checkpoint, config
 from diffusion.config import Config, ConfigError
 from diffusion.data import open_source
+from diffusion.files import write_text
 from diffusion.training.trainer import Outcome, Trainer
 
 RESOLVED = "config.json"
@@ -68,7 +69,7 @@ def prepare(experiment: Config, run: Path) -> None:
                 f"{run}: holds a run of another configuration; choose another folder with --out, or undo:{listing}"
             )
     run.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(path, json.dumps(tree, indent=1))
+    write_text(path, json.dumps(tree, indent=1))
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -250,6 +250,6 @@ def use_bf16(precision: str) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return supported and not torch.backends.mps.is_available()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # On the CPU oneDNN knows; it emulates bf16, slowly, where the instructions are missing.
+    return not torch.accelerator.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
