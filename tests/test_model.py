@@ -17,6 +17,8 @@ from diffusion.model import METHODS, Model, load
 from diffusion.randomness import ExampleNoise
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
+# Of an 8-bit level: float32 rounding after steps that go through the network's gradient.
+FORTIETH = {"atol": 1e-4, "rtol": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +221,8 @@ def test_a_restoration_depends_on_its_seed_and_number_alone(
         return restored.samples
 
     whole = restore(5)
-    torch.testing.assert_close(restore(5, batch=2), whole, **CLOSE)
-    torch.testing.assert_close(restore(1), whole[:1], **CLOSE)
+    torch.testing.assert_close(restore(5, batch=2), whole, **FORTIETH)
+    torch.testing.assert_close(restore(1), whole[:1], **FORTIETH)
     assert not torch.allclose(restore(5, seed=1), whole, atol=1e-3)
 
 
