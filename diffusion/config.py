@@ -104,6 +104,7 @@ class SamplingConfig:
     """Defaults of `sample`, which its options override."""
 
     steps: Positive = 15
+    """Steps of the sampler; the default was measured with the reverse SDE (docs/measurements.md)."""
     guidance: Annotated[float, Field(ge=0)] = 1.0
     interval: tuple[float, float] = (-1e9, 1e9)
     """Log-SNRs between which guidance acts."""

@@ -83,7 +83,8 @@ class Reporter:
         classes, count = len(model.spec.classes), self.config.report.grid
         label = [i * classes // count for i in range(count)] if classes else None
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
-        frames = model.film(FILM_ROWS if model.spec.is_image else FILM_POINTS)
+        rows = FILM_ROWS if model.spec.is_image else FILM_POINTS
+        frames = model.film(rows, label=[i % classes for i in range(rows)] if classes else None)
         figures.save_png(figures.film(frames), self.run / "film.png", info)
         written = ["film.png"]
         if model.spec.is_image and len(self.held_out):
