@@ -114,6 +114,7 @@ class Trainer:
             total=steps,
             initial=self.step,
             unit="step",
+            mininterval=0.5,
             disable=not self.accelerator.is_main_process,
             dynamic_ncols=True,
         )
