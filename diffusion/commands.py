@@ -139,7 +139,6 @@ def read_damaged(path: Path, mask: Path | None, spec: DataSpec) -> tuple[Tensor,
     Raises InputError when the sizes differ, or an image without transparency comes without a mask.
     """
     channels, *size = spec.shape
-    rgba = decode(path, channels=4, background=(0, 0, 0))
     pixels = decode(path, channels=channels, background=(0, 0, 0))
     if mask is not None:
         known = decode(mask, channels=1, background=(0, 0, 0)) >= 128
@@ -149,7 +148,7 @@ def read_damaged(path: Path, mask: Path | None, spec: DataSpec) -> tuple[Tensor,
                 f"{pixels.shape[1]} x {pixels.shape[0]}; a mask has the size of its image"
             )
     else:
-        known = rgba[:, :, 3:] >= 128
+        known = decode(path, channels=4, background=(0, 0, 0))[:, :, 3:] >= 128
         if known.all():
             raise InputError(f"{path.name}: nothing is transparent in it; say with --mask MASK what is unknown (black)")
     notice = ""

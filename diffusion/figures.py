@@ -20,6 +20,8 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from diffusion.files import replacing
+
 SHOWN_SIDE = 64
 PANEL_SIDE = 96
 GAP = 4
@@ -52,9 +54,8 @@ def save_png(picture: Image.Image | Tensor, path: Path, info: Mapping[str, Any])
     text = PngInfo()
     text.add_text("diffusion", json.dumps(dict(info)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
-    image.save(temporary, format="PNG", pnginfo=text)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=text)
     return path
 
 
@@ -93,16 +94,15 @@ def save_animation(frames: Sequence[Tensor], path: Path, *, seconds: float = 2.0
     """Writes a trajectory as a looping GIF that rests on its last frame."""
     pictures = [draw(x).convert("RGB") for x in frames]
     each = int(1000 * seconds / len(pictures))
-    temporary = path.with_name(f".tmp-{path.name}")
-    pictures[0].save(
-        temporary,
-        format="GIF",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=[each] * (len(pictures) - 1) + [1500],
-        loop=0,
-    )
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        pictures[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=[each] * (len(pictures) - 1) + [1500],
+            loop=0,
+        )
     return path
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffusion.data import Dataset, SampleStream, augment
+from diffusion.objectives import low_discrepancy
 from diffusion.randomness import ExampleNoise, example_seed
 
 ORDER, AUGMENT, NOISE, LEVEL, LABEL = range(5)
@@ -61,9 +62,8 @@ class BatchMaker:
     def _levels(self, step: int, numbers: range) -> Tensor:
         if not self.low_discrepancy:
             return torch.tensor([seed / 2**63 for seed in self._seeds(LEVEL, numbers)], dtype=torch.float64)
-        offset = example_seed(self.seed, LEVEL, step) / 2**63
-        positions = torch.arange(numbers.start, numbers.stop, dtype=torch.float64) - step * self.batch
-        return (offset + positions / self.batch) % 1.0
+        offset = torch.tensor(example_seed(self.seed, LEVEL, step) / 2**63, dtype=torch.float64)
+        return low_discrepancy(offset, torch.arange(numbers.start, numbers.stop) - step * self.batch, self.batch)
 
     def _seeds(self, stream: int, numbers: range) -> list[int]:
         return [example_seed(self.seed, stream, number) for number in numbers]
