@@ -22,6 +22,7 @@ from diffusion.data import DataOptions
 from diffusion.denoiser import EDM, PARAMETERIZATIONS, Parameterization
 from diffusion.errors import InputError, require
 from diffusion.objectives import NOISE_LEVELS, WEIGHTINGS, EDMError, LogNormal, NoiseLevels, Weighting
+from diffusion.precision import Precision
 from diffusion.samplers import GRIDS, SAMPLERS, Grid, Karras, Sampler, SDESolver
 from diffusion.schedules import EDM as EDMSchedule
 from diffusion.schedules import SCHEDULES, Schedule
@@ -72,8 +73,12 @@ class TrainingConfig:
     """Spread the noise levels of a batch evenly."""
     hybrid: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the bound's term for a learned variance."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of the network; auto is bf16 where the hardware computes in it."""
+    precision: Precision = "auto"
+    """Of the network; auto is bf16 where the hardware multiplies in it."""
+    compile: bool = False
+    """Compile the network's blocks, which takes a compiler and some seconds at the first step."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
     seed: int = 0
 
 
@@ -108,6 +113,8 @@ class SamplingConfig:
     guidance: Annotated[float, Field(ge=0)] = 1.0
     interval: tuple[float, float] = (-1e9, 1e9)
     """Log-SNRs between which guidance acts."""
+    precision: Precision = "auto"
+    """Of the network while sampling; likelihoods and restorations that differentiate it are computed in float32."""
 
     def __post_init__(self) -> None:
         require(self.interval[0] < self.interval[1], "interval", "an increasing pair of log-SNRs", self.interval)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from diffusion.errors import InputError, require
 from diffusion.guidance import ClassifierFree
 from diffusion.likelihood import Bound, Levels
 from diffusion.operators import Mask
+from diffusion.precision import Lowered, use_bf16
 from diffusion.randomness import ExampleNoise, example_seed
 
 # The log-SNR below which an image looks like noise alone.
@@ -111,7 +112,7 @@ class Model:
         method, times = self._method(sampler, steps)
         noise = self._noise(seed, range(first, first + n))
         x = samplers.prior(self.denoiser, noise(self._blank(n)), times[0])
-        denoiser = self._guided(guidance)
+        denoiser = self._guided(guidance, lowered=True)
         walk = samplers.trajectory(denoiser, method, x, times, label=self.labels(label, n), randn=noise)
         for t, x_t in zip(times, walk, strict=True):
             alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
@@ -211,7 +212,7 @@ class Model:
         known = known.to(torch.bool).broadcast_to(image.shape)
         y = self.spec.standardize(image).to(self.device)
         mask = Mask(known.to(self.device))
-        denoiser = self._guided(guidance)
+        denoiser = self._guided(guidance, lowered=method not in posterior.COVARIANCES)
         if method in posterior.COVARIANCES:
             solver, times = self._method(sampler, steps)
             level = noise * self.spec.top / self.spec.std
@@ -265,9 +266,12 @@ class Model:
         count = self.config.sampling.steps if steps is None else steps
         return sampler or self.config.sampler, self.config.grid(self.denoiser.schedule, count)
 
-    def _guided(self, guidance: float | None) -> AnyDenoiser:
-        scale = self.config.sampling.guidance if guidance is None else guidance
-        return self.denoiser if scale == 1 else ClassifierFree(self.denoiser, scale, self.config.sampling.interval)
+    def _guided(self, guidance: float | None, *, lowered: bool) -> AnyDenoiser:
+        options, denoiser = self.config.sampling, self.denoiser
+        if lowered and use_bf16(options.precision, self.device):
+            denoiser = replace(denoiser, backbone=Lowered(denoiser.backbone))
+        scale = options.guidance if guidance is None else guidance
+        return denoiser if scale == 1 else ClassifierFree(denoiser, scale, options.interval)
 
     def _noise(self, seed: int, numbers: Sequence[int], stream: int = 0) -> ExampleNoise:
         return ExampleNoise([example_seed(seed, stream, number) for number in numbers])

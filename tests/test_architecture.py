@@ -27,6 +27,7 @@ THEORY = {
     "posterior",
     "likelihood",
     "thermodynamics",
+    "precision",
 }
 LEAVES = {"randomness", "errors", "files"}
 STANDARD = set(sys.stdlib_module_names)

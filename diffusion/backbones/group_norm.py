@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.backbones.layers import attend, zero
+from diffusion.backbones import base
+from diffusion.backbones.layers import attend, upsample, zero
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -24,7 +25,7 @@ def conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-class Block(nn.Module):
+class Block(base.Block):
     """A residual block of two 3x3 convolutions, with attention after it where `heads` > 0."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, *, heads: int = 0, dropout: float = 0.0) -> None:
@@ -50,6 +51,19 @@ class Block(nn.Module):
         if self.heads:
             x = x + self.merge(attend(self.qkv(self.norm_attention(x)), self.heads, normalize=False))
         return x
+
+
+class Join(nn.Module):
+    """The sum of what comes up from the coarser level, its width matched there, and what the encoder put out."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.up = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, inputs, H, W), (B, outputs, H or 2H, W or 2W) -> the shape of the skip."""
+        x = self.up(x)
+        return skip + (x if x.shape == skip.shape else upsample(x))
 
 
 class Head(nn.Module):

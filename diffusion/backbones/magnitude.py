@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.backbones.layers import attend, pixel_norm
+from diffusion.backbones import base
+from diffusion.backbones.layers import attend, pixel_norm, upsample
 
 # 1/sqrt(E[silu(z)^2]) for standard normal z.
 SILU_SCALE = 1 / 0.596468
@@ -83,7 +84,7 @@ def conv(inputs: int, outputs: int) -> UnitConv:
     return UnitConv(inputs, outputs, 3)
 
 
-class Block(nn.Module):
+class Block(base.Block):
     """A residual block of two 3x3 convolutions, modulated by the embedding, with attention after it where `heads` > 0.
 
     The scale of the activation and of the residual sum is folded into the convolutions: scaling costs no pass over
@@ -113,6 +114,22 @@ class Block(nn.Module):
             y = self.merge(attend(self.qkv(x), self.heads, normalize=True))
             x = torch.add(y, x, alpha=TRUNK_SCALE)
         return x
+
+
+class Join(nn.Module):
+    """The sum of what comes up from the coarser level and what the encoder put out, either at half the power.
+
+    The widths are matched at the coarse resolution, a quarter of the pixels.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.up = UnitConv(inputs, outputs, 1, scale=0.5**0.5)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, inputs, H, W), (B, outputs, H or 2H, W or 2W) -> the shape of the skip."""
+        x = self.up(x)
+        return torch.add(x if x.shape == skip.shape else upsample(x), skip, alpha=0.5**0.5)
 
 
 class Head(nn.Module):

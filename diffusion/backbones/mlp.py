@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.backbones.base import Backbone, BackboneConfig
+from diffusion.backbones.base import Backbone, BackboneConfig, Block
 from diffusion.backbones.embedding import Embedding
 from diffusion.backbones.layers import zero
 from diffusion.backbones.magnitude import BRANCH_SCALE, SILU_SCALE, TRUNK_SCALE, UnitConv, project_
@@ -58,7 +58,7 @@ class MLP(Backbone):
         embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))
         h = self.stem(features)
         for block in self.blocks:
-            h = block(h, embedding)
+            h = self.through(block, h, embedding)
         y: Tensor = self.head(h)
         return y
 
@@ -67,7 +67,7 @@ class MLP(Backbone):
         project_(self)
 
 
-class MLPBlock(nn.Module):
+class MLPBlock(Block):
     """A residual block of two linear layers, modulated by the embedding between them."""
 
     def __init__(self, width: int) -> None:

@@ -20,7 +20,16 @@ from diffusion.training.trainer import Outcome, Trainer
 
 RESOLVED = "config.json"
 # What may change between two parts of a run: how long it is and what it shows, not what is learned.
-FREE = ("report.", "sampler.", "grid.", "sampling.", "training.steps", "training.precision")
+FREE = (
+    "report.",
+    "sampler.",
+    "grid.",
+    "sampling.",
+    "training.steps",
+    "training.precision",
+    "training.compile",
+    "training.gradient_checkpointing",
+)
 
 
 def train(experiment: Config, run: Path) -> int:

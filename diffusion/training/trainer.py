@@ -26,6 +26,7 @@ from diffusion.data import Dataset
 from diffusion.errors import InputError
 from diffusion.model import Model
 from diffusion.objectives import Objective, loss
+from diffusion.precision import use_bf16
 from diffusion.randomness import example_seed
 from diffusion.training import monitor, state
 from diffusion.training.batches import Batch, BatchMaker
@@ -50,9 +51,10 @@ class Trainer:
     def __init__(self, config: Config, train: Dataset, held_out: Dataset, run: Path) -> None:
         options = config.training
         self.config, self.run = config, run
+        device = torch.accelerator.current_accelerator() or torch.device("cpu")
         self.accelerator = Accelerator(
-            cpu=not torch.accelerator.is_available(),
-            mixed_precision="bf16" if use_bf16(options.precision) else "no",
+            cpu=device.type == "cpu",
+            mixed_precision="bf16" if use_bf16(options.precision, device) else "no",
             log_with=config.report.tracker or None,
             project_dir=run,
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
@@ -77,6 +79,9 @@ class Trainer:
         self.step = state.restore(run, network, self.ema.network, self.optimizer, self.say)
         if self.accelerator.is_main_process:
             monitor.truncate_after(run / "metrics.jsonl", self.step)
+        network.gradient_checkpointing = options.gradient_checkpointing
+        if options.compile:
+            network.compile_blocks()
         self.prepared = self.accelerator.prepare_model(network)
         self.denoiser = model.assemble(config, self.prepared)
         self.objective = Objective(config.noise_levels, config.weighting, options.hybrid)
@@ -126,7 +131,7 @@ class Trainer:
                 began = time.perf_counter()
                 batch = self.maker(self.step)
                 waited += time.perf_counter() - began
-                norm = self._update(batch)
+                norm = self.update(batch)
                 bar.update()
                 self._log(norm, waited, bar)
                 early = not sampled and time.perf_counter() - start > FIRST_SAMPLES_S
@@ -142,7 +147,7 @@ class Trainer:
             return Outcome(self.model, 128 + stop)
         return Outcome(self.model, 0)
 
-    def _update(self, batch: Batch) -> Tensor:
+    def update(self, batch: Batch) -> Tensor:
         """One optimizer step on this process's part of the batch; returns the norm of the gradient."""
         options, device = self.config.training, self.accelerator.device
         torch.manual_seed(example_seed(options.seed, self.step, self.accelerator.process_index))
@@ -245,12 +250,3 @@ class Trainer:
             f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {precision}, from step {self.step}"
         )
 
-
-def use_bf16(precision: str) -> bool:
-    """Whether the network runs in bf16: as asked, or for "auto" where the hardware multiplies in it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # On the CPU oneDNN knows; it emulates bf16, slowly, where the instructions are missing.
-    return not torch.accelerator.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
+from diffusion.backbones.base import Block
+from diffusion.backbones.layers import attend
 from diffusion.backbones.magnitude import UnitConv
 from diffusion.backbones.unet import DESIGNS, UNet, UNetConfig
 
@@ -197,3 +200,76 @@ def test_gradients_are_those_of_finite_differences(design: str) -> None:
 def test_bad_arguments_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         UNetConfig(**options)
+
+
+def attention_by_definition(qkv: Tensor, heads: int, *, normalize: bool) -> Tensor:
+    batch, width, rows, columns = qkv.shape
+    whole = qkv.reshape(batch, 3, heads, width // 3 // heads, rows * columns)
+    if normalize:
+        whole = (whole - whole.mean(3, keepdim=True)) / (whole.var(3, correction=0, keepdim=True) + 1e-5).sqrt()
+    q, k, v = whole.unbind(1)
+    weight = (torch.einsum("bhci,bhcj->bhij", q, k) / q.shape[2] ** 0.5).softmax(-1)
+    return torch.einsum("bhij,bhcj->bhci", weight, v).reshape(batch, width // 3, rows, columns)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_attention_is_that_of_its_definition(normalize: bool) -> None:
+    qkv = images(2, 3 * 8, 3, 5).double().contiguous(memory_format=torch.channels_last)
+    expected = attention_by_definition(qkv, 2, normalize=normalize)
+    found = attend(qkv, 2, normalize=normalize)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def parameter_gradients(model: UNet, precision: torch.dtype = torch.float32) -> list[Tensor]:
+    model.zero_grad()
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        output = model(images(4, 3, 12, 12), levels(4))
+    (output.float() * images(4, 3, 12, 12, seed=5)).sum().backward()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@BOTH
+def test_checkpointed_gradients_are_the_same_and_keep_less(design: str) -> None:
+    model = build(design=design, blocks=2, dropout=0.2).train()
+    found, kept = [], []
+    for model.gradient_checkpointing in (False, True):
+        sizes: list[int] = []
+
+        def pack(x: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(x.numel())
+            return x
+
+        torch.manual_seed(3)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            found.append(parameter_gradients(model))
+        kept.append(sum(sizes))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert kept[1] < 0.5 * kept[0]
+
+
+@BOTH
+def test_bf16_keeps_outputs_and_gradients_within_two_percent(design: str) -> None:
+    """bf16 has 8 bits: a relative rounding error of 2^-9 per operation, which adds up over some tens of layers."""
+    model = build(design=design, blocks=2)
+    x, log_snr = images(8, 3, 16, 16), levels(8)
+    with torch.no_grad():
+        exact = model(x, log_snr)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model(x, log_snr).float()
+    assert 1e-4 < (rounded - exact).norm() / exact.norm() < 0.02
+    both = [torch.cat([g.flatten() for g in parameter_gradients(model, p)]) for p in (torch.float32, torch.bfloat16)]
+    assert 1e-4 < (both[1] - both[0]).norm() / both[0].norm() < 0.02
+
+
+def test_compiled_blocks_compute_the_same_and_share_code() -> None:
+    torch.compiler.reset()
+    model, counter = build(blocks=3), CompileCounter()
+    expected = model(images(2, 3, 16, 16), levels(2))
+    model.compile_blocks(backend=counter)
+    assert torch.equal(model(images(2, 3, 16, 16), levels(2)), expected)
+    first = counter.frame_count
+    # Twelve blocks of five kinds: by width in and out, size, and whether they attend.
+    assert 1 <= first <= 6 < len([m for m in model.modules() if isinstance(m, Block)])
+    model(images(2, 3, 16, 16, seed=9), levels(2) + 1)
+    assert counter.frame_count == first, "nothing is compiled again for the next batch"
+    torch.compiler.reset()
