@@ -28,7 +28,7 @@ THEORY = {
     "likelihood",
     "thermodynamics",
 }
-LEAVES = {"randomness", "errors", "files"}
+LEAVES = {"randomness", "errors", "files", "processes"}
 STANDARD = set(sys.stdlib_module_names)
 
 
