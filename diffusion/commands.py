@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffusion import config, figures
+from diffusion import config, figures, processes
 from diffusion.data import DataSpec, decode, fit, open_source
 from diffusion.errors import InputError
 from diffusion.evaluation import evaluate as evaluate_model
 from diffusion.files import write_text
-from diffusion.model import Model, load
+from diffusion.model import load
 
 if TYPE_CHECKING:
     from diffusion.cli import Evaluate, Inpaint, Sample
@@ -29,6 +29,7 @@ FILM_STEPS = 32
 
 def sample(options: Sample) -> int:
     """Writes a grid, single PNGs and, for a film, the trajectory of the first few samples."""
+    processes.join()
     model = load(options.run)
     out = options.out or options.run / f"samples-{options.seed}"
     classes = len(model.spec.classes)
@@ -52,9 +53,12 @@ def sample(options: Sample) -> int:
         label=label,
         guidance=options.guidance,
         batch=options.batch,
-        progress=True,
+        shared=True,
+        progress=processes.is_main(),
     )
     seconds = time.perf_counter() - start
+    if not processes.is_main():
+        return 0
     figures.save_png(figures.draw(x), out / "grid.png", info)
     if model.spec.is_image:
         for i, image in enumerate(x):
@@ -83,11 +87,12 @@ def sample(options: Sample) -> int:
 
 def inpaint(options: Sample | Inpaint, path: Path, mask: Path | None) -> int:
     """Writes restorations, their mean and standard deviation, and one figure beside the damaged image."""
+    processes.join()
     model = load(options.run)
     if not model.spec.is_image:
         raise InputError(f"{options.run}: this model was trained on points; inpainting files needs a model of images")
     image, known, notice = read_damaged(path, mask, model.spec)
-    if notice:
+    if notice and processes.is_main():
         print(notice)
     out = options.out or options.run / f"restored-{path.stem}"
     result = model.inpaint(
@@ -102,8 +107,11 @@ def inpaint(options: Sample | Inpaint, path: Path, mask: Path | None) -> int:
         label=options.label,
         guidance=options.guidance,
         batch=options.batch,
-        progress=True,
+        shared=True,
+        progress=processes.is_main(),
     )
+    if not processes.is_main():
+        return 0
     info = {
         "run": options.run.name,
         "step": model.step,
@@ -164,12 +172,23 @@ def read_damaged(path: Path, mask: Path | None, spec: DataSpec) -> tuple[Tensor,
 
 def evaluate(options: Evaluate) -> int:
     """Prints the held-out bound by terms and writes it into the run folder."""
-    model: Model = load(options.run)
-    dataset = open_source(model.config.data, print)
+    processes.join()
+    model = load(options.run)
+    with processes.main_first():
+        dataset = open_source(model.config.data, print if processes.is_main() else lambda text: None)
     _, held_out = dataset.split(model.config.data.held_out, model.config.data.seed)
     result = evaluate_model(
-        model, held_out, limit=options.limit, steps=options.steps, draws=options.draws, seed=options.seed, progress=True
+        model,
+        held_out,
+        limit=options.limit,
+        steps=options.steps,
+        draws=options.draws,
+        seed=options.seed,
+        shared=True,
+        progress=processes.is_main(),
     )
+    if not processes.is_main():
+        return 0
     print(result.table())
     write_text(options.run / "evaluation.json", json.dumps(asdict(result), indent=1))
     return 0

@@ -9,18 +9,19 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from diffusion.files import replacing
+
+# matplotlib and torchvision are imported by the functions that draw with them: they take longer than this whole
+# package, and training should start, and an evaluation end, without them.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN_SIDE = 64
 PANEL_SIDE = 96
@@ -40,6 +41,8 @@ def grid(x: Tensor, *, columns: int | None = None) -> Tensor:
     """Images (N, C, H, W) as one, (3 or 4, H', W'); small ones are enlarged by whole factors, so that pixels stay
     what they are.
     """
+    from torchvision.utils import make_grid
+
     scale = max(1, SHOWN_SIDE // max(x.shape[-2:]))
     x = _enlarged(x, scale)
     picture: Tensor = make_grid(
@@ -150,6 +153,9 @@ def loss_by_level(rows: Rows, path: Path, step: int) -> Path:
 
 
 def _figure(panels: int, width: float = 2.4) -> tuple[Figure, list[Any]]:
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context({"font.size": 8}):
         figure = Figure(figsize=(width * panels, 2.6), dpi=130, layout="constrained")
         axes = figure.subplots(1, panels, squeeze=False)[0]
@@ -164,6 +170,8 @@ def _scatter(axes: Any, x: Tensor, limit: float) -> None:  # noqa: ANN401, matpl
 
 
 def _rendered(figure: Figure) -> Image.Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.print_figure(buffer := io.BytesIO(), format="png", dpi=figure.dpi)
     return Image.open(buffer).convert("RGB")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion import checkpoint, config, likelihood, posterior, samplers
+from diffusion import checkpoint, config, likelihood, posterior, processes, samplers
 from diffusion.backbones import Backbone
 from diffusion.config import Config
 from diffusion.data import DataSpec
@@ -128,31 +128,35 @@ class Model:
         label: int | str | Sequence[int] | None = None,
         guidance: float | None = None,
         batch: int = 64,
+        shared: bool = False,
         progress: bool = False,
     ) -> Tensor:
         """Draws n samples: (n, C, H, W) in [0, 1], or (n, D), on the CPU.
 
-        Sample i depends on (seed, i) alone, not on n or `batch`, up to the rounding of the network. `steps`, `sampler`
-        (a key of `samplers.SAMPLERS`) and `guidance` default to the experiment's.
+        Sample i depends on (seed, i) alone, not on n, `batch` or the number of processes, up to the rounding of the
+        network. `steps`, `sampler` (a key of `samplers.SAMPLERS`) and `guidance` default to the experiment's. With
+        `shared` each process draws a part, and all of them, which must call this alike, return the whole.
 
         Raises ValueError for counts below 1, an unknown sampler or label.
         """
         require(n >= 1, "n", "at least 1", n)
         require(batch >= 1, "batch", "at least 1", batch)
         given = self.labels(label, n)
-        parts = []
-        with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
-            for start in range(0, n, batch):
-                count = min(batch, n - start)
-                part = None if given is None else given[start : start + count].tolist()
+        mine = processes.share(n) if shared else range(n)
+        parts = [torch.zeros(0, *self.spec.shape)]
+        with tqdm(total=len(mine), desc="sampling", unit="image", disable=not progress) as bar:
+            for start in mine[::batch]:
+                numbers = range(start, min(start + batch, mine.stop))
+                part = None if given is None else given[numbers.start : numbers.stop].tolist()
                 walk = self.trajectory(
-                    count, steps=steps, sampler=sampler, seed=seed, first=start, label=part, guidance=guidance
+                    len(numbers), steps=steps, sampler=sampler, seed=seed, first=start, label=part, guidance=guidance
                 )
                 for _, x in walk:
                     last = x
                 parts.append(last.cpu())
-                bar.update(count)
-        return torch.cat(parts)
+                bar.update(len(numbers))
+        x = torch.cat(parts)
+        return processes.gather(x) if shared else x
 
     def film(
         self,
@@ -190,9 +194,10 @@ class Model:
         label: int | str | None = None,
         guidance: float | None = None,
         batch: int = 64,
+        shared: bool = False,
         progress: bool = False,
     ) -> Restoration:
-        """Draws n restorations of one example whose values are given where `known`.
+        """Draws n restorations of one example whose values are given where `known`; `shared` as for `sample`.
 
         Without `noise`, known values are returned exactly; otherwise it is the standard deviation of what is known, in
         the units of the data, which the covariance models take into account.
@@ -221,16 +226,18 @@ class Model:
             require(noise == 0, "noise", f"0 for {method}, which keeps what is known", noise)
             solver, times = self._method(sampler or samplers.DDPM(), steps)
             solver = posterior.Replacement(solver, mask, y[None], repeats if method == "repaint" else 1)
-        parts = []
-        for start in tqdm(range(0, n, batch), desc="restoring", disable=not progress):
-            numbers = range(start, min(start + batch, n))
+        mine = processes.share(n) if shared else range(n)
+        parts = [torch.zeros(0, *self.spec.shape)]
+        for start in tqdm(mine[::batch], desc="restoring", disable=not progress):
+            numbers = range(start, min(start + batch, mine.stop))
             randn = self._noise(seed, numbers)
             x = samplers.prior(denoiser, randn(self._blank(len(numbers))), times[0])
             with torch.no_grad():
                 x = samplers.sample(denoiser, solver, x, times, label=self.labels(label, len(numbers)), randn=randn)
             restored = self.spec.decode(x).cpu()
             parts.append(restored if noise else torch.where(known, image, restored))
-        return Restoration(torch.cat(parts), known)
+        samples = torch.cat(parts)
+        return Restoration(processes.gather(samples) if shared else samples, known)
 
     def bound(
         self, x: Tensor, *, steps: int = 100_000, draws: int | None = 64, seed: int = 0, label: Tensor | None = None
@@ -300,8 +307,8 @@ def describe(experiment: Config, spec: DataSpec, step: int) -> dict[str, Any]:
 def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
     """The model of a run folder or of one checkpoint folder, with averaged weights, ready to use.
 
-    `device` defaults to a GPU if there is one. Raises CheckpointError when there is nothing usable, naming what is
-    damaged.
+    `device` defaults to a GPU of this process if there is one. Raises CheckpointError when there is nothing usable,
+    naming what is damaged.
     """
     folder, problems = checkpoint.find(Path(run))
     for problem in problems:
@@ -311,6 +318,6 @@ def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
     spec = DataSpec.from_dict(part.description["spec"])
     backbone = build(experiment, spec)
     backbone.load_state_dict(dict(part.tensors))
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = processes.device() if device is None else torch.device(device)
     backbone.to(place).eval().requires_grad_(False)
     return Model(assemble(experiment, backbone), spec, experiment, part.description["step"], place)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from diffusion import config
 from diffusion.config import Config
 from diffusion.training import train
 
+ROOT = Path(__file__).parents[1]
 SIDE = 8
 PER_CLASS = 20
 
@@ -52,6 +56,28 @@ def tiny(folder: Path, **sections: dict[str, object]) -> Config:
     for name, values in sections.items():
         tree[name] = {**tree.get(name, {}), **values}
     return config.from_dict(tree)
+
+
+def torchrun(count: int) -> list[str]:
+    return ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+
+
+def start(launcher: list[str], *arguments: str, folder: Path = ROOT) -> subprocess.Popen[str]:
+    """A Python program in the processes, of one thread each, that a launcher makes of it."""
+    command = [sys.executable, "-m", *launcher, *arguments]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=folder, env=variables)
+
+
+def finish(launched: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Its exit code, output and errors."""
+    try:
+        out, err = launched.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        launched.terminate()  # Unlike when it is killed, it takes its processes with it.
+        out, err = launched.communicate()
+    return launched.returncode, out, err
 
 
 @pytest.fixture(scope="session")

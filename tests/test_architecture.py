@@ -29,7 +29,7 @@ THEORY = {
     "thermodynamics",
     "precision",
 }
-LEAVES = {"randomness", "errors", "files"}
+LEAVES = {"randomness", "errors", "files", "processes"}
 STANDARD = set(sys.stdlib_module_names)
 
 

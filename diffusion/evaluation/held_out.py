@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from tqdm.auto import tqdm
 
+from diffusion import processes
 from diffusion.data import Dataset
 from diffusion.errors import require
 from diffusion.likelihood import bits_per_dim
@@ -47,29 +48,38 @@ def evaluate(
     steps: int = 100_000,
     draws: int = 16,
     seed: int = 0,
+    shared: bool = False,
     progress: bool = False,
 ) -> Evaluation:
     """The bound on -log p of held-out examples: bits/dim for 8-bit images, nats for points.
 
     Each example is seen at `draws` noise levels of a grid of `steps`. Labels are given to a model that was trained with
-    them. Raises ValueError when nothing was held out.
+    them. With `shared` the processes, which must all call this alike, take some batches each.
+
+    Raises ValueError when nothing was held out.
     """
     require(limit is None or limit >= 1, "limit", "at least 1", limit)
     require(len(held_out) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
     count = min(limit or len(held_out), len(held_out))
-    parts: list[torch.Tensor] = []
-    for start in tqdm(range(0, count, BATCH), desc="evaluating", disable=not progress):
+    starts = range(0, count, BATCH)
+    if shared:
+        # Whole batches, because the noise levels of a batch are drawn together.
+        mine = processes.share(len(starts))
+        starts = starts[mine.start : mine.stop]
+    parts = [torch.zeros(0, len(TERMS), dtype=torch.float64)]
+    for start in tqdm(starts, desc="evaluating", disable=not progress):
         values, label = held_out.batch(range(start, min(start + BATCH, count)))
         if held_out.spec.is_image:
             values = held_out.center(values)
         bound = model.bound(values, steps=steps, draws=draws, seed=seed + start, label=label)
-        nats = torch.stack([bound.prior, bound.diffusion, bound.decoder, bound.total]).cpu()
+        nats = torch.stack([bound.prior, bound.diffusion, bound.decoder, bound.total], dim=1).cpu()
         parts.append(bits_per_dim(nats, model.spec.dim) if model.spec.levels else nats)
-    rows = torch.cat(parts, dim=1)
-    spread = rows.std(1) / math.sqrt(count) if count > 1 else torch.full((len(TERMS),), math.nan)
+    rows = torch.cat(parts)
+    rows = processes.gather(rows) if shared else rows
+    spread = rows.std(0) / math.sqrt(count) if count > 1 else torch.full((len(TERMS),), math.nan)
     return Evaluation(
         "bits/dim" if model.spec.levels else "nats",
         count,
-        dict(zip(TERMS, rows.mean(1).tolist(), strict=True)),
+        dict(zip(TERMS, rows.mean(0).tolist(), strict=True)),
         dict(zip(TERMS, spread.tolist(), strict=True)),
     )

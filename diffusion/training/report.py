@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from diffusion import figures
+from diffusion import figures, processes
 from diffusion.config import Config
 from diffusion.data import Dataset
 from diffusion.evaluation import evaluate
@@ -29,7 +29,9 @@ FINAL_IMAGES = 1024
 
 
 class Reporter:
-    """Writes pictures and numbers into a run folder, on the main process."""
+    """Makes pictures and numbers on all processes, which must call its methods alike, and writes them into a run folder
+    on the main one.
+    """
 
     def __init__(
         self, config: Config, run: Path, train: Dataset, held_out: Dataset, say: Callable[[str], None]
@@ -46,13 +48,15 @@ class Reporter:
         examples.
         """
         folder, count = self.run / "samples", self.config.report.grid
+        classes = len(model.spec.classes)
+        label = [i % classes for i in range(count)] if classes else None
+        x = model.sample(count, label=label, shared=True)
+        if not processes.is_main():
+            return
         if not (folder / "real.png").exists():
             values, _ = self.train.batch(torch.arange(min(count, len(self.train))))
             real = self.train.center(values) if self.train.spec.is_image else values
             figures.save_png(figures.draw(model.spec.decode(model.spec.encode(real))), folder / "real.png", {})
-        classes = len(model.spec.classes)
-        label = [i % classes for i in range(count)] if classes else None
-        x = model.sample(count, label=label)
         path = folder / f"step-{model.step:08d}.png"
         figures.save_png(
             figures.draw(x), path, {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
@@ -60,11 +64,12 @@ class Reporter:
 
     def validation(self, model: Model, levels: LossByLevel) -> dict[str, float]:
         """The held-out bound by terms, and the plot of the loss by noise level."""
-        figures.loss_by_level(levels.rows(), self.run / "loss_by_level.png", model.step)
+        if processes.is_main():
+            figures.loss_by_level(levels.rows(), self.run / "loss_by_level.png", model.step)
         if not len(self.held_out):
             return {}
         due = self.config.report
-        result = evaluate(model, self.held_out, limit=due.images, draws=due.draws)
+        result = evaluate(model, self.held_out, limit=due.images, draws=due.draws, shared=True)
         terms = ", ".join(f"{term} {result.mean[term]:.3f}" for term in ("prior", "diffusion", "decoder"))
         unit = "bits_per_dim" if result.unit == "bits/dim" else "nats"
         total, error = f"held_out/total_{unit}", f"held_out/total_{unit}_se"
@@ -82,20 +87,24 @@ class Reporter:
         """The run's last pages: film.png, restoration.png, evaluation.json and, after all others, samples.png."""
         classes, count = len(model.spec.classes), self.config.report.grid
         label = [i * classes // count for i in range(count)] if classes else None
+        x = model.sample(count, label=label, shared=True)
+        restored = restorations(model, self.held_out) if model.spec.is_image and len(self.held_out) else None
+        result = evaluate(model, self.held_out, limit=FINAL_IMAGES, shared=True) if len(self.held_out) else None
+        if not processes.is_main():
+            return
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
         rows = FILM_ROWS if model.spec.is_image else FILM_POINTS
         frames = model.film(rows, label=[i % classes for i in range(rows)] if classes else None)
         figures.save_png(figures.film(frames), self.run / "film.png", info)
         written = ["film.png"]
-        if model.spec.is_image and len(self.held_out):
-            figures.save_png(restorations(model, self.held_out), self.run / "restoration.png", info)
+        if restored is not None:
+            figures.save_png(restored, self.run / "restoration.png", info)
             written.append("restoration.png")
-        if len(self.held_out):
-            result = evaluate(model, self.held_out, limit=FINAL_IMAGES)
+        if result is not None:
             write_text(self.run / "evaluation.json", json.dumps(asdict(result), indent=1))
             written.append("evaluation.json")
             self.say(result.table())
-        figures.save_png(figures.draw(model.sample(count, label=label)), self.run / LAST_PAGE, info)
+        figures.save_png(figures.draw(x), self.run / LAST_PAGE, info)
         self.say(f"{self.run}: {', '.join([*written, LAST_PAGE])}")
 
 
@@ -108,7 +117,7 @@ def restorations(model: Model, held_out: Dataset) -> Image.Image:
     known[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False
     rows = []
     for image in images:
-        result = model.inpaint(image, known, n=4)
+        result = model.inpaint(image, known, n=4, shared=True)
         damaged = torch.where(known, image, 0.5)
         rows.append(figures.restoration(image, known, result.samples, result.std, damaged))
     return figures.stack(rows)

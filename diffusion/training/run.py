@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from diffusion import checkpoint, config
+from diffusion import checkpoint, config, processes
 from diffusion.config import Config, ConfigError
 from diffusion.data import open_source
 from diffusion.files import write_text
@@ -39,12 +39,12 @@ def train(experiment: Config, run: Path) -> int:
     CheckpointError when all its checkpoints are damaged.
     """
     # Without being told, it takes processes on CPUs for strangers, each with a run of its own.
-    processes = PartialState(cpu=not torch.accelerator.is_available())
+    PartialState(cpu=not torch.accelerator.is_available())
     # The first process packs the images; the others then find them in the cache.
-    with processes.main_process_first():
-        if processes.is_main_process:
+    with processes.main_first():
+        if processes.is_main():
             prepare(experiment, run)
-        dataset = open_source(experiment.data, print if processes.is_main_process else lambda text: None)
+        dataset = open_source(experiment.data, print if processes.is_main() else lambda text: None)
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     trainer = Trainer(experiment, training, held_out, run)
     trained = trainer.step < experiment.training.steps
@@ -53,8 +53,7 @@ def train(experiment: Config, run: Path) -> int:
         outcome = Outcome(trainer.model, 0)
     else:
         outcome = trainer.train()
-    finish = outcome.exit_code == 0 and (trained or not trainer.reporter.finished)
-    if finish and trainer.accelerator.is_main_process:
+    if outcome.exit_code == 0 and (trained or not trainer.reporter.finished):
         trainer.reporter.finish(outcome.model)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()

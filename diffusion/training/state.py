@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from diffusion import checkpoint
+from diffusion import checkpoint, processes
 from diffusion.checkpoint import Part
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.model import describe
+from diffusion.training import sharding
 
 OPTIMIZER = "optimizer/"
 NETWORK = "network/"
@@ -21,13 +22,15 @@ NETWORK = "network/"
 def parts(
     config: Config, spec: DataSpec, step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Part]:
-    """The files of a checkpoint."""
+    """The files of a checkpoint, with full tensors on the main process and none on the others, which must call this
+    too.
+    """
     tensors: dict[str, Tensor] = {f"{NETWORK}{name}": value for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"{OPTIMIZER}{name}/{key}"] = value
     description = describe(config, spec, step)
-    return {"model": Part(average.state_dict(), description), "training": Part(tensors, {"step": step})}
+    return {"model": Part(_kept(average.state_dict()), description), "training": Part(_kept(tensors), {"step": step})}
 
 
 def restore(
@@ -43,20 +46,24 @@ def restore(
     for problem in problems:
         say(f"{problem}; using {folder.name} instead")
     saved = checkpoint.read(folder, "training")
-    average.load_state_dict(dict(checkpoint.read(folder, "model").tensors))
+    load(average, checkpoint.read(folder, "model").tensors)
     tensors = saved.tensors
     prefix = len(NETWORK)
-    network.load_state_dict({key[prefix:]: value for key, value in tensors.items() if key.startswith(NETWORK)})
+    load(network, {key[prefix:]: value for key, value in tensors.items() if key.startswith(NETWORK)})
     for name, parameter in network.named_parameters():
         keys = (key for key in tensors if key.startswith(f"{OPTIMIZER}{name}/"))
-        optimizer.state[parameter] = {key.rpartition("/")[2]: _placed(tensors[key], parameter) for key in keys}
+        optimizer.state[parameter] = {key.rpartition("/")[2]: sharding.like(tensors[key], parameter) for key in keys}
     step = int(saved.description["step"])
     say(f"resuming {run} from step {step}")
     return step
 
 
-def _placed(value: Tensor, parameter: Tensor) -> Tensor:
-    """A moment on the device and in the memory layout of its parameter, which the fused optimizer takes for granted."""
-    if value.shape != parameter.shape:
-        return value.to(parameter.device)
-    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+def load(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Puts full tensors into a network that may be sharded."""
+    own = network.state_dict()
+    network.load_state_dict({k: sharding.like(v, own[k]) if k in own else v for k, v in tensors.items()})
+
+
+def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # One after the other to the CPU: all at once a device might not hold them.
+    return {name: value.cpu() for name, value in sharding.whole(tensors) if processes.is_main()}

@@ -20,7 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion import checkpoint, model
+from diffusion import checkpoint, model, processes
 from diffusion.config import Config, to_dict
 from diffusion.data import Dataset
 from diffusion.errors import InputError
@@ -28,7 +28,7 @@ from diffusion.model import Model
 from diffusion.objectives import Objective, loss
 from diffusion.precision import use_bf16
 from diffusion.randomness import example_seed
-from diffusion.training import monitor, state
+from diffusion.training import monitor, sharding, state
 from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.ema import PowerEMA
 from diffusion.training.interrupt import Interrupt
@@ -59,14 +59,21 @@ class Trainer:
             project_dir=run,
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
         )
-        processes = self.accelerator.num_processes
-        if options.batch % (processes * options.accumulate):
+        count = processes.count()
+        if options.batch % (count * options.accumulate):
             raise InputError(
-                f"training.batch: must be a multiple of processes x accumulate = {processes} x {options.accumulate}, "
+                f"training.batch: must be a multiple of processes x accumulate = {count} x {options.accumulate}, "
                 f"got {options.batch}"
             )
         torch.manual_seed(options.seed)
-        network = model.build(config, train.spec).to(self.accelerator.device).to(memory_format=torch.channels_last)
+        network = model.build(config, train.spec).to(self.accelerator.device)
+        self.sharded = sharding.requested()
+        if not self.sharded:  # What is sharded must be contiguous.
+            network.to(memory_format=torch.channels_last)
+        self.ema = PowerEMA(network, options.ema)
+        if self.sharded:
+            sharding.shard(network, self.accelerator.device)
+            sharding.shard(self.ema.network, self.accelerator.device)
         self.optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=options.lr,
@@ -75,14 +82,16 @@ class Trainer:
             fused=True,
         )
         self.network = network
-        self.ema = PowerEMA(network, options.ema)
         self.step = state.restore(run, network, self.ema.network, self.optimizer, self.say)
+        if processes.largest(self.step) != -processes.largest(-self.step):
+            raise InputError(f"{run}: not every process sees its checkpoints; put it on a disk that all machines share")
         if self.accelerator.is_main_process:
             monitor.truncate_after(run / "metrics.jsonl", self.step)
         network.gradient_checkpointing = options.gradient_checkpointing
         if options.compile:
             network.compile_blocks()
-        self.prepared = self.accelerator.prepare_model(network)
+        # For a sharded network accelerate adds the autocast and nothing else.
+        self.prepared = self.accelerator.prepare_model(network, evaluation_mode=self.sharded)
         self.denoiser = model.assemble(config, self.prepared)
         self.objective = Objective(config.noise_levels, config.weighting, options.hybrid)
         self.maker = BatchMaker(
@@ -92,8 +101,8 @@ class Trainer:
             config.data.flip,
             options.label_dropout,
             options.low_discrepancy,
-            self.accelerator.process_index,
-            processes,
+            processes.rank(),
+            count,
         )
         schedule = config.schedule
         self.monitor = monitor.Monitor(monitor.LossByLevel(schedule.log_snr_min, schedule.log_snr_max))
@@ -106,9 +115,14 @@ class Trainer:
 
     @property
     def model(self) -> Model:
-        """The model with averaged weights as it stands."""
-        denoiser = model.assemble(self.config, self.ema.network)
-        return Model(denoiser, self.maker.dataset.spec, self.config, self.step, self.accelerator.device)
+        """The model with averaged weights as it stands; of sharded ones a whole copy, for which all processes must
+        ask.
+        """
+        spec, network = self.maker.dataset.spec, self.ema.network
+        if self.sharded:
+            network = model.build(self.config, spec).to(self.accelerator.device).eval().requires_grad_(False)
+            network.load_state_dict(dict(sharding.whole(self.ema.network.state_dict())))
+        return Model(model.assemble(self.config, network), spec, self.config, self.step, self.accelerator.device)
 
     def train(self) -> Outcome:
         """Runs to the last step or until a signal, then saves."""
@@ -134,7 +148,8 @@ class Trainer:
                 norm = self.update(batch)
                 bar.update()
                 self._log(norm, waited, bar)
-                early = not sampled and time.perf_counter() - start > FIRST_SAMPLES_S
+                # All processes sample together, or none: their clocks differ.
+                early = not sampled and bool(processes.largest(time.perf_counter() - start > FIRST_SAMPLES_S))
                 sampled |= self._show(early=early)
                 stop = self._signal(interrupt)
                 if stop or self.step == steps or self.step % self.config.report.checkpoint == 0:
@@ -159,12 +174,14 @@ class Trainer:
             assert x is not None and u is not None and noise is not None
             label = None if label is None else label.to(device, non_blocking=True)
             x, noise = x.to(device, non_blocking=True), noise.to(device, non_blocking=True)
-            # Processes exchange gradients once per step, with the last part.
-            with nullcontext() if part == parts - 1 else self.accelerator.no_sync(self.prepared):
+            # Processes exchange gradients once per step, with the last part; those of sharded weights with every part,
+            # as a whole gradient may not fit.
+            with nullcontext() if part == parts - 1 or self.sharded else self.accelerator.no_sync(self.prepared):
                 losses = loss(self.denoiser, self.objective, x, u, noise, label)
                 self.accelerator.backward(losses.mean() / parts)
             self.monitor.add(self.config.noise_levels.log_snr(u, self.config.schedule), losses)
         norm: Tensor = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip)
+        norm = norm.full_tensor() if sharding.is_sharded(norm) else norm
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         self.optimizer.step()
@@ -207,9 +224,9 @@ class Trainer:
         last = self.step == self.config.training.steps
         samples = early or last or self.step % due.samples == 0
         evaluation = last or self.step % due.evaluate == 0
-        if self.accelerator.is_main_process and samples:
+        if samples:
             self.reporter.samples(self.model)
-        if self.accelerator.is_main_process and evaluation:
+        if evaluation:
             self._record(self.reporter.validation(self.model, self.monitor.levels))
         return samples
 
@@ -220,16 +237,13 @@ class Trainer:
 
     def _signal(self, interrupt: Interrupt) -> int:
         """The signal that any process received, 0 for none; all of them get the same answer."""
-        number = interrupt.signal or 0
-        if self.accelerator.num_processes == 1:
-            return number
-        return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
+        return processes.largest(interrupt.signal or 0)
 
     def save(self) -> None:
         """Writes a checkpoint from the main process."""
+        spec, average = self.maker.dataset.spec, self.ema.network
+        parts = state.parts(self.config, spec, self.step, self.network, average, self.optimizer)
         if self.accelerator.is_main_process:
-            average = self.ema.network
-            parts = state.parts(self.config, self.maker.dataset.spec, self.step, self.network, average, self.optimizer)
             checkpoint.write(self.run, self.step, parts, keep=self.config.report.keep)
         self.accelerator.wait_for_everyone()
 
@@ -247,6 +261,7 @@ class Trainer:
         precision = "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32"
         return (
             f"training {parameters / 1e6:.2f} M parameters on {len(self.maker.dataset):,} examples: "
-            f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {precision}, from step {self.step}"
+            f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {precision}"
+            f"{', sharded' if self.sharded else ''}, from step {self.step}"
         )
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diffusion import checkpoint, figures
-from diffusion.config import Config, ConfigError, load, to_dict
+from diffusion.config import Config, ConfigError, to_dict
 from diffusion.data import open_source
 from diffusion.errors import InputError
 from diffusion.training import monitor, train
@@ -344,19 +344,3 @@ def test_a_signal_saves_and_the_same_command_goes_on(shapes: Path, tmp_path: Pat
 def test_the_resolved_configuration_is_the_one_that_was_used(shapes: Path, trained: Path) -> None:
     experiment = tiny(shapes, training={"steps": 40}, report={"checkpoint": 20, "samples": 20, "evaluate": 20})
     assert json.loads((trained / "config.json").read_text()) == json.loads(json.dumps(to_dict(experiment)))
-
-
-def test_two_processes_train_as_one(shapes: Path, tmp_path: Path) -> None:
-    config = tmp_path / "shapes.toml"
-    config.write_text(TOML.format(path=json.dumps(str(shapes)), steps=6))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    python, *script = command(config, tmp_path / "two")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([python, *launcher, *script], capture_output=True, text=True, timeout=120, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("on 29 examples: 2 x cpu, fp32, from step 0") == 1
-    assert train(load(config), tmp_path / "one") == 0
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert [step for step, _ in two] == list(range(1, 7))
-    assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], rel=1e-4)
-    assert len(checkpoint.folders(tmp_path / "two")) == 1

@@ -1,0 +1,72 @@
+"""Weights, gradients, their average and the optimizer's moments divided over the processes (FSDP2).
+
+Zhao et al. (2023, arXiv 2304.11277), in the form of torch's `fully_shard`: every tensor is cut along its first axis,
+the outputs of a layer; a block's weights are gathered when it is due and dropped after it. Accelerate's configuration
+asks for it, but accelerate itself shards on GPUs only; done here, it is the same everywhere and is tested on CPUs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from diffusion import processes
+from diffusion.errors import require
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+
+def requested() -> bool:
+    """Whether the processes were launched to shard, by what `accelerate launch` sets.
+
+    Raises InputError for the first version of FSDP.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true" or processes.count() == 1:
+        return False
+    version = os.environ.get("FSDP_VERSION", "1")
+    require(version == "2", "fsdp_version", "2 in the configuration of accelerate", version)
+    return True
+
+
+def shard(network: nn.Module, device: torch.device) -> None:
+    """Leaves to each process its part of every parameter, block by block."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (processes.count(),))
+    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
+    for block in (child for module in lists for child in module if not isinstance(child, nn.ModuleList)):
+        fully_shard(block, mesh=mesh)
+    fully_shard(network, mesh=mesh)
+
+
+def whole(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The names and full values of tensors that may be sharded; all processes must run through it."""
+    for name, value in tensors.items():
+        yield name, (value.full_tensor() if is_sharded(value) else value)
+
+
+def like(value: Tensor, parameter: Tensor) -> Tensor:
+    """A full value on the device, in the memory layout and divided as its parameter is; one of another shape only on
+    the device.
+    """
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    if not is_sharded(parameter):
+        return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+    from torch.distributed.tensor import distribute_tensor
+
+    # Every process has read the whole value, so there is nothing to send.
+    mesh = parameter.device_mesh
+    return distribute_tensor(value.to(parameter.device), mesh, parameter.placements, src_data_rank=None)
+
+
+def is_sharded(value: Tensor) -> TypeGuard[DTensor]:
+    """Whether this process holds only a part of it."""
+    # torch.distributed.tensor takes a while to import, and in a single process nobody needs it.
+    return hasattr(value, "full_tensor")

@@ -1,0 +1,43 @@
+"""Dividing and gathering, in one process and in three that talk over gloo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from diffusion import processes
+from tests.conftest import finish, start, torchrun
+
+EXCHANGE = """
+import torch
+from diffusion import processes
+
+processes.join()
+rank = processes.rank()
+with processes.main_first():
+    open("order.txt", "a").write(str(rank))
+for n in (0, 1, 2, 3, 7, 8):
+    numbers = torch.tensor(list(processes.share(n)), dtype=torch.int64)
+    whole = processes.gather(torch.stack([numbers, numbers**2], 1))
+    assert whole.tolist() == [[i, i * i] for i in range(n)], (rank, n, whole)
+assert processes.gather(torch.full((1, 2, 2), rank, dtype=torch.uint8)).shape == (3, 2, 2)
+assert processes.largest(-rank) == 0 and processes.largest(7 + rank) == 9
+"""
+
+
+def test_one_process_has_everything() -> None:
+    rows = torch.arange(6).reshape(3, 2)
+    processes.join()
+    with processes.main_first():
+        assert processes.count() == 1 and processes.rank() == 0 and processes.is_main()
+        assert processes.share(5) == range(5) and processes.largest(-3) == -3
+        assert torch.equal(processes.gather(rows), rows)
+
+
+def test_three_processes_divide_everything_and_gather_it_in_order(tmp_path: Path) -> None:
+    (tmp_path / "exchange.py").write_text(EXCHANGE)
+    code, _, err = finish(start(torchrun(3), "exchange.py", folder=tmp_path))
+    assert code == 0, err
+    order = (tmp_path / "order.txt").read_text()
+    assert order[0] == "0" and sorted(order) == ["0", "1", "2"]
