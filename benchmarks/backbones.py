@@ -56,12 +56,12 @@ def trial(experiment: Config, dataset: Dataset, run: Path) -> tuple[float, float
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     trainer = Trainer(experiment, training, held_out, run)
     with FlopCounterMode(display=False) as counter:
-        trainer._update(trainer.maker(0))
+        trainer.update(trainer.maker(0))
     for step in range(1, 3):
-        trainer._update(trainer.maker(step))
+        trainer.update(trainer.maker(step))
     start = time.perf_counter()
     for step in range(3, TRIAL_STEPS):
-        trainer._update(trainer.maker(step))
+        trainer.update(trainer.maker(step))
     seconds = (time.perf_counter() - start) / (TRIAL_STEPS - 3)
     parameters = sum(p.numel() for p in trainer.network.parameters()) / 1e6
     return seconds, counter.get_total_flops() / experiment.training.batch / 1e9, parameters

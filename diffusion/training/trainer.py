@@ -126,7 +126,7 @@ class Trainer:
                 began = time.perf_counter()
                 batch = self.maker(self.step)
                 waited += time.perf_counter() - began
-                norm = self._update(batch)
+                norm = self.update(batch)
                 bar.update()
                 self._log(norm, waited, bar)
                 early = not sampled and time.perf_counter() - start > FIRST_SAMPLES_S
@@ -142,7 +142,7 @@ class Trainer:
             return Outcome(self.model, 128 + stop)
         return Outcome(self.model, 0)
 
-    def _update(self, batch: Batch) -> Tensor:
+    def update(self, batch: Batch) -> Tensor:
         """One optimizer step on this process's part of the batch; returns the norm of the gradient."""
         options, device = self.config.training, self.accelerator.device
         torch.manual_seed(example_seed(options.seed, self.step, self.accelerator.process_index))

@@ -121,7 +121,7 @@ def test_accumulation_changes_nothing_but_rounding(
             patch.setattr(trainer.optimizer, "step", lambda: None)
             patch.setattr(trainer.optimizer, "zero_grad", lambda: None)
             batch = trainer.maker(0)
-            trainer._update(batch)
+            trainer.update(batch)
         gradients.append([p.grad.clone() for p in trainer.network.parameters() if p.grad is not None])
     assert max(float(g.abs().max()) for g in gradients[0]) > 1e-3
     for other in gradients[1:]:
