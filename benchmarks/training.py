@@ -106,6 +106,13 @@ class Duel:
     batch: int
     image: tuple[float, float]
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Ours."""
+        network = self.ours.config.backbone
+        assert isinstance(network, UNetConfig)
+        return network.channels
+
     def contestants(self) -> dict[str, Contestant]:
         """Both, with the images of a step as their work."""
         name, batch = self.peer.package, self.ours.config.training.batch
@@ -117,11 +124,9 @@ class Duel:
     def rows(self, timings: Mapping[str, Timing], roofline: Timing) -> list[dict[str, object]]:
         """What the table says about ours and about the peer."""
         ours, theirs = (timings[name] for name in self.contestants())
-        widths = self.ours.config.backbone
-        assert isinstance(widths, UNetConfig)
         rows = []
         for name, timing, flop in (
-            (f"diffusion {widths.channels}", ours, self.image[0]),
+            (f"diffusion {self.widths}", ours, self.image[0]),
             (f"{self.peer.package} ({self.peer.width})", theirs, self.image[1]),
         ):
             rows.append(
@@ -176,9 +181,7 @@ def measure(setting: Setting, rounds: int) -> tuple[dict[str, list[dict[str, obj
         roofline = timings[fastest]
         tables = {f"Training, {setting}": [row for match in duels for row in match.rows(timings, roofline)]}
         for match, shapes in zip(duels, calls, strict=True):
-            tables[f"Convolutions of the step matched to {match.peer.package}, {setting}"] = convolution_rows(
-                shapes, rates
-            )
+            tables[f"Convolutions of a step, {setting}, {match.widths}"] = convolution_rows(shapes, rates)
         ours = [row for row in tables[f"Training, {setting}"] if "times the peer" in row]
         speedup, share = (min(row[key].median for row in ours) for key in ("times the peer", "share of roofline"))
     return tables, [
