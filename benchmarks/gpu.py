@@ -1,0 +1,310 @@
+"""Training and sampling on a CUDA device, against diffusers and against the rate of a bf16 matrix product.
+
+    python -m benchmarks.gpu [--device cuda] [--minutes 8] [--sizes 32 64] [--no-compile] [--out FILE] [--check]
+
+What one can turn on is timed beside the package as it is: compilation, CUDA graphs, and the memory layout. What is not
+available here, or has no time left, is named in its row with the reason. Runs unattended within its minutes.
+On the CPU it runs the same code with tiny images, which measures nothing but that it works.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks import common, flops, peers
+from benchmarks.common import Contestant, Goal, Timing, alternate
+from benchmarks.peers import Peer
+from benchmarks.training import Setting, better_batch, cost, peer_step, step, trainer
+from benchmarks.variants import Change, ChannelsFirst, Prepared, Variant, compiled, graphed, prepare
+from diffusion.training.trainer import Trainer
+
+SETTINGS = {
+    8: Setting(8, 3, 4, (4,), (("diffusers", 32),)),
+    32: Setting(32, 3, 256, (64, 256), (("diffusers", 128),)),
+    64: Setting(64, 3, 64, (16, 64), (("diffusers", 128),)),
+}
+MATMUL = {"cuda": (2048, 4096, 8192, 16384), "cpu": (256, 512)}
+REPEATS = {"cuda": 4, "cpu": 1}
+SAMPLES = {"cuda": 256, "cpu": 2}
+SAMPLING_STEPS = {"cuda": 15, "cpu": 2}
+# What compiling the passes of training, or of sampling, may take.
+COMPILE_S = {"train": 100.0, "sample": 50.0}
+SHARE, SPEEDUP = 0.45, 2.0
+DEFAULT, PEER, PEER_BF16 = "ours", "diffusers, fp32 (its default)", "diffusers, bf16"
+
+
+def repeated(call: Callable[[], object], work: float, device: torch.device) -> Contestant:
+    """A few calls in a row, so that a device need not wait for the next one."""
+    times = REPEATS[device.type]
+
+    def calls() -> None:
+        for _ in range(times):
+            call()
+
+    return Contestant(calls, times * work)
+
+
+def matmul(device: torch.device, rounds: int) -> tuple[list[dict[str, object]], str, Contestant]:
+    """The rates of square bf16 matrix products, and the best one."""
+    contestants = {}
+    for n in MATMUL[device.type]:
+        a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
+        contestants[f"{n} x {n}"] = repeated(partial(torch.mm, a, b), 2.0 * n**3, device)
+    timings = alternate(contestants, rounds=rounds, warmup=2, device=device)
+    best = flops.roofline(timings)
+    rows: list[dict[str, object]] = [
+        {"bf16 matmul": name, "TFLOP/s": timing.rate(timing.work / 1e12)} for name, timing in timings.items()
+    ]
+    return rows, best, contestants[best]
+
+
+def layouts(ours: Trainer, device: torch.device, rounds: int) -> list[dict[str, object]]:
+    """The convolutions of a step, each on its own, in both memory layouts."""
+    shapes = flops.convolutions(step(ours))
+    formats = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
+    contestants = {
+        f"{layout}: {name}": repeated(contestant.call, contestant.work, device)
+        for layout, memory_format in formats.items()
+        for name, contestant in flops.contestants(shapes, device, memory_format).items()
+    }
+    timings = alternate(contestants, rounds=rounds, warmup=2, device=device)
+    rows = []
+    for shape in shapes:
+        last, first = (timings[f"{layout}: {shape}"] for layout in formats)
+        rate = {layout: t.rate(t.work / 1e12) for layout, t in zip(formats, (last, first), strict=True)}
+        rows.append({"convolution, TFLOP/s": str(shape), **rate, "ratio": last.over(first)})
+    return rows
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the training and the sampling of one size share: our widths match those of the peer in FLOP per image."""
+
+    setting: Setting
+    peer: type[Peer]
+    width: int
+    widths: tuple[int, ...]
+    image: float
+    peer_image: float
+    folder: Path
+    device: torch.device
+    compile: bool
+
+    def trainer(self, name: str) -> Trainer:
+        """A new Trainer of ours."""
+        return trainer(self.setting, self.widths, self.folder / f"{self.setting}-{name}".replace(" ", "-"))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image."""
+        return self.setting.channels, self.setting.size, self.setting.size
+
+    def optional(self, purpose: str, build: Callable[..., Contestant]) -> dict[str, Variant]:
+        """What can be turned on in our network."""
+        found = {f"{DEFAULT}, CUDA graphs": Variant(partial(build, graphed))}
+        if self.compile:
+            found[f"{DEFAULT}, compiled"] = Variant(partial(build, compiled), COMPILE_S[purpose])
+        return found
+
+    def train(self, change: Change | None = None) -> Contestant:
+        """Training by our Trainer, its network changed in place."""
+        ours = self.trainer(change.__name__ if change else "plain")
+        if change:
+            change(ours.network, (self.setting.batch, *self.shape), self.device)
+        return repeated(step(ours), self.setting.batch, self.device)
+
+    def train_channels_first(self) -> Contestant:
+        """Training by our Trainer where nothing asks for channels last."""
+        with ChannelsFirst():
+            ours = self.trainer("channels-first")
+
+        def call() -> None:
+            with ChannelsFirst():
+                step(ours)()
+
+        return repeated(call, self.setting.batch, self.device)
+
+    def build_peer(self, *, bf16: bool) -> Peer:
+        """A new network of the peer."""
+        return self.peer(self.setting.size, self.setting.channels, self.width, device=self.device, bf16=bf16)
+
+    def train_peer(self, *, bf16: bool) -> Contestant:
+        """Training as the peer's script does it, at the better of its batch sizes."""
+        peer = self.build_peer(bf16=bf16)
+        batch = better_batch(peer, self.setting.peer_batches)
+        return repeated(peer_step(peer, batch), batch, self.device)
+
+    def sample(self, change: Change | None = None, *, bf16: bool = False) -> Contestant:
+        """DPM-Solver++ 2M with our averaged network, changed in place."""
+        model = self.trainer("sampling").model
+        network = copy.deepcopy(model.denoiser.backbone)
+        n = SAMPLES[self.device.type]
+        if change:
+            change(network, (n, *self.shape), self.device)
+        model = replace(model, denoiser=replace(model.denoiser, backbone=network))
+        steps = SAMPLING_STEPS[self.device.type]
+
+        def call() -> None:
+            with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
+                model.sample(n, sampler="dpmpp_2m", steps=steps, batch=n)
+
+        return Contestant(call, n)
+
+    def sample_peer(self, *, bf16: bool) -> Contestant:
+        """The same sampler as the peer has it, for as many steps."""
+        peer = self.build_peer(bf16=bf16)
+        n = SAMPLES[self.device.type]
+        return Contestant(lambda: peer.sample(n, SAMPLING_STEPS[self.device.type]), n)
+
+
+def section(
+    setting: Setting, peer: type[Peer], folder: Path, device: torch.device, *, compile: bool
+) -> tuple[Section, Trainer]:
+    """Matches our widths to the peer's; also returns the Trainer on which that was verified."""
+    ((_, width),) = setting.widths
+    theirs = peer(setting.size, setting.channels, width, device=device)
+    image = flops.count(peer_step(theirs, 2)) / 2
+    widths = flops.matched_widths(lambda widths: cost(setting.size, setting.channels, widths), image)
+    ours = trainer(setting, widths, folder / f"{setting}-matched")
+    counted = flops.count(step(ours)) / setting.batch
+    flops.check_match(counted, image)
+    return Section(setting, peer, width, widths, counted, image, folder, device, compile), ours
+
+
+def compare(
+    variants: Mapping[str, Variant], device: torch.device, rounds: int, until: float, extra: Mapping[str, Contestant]
+) -> tuple[Prepared, dict[str, Timing]]:
+    """Prepares the variants and times those that are ready, with `extra` among them."""
+    ready = prepare(variants, device, until)
+    budget = max(0.0, until - time.monotonic())
+    return ready, alternate({**ready.contestants, **extra}, rounds=rounds, budget=budget, device=device)
+
+
+def ratios(timings: Mapping[str, Timing], name: str) -> dict[str, object]:
+    """A variant's rate as a multiple of ours as it is, and of the peer's two precisions."""
+    references = {"times ours": DEFAULT, "times its fp32": PEER, "times its bf16": PEER_BF16}
+    return {
+        column: timings[name].over(timings[reference])
+        for column, reference in references.items()
+        if reference in timings and reference != name
+    }
+
+
+def training(
+    part: Section, best: str, product: Contestant, rounds: int, until: float
+) -> tuple[list[dict[str, object]], list[Goal]]:
+    """The table and goals of training at one size."""
+    variants = {
+        DEFAULT: Variant(part.train),
+        PEER: Variant(partial(part.train_peer, bf16=False)),
+        PEER_BF16: Variant(partial(part.train_peer, bf16=True)),
+        f"{DEFAULT}, channels last not asked for": Variant(part.train_channels_first),
+        **part.optional("train", part.train),
+    }
+    ready, timings = compare(variants, part.device, rounds, until, {best: product})
+    rows: list[dict[str, object]] = []
+    value = {"speedup": math.nan, "share": math.nan}
+    for name in variants:
+        row: dict[str, object] = {"trainer": name}
+        if name in timings:
+            timing = timings[name]
+            work = timing.work * (part.peer_image if name in (PEER, PEER_BF16) else part.image)
+            share = replace(timing, work=work).over(timings[best])
+            row |= {"images/s": timing.rate(), "TFLOP/s": timing.rate(work / 1e12)}
+            row |= {"share of matmul": share, **ratios(timings, name)}
+            if name == DEFAULT:
+                value["share"] = share.median
+                value["speedup"] = timing.over(timings[PEER]).median if PEER in timings else math.nan
+        rows.append({**row, **_aside(ready, name)})
+    return rows, [
+        Goal(f"{part.setting}: training images/s against diffusers' script", value["speedup"], SPEEDUP),
+        Goal(f"{part.setting}: share of the bf16 matmul rate in training", value["share"], SHARE),
+    ]
+
+
+def sampling(part: Section, rounds: int, until: float) -> list[dict[str, object]]:
+    """The table of sampling at one size."""
+    variants = {
+        DEFAULT: Variant(part.sample),
+        f"{DEFAULT}, bf16": Variant(partial(part.sample, bf16=True)),
+        PEER: Variant(partial(part.sample_peer, bf16=False)),
+        PEER_BF16: Variant(partial(part.sample_peer, bf16=True)),
+        **part.optional("sample", part.sample),
+    }
+    ready, timings = compare(variants, part.device, rounds, until, {})
+    return [
+        {
+            "sampler": name,
+            **({"images/s": timings[name].rate(), **ratios(timings, name)} if name in timings else {}),
+            **_aside(ready, name),
+        }
+        for name in variants
+    ]
+
+
+def _aside(ready: Prepared, name: str) -> dict[str, object]:
+    memory = {"peak GiB": ready.memory[name] / 2**30} if name in ready.memory else {}
+    return {**memory, **({"note": ready.notes[name]} if name in ready.notes else {})}
+
+
+def measure(
+    settings: Sequence[Setting],
+    peer: type[Peer],
+    device: torch.device,
+    *,
+    minutes: float,
+    rounds: int,
+    compile: bool = True,
+) -> tuple[dict[str, list[dict[str, object]]], list[Goal]]:
+    """All tables and goals. Each size gets an equal share of the time, two thirds of it for training."""
+    begin, total = time.monotonic(), 60 * minutes
+    rows, best, product = matmul(device, rounds)
+    tables, goals = {"Matrix products": rows}, []
+    for number, setting in enumerate(settings):
+        until = begin + total * (number + 1) / len(settings)
+        with tempfile.TemporaryDirectory() as folder:
+            part, ours = section(setting, peer, Path(folder), device, compile=compile)
+            title = f"{setting}, {part.image / 1e9:.1f} GFLOP per image and step, ours {part.widths}"
+            tables[f"Convolutions, {title}"] = layouts(ours, device, rounds)
+            del ours
+            halt = time.monotonic() + (until - time.monotonic()) * 2 / 3
+            tables[f"Training, {title}"], found = training(part, best, product, rounds, halt)
+            tables[f"Sampling, {SAMPLING_STEPS[device.type]} steps, {title}"] = sampling(part, rounds, until)
+            goals += found
+    return tables, goals
+
+
+def main() -> None:
+    options = common.parser(__doc__, "gpu")
+    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--minutes", type=float, default=8.0, help="time for all of it")
+    options.add_argument("--sizes", type=int, nargs="+", choices=SETTINGS, help="default: 32 64, on the CPU 8")
+    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
+    chosen = options.parse_args()
+    peers.require()
+    device = torch.device(chosen.device)
+    sizes = chosen.sizes or ([32, 64] if device.type == "cuda" else [8])
+    tables, goals = measure(
+        [SETTINGS[size] for size in sizes],
+        peers.Diffusers,
+        device,
+        minutes=chosen.minutes,
+        rounds=chosen.rounds,
+        compile=chosen.compile,
+    )
+    common.finish(goals, tables, chosen.out, check=chosen.check, device=device)
+
+
+if __name__ == "__main__":
+    main()
