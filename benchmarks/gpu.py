@@ -13,9 +13,8 @@ import copy
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +23,8 @@ import torch
 from benchmarks import common, flops, peers
 from benchmarks.common import Contestant, Goal, Timing, alternate
 from benchmarks.peers import Peer
-from benchmarks.training import Setting, better_batch, cost, peer_step, step, trainer
-from benchmarks.variants import Change, ChannelsFirst, Prepared, Variant, compiled, graphed, prepare
+from benchmarks.training import Setting, step
+from benchmarks.variants import DEFAULT, SAMPLING_STEPS, Prepared, Section, Variant, prepare, repeated, section
 from diffusion.training.trainer import Trainer
 
 SETTINGS = {
@@ -34,24 +33,8 @@ SETTINGS = {
     64: Setting(64, 3, 64, (16, 64), (("diffusers", 128),)),
 }
 MATMUL = {"cuda": (2048, 4096, 8192, 16384), "cpu": (256, 512)}
-REPEATS = {"cuda": 4, "cpu": 1}
-SAMPLES = {"cuda": 256, "cpu": 2}
-SAMPLING_STEPS = {"cuda": 15, "cpu": 2}
-# What compiling the passes of training, or of sampling, may take.
-COMPILE_S = {"train": 100.0, "sample": 50.0}
 SHARE, SPEEDUP = 0.45, 2.0
-DEFAULT, PEER, PEER_BF16 = "ours", "diffusers, fp32 (its default)", "diffusers, bf16"
-
-
-def repeated(call: Callable[[], object], work: float, device: torch.device) -> Contestant:
-    """A few calls in a row, so that a device need not wait for the next one."""
-    times = REPEATS[device.type]
-
-    def calls() -> None:
-        for _ in range(times):
-            call()
-
-    return Contestant(calls, times * work)
+PEER, PEER_BF16 = "diffusers, fp32 (its default)", "diffusers, bf16"
 
 
 def matmul(device: torch.device, rounds: int) -> tuple[list[dict[str, object]], str, Contestant]:
@@ -84,101 +67,6 @@ def layouts(ours: Trainer, device: torch.device, rounds: int) -> list[dict[str, 
         rate = {layout: t.rate(t.work / 1e12) for layout, t in zip(formats, (last, first), strict=True)}
         rows.append({"convolution, TFLOP/s": str(shape), **rate, "ratio": last.over(first)})
     return rows
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the training and the sampling of one size share: our widths match those of the peer in FLOP per image."""
-
-    setting: Setting
-    peer: type[Peer]
-    width: int
-    widths: tuple[int, ...]
-    image: float
-    peer_image: float
-    folder: Path
-    device: torch.device
-    compile: bool
-
-    def trainer(self, name: str) -> Trainer:
-        """A new Trainer of ours."""
-        return trainer(self.setting, self.widths, self.folder / f"{self.setting}-{name}".replace(" ", "-"))
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of an image."""
-        return self.setting.channels, self.setting.size, self.setting.size
-
-    def optional(self, purpose: str, build: Callable[..., Contestant]) -> dict[str, Variant]:
-        """What can be turned on in our network."""
-        found = {f"{DEFAULT}, CUDA graphs": Variant(partial(build, graphed))}
-        if self.compile:
-            found[f"{DEFAULT}, compiled"] = Variant(partial(build, compiled), COMPILE_S[purpose])
-        return found
-
-    def train(self, change: Change | None = None) -> Contestant:
-        """Training by our Trainer, its network changed in place."""
-        ours = self.trainer(change.__name__ if change else "plain")
-        if change:
-            change(ours.network, (self.setting.batch, *self.shape), self.device)
-        return repeated(step(ours), self.setting.batch, self.device)
-
-    def train_channels_first(self) -> Contestant:
-        """Training by our Trainer where nothing asks for channels last."""
-        with ChannelsFirst():
-            ours = self.trainer("channels-first")
-
-        def call() -> None:
-            with ChannelsFirst():
-                step(ours)()
-
-        return repeated(call, self.setting.batch, self.device)
-
-    def build_peer(self, *, bf16: bool) -> Peer:
-        """A new network of the peer."""
-        return self.peer(self.setting.size, self.setting.channels, self.width, device=self.device, bf16=bf16)
-
-    def train_peer(self, *, bf16: bool) -> Contestant:
-        """Training as the peer's script does it, at the better of its batch sizes."""
-        peer = self.build_peer(bf16=bf16)
-        batch = better_batch(peer, self.setting.peer_batches)
-        return repeated(peer_step(peer, batch), batch, self.device)
-
-    def sample(self, change: Change | None = None, *, bf16: bool = False) -> Contestant:
-        """DPM-Solver++ 2M with our averaged network, changed in place."""
-        model = self.trainer("sampling").model
-        network = copy.deepcopy(model.denoiser.backbone)
-        n = SAMPLES[self.device.type]
-        if change:
-            change(network, (n, *self.shape), self.device)
-        model = replace(model, denoiser=replace(model.denoiser, backbone=network))
-        steps = SAMPLING_STEPS[self.device.type]
-
-        def call() -> None:
-            with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
-                model.sample(n, sampler="dpmpp_2m", steps=steps, batch=n)
-
-        return Contestant(call, n)
-
-    def sample_peer(self, *, bf16: bool) -> Contestant:
-        """The same sampler as the peer has it, for as many steps."""
-        peer = self.build_peer(bf16=bf16)
-        n = SAMPLES[self.device.type]
-        return Contestant(lambda: peer.sample(n, SAMPLING_STEPS[self.device.type]), n)
-
-
-def section(
-    setting: Setting, peer: type[Peer], folder: Path, device: torch.device, *, compile: bool
-) -> tuple[Section, Trainer]:
-    """Matches our widths to the peer's; also returns the Trainer on which that was verified."""
-    ((_, width),) = setting.widths
-    theirs = peer(setting.size, setting.channels, width, device=device)
-    image = flops.count(peer_step(theirs, 2)) / 2
-    widths = flops.matched_widths(lambda widths: cost(setting.size, setting.channels, widths), image)
-    ours = trainer(setting, widths, folder / f"{setting}-matched")
-    counted = flops.count(step(ours)) / setting.batch
-    flops.check_match(counted, image)
-    return Section(setting, peer, width, widths, counted, image, folder, device, compile), ours
 
 
 def compare(
