@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.common import Contestant, Timing
 
 TOLERANCE = 0.05
-UNIT = 16
+UNIT, HEAD = 16, 64
 
 
 def count(step: Callable[[], object]) -> int:
@@ -34,16 +34,21 @@ def count(step: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def matched_widths(cost: Callable[[tuple[int, ...]], float], target: float) -> tuple[int, int, int]:
-    """Widths (a, b, 4a) of three levels, multiples of 16, with b from 2a on, whose cost is nearest to the target.
+def matched_widths(cost: Callable[[tuple[int, ...]], float], target: float) -> tuple[int, ...]:
+    """Widths (a, b, c) of three levels whose cost is nearest to the target.
 
-    a is the largest whose cost with b = 2a does not exceed the target; `cost` must grow with every width.
+    a is the largest multiple of 16 for which (a, 2a, 4a) costs no more than the target. Of c = 4a, 4a + 64 and 4a + 128
+    (as attention divides wide levels into heads of 64 channels) and b in multiples of 16 from a on, the best is taken.
+    `cost` must grow with every width.
 
     Raises ValueError when the best is more than 5 % off.
     """
     a = _last(lambda n: cost((n * UNIT, 2 * n * UNIT, 4 * n * UNIT)) <= target) * UNIT
-    b = 2 * a + _last(lambda n: cost((a, 2 * a + n * UNIT, 4 * a)) <= target, first=0) * UNIT
-    best = min(((a, b, 4 * a), (a, b + UNIT, 4 * a)), key=lambda widths: abs(cost(widths) - target))
+    candidates = []
+    for c in (4 * a, 4 * a + HEAD, 4 * a + 2 * HEAD):
+        b = UNIT * _last(lambda n, c=c: cost((a, n * UNIT, c)) <= target, first=a // UNIT)
+        candidates += [(a, b, c), (a, b + UNIT, c)]
+    best = min(candidates, key=lambda widths: abs(cost(widths) - target))
     check_match(cost(best), target)
     return best
 

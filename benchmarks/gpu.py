@@ -9,7 +9,6 @@ On the CPU it runs the same code with tiny images, which measures nothing but th
 
 from __future__ import annotations
 
-import copy
 import math
 import tempfile
 import time

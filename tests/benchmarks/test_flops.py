@@ -33,23 +33,23 @@ def work(widths: tuple[int, ...]) -> float:
     return sum(n * n / 4**level for level, n in enumerate(widths))
 
 
-@pytest.mark.parametrize("factor", [1.0, 1.3, 1.9, 2.7, 7.1, 40.0, 100.0])
-def test_widths_are_found_for_any_work_from_the_smallest_on(factor: float) -> None:
-    target = factor * work((16, 32, 64))
+@pytest.mark.parametrize("factor", [1.0, 1.2, 1.3, 1.9, 2.7, 7.1, 25.0])
+def test_widths_are_found_for_work_in_between(factor: float) -> None:
+    target = factor * work((32, 64, 128))
     a, b, c = flops.matched_widths(work, target)
-    assert a % 16 == b % 16 == 0 and c == 4 * a and b >= 2 * a
+    assert a % 16 == b % 16 == 0 and b >= a
+    assert c >= 4 * a and (c - 4 * a) % 64 == 0
     assert abs(work((a, b, c)) / target - 1) <= 0.05
 
 
-def test_the_nearest_widths_are_chosen_on_either_side() -> None:
-    low, high = work((32, 64, 128)), work((32, 80, 128))
-    assert flops.matched_widths(work, 0.6 * low + 0.4 * high) == (32, 64, 128)
-    assert flops.matched_widths(work, 0.4 * low + 0.6 * high) == (32, 80, 128)
+@pytest.mark.parametrize("widths", [(16, 32, 64), (32, 96, 128), (32, 48, 192), (64, 128, 256), (96, 112, 512)])
+def test_widths_of_the_very_work_are_found(widths: tuple[int, ...]) -> None:
+    assert work(flops.matched_widths(work, work(widths))) == work(widths)
 
 
 def test_work_that_no_widths_match_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"must agree within 5%.*0\.003 and 0\.001"):
-        flops.matched_widths(lambda widths: 1e3 * work(widths), 1e6)
+    with pytest.raises(ValueError, match=r"must agree within 5%.*got 0\.576 and 0\.500"):
+        flops.matched_widths(lambda widths: 1e6 * work(widths), 5e8)
 
 
 def test_the_match_allows_five_percent_either_way() -> None:
