@@ -212,10 +212,13 @@ def finish(
     record: dict[str, Any] = {
         "machine": where,
         "tables": tables,
-        "goals": [{**asdict(goal), "met": goal.met} for goal in goals],
+        "goals": [
+            {**asdict(goal), "value": goal.value if math.isfinite(goal.value) else None, "met": goal.met}
+            for goal in goals
+        ],
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, json.dumps(record, indent=1, default=_plain))
+    write_text(out, json.dumps(record, indent=1, default=_plain, allow_nan=False))
     print("\n" + ", ".join(f"{key} {value}" for key, value in where.items()))
     for title, rows in tables.items():
         print(f"\n{title}; median (quartiles)\n{table(rows)}")

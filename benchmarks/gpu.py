@@ -23,7 +23,7 @@ from benchmarks import common, flops, peers
 from benchmarks.common import Contestant, Goal, Timing, alternate
 from benchmarks.peers import Peer
 from benchmarks.training import Setting, step
-from benchmarks.variants import DEFAULT, SAMPLING_STEPS, Prepared, Section, Variant, prepare, repeated, section
+from benchmarks.variants import DEFAULT, SAMPLING_STEPS, Prepared, Section, Variant, prepare, reason, repeated, section
 from diffusion.training.trainer import Trainer
 
 SETTINGS = {
@@ -79,7 +79,7 @@ def compare(
 
 def ratios(timings: Mapping[str, Timing], name: str) -> dict[str, object]:
     """A variant's rate as a multiple of ours as it is, and of the peer's two precisions."""
-    references = {"times ours": DEFAULT, "times its fp32": PEER, "times its bf16": PEER_BF16}
+    references = {"times ours": DEFAULT, "times diffusers fp32": PEER, "times diffusers bf16": PEER_BF16}
     return {
         column: timings[name].over(timings[reference])
         for column, reference in references.items()
@@ -113,9 +113,14 @@ def training(
                 value["share"] = share.median
                 value["speedup"] = timing.over(timings[PEER]).median if PEER in timings else math.nan
         rows.append({**row, **_aside(ready, name)})
-    return rows, [
-        Goal(f"{part.setting}: training images/s against diffusers' script", value["speedup"], SPEEDUP),
-        Goal(f"{part.setting}: share of the bf16 matmul rate in training", value["share"], SHARE),
+    return rows, goals(part.setting, value["speedup"], value["share"])
+
+
+def goals(setting: Setting, speedup: float, share: float) -> list[Goal]:
+    """Those of one size."""
+    return [
+        Goal(f"{setting}: training images/s against diffusers' script", speedup, SPEEDUP),
+        Goal(f"{setting}: share of the bf16 matmul rate in training", share, SHARE),
     ]
 
 
@@ -153,22 +158,29 @@ def measure(
     rounds: int,
     compile: bool = True,
 ) -> tuple[dict[str, list[dict[str, object]]], list[Goal]]:
-    """All tables and goals. Each size gets an equal share of the time, two thirds of it for training."""
-    begin, total = time.monotonic(), 60 * minutes
+    """All tables and goals. Each size gets an equal share of the time, two thirds of it for training.
+
+    What fails is a table that says why; the sizes after it are measured all the same.
+    """
+    begin = time.monotonic()
     rows, best, product = matmul(device, rounds)
-    tables, goals = {"Matrix products": rows}, []
+    tables = {"Matrix products": rows}
+    bounds: list[Goal] = []
     for number, setting in enumerate(settings):
-        until = begin + total * (number + 1) / len(settings)
-        with tempfile.TemporaryDirectory() as folder:
-            part, ours = section(setting, peer, Path(folder), device, compile=compile)
-            title = f"{setting}, {part.image / 1e9:.1f} GFLOP per image and step, ours {part.widths}"
-            tables[f"Convolutions, {title}"] = layouts(ours, device, rounds)
-            del ours
-            halt = time.monotonic() + (until - time.monotonic()) * 2 / 3
-            tables[f"Training, {title}"], found = training(part, best, product, rounds, halt)
-            tables[f"Sampling, {SAMPLING_STEPS[device.type]} steps, {title}"] = sampling(part, rounds, until)
-            goals += found
-    return tables, goals
+        until = begin + 60 * minutes * (number + 1) / len(settings)
+        halt = time.monotonic() + (until - time.monotonic()) * 2 / 3
+        found = goals(setting, math.nan, math.nan)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                part = section(setting, peer, Path(folder), device, compile=compile)
+                title = f"{setting}, {part.image / 1e9:.1f} GFLOP per image and step, ours {part.widths}"
+                tables[f"Training, {title}"], found = training(part, best, product, rounds, halt)
+                tables[f"Sampling, {SAMPLING_STEPS[device.type]} steps, {title}"] = sampling(part, rounds, until)
+                tables[f"Convolutions, {title}"] = layouts(part.trainer("layouts"), device, rounds)
+        except Exception as error:
+            tables[f"{setting}, not finished"] = [{"reason": reason(error)}]
+        bounds += found
+    return tables, bounds
 
 
 def main() -> None:
@@ -182,7 +194,7 @@ def main() -> None:
     peers.require()
     device = torch.device(chosen.device)
     sizes = chosen.sizes or ([32, 64] if device.type == "cuda" else [8])
-    tables, goals = measure(
+    tables, bounds = measure(
         [SETTINGS[size] for size in sizes],
         peers.Diffusers,
         device,
@@ -190,7 +202,7 @@ def main() -> None:
         rounds=chosen.rounds,
         compile=chosen.compile,
     )
-    common.finish(goals, tables, chosen.out, check=chosen.check, device=device)
+    common.finish(bounds, tables, chosen.out, check=chosen.check, device=device)
 
 
 if __name__ == "__main__":

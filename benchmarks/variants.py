@@ -6,6 +6,7 @@ Compilation, CUDA graphs and the memory layout change a network in place, from o
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -63,12 +64,17 @@ def prepare(variants: Mapping[str, Variant], device: torch.device, until: float)
             for _ in range(2):
                 contestant.call()
         except Exception as error:
-            result.notes[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            result.notes[name] = reason(error)
             continue
         result.contestants[name] = contestant
         if device.type == "cuda":
             result.memory[name] = torch.cuda.max_memory_allocated(device) - before
     return result
+
+
+def reason(error: Exception) -> str:
+    """An error in a line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _start_memory(device: torch.device) -> int:
@@ -200,15 +206,13 @@ class Section:
         return Contestant(lambda: peer.sample(n, SAMPLING_STEPS[self.device.type]), n)
 
 
-def section(
-    setting: Setting, peer: type[Peer], folder: Path, device: torch.device, *, compile: bool
-) -> tuple[Section, Trainer]:
-    """Matches our widths to the peer's; also returns the Trainer on which that was verified."""
+def section(setting: Setting, peer: type[Peer], folder: Path, device: torch.device, *, compile: bool) -> Section:
+    """Matches our widths to the peer's. Raises ValueError where none do."""
     ((_, width),) = setting.widths
     theirs = peer(setting.size, setting.channels, width, device=device)
     image = flops.count(peer_step(theirs, 2)) / 2
     widths = flops.matched_widths(lambda widths: cost(setting.size, setting.channels, widths), image)
-    ours = trainer(setting, widths, folder / f"{setting}-matched")
-    counted = flops.count(step(ours)) / setting.batch
+    part = Section(setting, peer, width, widths, math.nan, image, folder, device, compile)
+    counted = flops.count(step(part.trainer("matched"))) / setting.batch
     flops.check_match(counted, image)
-    return Section(setting, peer, width, widths, counted, image, folder, device, compile), ours
+    return replace(part, image=counted)

@@ -129,6 +129,11 @@ def test_the_record_holds_the_machine_the_tables_and_the_goals(tmp_path: Path) -
     assert [file.name for file in path.parent.iterdir()] == ["out.json"]
 
 
+def test_a_figure_that_was_not_measured_is_null_in_the_record(tmp_path: Path) -> None:
+    finish([Goal("speed", math.nan, 3.0)], {}, tmp_path / "out.json", check=False)
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["goals"][0]["value"] is None
+
+
 def test_the_machine_is_described_with_its_versions() -> None:
     found = machine()
     assert found["device"] == "cpu" and int(found["cores"]) >= 1

@@ -17,8 +17,8 @@ CPU = torch.device("cpu")
 
 def test_the_whole_benchmark_runs_on_the_cpu(setting: Setting, twin: type[Peer]) -> None:
     tables, goals = gpu.measure([setting], twin, CPU, minutes=1, rounds=3, compile=False)
-    matmul, layouts, training, sampling = tables.values()
-    assert [title.partition(",")[0] for title in tables] == ["Matrix products", "Convolutions", "Training", "Sampling"]
+    matmul, training, sampling, layouts = tables.values()
+    assert [title.partition(",")[0] for title in tables] == ["Matrix products", "Training", "Sampling", "Convolutions"]
     assert len(matmul) == 2 and all("ratio" in row for row in layouts)
     for rows in (training, sampling):
         notes = {row.get("trainer", row.get("sampler")): row.get("note") for row in rows}
@@ -35,14 +35,27 @@ def test_the_whole_benchmark_runs_on_the_cpu(setting: Setting, twin: type[Peer])
 
 def test_compilation_is_a_variant_unless_it_is_left_out(setting: Setting, twin: type[Peer]) -> None:
     tables, _ = gpu.measure([setting], twin, CPU, minutes=0.5, rounds=1, compile=True)
-    notes = {row["trainer"]: row.get("note") for row in list(tables.values())[2] if "trainer" in row}
+    notes = {row["trainer"]: row.get("note") for row in list(tables.values())[1] if "trainer" in row}
     assert notes["ours, compiled"] == "left out: fewer than 100 s were left"
 
 
 def test_what_was_not_measured_misses_its_goal(setting: Setting, twin: type[Peer]) -> None:
     tables, goals = gpu.measure([setting], twin, CPU, minutes=0, rounds=1, compile=False)
-    assert all("left out" in str(row["note"]) for row in list(tables.values())[2])
+    assert all("left out" in str(row["note"]) for row in list(tables.values())[1])
     assert not any(goal.met for goal in goals)
+
+
+def test_a_size_that_fails_says_why_and_the_next_one_is_measured(setting: Setting, twin: type[Peer]) -> None:
+    class Broken(twin):  # type: ignore[misc, valid-type]
+        def __init__(self, size: int, *args: object, **options: object) -> None:
+            if size == 7:
+                raise ValueError("no such size")
+            super().__init__(size, *args, **options)
+
+    broken = Setting(7, 3, 4, (4,), (("twin", 16),))
+    tables, goals = gpu.measure([broken, setting], Broken, CPU, minutes=1, rounds=1, compile=False)
+    assert tables["7x7x3, not finished"] == [{"reason": "ValueError: no such size"}]
+    assert [math.isnan(goal.value) for goal in goals] == [True, True, False, False]
 
 
 def test_a_variant_that_fails_is_named_with_its_reason_and_the_others_go_on() -> None:
