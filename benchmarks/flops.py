@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,22 +36,25 @@ def count(step: Callable[[], object]) -> int:
 
 
 def matched_widths(cost: Callable[[tuple[int, ...]], float], target: float) -> tuple[int, ...]:
-    """Widths (a, b, c) of three levels whose cost is nearest to the target.
+    """Widths (a, b, c) of three levels whose cost is within 5 % of the target; `cost` must grow with every width.
 
-    a is the largest multiple of 16 for which (a, 2a, 4a) costs no more than the target. Of c = 4a, 4a + 64 and 4a + 128
-    (as attention divides wide levels into heads of 64 channels) and b in multiples of 16 from a on, the best is taken.
-    `cost` must grow with every width.
+    a is the largest multiple of 16 for which (a, 2a, 4a) costs no more than the target, and c the first of 4a, 4a + 64
+    and 4a + 128 (attention divides wide levels into heads of 64 channels) with which some multiple of 16, from a on,
+    does as b.
 
-    Raises ValueError when the best is more than 5 % off.
+    Raises ValueError when none does.
     """
     a = _last(lambda n: cost((n * UNIT, 2 * n * UNIT, 4 * n * UNIT)) <= target) * UNIT
-    candidates = []
     for c in (4 * a, 4 * a + HEAD, 4 * a + 2 * HEAD):
-        b = UNIT * _last(lambda n, c=c: cost((a, n * UNIT, c)) <= target, first=a // UNIT)
-        candidates += [(a, b, c), (a, b + UNIT, c)]
-    best = min(candidates, key=lambda widths: abs(cost(widths) - target))
-    check_match(cost(best), target)
-    return best
+        b = UNIT * _last(partial(_affords, cost, target, a, c), first=a // UNIT)
+        best = min((a, b, c), (a, b + UNIT, c), key=lambda widths: abs(cost(widths) - target))
+        if abs(cost(best) / target - 1) <= TOLERANCE:
+            return best
+    raise ValueError(f"no widths of ours cost within {TOLERANCE:.0%} of {target / 1e9:.3f} GFLOP per image")
+
+
+def _affords(cost: Callable[[tuple[int, ...]], float], target: float, a: int, c: int, n: int) -> bool:
+    return cost((a, n * UNIT, c)) <= target
 
 
 def _last(holds: Callable[[int], bool], first: int = 1) -> int:

@@ -21,7 +21,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 from benchmarks import common, flops, peers
-from benchmarks.common import Contestant, Goal, Timing, alternate
+from benchmarks.common import Contestant, Goal, Spread, Timing, alternate
 from benchmarks.flops import Convolution
 from benchmarks.peers import Peer
 from diffusion.backbones import UNetConfig
@@ -124,10 +124,15 @@ class Duel:
             name: Contestant(peer_step(self.peer, self.batch), self.batch),
         }
 
+    def figures(self, timings: Mapping[str, Timing], roofline: Timing) -> tuple[Spread, Spread]:
+        """Our images/s as a multiple of the peer's, and our share of the roofline."""
+        ours, theirs = (timings[name] for name in self.contestants())
+        return ours.over(theirs), replace(ours, work=ours.work * self.image[0]).over(roofline)
+
     def rows(self, timings: Mapping[str, Timing], roofline: Timing) -> list[dict[str, object]]:
         """What the table says about ours and about the peer."""
         ours, theirs = (timings[name] for name in self.contestants())
-        rows = []
+        rows: list[dict[str, object]] = []
         for name, timing, flop in (
             (f"diffusion {self.widths}", ours, self.image[0]),
             (f"{self.peer.package} ({self.peer.width})", theirs, self.image[1]),
@@ -142,7 +147,7 @@ class Duel:
                     "share of roofline": replace(timing, work=timing.work * flop).over(roofline),
                 }
             )
-        rows[0]["times the peer"] = ours.over(theirs)
+        rows[0]["times the peer"] = self.figures(timings, roofline)[0]
         return rows
 
 
@@ -185,8 +190,7 @@ def measure(setting: Setting, rounds: int) -> tuple[dict[str, list[dict[str, obj
         tables = {f"Training, {setting}": [row for match in duels for row in match.rows(timings, roofline)]}
         for match, shapes in zip(duels, calls, strict=True):
             tables[f"Convolutions of a step, {setting}, {match.widths}"] = convolution_rows(shapes, rates)
-        ours = [row for row in tables[f"Training, {setting}"] if "times the peer" in row]
-        speedup, share = (min(row[key].median for row in ours) for key in ("times the peer", "share of roofline"))
+        speedup, share = (min(match.figures(timings, roofline)[i].median for match in duels) for i in (0, 1))
     return tables, [
         Goal(f"{setting}: training images/s against the better peer", speedup, SPEEDUP),
         Goal(f"{setting}: share of the convolution roofline", share, SHARE),

@@ -108,7 +108,7 @@ def graphed(network: nn.Module, shape: Sequence[int], device: torch.device) -> N
     x = torch.randn(*shape, device=device)
     torch.cuda.make_graphed_callables(network, (x, torch.zeros(len(x), device=device)))
     replay = network.forward
-    network.forward = lambda x, log_snr, label=None: replay(x, log_snr)  # type: ignore[method-assign]
+    network.forward = lambda x, log_snr, label=None: replay(x, log_snr)
 
 
 Change = Callable[[nn.Module, Sequence[int], torch.device], None]

@@ -42,13 +42,13 @@ def test_widths_are_found_for_work_in_between(factor: float) -> None:
     assert abs(work((a, b, c)) / target - 1) <= 0.05
 
 
-@pytest.mark.parametrize("widths", [(16, 32, 64), (32, 96, 128), (32, 48, 192), (64, 128, 256), (96, 112, 512)])
+@pytest.mark.parametrize("widths", [(16, 32, 64), (32, 96, 128), (64, 128, 256), (64, 240, 256)])
 def test_widths_of_the_very_work_are_found(widths: tuple[int, ...]) -> None:
     assert work(flops.matched_widths(work, work(widths))) == work(widths)
 
 
 def test_work_that_no_widths_match_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"must agree within 5%.*got 0\.576 and 0\.500"):
+    with pytest.raises(ValueError, match=r"within 5% of 0\.500 GFLOP"):
         flops.matched_widths(lambda widths: 1e6 * work(widths), 5e8)
 
 
