@@ -1,0 +1,237 @@
+"""What the benchmarks share: timing by alternation, spreads, tables, goals, and the record of a run.
+
+A figure is a ratio of calls that took turns in one process: what slows the machine for a while slows all contestants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import itertools
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import diffusion
+from diffusion.files import write_text
+
+PEERS = ("diffusers", "denoising-diffusion-pytorch", "ema-pytorch")
+FEWEST_ROUNDS = 3
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median and the quartiles of a figure over the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least one value. Quartiles interpolate between order statistics, the extremes included."""
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, low, high)
+
+    def __str__(self) -> str:
+        return f"{_number(self.median)} ({_number(self.low)}-{_number(self.high)})"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of the calls of one contestant, round by round, and the work (images, FLOP) that a call does."""
+
+    seconds: tuple[float, ...]
+    work: float = 1.0
+
+    @property
+    def spread(self) -> Spread:
+        """Of the seconds per call."""
+        return Spread.of(self.seconds)
+
+    def rate(self, work: float | None = None) -> Spread:
+        """Work per second, of this contestant's own unit unless the work of a call is given in another."""
+        return Spread.of([(self.work if work is None else work) / s for s in self.seconds])
+
+    def over(self, other: Timing) -> Spread:
+        """This rate as a multiple of another's, from pairs of the same round."""
+        pairs = zip(self.seconds, other.seconds, strict=True)
+        return Spread.of([self.work / mine / (other.work / theirs) for mine, theirs in pairs])
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Something to time: a call, and the work it does."""
+
+    call: Callable[[], object]
+    work: float = 1.0
+
+
+def alternate(
+    contestants: Mapping[str, Contestant],
+    *,
+    rounds: int,
+    budget: float = math.inf,
+    warmup: int = 1,
+    device: str | torch.device = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
+    """Calls every contestant once a round, back and forth through the list, after `warmup` calls of each.
+
+    Stops after that many rounds, or after the first round, but the third at the earliest, that ends more than `budget`
+    seconds after the first began.
+    """
+    for contestant in contestants.values():
+        for _ in range(warmup):
+            contestant.call()
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    begin = clock()
+    for number in range(rounds):
+        for name in list(contestants)[:: -1 if number % 2 else 1]:
+            synchronize(device)
+            start = clock()
+            contestants[name].call()
+            synchronize(device)
+            seconds[name].append(clock() - start)
+        if number + 1 >= FEWEST_ROUNDS and clock() - begin > budget:
+            break
+    return {name: Timing(tuple(seconds[name]), contestants[name].work) for name in contestants}
+
+
+def synchronize(device: str | torch.device) -> None:
+    """Waits for the device, if it works on its own."""
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize()
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound that a figure has to keep. A figure that could not be measured (not a number) misses it."""
+
+    name: str
+    value: float
+    bound: float
+    direction: Literal["at least", "at most"] = "at least"
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure keeps the bound."""
+        return self.value >= self.bound if self.direction == "at least" else self.value <= self.bound
+
+    def __str__(self) -> str:
+        return f"{self.name} {_number(self.value)} ({self.direction} {_number(self.bound)})"
+
+
+def machine(device: str | torch.device = "cpu") -> dict[str, str | int]:
+    """The hardware and the versions that figures depend on."""
+    place = torch.device(device)
+    versions = {name: _version(name) for name in ("numpy", "accelerate", *PEERS)}
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "diffusion": diffusion.__version__,
+        **versions,
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as aligned columns, in the order in which their keys first appear; what a row does not have is blank."""
+    columns = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+    cells = [columns, *([_cell(row.get(column, "")) for column in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _cell(value: object) -> str:
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    """Three significant digits, and all those before the point."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def parser(description: str | None, name: str) -> argparse.ArgumentParser:
+    """A parser with the options that all benchmarks have."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--out", type=Path, default=Path(f"runs/benchmark-{name}.json"), help="JSON to write")
+    options.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed, naming it")
+    return options
+
+
+def finish(
+    goals: Sequence[Goal],
+    tables: Mapping[str, Sequence[Row]],
+    out: Path,
+    *,
+    check: bool,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Prints the machine, the tables and the goals, and writes all of it to a JSON file.
+
+    Raises SystemExit(1) with `check` when a goal is missed, after a last line that names each of those.
+    """
+    where = machine(device)
+    record: dict[str, Any] = {
+        "machine": where,
+        "tables": tables,
+        "goals": [
+            {**asdict(goal), "value": goal.value if math.isfinite(goal.value) else None, "met": goal.met}
+            for goal in goals
+        ],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, json.dumps(record, indent=1, default=_plain, allow_nan=False))
+    print("\n" + ", ".join(f"{key} {value}" for key, value in where.items()))
+    for title, rows in tables.items():
+        print(f"\n{title}; median (quartiles)\n{table(rows)}")
+    print(f"\n{out}")
+    missed = [goal for goal in goals if not goal.met]
+    for goal in goals:
+        print(f"{'met   ' if goal.met else 'MISSED'} {goal}")
+    if missed and check:
+        print("missed: " + "; ".join(map(str, missed)), flush=True)
+        sys.exit(1)
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -1,0 +1,217 @@
+"""The speed of training against public packages at equal work, and against what the machine can do.
+
+    python -m benchmarks.training [--sizes 28 32 64] [--rounds 7] [--out FILE] [--check]
+
+A step is all of it: forward, backward, clip, optimizer, average of the weights. Ours is the package's own Trainer with
+its defaults, and its batches are made within the step; a peer gets finished tensors, and of two batch sizes the better
+one. Widths are chosen so that the FLOP per image agree within 5 %. The roofline is the fastest bf16 convolution, in
+channels-last layout, forward and backward, of those that our step runs; it takes turns with the steps.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch._subclasses import FakeTensorMode
+
+from benchmarks import common, flops, peers
+from benchmarks.common import Contestant, Goal, Spread, Timing, alternate
+from benchmarks.flops import Convolution
+from benchmarks.peers import Peer
+from diffusion.backbones import UNetConfig
+from diffusion.config import Config, TrainingConfig
+from diffusion.data import Dataset, DataSpec
+from diffusion.data.dataset import standardized
+from diffusion.training.trainer import Trainer
+
+EXAMPLES = 1024
+ROOFLINE_ROUNDS = 9
+SPEEDUP, SHARE = 3.0, 0.60
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One kind of image: our batch size, the peers' batch sizes to choose from, and the width of each peer."""
+
+    size: int
+    channels: int
+    batch: int
+    peer_batches: tuple[int, ...]
+    widths: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        return f"{self.size}x{self.size}x{self.channels}"
+
+
+SETTINGS = {
+    28: Setting(28, 1, 64, (16, 32), (("denoising-diffusion-pytorch", 64), ("diffusers", 64))),
+    32: Setting(32, 3, 64, (16, 32), (("denoising-diffusion-pytorch", 64), ("diffusers", 64))),
+    64: Setting(64, 3, 32, (8, 16), (("denoising-diffusion-pytorch", 32), ("diffusers", 64))),
+}
+
+
+def dataset(size: int, channels: int, count: int = EXAMPLES) -> Dataset:
+    """Images of uniform noise in memory: what they show does not change the time of a step."""
+    values = np.random.default_rng(0).integers(0, 256, (count, channels, size, size), dtype=np.uint8)
+    names = tuple(map(str, range(count)))
+    return standardized(Dataset(values, DataSpec((channels, size, size), 256), None, names))
+
+
+def trainer(setting: Setting, widths: tuple[int, ...], run: Path) -> Trainer:
+    """Our Trainer, with the package's defaults but for widths and batch."""
+    experiment = Config(backbone=UNetConfig(channels=widths), training=TrainingConfig(batch=setting.batch))
+    data = dataset(setting.size, setting.channels)
+    return Trainer(experiment, data, data.subset([]), run)
+
+
+def step(trainer: Trainer) -> Callable[[], object]:
+    """A step with its batch."""
+    return lambda: trainer.update(trainer.maker(trainer.step))
+
+
+def peer_step(peer: Peer, batch: int) -> Callable[[], object]:
+    """A step on images that are there already."""
+    images = torch.rand(batch, peer.channels, peer.size, peer.size, device=peer.device)
+    return lambda: peer.step(images)
+
+
+@cache
+def cost(size: int, channels: int, widths: tuple[int, ...]) -> float:
+    """FLOP per image of training our network, to within the gradient of its input, without computing anything.
+
+    A backward pass costs twice the forward pass, which alone is counted.
+    """
+    with FakeTensorMode(), torch.no_grad():
+        network = UNetConfig(channels=widths).build(channels, channels)
+        x, log_snr = torch.empty(1, channels, size, size), torch.empty(1)
+        return 3 * flops.count(lambda: network(x, log_snr))
+
+
+def better_batch(peer: Peer, batches: Sequence[int]) -> int:
+    """The batch size at which a peer trains the most images per second."""
+    calls = {str(batch): Contestant(peer_step(peer, batch), batch) for batch in batches}
+    timings = alternate(calls, rounds=2, device=peer.device)
+    return int(max(timings, key=lambda batch: timings[batch].rate().median))
+
+
+@dataclass(frozen=True)
+class Duel:
+    """A peer's step and ours at equal FLOP per image; `image` is that FLOP of each, `batch` the peer's."""
+
+    peer: Peer
+    ours: Trainer
+    batch: int
+    image: tuple[float, float]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Ours."""
+        network = self.ours.config.backbone
+        assert isinstance(network, UNetConfig)
+        return network.channels
+
+    def contestants(self) -> dict[str, Contestant]:
+        """Both, with the images of a step as their work."""
+        name, batch = self.peer.package, self.ours.config.training.batch
+        return {
+            f"ours as {name}": Contestant(step(self.ours), batch),
+            name: Contestant(peer_step(self.peer, self.batch), self.batch),
+        }
+
+    def figures(self, timings: Mapping[str, Timing], roofline: Timing) -> tuple[Spread, Spread]:
+        """Our images/s as a multiple of the peer's, and our share of the roofline."""
+        ours, theirs = (timings[name] for name in self.contestants())
+        return ours.over(theirs), replace(ours, work=ours.work * self.image[0]).over(roofline)
+
+    def rows(self, timings: Mapping[str, Timing], roofline: Timing) -> list[dict[str, object]]:
+        """What the table says about ours and about the peer."""
+        ours, theirs = (timings[name] for name in self.contestants())
+        rows: list[dict[str, object]] = []
+        for name, timing, flop in (
+            (f"diffusion {self.widths}", ours, self.image[0]),
+            (f"{self.peer.package} ({self.peer.width})", theirs, self.image[1]),
+        ):
+            rows.append(
+                {
+                    "trainer": name,
+                    "batch": int(timing.work),
+                    "GFLOP/image": flop / 1e9,
+                    "images/s": timing.rate(),
+                    "GFLOP/s": timing.rate(timing.work * flop / 1e9),
+                    "share of roofline": replace(timing, work=timing.work * flop).over(roofline),
+                }
+            )
+        rows[0]["times the peer"] = self.figures(timings, roofline)[0]
+        return rows
+
+
+def duel(setting: Setting, peer: Peer, run: Path) -> Duel:
+    """Our Trainer to match a peer. Raises ValueError where no widths of ours do."""
+    target = flops.count(peer_step(peer, 2)) / 2
+    widths = flops.matched_widths(lambda widths: cost(setting.size, setting.channels, widths), target)
+    ours = trainer(setting, widths, run)
+    image = flops.count(step(ours)) / setting.batch
+    flops.check_match(image, target)
+    return Duel(peer, ours, better_batch(peer, setting.peer_batches), (image, target))
+
+
+def convolution_rows(calls: Mapping[Convolution, int], timings: Mapping[str, Timing]) -> list[dict[str, object]]:
+    """The convolutions of a step, each on its own, and all of them as often as the step runs them."""
+    rows: list[dict[str, object]] = []
+    flop = seconds = 0.0
+    for shape, times in calls.items():
+        timing = timings[str(shape)]
+        rows.append({"convolution": str(shape), "calls": times, "GFLOP/s": timing.rate(timing.work / 1e9)})
+        flop, seconds = flop + times * timing.work, seconds + times * timing.spread.median
+    rows.append({"convolution": "all, one after the other", "GFLOP/s": flop / seconds / 1e9})
+    return rows
+
+
+def measure(setting: Setting, rounds: int) -> tuple[dict[str, list[dict[str, object]]], list[Goal]]:
+    """The tables and goals of one size."""
+    with tempfile.TemporaryDirectory() as folder:
+        duels = []
+        for name, width in setting.widths:
+            peer = peers.PEERS[name](setting.size, setting.channels, width, device="cpu")
+            duels.append(duel(setting, peer, Path(folder) / name))
+        calls = [flops.convolutions(step(match.ours)) for match in duels]
+        alone = flops.contestants(set().union(*calls), "cpu")
+        rates = alternate(alone, rounds=ROOFLINE_ROUNDS)
+        fastest = flops.roofline(rates)
+        steps = {name: contestant for match in duels for name, contestant in match.contestants().items()}
+        timings = alternate({fastest: alone[fastest], **steps}, rounds=rounds, warmup=2)
+        roofline = timings[fastest]
+        tables = {f"Training, {setting}": [row for match in duels for row in match.rows(timings, roofline)]}
+        for match, shapes in zip(duels, calls, strict=True):
+            tables[f"Convolutions of a step, {setting}, {match.widths}"] = convolution_rows(shapes, rates)
+        speedup, share = (min(match.figures(timings, roofline)[i].median for match in duels) for i in (0, 1))
+    return tables, [
+        Goal(f"{setting}: training images/s against the better peer", speedup, SPEEDUP),
+        Goal(f"{setting}: share of the convolution roofline", share, SHARE),
+    ]
+
+
+def main() -> None:
+    options = common.parser(__doc__, "training")
+    options.add_argument("--sizes", type=int, nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    options.add_argument("--rounds", type=int, default=7)
+    chosen = options.parse_args()
+    peers.require()
+    tables: dict[str, list[dict[str, object]]] = {}
+    goals: list[Goal] = []
+    for size in chosen.sizes:
+        print(f"measuring {SETTINGS[size]}", flush=True)
+        found, bounds = measure(SETTINGS[size], chosen.rounds)
+        tables |= found
+        goals += bounds
+    common.finish(goals, tables, chosen.out, check=chosen.check)
+
+
+if __name__ == "__main__":
+    main()

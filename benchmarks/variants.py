@@ -1,0 +1,218 @@
+"""Ways to train and to sample at one size, some of which may not be available: what sets them up, or why it did not.
+
+Compilation, CUDA graphs and the memory layout change a network in place, from outside of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from benchmarks import flops
+from benchmarks.common import Contestant
+from benchmarks.peers import Peer
+from benchmarks.training import Setting, better_batch, cost, peer_step, step, trainer
+from diffusion.training.trainer import Trainer
+
+DEFAULT = "ours"
+REPEATS = {"cuda": 4, "cpu": 1}
+SAMPLES = {"cuda": 256, "cpu": 2}
+SAMPLING_STEPS = {"cuda": 15, "cpu": 2}
+# What compiling the passes of training, or of sampling, may take.
+COMPILE_S = {"train": 100.0, "sample": 50.0}
+BUILD_S = 5.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train or sample: what sets it up and returns the call to time, and the seconds that may take."""
+
+    build: Callable[[], Contestant]
+    seconds: float = BUILD_S
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Variants that are ready to be timed, their peak memory in bytes, and why the others are not."""
+
+    contestants: dict[str, Contestant] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def prepare(variants: Mapping[str, Variant], device: torch.device, until: float) -> Prepared:
+    """Builds each variant and runs it twice, as long as there is time until that second of the monotonic clock."""
+    result = Prepared()
+    for name, variant in variants.items():
+        if time.monotonic() + variant.seconds > until:
+            result.notes[name] = f"left out: fewer than {variant.seconds:.0f} s were left"
+            continue
+        before = _start_memory(device)
+        try:
+            contestant = variant.build()
+            for _ in range(2):
+                contestant.call()
+        except Exception as error:
+            result.notes[name] = reason(error)
+            continue
+        result.contestants[name] = contestant
+        if device.type == "cuda":
+            result.memory[name] = torch.cuda.max_memory_allocated(device) - before
+    return result
+
+
+def reason(error: Exception) -> str:
+    """An error in a line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _start_memory(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+class ChannelsFirst(TorchFunctionMode):
+    """Ignores every wish for the channels-last layout."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> object:
+        options = dict(kwargs or {})
+        if options.get("memory_format") is torch.channels_last:
+            options["memory_format"] = torch.contiguous_format
+        return func(*args, **options)
+
+
+def compiled(network: nn.Module, shape: Sequence[int], device: torch.device) -> None:
+    """Compiles a network in place."""
+    network.compile()
+
+
+def graphed(network: nn.Module, shape: Sequence[int], device: torch.device) -> None:
+    """Captures the network's passes on a batch (B, C, H, W) without labels as CUDA graphs, in place."""
+    if device.type != "cuda":
+        raise RuntimeError("CUDA graphs need a CUDA device")
+    x = torch.randn(*shape, device=device)
+    torch.cuda.make_graphed_callables(network, (x, torch.zeros(len(x), device=device)))
+    replay = network.forward
+    network.forward = lambda x, log_snr, label=None: replay(x, log_snr)
+
+
+Change = Callable[[nn.Module, Sequence[int], torch.device], None]
+
+
+def repeated(call: Callable[[], object], work: float, device: torch.device) -> Contestant:
+    """A few calls in a row, so that a device need not wait for the next one."""
+    times = REPEATS[device.type]
+
+    def calls() -> None:
+        for _ in range(times):
+            call()
+
+    return Contestant(calls, times * work)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the training and the sampling of one size share: our widths match those of the peer in FLOP per image."""
+
+    setting: Setting
+    peer: type[Peer]
+    width: int
+    widths: tuple[int, ...]
+    image: float
+    peer_image: float
+    folder: Path
+    device: torch.device
+    compile: bool
+
+    def trainer(self, name: str) -> Trainer:
+        """A new Trainer of ours."""
+        return trainer(self.setting, self.widths, self.folder / f"{self.setting}-{name}".replace(" ", "-"))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image."""
+        return self.setting.channels, self.setting.size, self.setting.size
+
+    def optional(self, purpose: str, build: Callable[..., Contestant]) -> dict[str, Variant]:
+        """What can be turned on in our network."""
+        found = {f"{DEFAULT}, CUDA graphs": Variant(partial(build, graphed))}
+        if self.compile:
+            found[f"{DEFAULT}, compiled"] = Variant(partial(build, compiled), COMPILE_S[purpose])
+        return found
+
+    def train(self, change: Change | None = None) -> Contestant:
+        """Training by our Trainer, its network changed in place."""
+        ours = self.trainer(change.__name__ if change else "plain")
+        if change:
+            change(ours.network, (self.setting.batch, *self.shape), self.device)
+        return repeated(step(ours), self.setting.batch, self.device)
+
+    def train_channels_first(self) -> Contestant:
+        """Training by our Trainer where nothing asks for channels last."""
+        with ChannelsFirst():
+            ours = self.trainer("channels-first")
+
+        def call() -> None:
+            with ChannelsFirst():
+                step(ours)()
+
+        return repeated(call, self.setting.batch, self.device)
+
+    def build_peer(self, *, bf16: bool) -> Peer:
+        """A new network of the peer."""
+        return self.peer(self.setting.size, self.setting.channels, self.width, device=self.device, bf16=bf16)
+
+    def train_peer(self, *, bf16: bool) -> Contestant:
+        """Training as the peer's script does it, at the better of its batch sizes."""
+        peer = self.build_peer(bf16=bf16)
+        batch = better_batch(peer, self.setting.peer_batches)
+        return repeated(peer_step(peer, batch), batch, self.device)
+
+    def sample(self, change: Change | None = None, *, bf16: bool = False) -> Contestant:
+        """DPM-Solver++ 2M with our averaged network, changed in place."""
+        model = self.trainer("sampling").model
+        network = copy.deepcopy(model.denoiser.backbone)
+        n = SAMPLES[self.device.type]
+        if change:
+            change(network, (n, *self.shape), self.device)
+        model = replace(model, denoiser=replace(model.denoiser, backbone=network))
+        steps = SAMPLING_STEPS[self.device.type]
+
+        def call() -> None:
+            with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
+                model.sample(n, sampler="dpmpp_2m", steps=steps, batch=n)
+
+        return Contestant(call, n)
+
+    def sample_peer(self, *, bf16: bool) -> Contestant:
+        """The same sampler as the peer has it, for as many steps."""
+        peer = self.build_peer(bf16=bf16)
+        n = SAMPLES[self.device.type]
+        return Contestant(lambda: peer.sample(n, SAMPLING_STEPS[self.device.type]), n)
+
+
+def section(setting: Setting, peer: type[Peer], folder: Path, device: torch.device, *, compile: bool) -> Section:
+    """Matches our widths to the peer's. Raises ValueError where none do."""
+    ((_, width),) = setting.widths
+    theirs = peer(setting.size, setting.channels, width, device=device)
+    image = flops.count(peer_step(theirs, 2)) / 2
+    widths = flops.matched_widths(lambda widths: cost(setting.size, setting.channels, widths), image)
+    part = Section(setting, peer, width, widths, math.nan, image, folder, device, compile)
+    counted = flops.count(step(part.trainer("matched"))) / setting.batch
+    flops.check_match(counted, image)
+    return replace(part, image=counted)
