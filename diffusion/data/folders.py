@@ -64,7 +64,8 @@ def _labeled(found: Scan) -> Scan:
             "data.labels=false"
         )
     used = found.entries.content["groups"]
-    unused = [name for name in found.entries.content["subfolders"] if name not in set(used)]
+    empty = set(found.entries.content["subfolders"]) - set(used)
+    unused = [name for name in found.entries.content["subfolders"] if name in empty]
     return replace(
         found,
         entries=replace(found.entries, labeled=True),
@@ -97,12 +98,6 @@ def unwritable(folder: Path, error: OSError) -> FolderError:
     """What to do about a cache that cannot be written."""
     where = shown(folder)
     return FolderError(f"data.cache: cannot write to {where} ({error}); set data.cache to another folder")
-
-
-def _default_cache() -> Path:
-    if chosen := os.environ.get("DIFFUSION_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "diffusion"
 
 
 def _existing(folder: Path) -> Path:

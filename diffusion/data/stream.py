@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from diffusion.data.hashing import hashed
 from diffusion.randomness import example_seed
 
 # So many that even of six examples every order is equally likely, as far as 24,000 epochs can tell.
@@ -70,17 +71,9 @@ def _permuted(numbers: npt.NDArray[np.uint64], length: int, keys: tuple[np.uint6
         right, left = np.divmod(numbers[outside], np.uint64(a))
         for i, key in enumerate(keys):
             if i % 2:
-                right = (right + _hash(left ^ key)) % np.uint64(b)
+                right = (right + hashed(left ^ key)) % np.uint64(b)
             else:
-                left = (left + _hash(right ^ key)) % np.uint64(a)
+                left = (left + hashed(right ^ key)) % np.uint64(a)
         numbers[outside] = right * np.uint64(a) + left
         outside = numbers >= length
     return numbers
-
-
-def _hash(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64 (Steele, Lea and Flood 2014), modulo 2⁶⁴."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
