@@ -25,20 +25,17 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-import PIL
 import torch
-import torchvision
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision import transforms
 
-import diffusion
 from diffusion.data import Dataset, SampleStream, augment, open_folder
 from diffusion.randomness import example_seed
 
@@ -111,6 +108,8 @@ def our_batches(dataset: Dataset, batch: int, epoch: int, *, flip: bool = True) 
 
 def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLoader[Any]:
     """What a user of torchvision would write."""
+    from torchvision import datasets, transforms  # here, for a process that only trains does not import it
+
     steps = [
         transforms.Resize(options.size),
         transforms.CenterCrop(options.size),
@@ -118,7 +117,7 @@ def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLo
         transforms.ToTensor(),
         transforms.Normalize(0.5, 0.5),
     ]
-    dataset = torchvision.datasets.ImageFolder(str(folder), transforms.Compose(steps))
+    dataset = datasets.ImageFolder(str(folder), transforms.Compose(steps))
     workers = options.workers
     return DataLoader(dataset, options.batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
 
@@ -253,8 +252,8 @@ def memory_growth(options: Options, scratch: Path) -> list[dict[str, float]]:
 
 def machine() -> str:
     cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
-    versions = {"torch": torch, "torchvision": torchvision, "Pillow": PIL, "NumPy": np, "diffusion": diffusion}
-    listing = ", ".join(f"{name} {module.__version__}" for name, module in versions.items())
+    packages = ("torch", "torchvision", "pillow", "numpy", "diffusion")
+    listing = ", ".join(f"{name} {version(name)}" for name in packages)
     hardware = f"{cpu or platform.machine()}, {os.cpu_count()} cores, {device()}"
     return f"{hardware}; Python {platform.python_version()}, {listing}"
 
