@@ -9,12 +9,14 @@ from diffusion.data.dataset import Dataset, standardized
 from diffusion.data.decoding import Header, ImageError, decode, fit, read_header
 from diffusion.data.digits import write_digits
 from diffusion.data.folder import open_folder
-from diffusion.data.folders import Entry, FolderError, Problem, Scan, scan
+from diffusion.data.folders import FolderError, Scan, scan
+from diffusion.data.index import Entry
 from diffusion.data.points import mixture, swiss_roll
 from diffusion.data.report import table
 from diffusion.data.sources import SOURCES, DataOptions, open_source
 from diffusion.data.spec import DataSpec
 from diffusion.data.stream import SampleStream
+from diffusion.data.walk import Problem
 
 __all__ = [
     "SOURCES",

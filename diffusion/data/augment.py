@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from diffusion.randomness import example_seed
+from diffusion.data.hashing import hashed
 
 
 def augment(values: Tensor, seeds: Sequence[int], *, flip: bool, margin: int) -> Tensor:
     """Cut (B, C, H - 2m, W - 2m) out of the images (B, C, H, W) at random places, and mirror half of them.
 
     Every place within the margin m is equally likely. What happens to an image depends on its seed, not on
-    the batch.
+    the batch. The work is done on the device of the images, in the same few steps for any number of them.
 
     Raises ValueError when there are not as many seeds as images, or nothing is left between the margins.
     """
@@ -22,9 +24,23 @@ def augment(values: Tensor, seeds: Sequence[int], *, flip: bool, margin: int) ->
     height, width = (side - 2 * margin for side in values.shape[-2:])
     if margin < 0 or min(height, width) < 1:
         raise ValueError(f"data.margin: must be at least 0 and leave {height}x{width} pixels, got {margin}")
-    cut = values.new_empty(*values.shape[:2], height, width)
-    for i, seed in enumerate(seeds):
-        top, left = (example_seed(seed, axis) % (2 * margin + 1) for axis in (0, 1))
-        image = values[i, :, top : top + height, left : left + width]
-        cut[i] = image.flip(-1) if flip and example_seed(seed, 2) % 2 else image
-    return cut
+    top, left, mirrored = _draws(seeds, (2 * margin + 1, 2 * margin + 1, 2), values.device)
+    if margin:
+        windows = values.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2m + 1, 2m + 1, H - 2m, W - 2m), not copied
+        cut = windows[torch.arange(len(values), device=values.device), :, top, left]
+    else:
+        cut = values.clone()
+    if not flip:
+        return cut
+    columns = torch.arange(width, device=values.device)
+    columns = torch.where(mirrored[:, None] == 1, columns.flip(0), columns)
+    return cut.gather(3, columns[:, None, None, :].expand_as(cut))
+
+
+def _draws(seeds: Sequence[int], ranges: Sequence[int], device: torch.device) -> list[Tensor]:
+    """A number (B,) of 0, ..., n - 1 for each n of the ranges; over 64 bits, the remainder favors none."""
+    numbers, draws = np.array(seeds, np.uint64), []
+    for n in ranges:
+        numbers = hashed(numbers)
+        draws.append(torch.from_numpy((numbers % np.uint64(n)).astype(np.int64)).to(device))
+    return draws

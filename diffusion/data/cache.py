@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,26 +20,32 @@ import numpy.typing as npt
 import PIL
 
 from diffusion.data import store
+from diffusion.data.dataset import content_hash
 from diffusion.data.decoding import Color, ImageError, Pixels, decode, fit, shown
-from diffusion.data.folders import Entry, FolderError, Problem, Scan
+from diffusion.data.folders import FolderError, Scan, cache_folder, unwritable
+from diffusion.data.index import Entry
+from diffusion.data.names import choose
 from diffusion.data.parallel import in_order
+from diffusion.data.walk import Problem
 
 # To be raised when the same files and settings come to give other pixels or another layout.
-LAYOUT = 1
+LAYOUT = 2
+VALUES, CONTENTS = "values.npy", "contents.npy"
 
 
 @dataclass(frozen=True)
 class Packed:
     """The decoded images of a folder, as (N, C, h, w) on disk and read-only; files that failed are left out.
 
-    `labels` is None without classes. `names` are the paths within the folder, as text that can be printed.
-    `problems` are those of the scan, then the files found damaged since. `copies` counts the files whose
-    bytes repeat another's.
+    `labels` is None without classes. `names` are the paths within the folder, as text that can be printed; `contents`
+    (N,) the hashes by which images are held out. `problems` are those of the scan, then the files found damaged since.
+    `copies` counts the files whose bytes repeat another's.
     """
 
     values: Pixels
     labels: npt.NDArray[np.int64] | None
-    names: tuple[str, ...]
+    names: Sequence[str]
+    contents: npt.NDArray[np.uint64]
     problems: tuple[Problem, ...]
     copies: int
 
@@ -69,85 +74,75 @@ def pack(
 ) -> Packed:
     """Every image of a scan at the size (h, w), from the cache when the same files were packed before.
 
-    The cache is `cache`, or else $DIFFUSION_CACHE, $XDG_CACHE_HOME/diffusion or ~/.cache/diffusion.
+    The cache is `cache`, or else that of `cache_folder`.
 
     Raises FolderError when the cache lies within the folder of images, cannot be written or has too little
     space, and when not a single image can be decoded; ImageError when a file disappears meanwhile.
     """
-    folder = _cache_folder(cache or _default_cache(), scan.root)
     settings = _Settings(size, channels, background)
-    hash_file = partial(_digest, scan.root)
-    digests = list(in_order(hash_file, scan.entries, title="hashing files", progress=progress))
-    hashed = [(e, d) for e, d in zip(scan.entries, digests, strict=True) if isinstance(d, str)]
-    unread = [result for result in digests if isinstance(result, Problem)]
-    entries = [entry for entry, _ in hashed]
-    path = folder / _key(hashed, settings)
-    stored = store.read(path) or _build(path, scan.root, entries, settings, progress)
-    problems = (*scan.problems, *unread, *(Problem(entries[i].path, why) for i, why in stored.failed.items()))
-    if not len(stored.values):
-        raise FolderError(f"data.path: no image in {shown(scan.root)} can be decoded; {problems[-1]}")
-    kept = [entry for i, entry in enumerate(entries) if i not in stored.failed]
+    entry = cache_folder(cache, scan.root) / _key(scan, settings)
+    content = store.read(entry) or _build(entry, scan, settings, progress)
+    failed = {int(row): reason for row, reason in content["failed"].items()}
+    left_out = (Problem(scan.entries[row].path, reason) for row, reason in failed.items())
+    names: Sequence[str] = scan.entries.names
+    labels = scan.entries.rows["group"]
+    if failed:
+        kept = np.delete(np.arange(len(names)), [*failed])
+        names, labels = choose(names, kept), labels[kept]
     return Packed(
-        values=stored.values,
-        labels=np.array([entry.label for entry in kept], np.int64) if scan.classes else None,
-        names=tuple(shown(entry.path) for entry in kept),
-        problems=problems,
-        copies=len(hashed) - len({digest for _, digest in hashed}),
+        values=store.array(entry / VALUES),
+        labels=labels if scan.classes else None,
+        names=names,
+        contents=store.array(entry / CONTENTS),
+        problems=(*scan.problems, *left_out),
+        copies=scan.entries.content["copies"],
     )
 
 
-def _default_cache() -> Path:
-    if chosen := os.environ.get("DIFFUSION_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "diffusion"
-
-
-def _cache_folder(cache: Path, root: Path) -> Path:
-    folder = cache.expanduser().resolve()
-    if folder.is_relative_to(root.resolve()):
-        raise FolderError(
-            f"data.cache: {shown(folder)} lies within the folder of images {shown(root)}, which is never "
-            "written to; set data.cache to a folder outside of it"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return folder
-
-
-def _unwritable(folder: Path, error: OSError) -> FolderError:
-    where = shown(folder)
-    return FolderError(f"data.cache: cannot write to {where} ({error}); set data.cache to another folder")
-
-
-def _digest(root: Path, entry: Entry) -> str | Problem:
-    try:
-        return store.file_digest(root / entry.path)
-    except OSError as error:
-        return Problem(entry.path, error.strerror or str(error))
-
-
-def _key(hashed: Iterable[tuple[Entry, str]], settings: _Settings) -> str:
+def _key(scan: Scan, settings: _Settings) -> str:
     # Pillow is among the settings because another version of a decoder may give other pixels.
-    key = hashlib.blake2b(json.dumps([LAYOUT, PIL.__version__, *astuple(settings)]).encode(), digest_size=16)
-    for entry, digest in hashed:
-        key.update(os.fsencode(entry.path.as_posix()) + b"\0" + digest.encode())
-    return key.hexdigest()
+    facts = [LAYOUT, PIL.__version__, *astuple(settings), scan.entries.content["identity"]]
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
-def _build(path: Path, root: Path, entries: list[Entry], settings: _Settings, progress: bool) -> store.Stored:
-    needed, free = len(entries) * math.prod(settings.shape), shutil.disk_usage(path.parent).free
+def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> store.Manifest:
+    cache, entries = entry.parent, scan.entries
+    needed, free = len(entries) * math.prod(settings.shape), shutil.disk_usage(cache).free
     if needed > free:
         raise FolderError(
-            f"data.cache: {needed / 1e9:.1f} GB are needed in {shown(path.parent)}, {free / 1e9:.1f} GB are "
+            f"data.cache: {needed / 1e9:.1f} GB are needed in {shown(cache)}, {free / 1e9:.1f} GB are "
             "free; set data.cache to a folder on another disk, or make data.size smaller"
         )
-    rows = in_order(partial(_image, root, settings), entries, title="decoding images", progress=progress)
+    decoding = partial(_image, scan.root, settings)
+    rows = in_order(decoding, entries, len(entries), title="decoding images", progress=progress)
     try:
-        return store.write(path, rows, settings.shape)
+        with store.unfinished(cache) as folder:
+            failed = _write(folder, rows, settings.shape)
+            if len(failed) == len(entries):
+                row, reason = failed.popitem()
+                problem = Problem(entries[row].path, reason)
+                raise FolderError(f"data.path: no image in {shown(scan.root)} can be decoded; {problem}")
+            store.publish(folder, entry, {"failed": failed})
     except OSError as error:
-        raise _unwritable(path.parent, error) from error
+        raise unwritable(cache, error) from error
+    content = store.read(entry)
+    if content is None:
+        raise FolderError(f"data.cache: {shown(entry)} does not hold what was just written to it; is the disk failing?")
+    return content
+
+
+def _write(folder: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -> dict[int, str]:
+    """Writes images as they come; returns why others failed, by their number among all."""
+    failed = {}
+    values, contents = store.growing(folder / VALUES, np.uint8, shape), store.growing(folder / CONTENTS, np.uint64)
+    with values as add_image, contents as add_content:
+        for number, row in enumerate(rows):
+            if isinstance(row, str):
+                failed[number] = row
+            else:
+                add_image(row[None])
+                add_content(np.array([content_hash(row)], np.uint64))
+    return failed
 
 
 def _image(root: Path, settings: _Settings, entry: Entry) -> Pixels | str:
@@ -155,8 +150,7 @@ def _image(root: Path, settings: _Settings, entry: Entry) -> Pixels | str:
     try:
         image = decode(root / entry.path, channels=settings.channels, background=settings.background)
     except ImageError as error:
-        # The bytes were read a moment ago: what the system refuses now is no lasting property of the file.
-        if isinstance(error.__cause__, MemoryError) or getattr(error.__cause__, "errno", None) is not None:
+        if error.passing:
             raise
         return error.reason
     return fit(image, settings.size).transpose(2, 0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from diffusion.data.names import choose
 from diffusion.data.spec import DataSpec
 from diffusion.randomness import example_seed
 
@@ -50,7 +51,7 @@ class Dataset:
 
     `values` is uint8 (N, C, H + 2m, W + 2m) for images with a margin m around the (H, W) of the spec, from
     which random crops are cut, or float32 (N, D) for points. `labels` is int64 (N,), or None. `names` has one
-    name per example.
+    name per example. `contents` is uint64 (N,), a hash of every example's values, where they were hashed before.
 
     Raises ValueError when their numbers differ.
     """
@@ -58,8 +59,9 @@ class Dataset:
     values: Values | Rows
     spec: DataSpec
     labels: npt.NDArray[np.int64] | None
-    names: tuple[str, ...]
+    names: Sequence[str]
     margin: int = 0
+    contents: npt.NDArray[np.uint64] | None = None
 
     def __post_init__(self) -> None:
         values, names = len(self.values), len(self.names)
@@ -93,7 +95,8 @@ class Dataset:
             self,
             values=Rows(rows.array, rows.numbers[numbers]) if isinstance(rows, Rows) else Rows(rows, numbers),
             labels=None if self.labels is None else self.labels[numbers],
-            names=tuple(self.names[i] for i in numbers),
+            names=choose(self.names, numbers),
+            contents=None if self.contents is None else self.contents[numbers],
         )
 
     def split(self, held_out: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -112,7 +115,7 @@ class Dataset:
         return self.subset(np.flatnonzero(~chosen)), self.subset(np.flatnonzero(chosen))
 
     def _held_out(self, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
-        hashes = np.array([example_seed(seed, content) for content in self._contents()], dtype=np.int64)
+        hashes = np.fromiter((example_seed(seed, content) for content in self._contents()), np.int64, len(self))
         levels, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
         chosen = np.zeros(len(levels), dtype=bool)
         total = 0
@@ -124,14 +127,18 @@ class Dataset:
                 total += size
         return chosen[group]
 
-    def _contents(self) -> list[int]:
+    def _contents(self) -> Iterator[int]:
         """A hash of every example's values."""
-        contents = []
         for start in range(0, len(self), CHUNK):
-            for row in self.values[np.arange(start, min(start + CHUNK, len(self)))]:
-                digest = hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=8).digest()
-                contents.append(int.from_bytes(digest, "little"))
-        return contents
+            rows = np.arange(start, min(start + CHUNK, len(self)))
+            known = None if self.contents is None else self.contents[rows]
+            yield from (content_hash(row) for row in self.values[rows]) if known is None else known.tolist()
+
+
+def content_hash(row: Values) -> int:
+    """A hash of an example's values, equal for copies: 64 bits."""
+    digest = hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
 
 
 def standardized(dataset: Dataset, limit: int = 4096) -> Dataset:

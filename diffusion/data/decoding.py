@@ -51,6 +51,11 @@ class ImageError(InputError):
     def __str__(self) -> str:
         return f"{shown(self.path)}: {self.reason}"
 
+    @property
+    def passing(self) -> bool:
+        """Whether the system refused, which is no lasting property of the file."""
+        return isinstance(self.__cause__, MemoryError) or getattr(self.__cause__, "errno", None) is not None
+
 
 @dataclass(frozen=True)
 class Header:

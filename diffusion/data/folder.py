@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from diffusion.data.cache import pack
 from diffusion.data.dataset import Dataset
 from diffusion.data.decoding import Color, shown
-from diffusion.data.folders import FolderError, scan
+from diffusion.data.folders import FolderError, cache_folder, scan
 from diffusion.data.report import listing, table
 from diffusion.data.spec import DataSpec
 
@@ -33,10 +35,12 @@ def open_folder(
 
     Raises FolderError when the folder or the cache cannot be used, or holds fewer than `min_images` images.
     """
-    found = scan(path, labels=labels, progress=progress)
+    place = cache_folder(cache, Path(path))
+    found = scan(path, labels=labels, cache=place, progress=progress)
     log(table(found))
     height, width = size[0] + 2 * margin, size[1] + 2 * margin
-    small = sum(entry.header.width < width or entry.header.height < height for entry in found.entries)
+    rows = found.entries.rows
+    small = np.count_nonzero((rows["width"] < width) | (rows["height"] < height))
     if small:
         log(f"enlarged  {small:,} images, smaller than {width}x{height}")
     packed = pack(
@@ -44,7 +48,7 @@ def open_folder(
         size=(height, width),
         channels=channels,
         background=background,
-        cache=cache,
+        cache=place,
         progress=progress,
     )
     for line in listing(packed.problems[len(found.problems) :]):
@@ -58,4 +62,4 @@ def open_folder(
             f"held out; add images, or set data.min_images={count}"
         )
     spec = DataSpec((channels, *size), levels=256, classes=found.classes)
-    return Dataset(packed.values, spec, packed.labels, packed.names, margin)
+    return Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,15 +18,15 @@ MAX_WORKERS = 16
 
 
 def in_order(
-    function: Callable[[Item], Result], items: Sequence[Item], *, title: str, progress: bool
+    function: Callable[[Item], Result], items: Iterable[Item], total: int, *, title: str, progress: bool
 ) -> Iterator[Result]:
-    """The function's results in the order of the items; only a few wait at a time, however many there are.
+    """The function's results in the order of the `total` items; only a few wait at a time, however many there are.
 
     The bar is shown on a terminal only, and only when `progress` asks for it.
     """
     workers = min(os.cpu_count() or 1, MAX_WORKERS)
     pending: deque[Future[Result]] = deque()
-    bar = tqdm(total=len(items), desc=title, unit="file", disable=None if progress else True)
+    bar = tqdm(total=total, desc=title, unit="file", disable=None if progress else True)
     with bar, ThreadPoolExecutor(workers) as pool:
         for item in items:
             pending.append(pool.submit(function, item))

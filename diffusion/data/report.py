@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from diffusion.data.decoding import shown
-from diffusion.data.folders import Entry, Problem, Scan
+from diffusion.data.folders import Scan
+from diffusion.data.walk import Problem
 
 SIZES = 4
 LINES = 10
@@ -14,19 +19,19 @@ LINES = 10
 
 def table(scan: Scan) -> str:
     """The images of a scan by size, mode, format and class, its problems by name, and the ignored files."""
-    headers = [entry.header for entry in scan.entries]
+    entries = scan.entries
     rows = [
         ("folder", [shown(scan.root)]),
-        ("images", [f"{len(headers):,}"]),
-        ("sizes", _sizes(scan.entries)),
-        ("modes", [_counts(Counter(header.mode for header in headers))]),
-        ("formats", [_counts(Counter(header.format for header in headers))]),
+        ("images", [f"{len(entries):,}"]),
+        ("sizes", _sizes(entries.rows["width"], entries.rows["height"])),
+        ("modes", [_counts(_counter(entries.rows["mode"], entries.content["modes"]))]),
+        ("formats", [_counts(_counter(entries.rows["format"], entries.content["formats"]))]),
     ]
-    animated = sum(header.frames > 1 for header in headers)
+    animated = np.count_nonzero(entries.rows["frames"] > 1)
     if animated:
         rows.append(("frames", [f"{animated:,} files hold several; the first is used"]))
     if scan.classes:
-        labels = Counter(scan.classes[entry.label] for entry in scan.entries)
+        labels = _counter(entries.rows["group"], scan.classes)
         rows.append(("classes", [f"{len(labels):,}: {_counts(labels, LINES)}"]))
     if scan.problems:
         rows.append(("left out", listing(scan.problems)))
@@ -43,14 +48,24 @@ def listing(problems: Sequence[Problem]) -> list[str]:
     return lines
 
 
-def _sizes(entries: Iterable[Entry]) -> list[str]:
-    sizes = sorted(((e.header.width, e.header.height) for e in entries), key=lambda size: size[0] * size[1])
-    names = [f"{width}x{height}" for width, height in sizes]
-    if names[0] == names[-1]:
-        return [f"all {names[0]}"]
+def _counter(numbers: npt.NDArray[Any], names: Sequence[str]) -> Counter[str]:
+    """How often each number occurs, by its name, in the order of the numbers."""
+    counts = np.bincount(numbers, minlength=len(names))
+    return Counter({name: int(count) for name, count in zip(names, counts, strict=True)})
+
+
+def _sizes(width: npt.NDArray[Any], height: npt.NDArray[Any]) -> list[str]:
+    by_area = np.argsort(width * height, kind="stable")
+    pixels = np.stack([width, height], axis=1)[by_area]
+    smallest, median, largest = (f"{w}x{h}" for w, h in pixels[[0, len(pixels) // 2, -1]])
+    if smallest == largest:
+        return [f"all {smallest}"]
+    _, first, counts = np.unique(pixels.view("<i8"), return_index=True, return_counts=True)
+    order = np.argsort(first)
+    names = Counter({"{}x{}".format(*pixels[first[i]]): int(counts[i]) for i in order})
     return [
-        f"smallest {names[0]}, median {names[len(names) // 2]}, largest {names[-1]} (width x height)",
-        f"commonest: {_counts(Counter(names), SIZES)}",
+        f"smallest {smallest}, median {median}, largest {largest} (width x height)",
+        f"commonest: {_counts(names, SIZES)}",
     ]
 
 

@@ -57,7 +57,7 @@ class DataSpec:
 
     def encode(self, values: Tensor) -> Tensor:
         """Stored values (*) to the model's (*)."""
-        return (values.to(torch.float32) - self.mean) / self.std
+        return (values.to(torch.float32) - self.mean).div_(self.std)
 
     def decode(self, x: Tensor) -> Tensor:
         """The model's values (*) to units (*): images clamped to 0..1."""

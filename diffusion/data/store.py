@@ -1,7 +1,8 @@
-"""One entry of the cache on disk: `values.npy` and `manifest.json` in a folder that is complete or not there.
+"""Entries of the cache on disk: array files and a manifest in a folder that is complete or not there.
 
-An entry is written into a temporary folder beside it, forced to disk, and renamed. Reading verifies a
-hash of all it holds, so that what a crash or a failing disk has damaged is not there either.
+An entry is written into a temporary folder beside it, forced to disk, and renamed. Reading verifies a hash of every
+file, so that what a crash or a failing disk has damaged is not there either. A file found whole is remembered by its
+stamp, and hashed again only when that has changed: opening a large entry reads none of it.
 """
 
 from __future__ import annotations
@@ -13,116 +14,138 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from diffusion.data.decoding import Pixels
-from diffusion.files import sync
+from diffusion.files import sync, write_text
 
-VALUES, MANIFEST = "values.npy", "manifest.json"
+MANIFEST, STAMPS = "manifest.json", "stamps.json"
 UNFINISHED = ".unfinished-"
 DAY = 86_400
+# The coarsest clock of a file system in use: a file changed twice within it may show one time for both.
+CLOCK_NS = 2_000_000_000
+
+Manifest: TypeAlias = dict[str, Any]
+Append: TypeAlias = Callable[[npt.NDArray[Any]], None]
 
 
-@dataclass(frozen=True)
-class Stored:
-    """The rows of an entry, read-only and on disk, and why others failed, by their number among all."""
-
-    values: Pixels
-    failed: dict[int, str]
-
-
-def file_digest(path: Path) -> str:
-    """A hash of a file's bytes, as hexadecimal text.
+def file_digest(path: Path) -> bytes:
+    """A hash of a file's bytes, 16 bytes long.
 
     Raises OSError when the file cannot be read.
     """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).digest()
 
 
-def read(entry: Path) -> Stored | None:
-    """The entry at a path, or None when it is missing or damaged."""
+def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Inode, size, time of modification and time of change of a file, the last of which no program can set."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def settled(changed_ns: int) -> bool:
+    """Whether a file last changed at this time would show another time if it changed now."""
+    return time.time_ns() - changed_ns > CLOCK_NS
+
+
+def read(entry: Path) -> Manifest | None:
+    """What the manifest of an entry says, or None when the entry is missing or damaged."""
     try:
         manifest = json.loads((entry / MANIFEST).read_text())
-        failed = {int(row): reason for row, reason in manifest["failed"].items()}
-        if manifest["seal"] != _seal(entry / VALUES, failed):
-            return None
-        return Stored(np.load(entry / VALUES, mmap_mode="r", allow_pickle=False), failed)
+        whole = manifest["seal"] == _seal(manifest["files"], manifest["content"])
+        return manifest["content"] if whole and _verified(entry, manifest["files"]) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def write(entry: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -> Stored:
-    """Store the rows of a shape, one after the other, where a text in place of a row says why it failed.
+def array(path: Path) -> npt.NDArray[Any]:
+    """An array file, read-only and on disk."""
+    values: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return values
 
-    A damaged entry is replaced. Without a single good row nothing is stored.
 
-    Raises OSError when the entry cannot be written, as on a full disk.
+@contextlib.contextmanager
+def unfinished(place: Path) -> Iterator[Path]:
+    """A temporary folder to write an entry in; what is not published from it vanishes.
+
+    Arrays that are mapped by then stay readable.
     """
-    _sweep(entry.parent)
-    unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=entry.parent))
+    folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place))
     try:
-        count, failed = _write_values(unfinished / VALUES, rows, shape)
-        if count == 0:
-            return Stored(np.empty((0, *shape), np.uint8), failed)
-        _write_manifest(unfinished / MANIFEST, {"failed": failed, "seal": _seal(unfinished / VALUES, failed)})
-        _publish(unfinished, entry)
+        yield folder
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    stored = read(entry)
-    if stored is None:
-        raise OSError(f"{entry} does not hold what was just written to it")
-    return stored
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _seal(values: Path, failed: dict[int, str]) -> str:
-    """A hash of all that an entry holds."""
-    text = json.dumps([file_digest(values), sorted(failed.items())])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _write_values(path: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -> tuple[int, dict[int, str]]:
-    failed: dict[int, str] = {}
+@contextlib.contextmanager
+def growing(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> Iterator[Append]:
+    """Yields a function that appends rows of a shape to an array file, which is readable and on disk at the end."""
     count = 0
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
     with path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (0, *shape)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for number, row in enumerate(rows):
-            if isinstance(row, str):
-                failed[number] = row
-            else:
-                file.write(row.tobytes())
-                count += 1
+
+        def append(rows: npt.NDArray[Any]) -> None:
+            nonlocal count
+            file.write(rows.tobytes())
+            count += len(rows)
+
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (0, *shape)})
+        yield append
         # NumPy pads the header so that the first axis may grow: the final one is as long as the first.
         file.seek(0)
         np.lib.format.write_array_header_1_0(file, header | {"shape": (count, *shape)})
         file.flush()
         os.fsync(file.fileno())
-    return count, failed
 
 
-def _write_manifest(path: Path, manifest: dict[str, object]) -> None:
-    with path.open("w") as file:
-        json.dump(manifest, file)
-        file.flush()
-        os.fsync(file.fileno())
+def publish(folder: Path, entry: Path, content: Manifest) -> None:
+    """Makes an entry of an unfinished folder and what its manifest is to say; a damaged entry is replaced.
 
-
-def _publish(unfinished: Path, entry: Path) -> None:
-    sync(unfinished)
+    Raises OSError when the entry cannot be written, as on a full disk.
+    """
+    _sweep(entry.parent)
+    files = {path.name: file_digest(path).hex() for path in sorted(folder.iterdir())}
+    manifest = {"files": files, "content": content, "seal": _seal(files, content)}
+    write_text(folder / MANIFEST, json.dumps(manifest))
+    sync(folder)
     try:
-        os.rename(unfinished, entry)
+        os.rename(folder, entry)
     except OSError:
         if read(entry) is not None:  # another process stored the same entry meanwhile
             return
         shutil.rmtree(entry)
-        os.rename(unfinished, entry)
+        os.rename(folder, entry)
     sync(entry.parent)
+
+
+def _seal(files: dict[str, str], content: Manifest) -> str:
+    """A hash of all that an entry holds."""
+    return hashlib.blake2b(json.dumps([files, content]).encode(), digest_size=16).hexdigest()
+
+
+def _verified(entry: Path, files: dict[str, str]) -> bool:
+    now = {name: stamp(os.stat(entry / name)) for name in files}
+    known = _stamps(entry)
+    changed = [name for name in files if known.get(name) != list(now[name])]
+    if any(file_digest(entry / name).hex() != files[name] for name in changed):
+        return False
+    if changed and settled(max(last for *_, last in now.values())):
+        with contextlib.suppress(OSError):  # the cache may be another user's
+            write_text(entry / STAMPS, json.dumps(now))
+    return True
+
+
+def _stamps(entry: Path) -> dict[str, list[int]]:
+    try:
+        stamps = json.loads((entry / STAMPS).read_text())
+        return stamps if isinstance(stamps, dict) else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _sweep(cache: Path) -> None:

@@ -15,6 +15,8 @@ from diffusion.data import FolderError, ImageError, Packed, cache, store
 from diffusion.data.decoding import decode, fit, shown
 from tests.bad_images import BLUE, FOUND_BY_DECODING, GREEN, NOT_UTF8, RED, WHITE, solid
 
+FILES = (cache.VALUES, cache.CONTENTS, store.MANIFEST)
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -133,7 +135,7 @@ def test_every_byte_of_an_entry_is_verified(zoo: Path, tmp_path: Path) -> None:
     pack(zoo, tmp_path / "cache")
     (entry,) = entries(tmp_path / "cache")
     assert store.read(entry) is not None
-    for name in (store.VALUES, store.MANIFEST):
+    for name in FILES:
         content = (entry / name).read_bytes()
         for place in range(0, len(content), 1 + len(content) // 40):
             (entry / name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
@@ -142,7 +144,7 @@ def test_every_byte_of_an_entry_is_verified(zoo: Path, tmp_path: Path) -> None:
     assert store.read(entry) is not None
 
 
-@pytest.mark.parametrize("name", [store.VALUES, store.MANIFEST])
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["cut", "empty", "flip", "delete", "rewrite"])
 def test_a_damaged_entry_is_rebuilt(folder: Path, tmp_path: Path, name: str, damage: str) -> None:
     good = np.array(pack(folder, tmp_path / "cache").values)
@@ -199,10 +201,14 @@ def test_full_disk_is_explained_and_cleaned_up(folder: Path, tmp_path: Path, mon
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    found, where = data.scan(folder, labels=False, progress=False), tmp_path / "cache"
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FolderError, match=r"data\.cache: .*No space left.*; set data\.cache"):
-        pack(folder, tmp_path / "cache")
-    assert entries(tmp_path / "cache") == []
+        data.pack(found, size=(8, 8), channels=3, background=WHITE, cache=where, progress=False)
+    assert entries(where) == []
+    with pytest.raises(FolderError, match=r"data\.cache: .*No space left.*; set data\.cache"):
+        data.scan(folder, labels=False, cache=where, progress=False)
+    assert entries(where) == []
 
 
 def test_too_little_space_is_found_before_decoding(folder: Path, tmp_path: Path, no_decoding: None) -> None:
@@ -248,9 +254,9 @@ def test_default_place(
 def test_a_file_that_vanishes_after_the_scan_is_named(folder: Path, tmp_path: Path) -> None:
     found = data.scan(folder, labels=False, progress=False)
     (folder / "a.png").unlink()
-    packed = data.pack(found, size=(8, 8), channels=3, background=WHITE, cache=tmp_path / "cache", progress=False)
-    assert packed.names == ("b/1.png", "c.png")
-    assert [str(problem) for problem in packed.problems] == ["a.png: No such file or directory"]
+    with pytest.raises(ImageError, match=r"a\.png: No such file or directory"):
+        data.pack(found, size=(8, 8), channels=3, background=WHITE, cache=tmp_path / "cache", progress=False)
+    assert entries(tmp_path / "cache") == []
 
 
 def test_a_passing_failure_is_not_stored(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,14 +62,14 @@ def test_special_files_are_not_opened(tmp_path: Path) -> None:
 
 def test_unreadable_subfolder_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.png", tmp_path / "locked" / "b.png")
-    listdir = os.listdir
+    scandir = os.scandir
 
-    def refuse(path: Path) -> list[str]:
-        if Path(path).name == "locked":
+    def refuse(path: str | int) -> Iterator[os.DirEntry[str]]:
+        if str(path).endswith("locked"):
             raise PermissionError(13, "Permission denied")
-        return listdir(path)
+        return scandir(path)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     found = scan(tmp_path)
     assert names(found) == ["a.png"]
     assert str(found.problems[0]) == "locked: the folder cannot be read: Permission denied"

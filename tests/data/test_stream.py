@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -12,6 +14,37 @@ def test_every_epoch_is_another_permutation() -> None:
     for epoch in epochs:
         assert sorted(epoch.tolist()) == list(range(50))
     assert len({tuple(epoch.tolist()) for epoch in epochs}) == 4
+
+
+@pytest.mark.parametrize("length", [*range(1, 40), 97, 1000, 4097])
+def test_every_example_comes_once_an_epoch_whatever_the_length(length: int) -> None:
+    assert sorted(SampleStream(length, seed=1).indices(length, length).tolist()) == list(range(length))
+
+
+def test_every_order_is_equally_likely() -> None:
+    orders = 24
+    n = 200 * orders
+    counts = Counter(tuple(epoch) for epoch in SampleStream(4, seed=0).indices(0, 4 * n).view(n, 4).tolist())
+    assert len(counts) == orders
+    chi_square = sum((count - 200) ** 2 / 200 for count in counts.values())
+    assert abs(chi_square - (orders - 1)) < 4 * (2 * (orders - 1)) ** 0.5
+
+
+def test_neighbors_are_parted_and_places_are_shared_evenly() -> None:
+    n = 10_000
+    order = SampleStream(n, seed=0).indices(0, n).double()
+    place = torch.arange(n).double()
+    for x in (order, order.roll(1)):
+        assert abs(torch.corrcoef(torch.stack([x, place]))[0, 1]) < 4 / n**0.5
+    assert abs(torch.corrcoef(torch.stack([order[1:], order[:-1]]))[0, 1]) < 4 / n**0.5
+    quarters = (order.view(4, -1) // (n / 4)).long()
+    assert abs(torch.stack([q.bincount(minlength=4) for q in quarters]) - n / 16).max() < 4 * (n / 16) ** 0.5
+
+
+def test_a_part_of_a_billion_examples_is_computed_alone() -> None:
+    indices = SampleStream(10**9 + 7, seed=0).indices(3 * 10**9, 1000)
+    assert len(set(indices.tolist())) == 1000
+    assert 0 <= int(indices.min()) < 10**8 and 9 * 10**8 < int(indices.max()) < 10**9 + 7
 
 
 @pytest.mark.parametrize("length", [1, 7, 10, 64])

@@ -1,0 +1,329 @@
+"""Images per second from a folder to batches on the device, the memory it takes as the folder grows, and the time to
+the first step of training, against torchvision's ImageFolder with a DataLoader.
+
+    python -m benchmarks.data [--images 2000] [--grow 600] [--workers 2] [--rounds 5] [--out FILE.json] [--check]
+
+The images are generated: JPEGs of gradients and noise. Both sides resize to cover 64x64, cut the center out, mirror
+half of the images, scale to zero mean and deliver float batches on the device. Ours decodes once, into a fresh cache
+for the cold measurements, and then reads the packed pixels in the main process; ImageFolder decodes in every epoch, in
+worker processes that are kept. The two sides are measured in turn. For the memory the folder grows by hard links to the
+same small images. What a process has to itself is its anonymous memory; pages of mapped files belong to the page cache
+of the system, which shares and reclaims them, and are shown beside it.
+
+`--check` exits with 1 when a goal falls short, and names it in the last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from diffusion.data import Dataset, SampleStream, augment, open_folder
+from diffusion.randomness import example_seed
+
+CLASSES = 10
+SMALL = 32
+GROWTH = (1, 10, 100)
+STEPS_BEFORE_READING = 50
+# An epoch of packed images is over too soon to be timed: so many are read at least.
+PACKED_IMAGES = 20_000
+# Times as fast, times as much memory, and seconds.
+SPEED, FLAT, START = 20.0, 1.1, 6.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """`size` is that of the training images, `side` that of the generated files, both square."""
+
+    images: int = 2000
+    side: int = 256
+    size: int = 64
+    batch: int = 128
+    workers: int = 2
+    rounds: int = 5
+    grow: int = 600
+
+
+def write_images(folder: Path, count: int, side: int) -> None:
+    """JPEGs of a random gradient with noise, in ten subfolders."""
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 1, side)
+    for i in range(count):
+        corners = rng.uniform(0, 255, (2, 2, 3))
+        rows = corners[0] + ramp[:, None, None] * (corners[1] - corners[0])
+        pixels = rows[:, :1] + ramp[None, :, None] * (rows[:, 1:] - rows[:, :1]) + rng.normal(0, 20, (side, side, 3))
+        path = folder / f"class{i % CLASSES}" / f"{i:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+
+
+def link_images(source: Path, folder: Path, times: int) -> None:
+    """A folder with every image of the source so many times, as hard links."""
+    for path in sorted(source.rglob("*.jpg")):
+        place = folder / path.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        for copy in range(times):
+            os.link(path, place / f"{path.stem}-{copy}.jpg")
+
+
+def device() -> torch.device:
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def ours(folder: Path, cache: Path, size: int) -> Dataset:
+    return open_folder(
+        folder, size=(size, size), labels=True, cache=cache, log=lambda line: None, min_images=1, progress=False
+    )
+
+
+def our_batches(dataset: Dataset, batch: int, epoch: int, *, flip: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of batches on the device, as training makes them."""
+    stream, start = SampleStream(len(dataset), seed=0), epoch * len(dataset)
+    for first in range(start, start + len(dataset), batch):
+        count = min(batch, start + len(dataset) - first)
+        values, label = dataset.batch(stream.indices(first, count))
+        seeds = [example_seed(0, number) for number in range(first, first + count)]
+        x = dataset.spec.encode(augment(values, seeds, flip=flip, margin=0))
+        assert label is not None
+        yield x.to(device()), label.to(device())
+
+
+def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLoader[Any]:
+    """What a user of torchvision would write."""
+    from torchvision import datasets, transforms  # here, for a process that only trains does not import it
+
+    steps = [
+        transforms.Resize(options.size),
+        transforms.CenterCrop(options.size),
+        transforms.RandomHorizontalFlip(0.5 if flip else 0.0),
+        transforms.ToTensor(),
+        transforms.Normalize(0.5, 0.5),
+    ]
+    dataset = datasets.ImageFolder(str(folder), transforms.Compose(steps))
+    workers = options.workers
+    return DataLoader(dataset, options.batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+
+
+def their_batches(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of batches on the device."""
+    for x, label in loader:
+        yield x.to(device()), label.to(device())
+
+
+def count_images(batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+    count = sum(len(label) for _, label in batches)
+    if device().type != "cpu":
+        torch.accelerator.synchronize()
+    return count
+
+
+def rate(batches: Iterable[tuple[Tensor, Tensor]], start: float) -> float:
+    """Images per second from the start until the last batch is on the device."""
+    return count_images(batches) / (time.perf_counter() - start)
+
+
+def throughput(folder: Path, options: Options, scratch: Path) -> dict[str, list[float]]:
+    """Images per second in every round: cold includes opening the folder; the other figures are of later epochs."""
+    names = ("ours, cold", "ImageFolder, cold", "ours, packed", "ImageFolder, later")
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    epochs = range(1, 1 + max(1, PACKED_IMAGES // options.images))
+    for turn in range(options.rounds):
+        start = time.perf_counter()
+        dataset = ours(folder, scratch / f"cache{turn}", options.size)
+        rates["ours, cold"].append(rate(our_batches(dataset, options.batch, 0), start))
+        start = time.perf_counter()
+        loader = image_folder(folder, options)
+        rates["ImageFolder, cold"].append(rate(their_batches(loader), start))
+        start = time.perf_counter()
+        packed = (pair for epoch in epochs for pair in our_batches(dataset, options.batch, epoch))
+        rates["ours, packed"].append(rate(packed, start))
+        start = time.perf_counter()
+        rates["ImageFolder, later"].append(rate(their_batches(loader), start))
+    return rates
+
+
+def memory() -> dict[str, float]:
+    """MiB of this process now, anonymous and mapped from files, and at most."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    names = {"own": "RssAnon", "mapped": "RssFile", "peak": "VmHWM"}
+    return {name: int(lines[field].split()[0]) / 1024 for name, field in names.items()}
+
+
+def child(task: str, folder: Path, cache: Path, options: Options) -> dict[str, float]:
+    """One measurement in a process of its own."""
+    if task == "start":
+        return first_step(folder, cache, options)
+    if task == "pack":
+        ours(folder, cache, SMALL)
+    elif task == "packed":
+        dataset = ours(folder, cache, SMALL).split(0.1, seed=0)[0]
+        count_images(our_batches(dataset, options.batch, 0))
+    else:
+        loader = iter(image_folder(folder, options))
+        for _ in range(min(STEPS_BEFORE_READING, len(loader))):
+            next(loader)
+    return memory()
+
+
+def first_step(folder: Path, cache: Path, options: Options) -> dict[str, float]:
+    """The time when a training process has made its first step, as `train` gets there."""
+    from diffusion import config
+    from diffusion.data import open_source
+    from diffusion.training.trainer import Trainer
+
+    os.environ["DIFFUSION_CACHE"] = str(cache)
+    experiment = config.from_dict(
+        {
+            "data": {"path": str(folder), "size": options.size, "labels": True},
+            "backbone": {"name": "unet", "channels": [32, 64, 64], "blocks": 1, "attention": [2]},
+            "training": {"batch": 16, "precision": "fp32"},
+        }
+    )
+    dataset = open_source(experiment.data, lambda line: None)
+    opened = time.time()
+    trainer = Trainer(experiment, *dataset.split(experiment.data.held_out, experiment.data.seed), cache / "run")
+    trainer._update(trainer.maker(0))
+    return {"opened": opened, "stepped": time.time()}
+
+
+def spawn(task: str, folder: Path, cache: Path, options: Options) -> dict[str, float]:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.data",
+        "--child",
+        task,
+        str(folder),
+        str(cache),
+        json.dumps(asdict(options)),
+    ]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def start_up(folder: Path, cache: Path, options: Options) -> dict[str, list[float]]:
+    """Seconds from starting a process until its data are open, and until its first step is done."""
+    times: dict[str, list[float]] = {"opened": [], "stepped": []}
+    for _ in range(options.rounds):
+        start = time.time()
+        for name, when in spawn("start", folder, cache, options).items():
+            times[name].append(when - start)
+    return times
+
+
+def memory_growth(options: Options, scratch: Path) -> list[dict[str, float]]:
+    """Memory by the number of images: ours while packing and through an epoch, and ImageFolder's main process."""
+    write_images(scratch / "small", options.grow, SMALL)
+    rows = []
+    for times in GROWTH:
+        folder, cache = scratch / f"grown{times}", scratch / f"grown-cache{times}"
+        link_images(scratch / "small", folder, times)
+        packing, packed, theirs = (spawn(task, folder, cache, options) for task in ("pack", "packed", "imagefolder"))
+        rows.append(
+            {
+                "images": options.grow * times,
+                "packing_peak": packing["peak"],
+                "packed_own": packed["own"],
+                "packed_mapped": packed["mapped"],
+                "imagefolder_own": theirs["own"],
+            }
+        )
+    return rows
+
+
+def machine() -> str:
+    cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
+    packages = ("torch", "torchvision", "pillow", "numpy", "diffusion")
+    listing = ", ".join(f"{name} {version(name)}" for name in packages)
+    hardware = f"{cpu or platform.machine()}, {os.cpu_count()} cores, {device()}"
+    return f"{hardware}; Python {platform.python_version()}, {listing}"
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if os.path.exists(path) else []
+
+
+def spread(values: list[float], digits: int = 0) -> str:
+    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def shortfalls(goals: dict[str, bool]) -> str:
+    missed = [goal for goal, met in goals.items() if not met]
+    return f"falls short: {'; '.join(missed)}" if missed else "every goal is met"
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """All figures, with the goals and whether each is met."""
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        write_images(scratch / "images", options.images, options.side)
+        time.sleep(2.1)  # a folder written this very moment is not remembered
+        rates = throughput(scratch / "images", options, scratch)
+        times = start_up(scratch / "images", scratch / "cache0", options)
+        growth = memory_growth(options, scratch)
+    speed = median(rates["ours, packed"]) / median(rates["ImageFolder, later"])
+    flat = max(growth[-1][key] / growth[0][key] for key in ("packing_peak", "packed_own"))
+    start = median(times["stepped"])
+    goals = {
+        f"packed at least {SPEED:g} times as fast as ImageFolder (got {speed:.1f})": speed >= SPEED,
+        f"memory at {GROWTH[-1]}x at most {FLAT:g} times that at 1x (got {flat:.2f})": flat <= FLAT,
+        f"first step within {START:g} s (got {start:.1f})": start <= START,
+    }
+    figures = {"images_per_s": rates, "seconds": times, "memory_mib": growth, "goals": goals}
+    return {"machine": machine(), "options": asdict(options), **figures}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures: medians, with the smallest and largest in brackets."""
+    lines = [result["machine"], "", f"{'images/s':24s} median (range)"]
+    lines += [f"{name:24s} {spread(values)}" for name, values in result["images_per_s"].items()]
+    lines += ["", f"{'seconds from start to':24s} median (range)"]
+    lines += [f"{name:24s} {spread(values, 2)}" for name, values in result["seconds"].items()]
+    head = ("images", "packing, peak", "packed, own", "packed, mapped", "ImageFolder, own")
+    lines += ["", "MiB of memory", "".join(f"{title:>18s}" for title in head)]
+    lines += ["".join(f"{value:18,.0f}" for value in row.values()) for row in result["memory_mib"]]
+    lines += ["", *(f"{'met' if met else 'NOT MET':8s} {goal}" for goal, met in result["goals"].items())]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in asdict(Options()).items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a goal falls short")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        task, folder, cache, fields = given.child
+        print(json.dumps(child(task, Path(folder), Path(cache), Options(**json.loads(fields)))))
+        return 0
+    result = measure(Options(**{name: getattr(given, name) for name in asdict(Options())}))
+    print(table(result))
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    print(shortfalls(result["goals"]))
+    return 1 if given.check and not all(result["goals"].values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""The images of a folder with their headers and hashes: one row and one name each, in files that stay on disk.
+
+The cache keeps an index under the fingerprint of its folder, so that a folder in which nothing changed is walked
+through but not read. An index is written once, verified like every entry of the cache, and never updated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+
+from diffusion.data import store
+from diffusion.data.decoding import FORMATS, Header, ImageError, read_header
+from diffusion.data.names import Names
+from diffusion.data.parallel import in_order
+from diffusion.data.walk import Problem, Walk
+
+# To be raised when the same files come to give another index.
+LAYOUT = 1
+ROWS, TEXT = "rows.npy", "text.npy"
+
+# `end` is where the name ends among all names; `mode`, `format` and `group` are numbers in the lists of the manifest.
+# The group is the first folder on the path, or -1.
+ROW = np.dtype(
+    [
+        ("end", "<i8"),
+        ("group", "<i8"),
+        ("width", "<i4"),
+        ("height", "<i4"),
+        ("frames", "<i4"),
+        ("mode", "<i2"),
+        ("format", "<i2"),
+        ("digest", "S16"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image, its path within the scanned folder, and its label, which is -1 without classes."""
+
+    path: Path
+    header: Header
+    label: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Index(Sequence[Entry]):
+    """The images of a folder in natural order; `rows` has the fields of ROW.
+
+    `content` says what the modes, formats and groups are called, what was left out and why, which first-level
+    subfolders there are, how many files repeat the bytes of another, and a hash of all names and bytes, `identity`.
+    """
+
+    rows: npt.NDArray[np.void]
+    text: npt.NDArray[np.uint8]
+    content: dict[str, Any]
+    labeled: bool = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        number = range(len(self))[index]
+        row = self.rows[number]
+        mode, kind = self.content["modes"][row["mode"]], self.content["formats"][row["format"]]
+        header = Header(int(row["width"]), int(row["height"]), mode, kind, int(row["frames"]))
+        path = Path(os.fsdecode(self.names.encoded(number)))
+        return Entry(path, header, int(row["group"]) if self.labeled else -1)
+
+    @cached_property
+    def names(self) -> Names:
+        """The path of every image within the folder, as text that can be printed."""
+        return Names(self.text, self.rows["end"])
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was left out, and why."""
+        return tuple(Problem(Path(path), reason) for path, reason in self.content["problems"])
+
+
+def open_index(root: Path, cache: Path | None, *, progress: bool) -> Index:
+    """The index of a folder, from the cache when there is one of the folder as it is now.
+
+    Without a cache, when a file was changed this very moment, and when the system refused to read one, it is not kept:
+    it is then a temporary file, which vanishes with the process.
+
+    Raises OSError when it cannot be written.
+    """
+    now = Walk(root, ordered=False)
+    count = sum(1 for _ in now)
+    if cache is not None and (known := _open(cache / _name(now))):
+        return known
+    with store.unfinished(cache or Path(tempfile.gettempdir())) as folder:
+        walk = Walk(root, ordered=True)
+        results = in_order(partial(_read, root), walk, count, title="reading files", progress=progress)
+        names, problems, lasting = _write(folder, results)
+        rows = store.array(folder / ROWS)
+        content = names | {
+            "copies": len(rows) - len(np.unique(rows["digest"])),
+            "subfolders": walk.subfolders,
+            "others": dict(walk.others.most_common()),
+            "problems": [*((str(p.path), p.reason) for p in walk.problems), *problems],
+        }
+        fresh = Index(rows, store.array(folder / TEXT), content)
+        if cache is None or not lasting or not store.settled(walk.newest):
+            return fresh
+        store.publish(folder, cache / _name(walk), content)
+        return _open(cache / _name(walk)) or fresh
+
+
+def _name(walk: Walk) -> str:
+    reader = json.dumps([LAYOUT, PIL.__version__, FORMATS])
+    key = hashlib.blake2b(f"{reader} {walk.fingerprint}".encode(), digest_size=16)
+    return f"index-{key.hexdigest()}"
+
+
+def _open(entry: Path) -> Index | None:
+    content = store.read(entry)
+    return None if content is None else Index(store.array(entry / ROWS), store.array(entry / TEXT), content)
+
+
+@dataclass(frozen=True)
+class _Unread:
+    path: str
+    reason: str
+    passing: bool
+
+
+def _read(root: Path, path: str) -> tuple[str, Header, bytes] | _Unread:
+    """A path with the header and a hash of its file, or why there is none."""
+    try:
+        return path, read_header(root / path), store.file_digest(root / path)
+    except ImageError as error:
+        return _Unread(path, error.reason, error.passing)
+    except OSError as error:
+        return _Unread(path, error.strerror or str(error), passing=True)
+
+
+def _write(
+    folder: Path, results: Iterable[tuple[str, Header, bytes] | _Unread]
+) -> tuple[dict[str, Any], list[tuple[str, str]], bool]:
+    """Writes the rows as they come; returns the numbered names of modes, formats and groups with the identity, the
+    problems, and whether all of it would be the same another time.
+    """
+    modes, formats, groups = _Codes(), _Codes(), _Codes()
+    problems, lasting, end = [], True, 0
+    identity = hashlib.blake2b(digest_size=16)
+    with store.growing(folder / ROWS, ROW) as add_row, store.growing(folder / TEXT, np.uint8) as add_text:
+        for result in results:
+            if isinstance(result, _Unread):
+                problems.append((result.path, result.reason))
+                lasting &= not result.passing
+                continue
+            path, header, digest = result
+            name = os.fsencode(path)
+            identity.update(name + b"\0" + digest)
+            end += len(name)
+            group = groups[path.partition(os.sep)[0]] if os.sep in path else -1
+            size = header.width, header.height, header.frames
+            add_row(np.array([(end, group, *size, modes[header.mode], formats[header.format], digest)], ROW))
+            add_text(np.frombuffer(name, np.uint8))
+    names = {"modes": [*modes], "formats": [*formats], "groups": [*groups], "identity": identity.hexdigest()}
+    return names, problems, lasting
+
+
+class _Codes(dict[str, int]):
+    """Numbers 0, 1, ... for texts in the order in which they are first asked for."""
+
+    def __missing__(self, text: str) -> int:
+        return self.setdefault(text, len(self))

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffusion.data.names import Names, choose
+
+TEXTS = (b"a.png", b"", b"caf\xe9.png", "größe.png".encode())
+SHOWN = ("a.png", "", "caf\\xe9.png", "größe.png")
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names(np.frombuffer(b"".join(TEXTS), np.uint8), np.cumsum([len(text) for text in TEXTS]))
+
+
+def test_names_are_a_sequence_of_texts_that_can_be_printed(names: Names) -> None:
+    assert (len(names), tuple(names), names[-1], names[1:3]) == (4, SHOWN, SHOWN[-1], SHOWN[1:3])
+    assert tuple(names.encoded(i) for i in range(4)) == TEXTS
+    with pytest.raises(IndexError):
+        names[4]
+
+
+def test_names_are_equal_to_the_same_texts_only(names: Names) -> None:
+    assert names == SHOWN
+    assert names == list(SHOWN)
+    assert names != SHOWN[:3]
+    assert names != (*SHOWN[:3], "x")
+    assert names != "text"
+
+
+def test_chosen_names_follow_the_numbers_through_any_number_of_choices(names: Names) -> None:
+    assert choose(names, np.array([3, 0, 2])) == (SHOWN[3], SHOWN[0], SHOWN[2])
+    assert choose(choose(names, np.array([3, 0, 2])), np.array([2, 0])) == (SHOWN[2], SHOWN[3])
+    assert choose(SHOWN, np.array([1])) == ("",)
