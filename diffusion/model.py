@@ -26,6 +26,7 @@ from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.errors import InputError, require
 from diffusion.guidance import ClassifierFree
 from diffusion.likelihood import Bound, Levels
+from diffusion.memory import keep_freed
 from diffusion.operators import Mask
 from diffusion.precision import Lowered, use_bf16
 from diffusion.randomness import ExampleNoise, example_seed
@@ -319,5 +320,7 @@ def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
     backbone = build(experiment, spec)
     backbone.load_state_dict(dict(part.tensors))
     place = processes.device() if device is None else torch.device(device)
+    if place.type == "cpu":
+        keep_freed()
     backbone.to(place).eval().requires_grad_(False)
     return Model(assemble(experiment, backbone), spec, experiment, part.description["step"], place)

@@ -29,7 +29,7 @@ THEORY = {
     "thermodynamics",
     "precision",
 }
-LEAVES = {"randomness", "errors", "files", "processes"}
+LEAVES = {"randomness", "errors", "files", "memory", "processes"}
 STANDARD = set(sys.stdlib_module_names)
 
 

@@ -51,6 +51,8 @@ class UNetConfig(BackboneConfig):
             f"levels from 0 to {len(self.channels) - 1}",
             self.attention,
         )
+        uneven = [self.channels[level] for level in self.attention if self.channels[level] % heads(self.channels[level])]
+        require(not uneven, "channels", f"divided by the number of heads (about {HEAD_CHANNELS} channels each) where a level attends", self.channels)
         require(self.patch >= 1, "patch", "at least 1", self.patch)
         require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
         require(self.design in DESIGNS, "design", f"one of {', '.join(DESIGNS)}", self.design)
@@ -74,8 +76,8 @@ class UNet(Backbone):
         self.embed = Embedding(4 * channels[0], classes)
 
         def block(inputs: int, level: int) -> nn.Module:
-            heads = max(1, channels[level] // HEAD_CHANNELS) if level in config.attention else 0
-            new: nn.Module = layers.Block(inputs, channels[level], 4 * channels[0], heads=heads, dropout=config.dropout)
+            count = heads(channels[level]) if level in config.attention else 0
+            new: nn.Module = layers.Block(inputs, channels[level], 4 * channels[0], heads=count, dropout=config.dropout)
             return new
 
         # A constant channel takes the place of biases and shows the border of the image to the convolutions.
@@ -120,3 +122,8 @@ class UNet(Backbone):
     def project_(self) -> None:
         """Rescales the weights of the magnitude-preserving layers to unit mean square."""
         magnitude.project_(self)
+
+
+def heads(channels: int) -> int:
+    """The number of attention heads of a level that wide."""
+    return max(1, channels // HEAD_CHANNELS)

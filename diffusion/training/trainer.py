@@ -24,6 +24,7 @@ from diffusion import checkpoint, model, processes
 from diffusion.config import Config, to_dict
 from diffusion.data import Dataset
 from diffusion.errors import InputError
+from diffusion.memory import keep_freed
 from diffusion.model import Model
 from diffusion.objectives import Objective, loss
 from diffusion.precision import use_bf16
@@ -52,6 +53,8 @@ class Trainer:
         options = config.training
         self.config, self.run = config, run
         device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        if device.type == "cpu":
+            keep_freed()
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision="bf16" if use_bf16(options.precision, device) else "no",
