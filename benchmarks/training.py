@@ -11,7 +11,7 @@ channels-last layout, forward and backward, of those that our step runs; it take
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -93,20 +93,13 @@ def cost(size: int, channels: int, widths: tuple[int, ...]) -> float:
         return 3 * flops.count(lambda: network(x, log_snr))
 
 
-def better_batch(peer: Peer, batches: Sequence[int]) -> int:
-    """The batch size at which a peer trains the most images per second."""
-    calls = {str(batch): Contestant(peer_step(peer, batch), batch) for batch in batches}
-    timings = alternate(calls, rounds=2, device=peer.device)
-    return int(max(timings, key=lambda batch: timings[batch].rate().median))
-
-
 @dataclass(frozen=True)
 class Duel:
-    """A peer's step and ours at equal FLOP per image; `image` is that FLOP of each, `batch` the peer's."""
+    """A peer's step, at several batch sizes, and ours at equal FLOP per image; `image` is that FLOP of each."""
 
     peer: Peer
     ours: Trainer
-    batch: int
+    batches: tuple[int, ...]
     image: tuple[float, float]
 
     @property
@@ -117,21 +110,25 @@ class Duel:
         return network.channels
 
     def contestants(self) -> dict[str, Contestant]:
-        """Both, with the images of a step as their work."""
-        name, batch = self.peer.package, self.ours.config.training.batch
-        return {
-            f"ours as {name}": Contestant(step(self.ours), batch),
-            name: Contestant(peer_step(self.peer, self.batch), self.batch),
-        }
+        """All of them, with the images of a step as their work."""
+        name = self.peer.package
+        theirs = {f"{name} by {batch}": Contestant(peer_step(self.peer, batch), batch) for batch in self.batches}
+        return {f"ours as {name}": Contestant(step(self.ours), self.ours.config.training.batch), **theirs}
+
+    def pair(self, timings: Mapping[str, Timing]) -> tuple[Timing, Timing]:
+        """Ours, and the peer's at the batch size at which it is fastest."""
+        name = self.peer.package
+        theirs = (timings[f"{name} by {batch}"] for batch in self.batches)
+        return timings[f"ours as {name}"], max(theirs, key=lambda timing: timing.rate().median)
 
     def figures(self, timings: Mapping[str, Timing], roofline: Timing) -> tuple[Spread, Spread]:
         """Our images/s as a multiple of the peer's, and our share of the roofline."""
-        ours, theirs = (timings[name] for name in self.contestants())
+        ours, theirs = self.pair(timings)
         return ours.over(theirs), replace(ours, work=ours.work * self.image[0]).over(roofline)
 
     def rows(self, timings: Mapping[str, Timing], roofline: Timing) -> list[dict[str, object]]:
         """What the table says about ours and about the peer."""
-        ours, theirs = (timings[name] for name in self.contestants())
+        ours, theirs = self.pair(timings)
         rows: list[dict[str, object]] = []
         for name, timing, flop in (
             (f"diffusion {self.widths}", ours, self.image[0]),
@@ -158,7 +155,7 @@ def duel(setting: Setting, peer: Peer, run: Path) -> Duel:
     ours = trainer(setting, widths, run)
     image = flops.count(step(ours)) / setting.batch
     flops.check_match(image, target)
-    return Duel(peer, ours, better_batch(peer, setting.peer_batches), (image, target))
+    return Duel(peer, ours, setting.peer_batches, (image, target))
 
 
 def convolution_rows(calls: Mapping[Convolution, int], timings: Mapping[str, Timing]) -> list[dict[str, object]]:

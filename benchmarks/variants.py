@@ -20,9 +20,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from benchmarks import flops
-from benchmarks.common import Contestant
+from benchmarks.common import Contestant, alternate
 from benchmarks.peers import Peer
-from benchmarks.training import Setting, better_batch, cost, peer_step, step, trainer
+from benchmarks.training import Setting, cost, peer_step, step, trainer
 from diffusion.training.trainer import Trainer
 
 DEFAULT = "ours"
@@ -123,6 +123,13 @@ def repeated(call: Callable[[], object], work: float, device: torch.device) -> C
             call()
 
     return Contestant(calls, times * work)
+
+
+def better_batch(peer: Peer, batches: Sequence[int]) -> int:
+    """The batch size at which a peer trains the most images per second."""
+    calls = {str(batch): Contestant(peer_step(peer, batch), batch) for batch in batches}
+    timings = alternate(calls, rounds=2, device=peer.device)
+    return int(max(timings, key=lambda batch: timings[batch].rate().median))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from benchmarks.peers import Peer
@@ -35,6 +38,14 @@ class Twin(Peer):
             for _ in range(steps):
                 x = self.network(x, torch.zeros(n))
         return x
+
+
+@pytest.fixture(autouse=True)
+def _own_precision() -> Iterator[None]:
+    """Accelerate keeps one precision per process; benchmarks run in the default one, other tests in float32."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
