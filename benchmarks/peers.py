@@ -11,6 +11,7 @@ import importlib.util
 import io
 import sys
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class Peer(ABC):
 
     package: str
     network: nn.Module
+    ema: Any
 
     def __init__(self, size: int, channels: int, width: int, *, device: str | torch.device, bf16: bool = False) -> None:
         self.size, self.channels, self.width = size, channels, width
@@ -40,6 +42,15 @@ class Peer(ABC):
     @abstractmethod
     def step(self, images: Tensor) -> None:
         """One full training step: loss, backward pass, clipped gradient, optimizer, average."""
+
+    def state(self) -> dict[str, object]:
+        """The weights and their average, for `restore`."""
+        return {"network": self.network.state_dict(), "ema": self.ema.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Puts back what `state` gave."""
+        self.network.load_state_dict(state["network"])
+        self.ema.load_state_dict(state["ema"])
 
     @abstractmethod
     def sample(self, n: int, steps: int) -> Tensor:

@@ -20,4 +20,5 @@ def keep_freed() -> bool:
     if mallopt is None:
         return False
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_ARENA_MAX: 1}
-    return all([mallopt(option, value) for option, value in settings.items()])
+    done = [mallopt(option, value) for option, value in settings.items()]
+    return all(done)

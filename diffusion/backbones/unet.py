@@ -1,10 +1,10 @@
 """A U-Net for images of any channel count and size, in two designs that share this skeleton.
 
 An encoder of residual blocks halves the resolution from level to level; a decoder mirrors it and receives what each
-level of the encoder put out (Ronneberger et al. 2015, arXiv 1505.04597; Ho et al. 2020, arXiv 2006.11239), one skip per
-level and added instead of concatenated: the wide convolutions at full resolution that concatenation needs cost more
-time than any other layer. `design` chooses the layers: "magnitude" keeps the scale of signals by construction, "group_norm"
-normalizes.
+level of the encoder put out (Ronneberger et al. 2015, arXiv 1505.04597; Ho et al. 2020, arXiv 2006.11239). There is one
+skip per level, added instead of concatenated: what concatenation needs at full resolution, wide tensors and a
+convolution that narrows them, takes more time than any other layer. `design` chooses the layers: "magnitude" keeps the
+scale of signals by construction, "group_norm" normalizes.
 """
 
 from __future__ import annotations
@@ -51,8 +51,15 @@ class UNetConfig(BackboneConfig):
             f"levels from 0 to {len(self.channels) - 1}",
             self.attention,
         )
-        uneven = [self.channels[level] for level in self.attention if self.channels[level] % heads(self.channels[level])]
-        require(not uneven, "channels", f"divided by the number of heads (about {HEAD_CHANNELS} channels each) where a level attends", self.channels)
+        uneven = [
+            self.channels[level] for level in self.attention if self.channels[level] % heads(self.channels[level])
+        ]
+        require(
+            not uneven,
+            "channels",
+            f"divided by the number of heads (about {HEAD_CHANNELS} channels each) where a level attends",
+            self.channels,
+        )
         require(self.patch >= 1, "patch", "at least 1", self.patch)
         require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
         require(self.design in DESIGNS, "design", f"one of {', '.join(DESIGNS)}", self.design)

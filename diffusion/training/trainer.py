@@ -267,4 +267,3 @@ class Trainer:
             f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {precision}"
             f"{', sharded' if self.sharded else ''}, from step {self.step}"
         )
-

@@ -1,0 +1,197 @@
+"""Sample quality after the same time of training on the same cores: ours and public packages, on Fashion-MNIST.
+
+    python -m benchmarks.quality --data DIR [--minutes 10] [--samples 2000] [--only NAME ...] [--out FILE] [--check]
+
+DIR holds the four original .gz files. Contestants train one after the other, each from scratch until its time is up,
+reading of data excluded. Ours are configs/fashion_mnist.toml as it stands, which uses the classes, and the same without
+classes, which is what the peers learn. The distance (benchmarks/judge.py) is that of the samples from the averaged
+weights to the 60,000 training images: ours by the config's own sampler, theirs by DDIM in 50 steps. Grids of samples
+and the networks are left beside the JSON; benchmarks/sampling.py goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks import common, judge, peers
+from benchmarks.common import Goal
+from benchmarks.judge import Images
+from benchmarks.peers import Peer
+from diffusion import config, figures
+from diffusion.config import Config
+from diffusion.data import Dataset, DataSpec
+from diffusion.data.dataset import standardized
+from diffusion.model import Model
+from diffusion.training.trainer import Trainer
+
+CONFIG = Path("configs/fashion_mnist.toml")
+GOAL = 10.0
+PEER_STEPS = 50
+WIDTH = 32
+BATCH = 64
+TRIAL = 40
+# Training stops at the deadline; this share of the time is kept for a machine that slows down after the trial.
+RESERVE = 0.03
+OURS = {"diffusion, labels": (), "diffusion": ("data.labels=false", "sampling.guidance=1")}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a contestant came to: steps, seconds, and n samples (n, 1, 28, 28) in [0, 1] on request."""
+
+    steps: int
+    seconds: float
+    batch: int
+    sample: Callable[[int], Tensor]
+
+
+def experiment(overrides: tuple[str, ...], steps: int) -> Config:
+    """Our config for a training of that many steps."""
+    return config.load(CONFIG, [*overrides, f"training.steps={steps}"])
+
+
+def dataset(images: Images, *, labels: bool) -> Dataset:
+    """The images in memory, as `open_source` gives those of a folder."""
+    values = images.values.numpy()
+    classes = tuple(map(str, range(10))) if labels else ()
+    names = tuple(map(str, range(len(values))))
+    label = images.label.numpy().astype(np.int64) if labels else None
+    return standardized(Dataset(values, DataSpec(tuple(values.shape[1:]), 256, classes=classes), label, names))
+
+
+def train_ours(name: str, images: Images, seconds: float, folder: Path) -> Trained:
+    """Our Trainer for that long: a trial tells how many steps fit, which the learning rate's schedule must know."""
+    overrides = OURS[name]
+    data = dataset(images, labels=not overrides)
+    start = time.perf_counter()
+
+    def trainer(steps: int) -> Trainer:
+        return Trainer(experiment(overrides, steps), data, data.subset([]), folder / name)
+
+    trial = trainer(TRIAL)
+    for step in range(TRIAL):
+        if step == TRIAL // 4:
+            begin = time.perf_counter()
+        trial.update(trial.maker(step))
+    each = (time.perf_counter() - begin) / (TRIAL - TRIAL // 4)
+    left = seconds - (time.perf_counter() - start)
+    final = trainer(max(1, int(left * (1 - RESERVE) / each)))
+    bar = tqdm(total=final.config.training.steps, desc=name)
+    while final.step < final.config.training.steps and time.perf_counter() - start < seconds:
+        final.update(final.maker(final.step))
+        bar.update()
+    bar.close()
+    elapsed = time.perf_counter() - start
+    final.save()
+    return Trained(final.step, elapsed, final.config.training.batch, lambda n: draw(final.model, n))
+
+
+def draw(model: Model, n: int, **options: int) -> Tensor:
+    """n samples; the classes take turns."""
+    classes = len(model.spec.classes)
+    return model.sample(n, label=[i % classes for i in range(n)] if classes else None, **options)
+
+
+def train_peer(name: str, images: Images, seconds: float, folder: Path) -> Trained:
+    """A peer's step until the time is up, on batches in random order."""
+    torch.manual_seed(0)
+    peer = build_peer(name)
+    start, steps = time.perf_counter(), 0
+    with tqdm(desc=name, unit="step") as bar:
+        while time.perf_counter() - start < seconds:
+            chosen = torch.randint(len(images.values), (BATCH,))
+            peer.step(images.values[chosen].float() / 255)
+            steps += 1
+            bar.update()
+    elapsed = time.perf_counter() - start
+    torch.save(peer.state(), folder / f"{name}.pt")
+    return Trained(steps, elapsed, BATCH, lambda n: draw_peer(peer, n))
+
+
+def build_peer(name: str) -> Peer:
+    """A peer with random weights, of the widths compared here."""
+    return peers.PEERS[name](28, 1, WIDTH, device="cpu")
+
+
+def draw_peer(peer: Peer, n: int, steps: int = PEER_STEPS) -> Tensor:
+    """n samples in batches, by DDIM."""
+    torch.manual_seed(1)
+    parts = [peer.sample(min(BATCH, n - i), steps) for i in tqdm(range(0, n, BATCH), desc=peer.package)]
+    return torch.cat(parts).cpu()
+
+
+def eight_bit(x: Tensor) -> Tensor:
+    """Samples in [0, 1] as a file would hold them, uint8."""
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Referee:
+    """A judge, the features of the images that samples are compared with, and the distance of real unseen images."""
+
+    judge: judge.Judge
+    real: Tensor
+    unseen: Images
+
+    @classmethod
+    def of(cls, data: Path) -> Referee:
+        """Trained on the training part of the files."""
+        images = Images.read(data, "train")
+        trained = judge.train(images)
+        return cls(trained, trained.features(images.values), Images.read(data, "t10k"))
+
+    def distance(self, x: Tensor) -> float:
+        """Of samples (n, 1, 28, 28) in [0, 1]."""
+        return judge.frechet(self.judge.features(eight_bit(x)), self.real)
+
+    def floor(self, n: int) -> float:
+        """Of n images of the part that nobody trained on."""
+        return judge.frechet(self.judge.features(self.unseen.values[:n]), self.real)
+
+
+def main() -> None:
+    options = common.parser(__doc__, "quality")
+    options.add_argument("--data", type=Path, required=True, help="folder of the four .gz files")
+    options.add_argument("--minutes", type=float, default=10.0, help="training time of each")
+    options.add_argument("--samples", type=int, default=2000)
+    options.add_argument("--only", nargs="+", choices=[*OURS, *peers.PEERS], default=[*OURS, *peers.PEERS])
+    chosen = options.parse_args()
+    if set(chosen.only) & set(peers.PEERS):
+        peers.require()
+    folder: Path = chosen.out.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    images, referee = Images.read(chosen.data, "train"), Referee.of(chosen.data)
+    rows: list[dict[str, object]] = []
+    for name in chosen.only:
+        contest = train_ours if name in OURS else train_peer
+        trained = contest(name, images, 60 * chosen.minutes, folder)
+        x = trained.sample(chosen.samples)
+        figures.save_png(figures.draw(x[:100]), folder / f"{name}.png", {})
+        rows.append(
+            {
+                "contestant": name,
+                "seconds": trained.seconds,
+                "steps": trained.steps,
+                "images/s": trained.steps * trained.batch / trained.seconds,
+                "Fréchet distance": referee.distance(x),
+            }
+        )
+        print(rows[-1], flush=True)
+    ours = [float(str(row["Fréchet distance"])) for row in rows if row["contestant"] in OURS]
+    goals = [Goal("Fréchet distance, the better of ours", min(ours), GOAL, "at most")] if ours else []
+    title = (
+        f"{chosen.minutes:g} minutes of training, {chosen.samples:,} samples; floor {referee.floor(chosen.samples):.2f}"
+    )
+    common.finish(goals, {title: rows}, chosen.out, check=chosen.check)
+
+
+if __name__ == "__main__":
+    main()
