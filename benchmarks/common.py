@@ -1,6 +1,7 @@
 """What the benchmarks share: timing by alternation, spreads, tables, goals, and the record of a run.
 
-A figure is a ratio of calls that took turns in one process: what slows the machine for a while slows all contestants.
+A figure is a ratio of calls that took turns in one tree of processes: what slows the machine for a while slows all
+contestants.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import importlib.metadata
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +77,63 @@ class Timing:
         """This rate as a multiple of another's, from pairs of the same round."""
         pairs = zip(self.seconds, other.seconds, strict=True)
         return Spread.of([self.work / mine / (other.work / theirs) for mine, theirs in pairs])
+
+
+Call = Callable[[], object]
+Make = Callable[[], Call]
+
+
+@contextmanager
+def apart(make: Make) -> Iterator[Call]:
+    """The call that `make` gives, made and run in a process of its own: what one contestant asks of the allocator, or
+    sets for the whole process, does not reach the others. `make` has to be picklable.
+
+    Raises RuntimeError with the traceback when the other process fails, while making or in a call.
+    """
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(make, theirs), daemon=True)
+    process.start()
+    theirs.close()
+
+    def call() -> None:
+        mine.send(True)
+        _answer(mine)
+
+    try:
+        _answer(mine)
+        yield call
+    finally:
+        with suppress(OSError):
+            mine.send(False)
+        process.join(timeout=10)
+        process.kill()
+
+
+@contextmanager
+def here(make: Make) -> Iterator[Call]:
+    """The same in this process."""
+    yield make()
+
+
+def _serve(make: Make, pipe: Connection) -> None:
+    try:
+        call = make()
+        pipe.send("")
+        while pipe.recv():
+            call()
+            pipe.send("")
+    except Exception:
+        pipe.send(traceback.format_exc())
+
+
+def _answer(pipe: Connection) -> None:
+    try:
+        failure = pipe.recv()
+    except EOFError:
+        raise RuntimeError("a contestant's process ended without a word; out of memory?") from None
+    if failure:
+        raise RuntimeError(f"a contestant failed in its process:\n{failure}")
 
 
 @dataclass(frozen=True)
@@ -140,7 +202,7 @@ class Goal:
 def machine(device: str | torch.device = "cpu") -> dict[str, str | int]:
     """The hardware and the versions that figures depend on."""
     place = torch.device(device)
-    versions = {name: _version(name) for name in ("numpy", "accelerate", *PEERS)}
+    versions = {name: _version(name) for name in ("torchvision", "numpy", "pillow", "accelerate", *PEERS)}
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": _cpu_name(),

@@ -9,8 +9,6 @@ for the cold measurements, and then reads the packed pixels in the main process;
 worker processes that are kept. The two sides are measured in turn. For the memory the folder grows by hard links to the
 same small images. What a process has to itself is its anonymous memory; pages of mapped files belong to the page cache
 of the system, which shares and reclaims them, and are shown beside it.
-
-`--check` exits with 1 when a goal falls short, and names it in the last line.
 """
 
 from __future__ import annotations
@@ -18,16 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -36,8 +31,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from benchmarks import common
+from benchmarks.common import Goal, Spread
 from diffusion.data import Dataset, SampleStream, augment, open_folder
 from diffusion.randomness import example_seed
+
+Rows = list[dict[str, object]]
 
 CLASSES = 10
 SMALL = 32
@@ -200,7 +199,7 @@ def first_step(folder: Path, cache: Path, options: Options) -> dict[str, float]:
     dataset = open_source(experiment.data, lambda line: None)
     opened = time.time()
     trainer = Trainer(experiment, *dataset.split(experiment.data.held_out, experiment.data.seed), cache / "run")
-    trainer._update(trainer.maker(0))
+    trainer.update(trainer.maker(0))
     return {"opened": opened, "stepped": time.time()}
 
 
@@ -241,38 +240,17 @@ def memory_growth(options: Options, scratch: Path) -> list[dict[str, float]]:
         rows.append(
             {
                 "images": options.grow * times,
-                "packing_peak": packing["peak"],
-                "packed_own": packed["own"],
-                "packed_mapped": packed["mapped"],
-                "imagefolder_own": theirs["own"],
+                "packing, peak": packing["peak"],
+                "packed, own": packed["own"],
+                "packed, mapped": packed["mapped"],
+                "ImageFolder, own": theirs["own"],
             }
         )
     return rows
 
 
-def machine() -> str:
-    cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
-    packages = ("torch", "torchvision", "pillow", "numpy", "diffusion")
-    listing = ", ".join(f"{name} {version(name)}" for name in packages)
-    hardware = f"{cpu or platform.machine()}, {os.cpu_count()} cores, {device()}"
-    return f"{hardware}; Python {platform.python_version()}, {listing}"
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if os.path.exists(path) else []
-
-
-def spread(values: list[float], digits: int = 0) -> str:
-    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
-
-
-def shortfalls(goals: dict[str, bool]) -> str:
-    missed = [goal for goal, met in goals.items() if not met]
-    return f"falls short: {'; '.join(missed)}" if missed else "every goal is met"
-
-
-def measure(options: Options) -> dict[str, Any]:
-    """All figures, with the goals and whether each is met."""
+def measure(options: Options) -> tuple[list[Goal], dict[str, Rows]]:
+    """All goals and figures."""
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         write_images(scratch / "images", options.images, options.side)
@@ -280,50 +258,42 @@ def measure(options: Options) -> dict[str, Any]:
         rates = throughput(scratch / "images", options, scratch)
         times = start_up(scratch / "images", scratch / "cache0", options)
         growth = memory_growth(options, scratch)
-    speed = median(rates["ours, packed"]) / median(rates["ImageFolder, later"])
-    flat = max(growth[-1][key] / growth[0][key] for key in ("packing_peak", "packed_own"))
-    start = median(times["stepped"])
-    goals = {
-        f"packed at least {SPEED:g} times as fast as ImageFolder (got {speed:.1f})": speed >= SPEED,
-        f"memory at {GROWTH[-1]}x at most {FLAT:g} times that at 1x (got {flat:.2f})": flat <= FLAT,
-        f"first step within {START:g} s (got {start:.1f})": start <= START,
+    pairs = zip(rates["ours, packed"], rates["ImageFolder, later"], strict=True)
+    flat = max(growth[-1][key] / growth[0][key] for key in ("packing, peak", "packed, own"))
+    goals = [
+        Goal("packed images/s against ImageFolder", Spread.of([a / b for a, b in pairs]).median, SPEED),
+        Goal(f"memory at {GROWTH[-1]}x against 1x", flat, FLAT, "at most"),
+        Goal("seconds to the first step", Spread.of(times["stepped"]).median, START, "at most"),
+    ]
+    return goals, tables(rates, times, growth)
+
+
+def tables(
+    rates: dict[str, list[float]], times: dict[str, list[float]], growth: list[dict[str, float]]
+) -> dict[str, Rows]:
+    """What is printed."""
+    return {
+        "From a folder to batches": [{"loader": name, "images/s": Spread.of(values)} for name, values in rates.items()],
+        "From the start of a process": [
+            {"until": name, "seconds": Spread.of(values)} for name, values in times.items()
+        ],
+        "MiB of memory": [{**row, "images": int(row["images"])} for row in growth],
     }
-    figures = {"images_per_s": rates, "seconds": times, "memory_mib": growth, "goals": goals}
-    return {"machine": machine(), "options": asdict(options), **figures}
 
 
-def table(result: dict[str, Any]) -> str:
-    """The figures: medians, with the smallest and largest in brackets."""
-    lines = [result["machine"], "", f"{'images/s':24s} median (range)"]
-    lines += [f"{name:24s} {spread(values)}" for name, values in result["images_per_s"].items()]
-    lines += ["", f"{'seconds from start to':24s} median (range)"]
-    lines += [f"{name:24s} {spread(values, 2)}" for name, values in result["seconds"].items()]
-    head = ("images", "packing, peak", "packed, own", "packed, mapped", "ImageFolder, own")
-    lines += ["", "MiB of memory", "".join(f"{title:>18s}" for title in head)]
-    lines += ["".join(f"{value:18,.0f}" for value in row.values()) for row in result["memory_mib"]]
-    lines += ["", *(f"{'met' if met else 'NOT MET':8s} {goal}" for goal, met in result["goals"].items())]
-    return "\n".join(lines)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = common.parser(__doc__, "data")
     for name, default in asdict(Options()).items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a goal falls short")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         task, folder, cache, fields = given.child
         print(json.dumps(child(task, Path(folder), Path(cache), Options(**json.loads(fields)))))
-        return 0
-    result = measure(Options(**{name: getattr(given, name) for name in asdict(Options())}))
-    print(table(result))
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    print(shortfalls(result["goals"]))
-    return 1 if given.check and not all(result["goals"].values()) else 0
+        return
+    goals, found = measure(Options(**{name: getattr(given, name) for name in asdict(Options())}))
+    common.finish(goals, found, given.out, check=given.check)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

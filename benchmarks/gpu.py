@@ -128,7 +128,7 @@ def sampling(part: Section, rounds: int, until: float) -> list[dict[str, object]
     """The table of sampling at one size."""
     variants = {
         DEFAULT: Variant(part.sample),
-        f"{DEFAULT}, bf16": Variant(partial(part.sample, bf16=True)),
+        f"{DEFAULT}, fp32": Variant(partial(part.sample, precision="fp32")),
         PEER: Variant(partial(part.sample_peer, bf16=False)),
         PEER_BF16: Variant(partial(part.sample_peer, bf16=True)),
         **part.optional("sample", part.sample),

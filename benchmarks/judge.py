@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.unpack import read_idx
 
-EPOCHS, BATCH, PEAK_RATE = 5, 200, 3e-3
+EPOCHS, BATCH, PEAK_RATE = 3, 200, 3e-3
 FEATURES = 64
 
 
@@ -49,7 +49,9 @@ class Judge(nn.Module):
             )
             for a, b in pairwise(widths)
         ]
-        self.body = nn.Sequential(*stages, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.LazyLinear(FEATURES))
+        self.body = nn.Sequential(
+            *stages, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * widths[-1], FEATURES)
+        )
         self.head = nn.Linear(FEATURES, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +70,6 @@ def train(images: Images, *, epochs: int = EPOCHS) -> Judge:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         judge = Judge()
-        judge(images.values[:2].float())
         steps = epochs * (len(images.values) // BATCH)
         optimizer = torch.optim.AdamW(judge.parameters(), lr=PEAK_RATE, weight_decay=0.01)
         rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps)

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import torch
-
 from benchmarks import common, peers, quality, training
-from benchmarks.common import Contestant, Goal, Timing, alternate
+from benchmarks.common import Call, Contestant, Goal, Make, Timing, alternate, apart
 from benchmarks.quality import PEER_STEPS, Referee
-from diffusion.backbones import UNetConfig
+from benchmarks.training import Setting
 from diffusion.model import Model, load
 from diffusion.samplers import SAMPLERS
 
@@ -32,32 +31,59 @@ NEAR, FEWEST, SPEEDUP = 0.05, 12, 15.0
 Rows = list[dict[str, object]]
 
 
+def make_untrained(setting: Setting, widths: tuple[int, ...], run: Path) -> Call:
+    """Our default sampler on a network with random weights."""
+    model, n = training.trainer(setting, widths, run).model, setting.batch
+    return lambda: model.sample(n, steps=STEPS, batch=n)
+
+
+def make_untrained_peer(package: str, setting: Setting, width: int) -> Call:
+    """A peer's sampler on a network with random weights."""
+    peer = training.build(package, setting, width)
+    return lambda: peer.sample(setting.batch, STEPS)
+
+
+def make_trained(run: Path, steps: int) -> Call:
+    """A trained model of ours, with its own sampler."""
+    model = load(run)
+    return lambda: quality.draw(model, BATCH, steps=steps)
+
+
+def make_trained_peer(package: str, folder: Path) -> Call:
+    """A trained peer."""
+    peer = quality.load_peer(package, folder)
+    return lambda: peer.sample(BATCH, PEER_STEPS)
+
+
+def take_turns(ours: Make, theirs: Make, images: int, rounds: int) -> tuple[Timing, Timing]:
+    """Both in processes of their own."""
+    with apart(ours) as first, apart(theirs) as second:
+        pair = {"ours": Contestant(first, images), "theirs": Contestant(second, images)}
+        timings = alternate(pair, rounds=rounds)
+    return timings["ours"], timings["theirs"]
+
+
 def speed(size: int, rounds: int) -> Rows:
     """Images/s of our default sampler and of each peer's, at 10 calls of networks of equal cost."""
     setting = training.SETTINGS[size]
     rows: Rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, width in setting.widths:
-            peer = peers.PEERS[name](size, setting.channels, width, device="cpu")
-            match = training.duel(setting, peer, Path(folder) / name)
-            model, n = match.ours.model, setting.batch
-            timings = alternate(
-                {
-                    "ours": Contestant(lambda model=model, n=n: model.sample(n, steps=STEPS, batch=n), n),
-                    name: Contestant(lambda peer=peer, n=n: peer.sample(n, STEPS), n),
-                },
-                rounds=rounds,
+            match = training.duel(setting, training.build(name, setting, width), Path(folder) / name)
+            ours, theirs = take_turns(
+                partial(make_untrained, setting, match.widths, Path(folder) / name),
+                partial(make_untrained_peer, name, setting, width),
+                setting.batch,
+                rounds,
             )
-            network = match.ours.config.backbone
-            assert isinstance(network, UNetConfig)
             rows.append(
                 {
                     "images": str(setting),
                     "against": name,
-                    "our widths": str(network.channels),
-                    "ours, images/s": timings["ours"].rate(),
-                    "theirs": timings[name].rate(),
-                    "ratio": timings["ours"].over(timings[name]),
+                    "our widths": str(match.widths),
+                    "ours, images/s": ours.rate(),
+                    "theirs": theirs.rate(),
+                    "ratio": ours.over(theirs),
                 }
             )
     return rows
@@ -75,11 +101,11 @@ def curves(model: Model, referee: Referee, samples: int, calls: Sequence[int]) -
     for name, sampler in SAMPLERS.items():
         each = sampler().calls_per_step
         found[name] = {}
-        for count in calls:
-            # The last step of a two-call sampler takes one.
-            steps = count if each == 1 else (count + 1) // 2
-            x = quality.draw(model, samples, steps=steps, sampler=name)
-            found[name][count] = referee.distance(x)
+        for most in calls:
+            # The last step of a two-call sampler takes one: what is left of an even number of calls is not spent.
+            steps = most if each == 1 else (most + 1) // 2
+            count = steps if each == 1 else 2 * steps - 1
+            found[name][count] = referee.distance(quality.draw(model, samples, steps=steps, sampler=name))
             print(f"{name} {count}: {found[name][count]:.2f}", flush=True)
     return found
 
@@ -93,20 +119,14 @@ def fewest_steps(model: Model, referee: Referee, samples: int, target: float) ->
     raise ValueError(f"no number of steps up to {FEW[-1]} comes to a distance of {target:.1f}; train for longer")
 
 
-def equal_quality(model: Model, folder: Path, referee: Referee, samples: int, rounds: int) -> Rows:
+def equal_quality(run: Path, folder: Path, referee: Referee, samples: int, rounds: int) -> Rows:
     """Seconds per 1,000 images of each peer at 50 steps, and ours at its quality."""
     rows: Rows = []
     for name in peers.PEERS:
-        peer = quality.build_peer(name)
-        peer.restore(torch.load(folder / f"{name}.pt", weights_only=True))
-        target = referee.distance(quality.draw_peer(peer, samples))
-        steps, distance = fewest_steps(model, referee, samples, target)
-        timings = alternate(
-            {
-                "ours": Contestant(lambda steps=steps: model.sample(BATCH, steps=steps, batch=BATCH), BATCH),
-                name: Contestant(lambda peer=peer: peer.sample(BATCH, PEER_STEPS), BATCH),
-            },
-            rounds=rounds,
+        target = referee.distance(quality.draw_peer(quality.load_peer(name, folder), samples))
+        steps, distance = fewest_steps(load(run), referee, samples, target)
+        ours, theirs = take_turns(
+            partial(make_trained, run, steps), partial(make_trained_peer, name, folder), BATCH, rounds
         )
         rows.append(
             {
@@ -114,9 +134,9 @@ def equal_quality(model: Model, folder: Path, referee: Referee, samples: int, ro
                 "its distance": target,
                 "ours": distance,
                 "our calls": steps,
-                "its s per 1,000": per_thousand(timings[name]),
-                "ours, s per 1,000": per_thousand(timings["ours"]),
-                "times faster": timings["ours"].over(timings[name]),
+                "its s per 1,000": per_thousand(theirs),
+                "ours, s per 1,000": per_thousand(ours),
+                "times faster": ours.over(theirs),
             }
         )
     return rows
@@ -150,11 +170,14 @@ def main() -> None:
         distances = curves(model, referee, chosen.samples, chosen.calls)
         limit = referee.distance(quality.draw(model, chosen.samples, steps=chosen.reference))
         tables[f"Fréchet distance by calls, {name}; {limit:.2f} at {chosen.reference:,} calls"] = [
-            {"sampler": sampler, **{str(calls): d for calls, d in row.items()}} for sampler, row in distances.items()
+            {"sampler": sampler, "calls": calls, "distance": d}
+            for sampler, row in distances.items()
+            for calls, d in row.items()
         ]
-        best = min(calls_needed(row, limit) for row in distances.values())
+        own = next(key for key, kind in SAMPLERS.items() if type(model.config.sampler) is kind)
+        best = calls_needed(distances[own], limit)
         goals.append(Goal(f"{name}: calls to come within 5 % of {chosen.reference:,}", best, FEWEST, "at most"))
-        rows = equal_quality(model, chosen.models, referee, chosen.samples, chosen.rounds)
+        rows = equal_quality(chosen.models / name, chosen.models, referee, chosen.samples, chosen.rounds)
         tables[f"Seconds per 1,000 images at the peer's quality, {name}"] = rows
         slowest = min(row["times faster"].median for row in rows if isinstance(row["times faster"], common.Spread))
         goals.append(Goal(f"{name}: times faster at the peer's 50-step quality", slowest, SPEEDUP))

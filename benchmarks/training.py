@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 from benchmarks import common, flops, peers
-from benchmarks.common import Contestant, Goal, Spread, Timing, alternate
+from benchmarks.common import Call, Contestant, Goal, Make, Spread, Timing, alternate, apart
 from benchmarks.flops import Convolution
 from benchmarks.peers import Peer
 from diffusion.backbones import UNetConfig
@@ -81,6 +82,21 @@ def peer_step(peer: Peer, batch: int) -> Callable[[], object]:
     return lambda: peer.step(images)
 
 
+def make_ours(setting: Setting, widths: tuple[int, ...], run: Path) -> Call:
+    """Our step."""
+    return step(trainer(setting, widths, run))
+
+
+def make_theirs(package: str, setting: Setting, width: int, batch: int) -> Call:
+    """A peer's step."""
+    return peer_step(build(package, setting, width), batch)
+
+
+def build(package: str, setting: Setting, width: int) -> Peer:
+    """A peer for images of that kind."""
+    return peers.PEERS[package](setting.size, setting.channels, width, device="cpu")
+
+
 @cache
 def cost(size: int, channels: int, widths: tuple[int, ...]) -> float:
     """FLOP per image of training our network, to within the gradient of its input, without computing anything.
@@ -97,9 +113,9 @@ def cost(size: int, channels: int, widths: tuple[int, ...]) -> float:
 class Duel:
     """A peer's step, at several batch sizes, and ours at equal FLOP per image; `image` is that FLOP of each."""
 
+    setting: Setting
     peer: Peer
     ours: Trainer
-    batches: tuple[int, ...]
     image: tuple[float, float]
 
     @property
@@ -109,16 +125,20 @@ class Duel:
         assert isinstance(network, UNetConfig)
         return network.channels
 
-    def contestants(self) -> dict[str, Contestant]:
-        """All of them, with the images of a step as their work."""
-        name = self.peer.package
-        theirs = {f"{name} by {batch}": Contestant(peer_step(self.peer, batch), batch) for batch in self.batches}
-        return {f"ours as {name}": Contestant(step(self.ours), self.ours.config.training.batch), **theirs}
+    def contestants(self, run: Path) -> dict[str, tuple[Make, int]]:
+        """How to make all of them, and the images of a step."""
+        name, batch = self.peer.package, self.ours.config.training.batch
+        ours = partial(make_ours, self.setting, self.widths, run)
+        theirs = {
+            f"{name} by {n}": (partial(make_theirs, name, self.setting, self.peer.width, n), n)
+            for n in self.setting.peer_batches
+        }
+        return {f"ours as {name}": (ours, batch), **theirs}
 
     def pair(self, timings: Mapping[str, Timing]) -> tuple[Timing, Timing]:
         """Ours, and the peer's at the batch size at which it is fastest."""
         name = self.peer.package
-        theirs = (timings[f"{name} by {batch}"] for batch in self.batches)
+        theirs = (timings[f"{name} by {batch}"] for batch in self.setting.peer_batches)
         return timings[f"ours as {name}"], max(theirs, key=lambda timing: timing.rate().median)
 
     def figures(self, timings: Mapping[str, Timing], roofline: Timing) -> tuple[Spread, Spread]:
@@ -155,7 +175,7 @@ def duel(setting: Setting, peer: Peer, run: Path) -> Duel:
     ours = trainer(setting, widths, run)
     image = flops.count(step(ours)) / setting.batch
     flops.check_match(image, target)
-    return Duel(peer, ours, setting.peer_batches, (image, target))
+    return Duel(setting, peer, ours, (image, target))
 
 
 def convolution_rows(calls: Mapping[Convolution, int], timings: Mapping[str, Timing]) -> list[dict[str, object]]:
@@ -170,18 +190,23 @@ def convolution_rows(calls: Mapping[Convolution, int], timings: Mapping[str, Tim
     return rows
 
 
-def measure(setting: Setting, rounds: int) -> tuple[dict[str, list[dict[str, object]]], list[Goal]]:
-    """The tables and goals of one size."""
-    with tempfile.TemporaryDirectory() as folder:
+def measure(
+    setting: Setting, rounds: int, place: Callable[[Make], AbstractContextManager[Call]] = apart
+) -> tuple[dict[str, list[dict[str, object]]], list[Goal]]:
+    """The tables and goals of one size; `place` says where a contestant runs."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         duels = []
         for name, width in setting.widths:
-            peer = peers.PEERS[name](setting.size, setting.channels, width, device="cpu")
-            duels.append(duel(setting, peer, Path(folder) / name))
+            duels.append(duel(setting, build(name, setting, width), Path(folder) / name))
         calls = [flops.convolutions(step(match.ours)) for match in duels]
         alone = flops.contestants(set().union(*calls), "cpu")
         rates = alternate(alone, rounds=ROOFLINE_ROUNDS)
         fastest = flops.roofline(rates)
-        steps = {name: contestant for match in duels for name, contestant in match.contestants().items()}
+        steps = {
+            name: Contestant(stack.enter_context(place(make)), images)
+            for match in duels
+            for name, (make, images) in match.contestants(Path(folder)).items()
+        }
         timings = alternate({fastest: alone[fastest], **steps}, rounds=rounds, warmup=2)
         roofline = timings[fastest]
         tables = {f"Training, {setting}": [row for match in duels for row in match.rows(timings, roofline)]}

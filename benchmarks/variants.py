@@ -9,7 +9,6 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from benchmarks import flops
 from benchmarks.common import Contestant, alternate
 from benchmarks.peers import Peer
 from benchmarks.training import Setting, cost, peer_step, step, trainer
+from diffusion.precision import Precision, use_bf16
 from diffusion.training.trainer import Trainer
 
 DEFAULT = "ours"
@@ -106,7 +106,9 @@ def graphed(network: nn.Module, shape: Sequence[int], device: torch.device) -> N
     if device.type != "cuda":
         raise RuntimeError("CUDA graphs need a CUDA device")
     x = torch.randn(*shape, device=device)
-    torch.cuda.make_graphed_callables(network, (x, torch.zeros(len(x), device=device)))
+    # Captured in the precision in which it is called; a graph must not refer to the cache of lowered weights.
+    with torch.autocast("cuda", torch.bfloat16, enabled=use_bf16("auto", device), cache_enabled=False):
+        torch.cuda.make_graphed_callables(network, (x, torch.zeros(len(x), device=device)))
     replay = network.forward
     network.forward = lambda x, log_snr, label=None: replay(x, log_snr)
 
@@ -190,19 +192,20 @@ class Section:
         batch = better_batch(peer, self.setting.peer_batches)
         return repeated(peer_step(peer, batch), batch, self.device)
 
-    def sample(self, change: Change | None = None, *, bf16: bool = False) -> Contestant:
+    def sample(self, change: Change | None = None, *, precision: Precision = "auto") -> Contestant:
         """DPM-Solver++ 2M with our averaged network, changed in place."""
         model = self.trainer("sampling").model
         network = copy.deepcopy(model.denoiser.backbone)
         n = SAMPLES[self.device.type]
         if change:
             change(network, (n, *self.shape), self.device)
-        model = replace(model, denoiser=replace(model.denoiser, backbone=network))
+        options = replace(model.config.sampling, precision=precision)
+        denoiser = replace(model.denoiser, backbone=network)
+        model = replace(model, denoiser=denoiser, config=replace(model.config, sampling=options))
         steps = SAMPLING_STEPS[self.device.type]
 
         def call() -> None:
-            with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
-                model.sample(n, sampler="dpmpp_2m", steps=steps, batch=n)
+            model.sample(n, sampler="dpmpp_2m", steps=steps, batch=n)
 
         return Contestant(call, n)
 

@@ -5,6 +5,7 @@ Only the network is lowered. The algebra of diffusion around it keeps the precis
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,8 +23,12 @@ def use_bf16(precision: Precision, device: torch.device) -> bool:
         return precision == "bf16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # oneDNN knows about the CPU; it emulates bf16, slowly, where the instructions are missing.
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type != "cpu" or not torch._C._has_mkldnn:
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        # oneDNN takes bf16 wherever there is AVX-512, and emulates it, slowly, where its own instructions are missing.
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @dataclass(frozen=True)

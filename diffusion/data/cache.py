@@ -107,16 +107,11 @@ def _key(scan: Scan, settings: _Settings) -> str:
 
 def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> store.Manifest:
     cache, entries = entry.parent, scan.entries
-    needed, free = len(entries) * math.prod(settings.shape), shutil.disk_usage(cache).free
-    if needed > free:
-        raise FolderError(
-            f"data.cache: {needed / 1e9:.1f} GB are needed in {shown(cache)}, {free / 1e9:.1f} GB are "
-            "free; set data.cache to a folder on another disk, or make data.size smaller"
-        )
     decoding = partial(_image, scan.root, settings)
     rows = in_order(decoding, entries, len(entries), title="decoding images", progress=progress)
     try:
         with store.unfinished(cache) as folder:
+            _check_space(cache, len(entries) * math.prod(settings.shape))
             failed = _write(folder, rows, settings.shape)
             if len(failed) == len(entries):
                 row, reason = failed.popitem()
@@ -129,6 +124,15 @@ def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> stor
     if content is None:
         raise FolderError(f"data.cache: {shown(entry)} does not hold what was just written to it; is the disk failing?")
     return content
+
+
+def _check_space(cache: Path, needed: int) -> None:
+    free = shutil.disk_usage(cache).free
+    if needed > free:
+        raise FolderError(
+            f"data.cache: {needed / 1e9:.1f} GB are needed in {shown(cache)}, {free / 1e9:.1f} GB are "
+            "free; set data.cache to a folder on another disk, or make data.size smaller"
+        )
 
 
 def _write(folder: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -> dict[int, str]:

@@ -66,8 +66,11 @@ class Dataset:
     def __post_init__(self) -> None:
         values, names = len(self.values), len(self.names)
         labels = values if self.labels is None else len(self.labels)
-        if not values == labels == names:
-            raise ValueError(f"dataset: got {values} values, {labels} labels and {names} names")
+        contents = values if self.contents is None else len(self.contents)
+        if not values == labels == names == contents:
+            raise ValueError(
+                f"dataset: got {values} values, {labels} labels, {names} names and {contents} hashes of contents"
+            )
 
     def __len__(self) -> int:
         return len(self.values)

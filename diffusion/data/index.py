@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -106,9 +107,10 @@ def open_index(root: Path, cache: Path | None, *, progress: bool) -> Index:
     """
     now = Walk(root, ordered=False)
     count = sum(1 for _ in now)
-    if cache is not None and (known := _open(cache / _name(now))):
+    if cache is not None and (known := _open(cache / _name(root, now))):
         return known
     with store.unfinished(cache or Path(tempfile.gettempdir())) as folder:
+        began = time.time_ns()
         walk = Walk(root, ordered=True)
         results = in_order(partial(_read, root), walk, count, title="reading files", progress=progress)
         names, problems, lasting = _write(folder, results)
@@ -120,15 +122,16 @@ def open_index(root: Path, cache: Path | None, *, progress: bool) -> Index:
             "problems": [*((str(p.path), p.reason) for p in walk.problems), *problems],
         }
         fresh = Index(rows, store.array(folder / TEXT), content)
-        if cache is None or not lasting or not store.settled(walk.newest):
+        if cache is None or not lasting or not store.settled(walk.newest, began):
             return fresh
-        store.publish(folder, cache / _name(walk), content)
-        return _open(cache / _name(walk)) or fresh
+        store.publish(folder, cache / _name(root, walk), content)
+        return _open(cache / _name(root, walk)) or fresh
 
 
-def _name(walk: Walk) -> str:
-    reader = json.dumps([LAYOUT, PIL.__version__, FORMATS])
-    key = hashlib.blake2b(f"{reader} {walk.fingerprint}".encode(), digest_size=16)
+def _name(root: Path, walk: Walk) -> str:
+    # The place is part of it: two mounted images may hold other files of equal names, numbers, sizes and times.
+    reader = json.dumps([LAYOUT, PIL.__version__, FORMATS, walk.fingerprint])
+    key = hashlib.blake2b(reader.encode() + os.fsencode(root.resolve()), digest_size=16)
     return f"index-{key.hexdigest()}"
 
 

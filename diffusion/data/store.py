@@ -1,8 +1,8 @@
 """Entries of the cache on disk: array files and a manifest in a folder that is complete or not there.
 
-An entry is written into a temporary folder beside it, forced to disk, and renamed. Reading verifies a hash of every
-file, so that what a crash or a failing disk has damaged is not there either. A file found whole is remembered by its
-stamp, and hashed again only when that has changed: opening a large entry reads none of it.
+An entry is written into a temporary folder beside it, forced to disk, and renamed, so that what a crash cut short is
+not there. Reading verifies a hash of every file. A file found whole is remembered by its stamp, and hashed again only
+when that has changed: opening a large entry reads none of it, and damage that leaves a file's times alone is not found.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def settled(changed_ns: int) -> bool:
-    """Whether a file last changed at this time would show another time if it changed now."""
-    return time.time_ns() - changed_ns > CLOCK_NS
+def settled(changed_ns: int, since_ns: int) -> bool:
+    """Whether a file last changed at one time would show another if it changed at the second or later."""
+    return since_ns - changed_ns > CLOCK_NS
 
 
 def read(entry: Path) -> Manifest | None:
@@ -75,6 +75,7 @@ def unfinished(place: Path) -> Iterator[Path]:
 
     Arrays that are mapped by then stay readable.
     """
+    _sweep(place)
     folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place))
     try:
         yield folder
@@ -108,7 +109,6 @@ def publish(folder: Path, entry: Path, content: Manifest) -> None:
 
     Raises OSError when the entry cannot be written, as on a full disk.
     """
-    _sweep(entry.parent)
     files = {path.name: file_digest(path).hex() for path in sorted(folder.iterdir())}
     manifest = {"files": files, "content": content, "seal": _seal(files, content)}
     write_text(folder / MANIFEST, json.dumps(manifest))
@@ -129,12 +129,13 @@ def _seal(files: dict[str, str], content: Manifest) -> str:
 
 
 def _verified(entry: Path, files: dict[str, str]) -> bool:
+    began = time.time_ns()
     now = {name: stamp(os.stat(entry / name)) for name in files}
     known = _stamps(entry)
     changed = [name for name in files if known.get(name) != list(now[name])]
     if any(file_digest(entry / name).hex() != files[name] for name in changed):
         return False
-    if changed and settled(max(last for *_, last in now.values())):
+    if changed and settled(max(last for *_, last in now.values()), began):
         with contextlib.suppress(OSError):  # the cache may be another user's
             write_text(entry / STAMPS, json.dumps(now))
     return True

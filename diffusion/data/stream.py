@@ -4,7 +4,7 @@ The permutation of an epoch is computed where it is asked for, so that a data se
 number x < a b, written as x = a r + l, goes through rounds l ← l + h(r) mod a and r ← r + h(l) mod b with a keyed hash
 h, each of which can be undone, and again through all of them until it is below the length (Black and Rogaway 2002,
 Ciphers with Arbitrary Finite Domains: the generalized Feistel cipher, and cycle walking). With a = ⌈√length⌉ and
-b = ⌈length / a⌉ hardly any number goes twice.
+b = ⌈length / a⌉ at most one number in √length goes twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from diffusion.data.hashing import hashed
 from diffusion.randomness import example_seed
 
-# So many that even of six examples every order is equally likely, as far as 24,000 epochs can tell.
+# So many that even of four examples every order is equally likely, as far as 4,800 epochs can tell.
 ROUNDS = 16
 
 

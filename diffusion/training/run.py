@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 
 from diffusion import checkpoint, config, processes
@@ -39,7 +38,7 @@ def train(experiment: Config, run: Path) -> int:
     CheckpointError when all its checkpoints are damaged.
     """
     # Without being told, it takes processes on CPUs for strangers, each with a run of its own.
-    PartialState(cpu=not torch.accelerator.is_available())
+    PartialState(cpu=processes.device().type == "cpu")
     # The first process packs the images; the others then find them in the cache.
     with processes.main_first():
         if processes.is_main():
@@ -53,7 +52,7 @@ def train(experiment: Config, run: Path) -> int:
         outcome = Outcome(trainer.model, 0)
     else:
         outcome = trainer.train()
-    if outcome.exit_code == 0 and (trained or not trainer.reporter.finished):
+    if outcome.exit_code == 0 and (trained or not processes.largest(trainer.reporter.finished)):
         trainer.reporter.finish(outcome.model)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()

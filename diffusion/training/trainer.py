@@ -52,7 +52,7 @@ class Trainer:
     def __init__(self, config: Config, train: Dataset, held_out: Dataset, run: Path) -> None:
         options = config.training
         self.config, self.run = config, run
-        device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        device = processes.device()
         if device.type == "cpu":
             keep_freed()
         self.accelerator = Accelerator(
@@ -71,6 +71,8 @@ class Trainer:
         torch.manual_seed(options.seed)
         network = model.build(config, train.spec).to(self.accelerator.device)
         self.sharded = sharding.requested()
+        if self.sharded and options.compile:
+            raise InputError("training.compile: must be false for a sharded network (FSDP2), got true")
         if not self.sharded:  # What is sharded must be contiguous.
             network.to(memory_format=torch.channels_last)
         self.ema = PowerEMA(network, options.ema)
@@ -140,7 +142,7 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
             dynamic_ncols=True,
         )
-        sampled = self.reporter.has_samples
+        sampled = bool(processes.largest(self.reporter.has_samples))
         with Interrupt() as interrupt, bar:
             while self.step < steps:
                 # Made here and not in a thread: it costs a hundredth of a step, and a second team of compute threads

@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks.common import Contestant, Goal, Spread, Timing, alternate, finish, machine, table
+from benchmarks.common import Contestant, Goal, Spread, Timing, alternate, apart, finish, machine, table
 
 
 class Clock:
@@ -138,3 +139,12 @@ def test_the_machine_is_described_with_its_versions() -> None:
     found = machine()
     assert found["device"] == "cpu" and int(found["cores"]) >= 1
     assert {"date", "cpu", "python", "torch", "diffusion", "diffusers", "denoising-diffusion-pytorch"} <= found.keys()
+
+
+def test_a_contestant_in_its_own_process_runs_and_reports_its_failures(tmp_path: Path) -> None:
+    with apart(partial(partial, (tmp_path / "made").mkdir)) as call:
+        assert not (tmp_path / "made").exists()
+        call()
+        assert (tmp_path / "made").is_dir()
+        with pytest.raises(RuntimeError, match="FileExistsError"):
+            call()

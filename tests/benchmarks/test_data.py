@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks import data
+from benchmarks.common import Spread
 from benchmarks.data import Options
 
 OPTIONS = Options(images=30, side=48, size=16, batch=8, workers=0, rounds=1, grow=30)
@@ -66,18 +66,9 @@ def test_every_figure_is_there(folder: Path, tmp_path: Path, monkeypatch: pytest
         assert 0 < used["own"] <= used["own"] + used["mapped"] < 1.5 * used["peak"]
 
 
-def test_the_report_names_what_falls_short() -> None:
-    goals = {"fast": True, "small": False, "early": False}
-    assert data.shortfalls(goals) == "falls short: small; early"
-    assert data.shortfalls({"fast": True}) == "every goal is met"
-    result = {
-        "machine": "a machine",
-        "images_per_s": {"ours, packed": [3.0, 1.0, 2000.0]},
-        "seconds": {"stepped": [4.0, 5.0, 7.0]},
-        "memory_mib": [{"images": 600, "packed_own": 200.4}],
-        "goals": goals,
-    }
-    lines = data.table(json.loads(json.dumps(result))).splitlines()
-    assert "ours, packed             3 (1 to 2,000)" in lines
-    assert "stepped                  5.00 (4.00 to 7.00)" in lines
-    assert lines[-3:] == ["met      fast", "NOT MET  small", "NOT MET  early"]
+def test_the_tables_hold_medians_and_memory_by_images() -> None:
+    found = data.tables(
+        {"ours, packed": [3.0, 1.0, 2000.0]}, {"stepped": [4.0]}, [{"images": 600.0, "packed, own": 200.4}]
+    )
+    assert found["From a folder to batches"] == [{"loader": "ours, packed", "images/s": Spread(3.0, 2.0, 1001.5)}]
+    assert found["MiB of memory"] == [{"images": 600, "packed, own": 200.4}]

@@ -6,6 +6,7 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import peers, training
+from benchmarks.common import here
 from benchmarks.peers import Peer
 from benchmarks.training import Setting
 
@@ -24,7 +25,7 @@ def test_a_training_benchmark_sets_equal_work_against_a_peer(
     setting: Setting, twin: type[Peer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "PEERS", {"twin": twin})
-    tables, goals = training.measure(setting, rounds=3)
+    tables, goals = training.measure(setting, rounds=3, place=here)
     (title, rows), (shapes, convolutions) = tables.items()
     assert title == "Training, 8x8x3" and shapes == "Convolutions of a step, 8x8x3, (16, 32, 64)"
     ours, theirs = rows

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from diffusion import checkpoint, figures
@@ -126,6 +127,21 @@ def test_accumulation_changes_nothing_but_rounding(
     assert max(float(g.abs().max()) for g in gradients[0]) > 1e-3
     for other in gradients[1:]:
         torch.testing.assert_close(other, gradients[0], rtol=1e-4, atol=1e-6)
+
+
+def test_auto_is_bf16_where_this_machine_multiplies_in_it(shapes: Path, tmp_path: Path) -> None:
+    # Accelerate keeps one precision per process.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    trainer = start(tiny(shapes, training={"precision": "auto"}), tmp_path)
+    kinds: list[torch.dtype] = []
+    trainer.network.stem.register_forward_hook(lambda module, inputs, output: kinds.append(output.dtype))
+    trainer.update(trainer.maker(0))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    cpu = Path("/proc/cpuinfo")
+    flags = set(cpu.read_text(encoding="utf-8").split()) if cpu.exists() else set()
+    fast = flags & {"avx512_bf16", "amx_tile", "bf16"} or torch.cuda.is_available()
+    assert kinds == [torch.bfloat16 if fast else torch.float32]
+    assert {p.dtype for p in trainer.network.parameters()} == {torch.float32}
 
 
 def test_accumulation_averages_to_the_same_losses(
