@@ -143,6 +143,15 @@ class Contestant:
     call: Callable[[], object]
     work: float = 1.0
 
+    def repeated(self, times: int) -> Contestant:
+        """The same call that often in a row."""
+
+        def calls() -> None:
+            for _ in range(times):
+                self.call()
+
+        return Contestant(calls, times * self.work)
+
 
 def alternate(
     contestants: Mapping[str, Contestant],

@@ -118,13 +118,7 @@ Change = Callable[[nn.Module, Sequence[int], torch.device], None]
 
 def repeated(call: Callable[[], object], work: float, device: torch.device) -> Contestant:
     """A few calls in a row, so that a device need not wait for the next one."""
-    times = REPEATS[device.type]
-
-    def calls() -> None:
-        for _ in range(times):
-            call()
-
-    return Contestant(calls, times * work)
+    return Contestant(call, work).repeated(REPEATS[device.type])
 
 
 def better_batch(peer: Peer, batches: Sequence[int]) -> int:
