@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import common
 from benchmarks.common import Goal, Spread
+from diffusion import processes
 from diffusion.data import Dataset, SampleStream, augment, open_folder
 from diffusion.randomness import example_seed
 
@@ -83,10 +84,6 @@ def link_images(source: Path, folder: Path, times: int) -> None:
             os.link(path, place / f"{path.stem}-{copy}.jpg")
 
 
-def device() -> torch.device:
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
 def ours(folder: Path, cache: Path, size: int) -> Dataset:
     return open_folder(
         folder, size=(size, size), labels=True, cache=cache, log=lambda line: None, min_images=1, progress=False
@@ -102,7 +99,7 @@ def our_batches(dataset: Dataset, batch: int, epoch: int, *, flip: bool = True) 
         seeds = [example_seed(0, number) for number in range(first, first + count)]
         x = dataset.spec.encode(augment(values, seeds, flip=flip, margin=0))
         assert label is not None
-        yield x.to(device()), label.to(device())
+        yield x.to(processes.device()), label.to(processes.device())
 
 
 def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLoader[Any]:
@@ -124,12 +121,12 @@ def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLo
 def their_batches(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of batches on the device."""
     for x, label in loader:
-        yield x.to(device()), label.to(device())
+        yield x.to(processes.device()), label.to(processes.device())
 
 
 def count_images(batches: Iterable[tuple[Tensor, Tensor]]) -> int:
     count = sum(len(label) for _, label in batches)
-    if device().type != "cpu":
+    if processes.device().type != "cpu":
         torch.accelerator.synchronize()
     return count
 

@@ -102,8 +102,7 @@ def train_ours(name: str, images: Images, seconds: float, folder: Path) -> Train
 
 def draw(model: Model, n: int, **options: int) -> Tensor:
     """n samples; the classes take turns."""
-    classes = len(model.spec.classes)
-    return model.sample(n, label=[i % classes for i in range(n)] if classes else None, **options)
+    return model.sample(n, label=model.in_turn(n), **options)
 
 
 def train_peer(name: str, images: Images, seconds: float, folder: Path) -> Trained:

@@ -6,7 +6,6 @@ Compilation, CUDA graphs and the memory layout change a network in place, from o
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +17,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from benchmarks import flops
 from benchmarks.common import Contestant, alternate
 from benchmarks.peers import Peer
-from benchmarks.training import Setting, cost, peer_step, step, trainer
+from benchmarks.training import Setting, duel, peer_step, step, trainer
 from diffusion.precision import Precision, use_bf16
 from diffusion.training.trainer import Trainer
 
@@ -213,10 +211,5 @@ class Section:
 def section(setting: Setting, peer: type[Peer], folder: Path, device: torch.device, *, compile: bool) -> Section:
     """Matches our widths to the peer's. Raises ValueError where none do."""
     ((_, width),) = setting.widths
-    theirs = peer(setting.size, setting.channels, width, device=device)
-    image = flops.count(peer_step(theirs, 2)) / 2
-    widths = flops.matched_widths(lambda widths: cost(setting.size, setting.channels, widths), image)
-    part = Section(setting, peer, width, widths, math.nan, image, folder, device, compile)
-    counted = flops.count(step(part.trainer("matched"))) / setting.batch
-    flops.check_match(counted, image)
-    return replace(part, image=counted)
+    match = duel(setting, peer(setting.size, setting.channels, width, device=device), folder / "matched")
+    return Section(setting, peer, width, match.widths, *match.image, folder, device, compile)

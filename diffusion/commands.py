@@ -32,16 +32,15 @@ def sample(options: Sample) -> int:
     processes.join()
     model = load(options.run)
     out = options.out or options.run / f"samples-{options.seed}"
-    classes = len(model.spec.classes)
     # A model with classes is best at each of them: without a label they take turns.
-    label = options.label if options.label or not classes else [i % classes for i in range(options.n)]
+    label = options.label or model.in_turn(options.n)
     info = {
         "run": options.run.name,
         "step": model.step,
         "steps": options.steps or model.config.sampling.steps,
         "sampler": options.sampler or config.to_dict(model.config)["sampler"],
         "seed": options.seed,
-        "label": options.label or ("in turn" if classes else None),
+        "label": options.label or ("in turn" if label else None),
         "guidance": model.config.sampling.guidance if options.guidance is None else options.guidance,
     }
     start = time.perf_counter()
@@ -92,8 +91,8 @@ def inpaint(options: Sample | Inpaint, path: Path, mask: Path | None) -> int:
     if not model.spec.is_image:
         raise InputError(f"{options.run}: this model was trained on points; inpainting files needs a model of images")
     image, known, notice = read_damaged(path, mask, model.spec)
-    if notice and processes.is_main():
-        print(notice)
+    if notice:
+        processes.say(notice)
     out = options.out or options.run / f"restored-{path.stem}"
     result = model.inpaint(
         image,
@@ -175,7 +174,7 @@ def evaluate(options: Evaluate) -> int:
     processes.join()
     model = load(options.run)
     with processes.main_first():
-        dataset = open_source(model.config.data, print if processes.is_main() else lambda text: None)
+        dataset = open_source(model.config.data, processes.say)
     _, held_out = dataset.split(model.config.data.held_out, model.config.data.seed)
     result = evaluate_model(
         model,

@@ -95,6 +95,11 @@ class Model:
             raise InputError(f"label: must be 0 to {len(classes) - 1} or one of {', '.join(classes)}, got {bad[0]!r}")
         return torch.tensor(numbers, device=self.device)
 
+    def in_turn(self, n: int) -> list[int] | None:
+        """Labels for n examples that take the classes in turn; None without classes."""
+        classes = len(self.spec.classes)
+        return [i % classes for i in range(n)] if classes else None
+
     @torch.no_grad()  # As a decorator: a block inside a generator would reach its caller between two steps.
     def trajectory(
         self,
@@ -143,14 +148,19 @@ class Model:
         require(n >= 1, "n", "at least 1", n)
         require(batch >= 1, "batch", "at least 1", batch)
         given = self.labels(label, n)
-        mine = processes.share(n) if shared else range(n)
+        runs = batches(n, batch, shared=shared)
         parts = [torch.zeros(0, *self.spec.shape)]
-        with tqdm(total=len(mine), desc="sampling", unit="image", disable=not progress) as bar:
-            for start in mine[::batch]:
-                numbers = range(start, min(start + batch, mine.stop))
+        with tqdm(total=sum(map(len, runs)), desc="sampling", unit="image", disable=not progress) as bar:
+            for numbers in runs:
                 part = None if given is None else given[numbers.start : numbers.stop].tolist()
                 walk = self.trajectory(
-                    len(numbers), steps=steps, sampler=sampler, seed=seed, first=start, label=part, guidance=guidance
+                    len(numbers),
+                    steps=steps,
+                    sampler=sampler,
+                    seed=seed,
+                    first=numbers.start,
+                    label=part,
+                    guidance=guidance,
                 )
                 for _, x in walk:
                     last = x
@@ -227,10 +237,8 @@ class Model:
             require(noise == 0, "noise", f"0 for {method}, which keeps what is known", noise)
             solver, times = self._method(sampler or samplers.DDPM(), steps)
             solver = posterior.Replacement(solver, mask, y[None], repeats if method == "repaint" else 1)
-        mine = processes.share(n) if shared else range(n)
         parts = [torch.zeros(0, *self.spec.shape)]
-        for start in tqdm(mine[::batch], desc="restoring", disable=not progress):
-            numbers = range(start, min(start + batch, mine.stop))
+        for numbers in tqdm(batches(n, batch, shared=shared), desc="restoring", disable=not progress):
             randn = self._noise(seed, numbers)
             x = samplers.prior(denoiser, randn(self._blank(len(numbers))), times[0])
             with torch.no_grad():
@@ -288,6 +296,12 @@ class Model:
         return torch.zeros(n, *self.spec.shape, device=self.device)
 
 
+def batches(n: int, batch: int, *, shared: bool) -> list[range]:
+    """The numbers 0, ..., n - 1, or this process's share of them, in runs of at most `batch`."""
+    mine = processes.share(n) if shared else range(n)
+    return [mine[start : start + batch] for start in range(0, len(mine), batch)]
+
+
 def build(experiment: Config, spec: DataSpec) -> Backbone:
     """A new backbone for an experiment and its data."""
     channels = spec.shape[0]
@@ -308,8 +322,8 @@ def describe(experiment: Config, spec: DataSpec, step: int) -> dict[str, Any]:
 def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
     """The model of a run folder or of one checkpoint folder, with averaged weights, ready to use.
 
-    `device` defaults to a GPU of this process if there is one. Raises CheckpointError when there is nothing usable,
-    naming what is damaged.
+    `device` defaults to a GPU of this process if there is one; on a CPU the process keeps from then on the memory it
+    frees (`memory.keep_freed`). Raises CheckpointError when there is nothing usable, naming what is damaged.
     """
     folder, problems = checkpoint.find(Path(run))
     for problem in problems:

@@ -46,6 +46,12 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def say(text: str) -> None:
+    """Prints a text, once for all processes."""
+    if is_main():
+        print(text)
+
+
 def device() -> torch.device:
     """A GPU of this process alone, if there are GPUs, or else the CPU."""
     if not torch.cuda.is_available():

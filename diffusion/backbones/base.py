@@ -51,12 +51,16 @@ class Backbone(nn.Module, ABC):
         y: Tensor = checkpoint(block, x, embedding, use_reentrant=False) if again else block(x, embedding)
         return y
 
+    def residual_blocks(self) -> list[Block]:
+        """The units that are compiled, and divided over processes, each for itself."""
+        return [module for module in self.modules() if isinstance(module, Block)]
+
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compiles each block for itself at its first call, with a backend of `torch.compile`.
 
         Blocks of equal widths and sizes share the compiled code, so a deep network takes no longer than a shallow one.
         """
-        blocks = [module for module in self.modules() if isinstance(module, Block)]
+        blocks = self.residual_blocks()
         # Each pair of widths and sizes is a variant of the same forward.
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, len(blocks))
         for block in blocks:

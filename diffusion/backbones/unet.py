@@ -51,11 +51,8 @@ class UNetConfig(BackboneConfig):
             f"levels from 0 to {len(self.channels) - 1}",
             self.attention,
         )
-        uneven = [
-            self.channels[level] for level in self.attention if self.channels[level] % heads(self.channels[level])
-        ]
         require(
-            not uneven,
+            all(width % heads(width) == 0 for width in (self.channels[level] for level in self.attention)),
             "channels",
             f"divided by the number of heads (about {HEAD_CHANNELS} channels each) where a level attends",
             self.channels,

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
 from diffusion.errors import InputError
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class PowerEMA:
+
+class PowerEMA(Generic[Network]):
     """The power-function average of Karras et al. (2024, arXiv 2312.02696, section 3.1): weight ∝ step^γ.
 
     `width` is its standard deviation as a share of the training so far, so early samples are not held back by the
     random start and late ones average over more. `network` holds the averaged weights; buffers are copied.
     """
 
-    def __init__(self, network: nn.Module, width: float) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+    def __init__(self, network: Network, width: float) -> None:
+        self.network: Network = copy.deepcopy(network).eval().requires_grad_(False)
         self.exponent = exponent(width)
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
+    def update(self, network: Network, step: int) -> None:
         """Moves the average towards the weights after optimizer step `step`, counted from 1."""
         weight = 1 - (1 - 1 / step) ** (self.exponent + 1)
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), weight)

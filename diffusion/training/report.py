@@ -48,9 +48,7 @@ class Reporter:
         examples.
         """
         folder, count = self.run / "samples", self.config.report.grid
-        classes = len(model.spec.classes)
-        label = [i % classes for i in range(count)] if classes else None
-        x = model.sample(count, label=label, shared=True)
+        x = model.sample(count, label=model.in_turn(count), shared=True)
         if not processes.is_main():
             return
         if not (folder / "real.png").exists():
@@ -94,7 +92,7 @@ class Reporter:
             return
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
         rows = FILM_ROWS if model.spec.is_image else FILM_POINTS
-        frames = model.film(rows, label=[i % classes for i in range(rows)] if classes else None)
+        frames = model.film(rows, label=model.in_turn(rows))
         figures.save_png(figures.film(frames), self.run / "film.png", info)
         written = ["film.png"]
         if restored is not None:

@@ -43,7 +43,7 @@ def train(experiment: Config, run: Path) -> int:
     with processes.main_first():
         if processes.is_main():
             prepare(experiment, run)
-        dataset = open_source(experiment.data, print if processes.is_main() else lambda text: None)
+        dataset = open_source(experiment.data, processes.say)
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     trainer = Trainer(experiment, training, held_out, run)
     trained = trainer.step < experiment.training.steps

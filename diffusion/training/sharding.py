@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion import processes
+from diffusion.backbones import Backbone
 from diffusion.errors import require
 
 if TYPE_CHECKING:
@@ -33,14 +34,13 @@ def requested() -> bool:
     return True
 
 
-def shard(network: nn.Module, device: torch.device) -> None:
+def shard(network: Backbone, device: torch.device) -> None:
     """Leaves to each process its part of every parameter, block by block."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (processes.count(),))
-    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
-    for block in (child for module in lists for child in module if not isinstance(child, nn.ModuleList)):
+    for block in network.residual_blocks():
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
 

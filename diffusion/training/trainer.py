@@ -229,10 +229,13 @@ class Trainer:
         last = self.step == self.config.training.steps
         samples = early or last or self.step % due.samples == 0
         evaluation = last or self.step % due.evaluate == 0
+        if not (samples or evaluation):
+            return False
+        average = self.model
         if samples:
-            self.reporter.samples(self.model)
+            self.reporter.samples(average)
         if evaluation:
-            self._record(self.reporter.validation(self.model, self.monitor.levels))
+            self._record(self.reporter.validation(average, self.monitor.levels))
         return samples
 
     def _record(self, numbers: dict[str, float]) -> None:
