@@ -1,6 +1,6 @@
 """Compares the designs of the U-Net after the same time of training on the same machine, data, widths and objective.
 
-    python -m benchmarks.backbones --data FOLDER [--seconds 150] [--config CONFIG] [--out DIR]
+    python -m benchmarks.backbones --data FOLDER [--seconds 150] [--config CONFIG] [--out FILE]
 
 Each design trains with the learning rate that suits it, for as many steps as fit into the time at its own speed,
 measured first. The figure is the training objective on held-out images at fixed noise, with averaged weights: lower is
@@ -9,16 +9,13 @@ better. Prints a table and writes JSON beside the run folders.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import time
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-import diffusion
+from benchmarks import common, flops
+from benchmarks.training import seconds_per_step, step
 from diffusion import config
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
@@ -53,31 +50,22 @@ def held_out_loss(model: Model, held_out: Dataset, count: int = 1024) -> tuple[f
 
 def trial(experiment: Config, dataset: Dataset, run: Path) -> tuple[float, float, float]:
     """Seconds per step, GFLOP per image and millions of parameters, of a trainer that is thrown away."""
-    training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
-    trainer = Trainer(experiment, training, held_out, run)
-    with FlopCounterMode(display=False) as counter:
-        trainer.update(trainer.maker(0))
-    for step in range(1, 3):
-        trainer.update(trainer.maker(step))
-    start = time.perf_counter()
-    for step in range(3, TRIAL_STEPS):
-        trainer.update(trainer.maker(step))
-    seconds = (time.perf_counter() - start) / (TRIAL_STEPS - 3)
+    trainer = Trainer(experiment, *dataset.split(experiment.data.held_out, experiment.data.seed), run)
+    gflop = flops.count(step(trainer)) / experiment.training.batch / 1e9
     parameters = sum(p.numel() for p in trainer.network.parameters()) / 1e6
-    return seconds, counter.get_total_flops() / experiment.training.batch / 1e9, parameters
+    return seconds_per_step(trainer, TRIAL_STEPS), gflop, parameters
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__, "backbones")
     parser.add_argument("--data", type=Path, required=True, help="image folder")
     parser.add_argument("--seconds", type=float, default=150.0, help="training time for each design")
     parser.add_argument("--config", type=Path, default=Path("configs/fashion_mnist.toml"))
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmark-backbones"))
     options = parser.parse_args()
-    rows = []
+    rows: list[dict[str, object]] = []
     for design, lr in LEARNING_RATES.items():
         overrides = [f"data.path={options.data}", f"backbone.design={design}", f"training.lr={lr}"]
-        run = options.out / f"{design}-{int(time.time())}"
+        run = options.out.with_suffix("") / f"{design}-{int(time.time())}"
         experiment = config.load(options.config, overrides)
         dataset = open_source(experiment.data, print)
         seconds, gflop, parameters = trial(experiment, dataset, run)
@@ -89,24 +77,14 @@ def main() -> None:
         rows.append(
             {
                 "design": design,
-                "parameters_m": parameters,
-                "gflop_per_image": gflop,
-                "images_per_s": experiment.training.batch / seconds,
+                "M parameters": parameters,
+                "GFLOP/image": gflop,
+                "images/s": experiment.training.batch / seconds,
                 "steps": steps,
-                "held_out_loss": mean,
-                "standard_error": error,
+                "held-out loss": f"{mean:.4f} ± {error:.4f}",
             }
         )
-    print(
-        f"\n{platform.processor() or platform.machine()}, torch {torch.__version__}, diffusion {diffusion.__version__}"
-    )
-    print(f"{'design':12s} {'M params':>9s} {'GFLOP/img':>10s} {'images/s':>9s} {'steps':>7s}  held-out loss")
-    for row in rows:
-        print(
-            f"{row['design']:12s} {row['parameters_m']:9.2f} {row['gflop_per_image']:10.2f} {row['images_per_s']:9.0f} "
-            f"{row['steps']:7d}  {row['held_out_loss']:.4f} ± {row['standard_error']:.4f}"
-        )
-    (options.out / "backbones.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    common.finish([], {f"After {options.seconds:g} s of training": rows}, options.out, check=options.check)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks import common, judge, peers
+from benchmarks import common, judge, peers, training
 from benchmarks.common import Goal
 from benchmarks.judge import Images
 from benchmarks.peers import Peer
@@ -82,12 +82,7 @@ def train_ours(name: str, images: Images, seconds: float, folder: Path) -> Train
 
     # What an earlier benchmark left there would be gone on from.
     shutil.rmtree(folder / name, ignore_errors=True)
-    trial = trainer(TRIAL)
-    for step in range(TRIAL):
-        if step == TRIAL // 4:
-            begin = time.perf_counter()
-        trial.update(trial.maker(step))
-    each = (time.perf_counter() - begin) / (TRIAL - TRIAL // 4)
+    each = training.seconds_per_step(trainer(TRIAL), TRIAL)
     left = seconds - (time.perf_counter() - start)
     final = trainer(max(1, int(left * (1 - RESERVE) / each)))
     bar = tqdm(total=final.config.training.steps, desc=name)

@@ -11,6 +11,7 @@ channels-last layout, forward and backward, of those that our step runs; it take
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -74,6 +75,17 @@ def trainer(setting: Setting, widths: tuple[int, ...], run: Path) -> Trainer:
 def step(trainer: Trainer) -> Callable[[], object]:
     """A step with its batch."""
     return lambda: trainer.update(trainer.maker(trainer.step))
+
+
+def seconds_per_step(trainer: Trainer, steps: int) -> float:
+    """The mean of the last three quarters of that many steps."""
+    call, warmup = step(trainer), steps // 4
+    for _ in range(warmup):
+        call()
+    begin = time.perf_counter()
+    for _ in range(steps - warmup):
+        call()
+    return (time.perf_counter() - begin) / (steps - warmup)
 
 
 def peer_step(peer: Peer, batch: int) -> Callable[[], object]:

@@ -11,11 +11,11 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ import PIL
 
 from diffusion.data import store
 from diffusion.data.decoding import FORMATS, Header, ImageError, read_header
-from diffusion.data.names import Names
+from diffusion.data.names import Lazy, Names
 from diffusion.data.parallel import in_order
 from diffusion.data.walk import Problem, Walk
 
@@ -57,7 +57,7 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class Index(Sequence[Entry]):
+class Index(Lazy[Entry]):
     """The images of a folder in natural order; `rows` has the fields of ROW.
 
     `content` says what the modes, formats and groups are called, what was left out and why, which first-level
@@ -72,14 +72,8 @@ class Index(Sequence[Entry]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
-    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
-        if isinstance(index, slice):
-            return tuple(self[i] for i in range(*index.indices(len(self))))
-        number = range(len(self))[index]
+    def item(self, number: int) -> Entry:
+        """An image."""
         row = self.rows[number]
         mode, kind = self.content["modes"][row["mode"]], self.content["formats"][row["format"]]
         header = Header(int(row["width"]), int(row["height"]), mode, kind, int(row["frames"]))

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
+Item = TypeVar("Item")
 
-class _Texts(Sequence[str]):
-    """A sequence of texts that is equal to any other with the same texts."""
+
+class Lazy(Sequence[Item]):
+    """A sequence whose items are made when they are asked for."""
+
+    @abstractmethod
+    def item(self, number: int) -> Item:
+        """The item with a number of 0, 1, ..."""
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        numbers = range(len(self))[index]
+        return self.item(numbers) if isinstance(numbers, int) else tuple(map(self.item, numbers))
+
+
+class _Texts(Lazy[str]):
+    """Texts that are equal to any other sequence of the same texts."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -19,18 +38,6 @@ class _Texts(Sequence[str]):
         if not isinstance(other, Sequence) or isinstance(other, str):
             return NotImplemented
         return len(self) == len(other) and all(mine == its for mine, its in zip(self, other, strict=True))
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return tuple(self._text(i) for i in range(*index.indices(len(self))))
-        return self._text(range(len(self))[index])
-
-    def _text(self, number: int) -> str:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +57,8 @@ class Names(_Texts):
         """The bytes of a name."""
         return self.text[self.ends[number - 1] if number else 0 : self.ends[number]].tobytes()
 
-    def _text(self, number: int) -> str:
+    def item(self, number: int) -> str:
+        """A name, decoded."""
         return self.encoded(number).decode("utf-8", "backslashreplace")
 
 
@@ -62,7 +70,7 @@ class _Chosen(_Texts):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def _text(self, number: int) -> str:
+    def item(self, number: int) -> str:
         return self.names[int(self.numbers[number])]
 
 
