@@ -40,6 +40,28 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Distill:
+    """Teach a copy of a trained model to sample in a few calls of the network, guidance included."""
+
+    run: Run
+    """The run folder of the teacher."""
+    overrides: Overrides = ()
+    """Values of the student's experiment, such as training.steps=5000 distillation.substeps=4."""
+    calls: int = 4
+    """Calls of the network per sample."""
+    out: Path | None = None
+    """The student's run folder; RUN-CALLS by default, as in runs/flowers-4."""
+
+    def __call__(self) -> int:
+        """Returns the exit code."""
+        from diffusion.training import train
+        from diffusion.training.teacher import student
+
+        out = self.out or self.run.with_name(f"{self.run.name}-{self.calls}")
+        return train(student(self.run, self.calls, self.overrides), out)
+
+
+@dataclass(frozen=True)
 class Sample:
     """Draw new images from a trained model, or with --image and --mask restore one."""
 
@@ -61,6 +83,8 @@ class Sample:
     """Where to write; RUN/samples-SEED or RUN/restored-NAME by default."""
     film: bool = False
     """Write the trajectory too, as a strip and an animation."""
+    tune: bool = False
+    """First measure on the model itself at which noise levels its calls are spent best."""
     image: Path | None = None
     """An image to restore. A transparent PNG is its own mask."""
     mask: Path | None = None
@@ -69,8 +93,8 @@ class Sample:
     """How to restore."""
     noise: float = 0.0
     """Standard deviation of noise on what is known, in [0, 1]; not for repaint and replacement."""
-    batch: int = 64
-    """Images at a time."""
+    batch: int | None = None
+    """Images at a time; what suits the device by default."""
 
     def __call__(self) -> int:
         """Returns the exit code."""
@@ -111,8 +135,8 @@ class Inpaint:
     """Strength of the label; 1 is none."""
     out: Path | None = None
     """Where to write; RUN/restored-NAME by default."""
-    batch: int = 64
-    """Restorations at a time."""
+    batch: int | None = None
+    """Restorations at a time; what suits the device by default."""
 
     def __call__(self) -> int:
         """Returns the exit code."""
@@ -160,10 +184,11 @@ class Scan:
         return 0
 
 
-Command = Train | Sample | Inpaint | Evaluate | Scan
+Command = Train | Distill | Sample | Inpaint | Evaluate | Scan
 DESCRIPTION = "Diffusion models of a folder of images: train, sample, restore damaged images, measure the likelihood."
 COMMANDS: dict[str, Callable[..., Command]] = {
     "train": Train,
+    "distill": Distill,
     "sample": Sample,
     "inpaint": Inpaint,
     "evaluate": Evaluate,

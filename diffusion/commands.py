@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 FILM_ROWS = 4
 STRIP_FRAMES = 9
 ANIMATION_FRAMES = 25
-FILM_STEPS = 32
 
 
 def sample(options: Sample) -> int:
     """Writes a grid, single PNGs and, for a film, the trajectory of the first few samples."""
     processes.join()
     model = load(options.run)
+    if options.tune:
+        model = model.tuned()
     out = options.out or options.run / f"samples-{options.seed}"
     # A model with classes is best at each of them: without a label they take turns.
     label = options.label or model.in_turn(options.n)
@@ -42,6 +43,7 @@ def sample(options: Sample) -> int:
         "seed": options.seed,
         "label": options.label or ("in turn" if label else None),
         "guidance": model.config.sampling.guidance if options.guidance is None else options.guidance,
+        "grid": config.to_dict(model.config)["grid"],
     }
     start = time.perf_counter()
     x = model.sample(
@@ -69,7 +71,7 @@ def sample(options: Sample) -> int:
         frames = model.film(
             rows,
             frames=ANIMATION_FRAMES,
-            steps=options.steps or FILM_STEPS,
+            steps=options.steps or model.film_steps,
             sampler=options.sampler,
             seed=options.seed,
             label=label[:rows] if isinstance(label, list) else label,
@@ -77,7 +79,9 @@ def sample(options: Sample) -> int:
         )
         strip = torch.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().long().tolist()
         figures.save_png(
-            figures.film([frames[i] for i in strip]), out / "film.png", {**info, "steps": options.steps or FILM_STEPS}
+            figures.film([frames[i] for i in strip]),
+            out / "film.png",
+            {**info, "steps": options.steps or model.film_steps},
         )
         figures.save_animation(frames, out / "film.gif")
     print(f"{out}: {options.n} samples of step {model.step} in {seconds:.1f} s, seed {options.seed}")

@@ -21,9 +21,10 @@ from diffusion.backbones import BACKBONES, BackboneConfig, UNetConfig
 from diffusion.data import DataOptions
 from diffusion.denoiser import EDM, PARAMETERIZATIONS, Parameterization
 from diffusion.errors import InputError, require
+from diffusion.grids import GRIDS, Grid, Karras
 from diffusion.objectives import NOISE_LEVELS, WEIGHTINGS, EDMError, LogNormal, NoiseLevels, Weighting
 from diffusion.precision import Precision
-from diffusion.samplers import GRIDS, SAMPLERS, Grid, Karras, Sampler, SDESolver
+from diffusion.samplers import SAMPLERS, Sampler, SDESolver
 from diffusion.schedules import EDM as EDMSchedule
 from diffusion.schedules import SCHEDULES, Schedule
 
@@ -121,6 +122,16 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class DistillationConfig:
+    """Whether the model learns from another one to sample in few calls (`diffusion distill` fills it in)."""
+
+    teacher: str = ""
+    """A run folder, whose sampler the model is to match in sampling.steps calls; without one it learns from data."""
+    substeps: Positive = 3
+    """Steps of the teacher for each of these calls."""
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that defines an experiment."""
 
@@ -136,6 +147,7 @@ class Config:
     sampler: Sampler = SDESolver()
     grid: Grid = Karras()
     sampling: SamplingConfig = SamplingConfig()
+    distillation: DistillationConfig = DistillationConfig()
 
     def __post_init__(self) -> None:
         if self.model.learned_variance != (self.training.hybrid > 0):
@@ -174,10 +186,15 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: no such config file{hint}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    # Names first: they drop the keys of another component, and must not drop those given beside them.
-    for override in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
-        _override(tree, override)
+    _override_all(tree, overrides)
     return from_dict(tree, where=str(path))
+
+
+def override(experiment: Config, overrides: Sequence[str]) -> Config:
+    """The experiment with overrides as for `load`. Raises ConfigError."""
+    tree = to_dict(experiment)
+    _override_all(tree, overrides)
+    return from_dict(tree)
 
 
 def from_dict(tree: Mapping[str, Any], *, where: str = "config") -> Config:
@@ -253,6 +270,12 @@ def _check_keys(
 def _nearest(word: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(word, list(valid), 1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _override_all(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    # Names first: they drop the keys of another component, and must not drop those given beside them.
+    for override in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
+        _override(tree, override)
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -22,8 +22,9 @@ from torch import Tensor
 from diffusion import process
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
+from diffusion.grids import decreasing
 from diffusion.objectives import low_discrepancy
-from diffusion.samplers import RandN, decreasing
+from diffusion.samplers import RandN
 from diffusion.schedules import Schedule, expand
 
 

@@ -1,12 +1,20 @@
-"""What the C library does with memory that tensors on the CPU free."""
+"""Memory: what the C library does with what tensors on the CPU free, and how many examples suit a device at once."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
+from collections.abc import Callable
+
+import torch
 
 # From malloc.h of the GNU C library.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+
+CPU_BATCH = 64
+MOST, TRIED = 1024, 4
+SHARE = 0.5
 
 
 def keep_freed() -> bool:
@@ -22,3 +30,20 @@ def keep_freed() -> bool:
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_ARENA_MAX: 1}
     done = [mallopt(option, value) for option, value in settings.items()]
     return all(done)
+
+
+def suited_batch(call: Callable[[int], object], device: torch.device) -> int:
+    """How many examples at once suit a device, given a call that takes that many through the network.
+
+    On a CPU 64, which keep its cores busy. On a GPU as many as `SHARE` of its free memory holds, by the peak of a call
+    of a few: a power of two from 1 to `MOST`.
+    """
+    if device.type != "cuda":
+        return CPU_BATCH
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    call(TRIED)
+    each = (torch.cuda.max_memory_allocated(device) - before) / TRIED
+    # What torch holds without using it is free too.
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - before
+    return int(2 ** math.floor(math.log2(min(MOST, max(1.0, SHARE * free / max(each, 1.0))))))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion import checkpoint, config, likelihood, posterior, processes, samplers
+from diffusion import checkpoint, config, grids, likelihood, posterior, processes, samplers
 from diffusion.backbones import Backbone
 from diffusion.config import Config
 from diffusion.data import DataSpec
@@ -26,13 +26,14 @@ from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.errors import InputError, require
 from diffusion.guidance import ClassifierFree
 from diffusion.likelihood import Bound, Levels
-from diffusion.memory import keep_freed
+from diffusion.memory import keep_freed, suited_batch
 from diffusion.operators import Mask
 from diffusion.precision import Lowered, use_bf16
 from diffusion.randomness import ExampleNoise, example_seed
 
 # The log-SNR below which an image looks like noise alone.
 FIRST_SEEN = -4.0
+FILM_STEPS = 32
 METHODS = ("repaint", "replacement", *posterior.COVARIANCES)
 
 
@@ -76,6 +77,36 @@ class Model:
         low, high = self.spec.encode(torch.tensor([0.0, self.spec.levels - 1.0])).tolist()
         return Levels(self.spec.levels, low, high)
 
+    @property
+    def teacher(self) -> str:
+        """The run that this model was distilled from, to sample on one short grid; empty for one that learned from
+        data, whose x̂ is E[x|x_t].
+        """
+        return self.config.distillation.teacher
+
+    def tuned(self, *, n: int = 64, seed: int = 0) -> Model:
+        """The same model, with a grid measured on n of its own paths between the ends of the grid it has
+        (`grids.measure`).
+        """
+        if self.teacher:
+            raise InputError("grid: this model was distilled for one grid and samples on no other")
+        schedule = self.denoiser.schedule
+        ends = schedule.log_snr(self.config.grid(schedule, 2))
+        label = self.labels(self.in_turn(n), n)
+        grid = grids.measure(
+            self.guided(lowered=True),
+            self._noise(seed, range(n), stream=3)(self._blank(n)),
+            first=float(ends[0]),
+            last=float(ends[1]),
+            label=label,
+        )
+        return replace(self, config=replace(self.config, grid=grid))
+
+    @property
+    def film_steps(self) -> int:
+        """Steps of a trajectory that is to be looked at."""
+        return self.config.sampling.steps if self.teacher else FILM_STEPS
+
     def labels(self, label: int | str | Sequence[int] | None, n: int) -> Tensor | None:
         """Labels for n examples from one label, a class name, or n labels; None for none: (n,) int64.
 
@@ -118,7 +149,7 @@ class Model:
         method, times = self._method(sampler, steps)
         noise = self._noise(seed, range(first, first + n))
         x = samplers.prior(self.denoiser, noise(self._blank(n)), times[0])
-        denoiser = self._guided(guidance, lowered=True)
+        denoiser = self.guided(guidance, lowered=True)
         walk = samplers.trajectory(denoiser, method, x, times, label=self.labels(label, n), randn=noise)
         for t, x_t in zip(times, walk, strict=True):
             alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
@@ -133,22 +164,23 @@ class Model:
         seed: int = 0,
         label: int | str | Sequence[int] | None = None,
         guidance: float | None = None,
-        batch: int = 64,
+        batch: int | None = None,
         shared: bool = False,
         progress: bool = False,
     ) -> Tensor:
         """Draws n samples: (n, C, H, W) in [0, 1], or (n, D), on the CPU.
 
         Sample i depends on (seed, i) alone, not on n, `batch` or the number of processes, up to the rounding of the
-        network. `steps`, `sampler` (a key of `samplers.SAMPLERS`) and `guidance` default to the experiment's. With
+        network. `steps`, `sampler` (a key of `samplers.SAMPLERS`) and `guidance` default to the experiment's, `batch`,
+        the number of examples at a time, to what suits the device (`memory.suited_batch`). With
         `shared` each process draws a part, and all of them, which must call this alike, return the whole.
 
         Raises ValueError for counts below 1, an unknown sampler or label.
         """
         require(n >= 1, "n", "at least 1", n)
-        require(batch >= 1, "batch", "at least 1", batch)
+        require(batch is None or batch >= 1, "batch", "at least 1", batch)
         given = self.labels(label, n)
-        runs = batches(n, batch, shared=shared)
+        runs = batches(n, batch or self._batch(self.guided(guidance, lowered=True), given), shared=shared)
         parts = [torch.zeros(0, *self.spec.shape)]
         with tqdm(total=sum(map(len, runs)), desc="sampling", unit="image", disable=not progress) as bar:
             for numbers in runs:
@@ -174,16 +206,18 @@ class Model:
         n: int,
         *,
         frames: int = 9,
-        steps: int = 32,
+        steps: int | None = None,
         sampler: str | samplers.Sampler | None = None,
         seed: int = 0,
         label: int | str | Sequence[int] | None = None,
         guidance: float | None = None,
     ) -> list[Tensor]:
-        """At most that many frames (n, *) of a trajectory: its start, then evenly from where something shows to the
-        samples.
+        """At most that many frames (n, *) of a trajectory of `film_steps` steps by default: its start, then evenly from
+        where something shows to the samples.
         """
-        walk = self.trajectory(n, steps=steps, sampler=sampler, seed=seed, label=label, guidance=guidance)
+        walk = self.trajectory(
+            n, steps=steps or self.film_steps, sampler=sampler, seed=seed, label=label, guidance=guidance
+        )
         (_, start), *rest = [(t, x.cpu()) for t, x in walk]
         seen = float(self.denoiser.schedule.time(torch.tensor(FIRST_SEEN)))
         rest = [(t, x) for t, x in rest if t < seen] or rest[-1:]
@@ -204,7 +238,7 @@ class Model:
         seed: int = 0,
         label: int | str | None = None,
         guidance: float | None = None,
-        batch: int = 64,
+        batch: int | None = None,
         shared: bool = False,
         progress: bool = False,
     ) -> Restoration:
@@ -220,15 +254,16 @@ class Model:
 
         Raises InputError for another shape, an unknown method, or one that the noise does not suit.
         """
+        self._refuse_student("restoration")
         require(n >= 1, "n", "at least 1", n)
-        require(batch >= 1, "batch", "at least 1", batch)
+        require(batch is None or batch >= 1, "batch", "at least 1", batch)
         require(method in METHODS, "method", f"one of {', '.join(METHODS)}", repr(method))
         if image.shape != self.spec.shape:
             raise InputError(f"image: must have the shape {self.spec.shape} of the data, got {tuple(image.shape)}")
         known = known.to(torch.bool).broadcast_to(image.shape)
         y = self.spec.standardize(image).to(self.device)
         mask = Mask(known.to(self.device))
-        denoiser = self._guided(guidance, lowered=method not in posterior.COVARIANCES)
+        denoiser = self.guided(guidance, lowered=method not in posterior.COVARIANCES)
         if method in posterior.COVARIANCES:
             solver, times = self._method(sampler, steps)
             level = noise * self.spec.top / self.spec.std
@@ -238,7 +273,8 @@ class Model:
             solver, times = self._method(sampler or samplers.DDPM(), steps)
             solver = posterior.Replacement(solver, mask, y[None], repeats if method == "repaint" else 1)
         parts = [torch.zeros(0, *self.spec.shape)]
-        for numbers in tqdm(batches(n, batch, shared=shared), desc="restoring", disable=not progress):
+        runs = batches(n, batch or self._batch(denoiser, self.labels(label, n)), shared=shared)
+        for numbers in tqdm(runs, desc="restoring", disable=not progress):
             randn = self._noise(seed, numbers)
             x = samplers.prior(denoiser, randn(self._blank(len(numbers))), times[0])
             with torch.no_grad():
@@ -256,8 +292,9 @@ class Model:
 
         x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D).
         """
+        self._refuse_student("likelihood")
         values = x if x.dtype == torch.uint8 or self.spec.levels is None else self.spec.quantize(x)
-        times = samplers.UniformLogSNR()(self.denoiser.schedule, steps)
+        times = grids.UniformLogSNR()(self.denoiser.schedule, steps)
         return likelihood.bound(
             self.denoiser,
             self.spec.encode(values).to(self.device),
@@ -279,15 +316,36 @@ class Model:
         if isinstance(sampler, str):
             require(sampler in samplers.SAMPLERS, "sampler", f"one of {', '.join(samplers.SAMPLERS)}", repr(sampler))
             sampler = samplers.SAMPLERS[sampler]()
-        count = self.config.sampling.steps if steps is None else steps
+        own = self.config.sampling.steps
+        count = own if steps is None else steps
+        if self.teacher and (count != own or sampler):
+            raise InputError(f"steps, sampler: this model was distilled for {own} steps of its own sampler")
         return sampler or self.config.sampler, self.config.grid(self.denoiser.schedule, count)
 
-    def _guided(self, guidance: float | None, *, lowered: bool) -> AnyDenoiser:
+    def guided(self, guidance: float | None = None, *, lowered: bool = False) -> AnyDenoiser:
+        """The denoiser that is sampled from: with guidance of that strength, by default the experiment's, and `lowered`
+        to the precision of sampling.
+        """
         options, denoiser = self.config.sampling, self.denoiser
         if lowered and use_bf16(options.precision, self.device):
             denoiser = replace(denoiser, backbone=Lowered(denoiser.backbone))
         scale = options.guidance if guidance is None else guidance
         return denoiser if scale == 1 else ClassifierFree(denoiser, scale, options.interval)
+
+    def _refuse_student(self, what: str) -> None:
+        if self.teacher:
+            raise InputError(
+                f"{what}: this model was distilled to sample in few calls; ask its teacher, {self.teacher}"
+            )
+
+    @torch.no_grad()
+    def _batch(self, denoiser: AnyDenoiser, label: Tensor | None) -> int:
+        middle = self.denoiser.schedule.time(torch.zeros(()))
+
+        def call(n: int) -> object:
+            return denoiser(self._blank(n), middle, None if label is None else label[:1].expand(n))
+
+        return suited_batch(call, self.device)
 
     def _noise(self, seed: int, numbers: Sequence[int], stream: int = 0) -> ExampleNoise:
         return ExampleNoise([example_seed(seed, stream, number) for number in numbers])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -217,6 +218,16 @@ class SigmoidError(Weighting):
         return log_snr.exp() * torch.sigmoid(self.bias - log_snr)
 
 
+class AnyObjective(Protocol):
+    """Whatever a backbone can be trained on."""
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """The noise levels that uniform numbers stand for: (B,) -> (B,)."""
+
+    def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """Of each example, (B,). x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,)."""
+
+
 @dataclass(frozen=True)
 class Objective:
     """Which noise levels are drawn and how much each weighs; `hybrid` > 0 adds the bound's term that trains a learned
@@ -239,31 +250,42 @@ class Objective:
     def times(self, u: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """Times and weights for uniform numbers u: (B,) -> (B,), (B,), both float64."""
         u = u.double()
-        log_snr = self.noise_levels.log_snr(u, schedule)
+        log_snr = self.log_snr(u, schedule)
         weight = self.weighting(log_snr, self.noise_levels.density(u, schedule))
         # Never exactly the clean end: a reverse step from t needs an s < t.
         return schedule.time(log_snr).clamp_min(EARLIEST), weight
 
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """The noise levels that uniform numbers stand for: (B,) -> (B,)."""
+        return self.noise_levels.log_snr(u, schedule)
 
-def loss(
-    denoiser: Denoiser, objective: Objective, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None
-) -> Tensor:
-    """The weighted squared error of each example, averaged over its coordinates: (B,).
+    def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """The weighted squared error of each example, averaged over its coordinates: (B,).
 
-    x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,). The residual is taken in the network's units, where it
-    has about unit scale: w ‖x̂ - x‖² = w c_out² ‖F - target‖², without cancellation at low noise.
+        x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,).
+        """
+        schedule = denoiser.schedule
+        t, weight = self.times(u, schedule)
+        x_t = process.marginal(schedule, x, t).sample(noise)
+        total, network, fraction = weighted_error(denoiser, weight, x, x_t, t, label)
+        if self.hybrid:
+            total = total + self.hybrid * variance_term(self, denoiser, x, x_t, t, network, fraction)
+        return total
+
+
+def weighted_error(
+    denoiser: Denoiser, weight: Tensor, x: Tensor, x_t: Tensor, t: Tensor, label: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """w ‖x̂(x_t) - x‖² averaged over coordinates, (B,), and what the network returned. weight, t, label: (B,).
+
+    The residual is taken in the network's units, where it has about unit scale: w ‖x̂ - x‖² = w c_out² ‖F - target‖²,
+    without cancellation at low noise.
     """
-    schedule = denoiser.schedule
-    t, weight = objective.times(u, schedule)
-    x_t = process.marginal(schedule, x, t).sample(noise)
-    _, c_skip, c_out = denoiser.parameterization(*schedule(t))
+    _, c_skip, c_out = denoiser.parameterization(*denoiser.schedule(t))
     network, fraction = denoiser.network(x_t, t, label)
     target = (x - expand(c_skip, x) * x_t) / expand(c_out, x)
     error = (network - target).square().flatten(1).mean(1)
-    total = (weight * c_out.square()).to(error) * error
-    if objective.hybrid:
-        total = total + objective.hybrid * variance_term(objective, denoiser, x, x_t, t, network, fraction)
-    return total
+    return (weight * c_out.square()).to(error) * error, network, fraction
 
 
 def variance_term(

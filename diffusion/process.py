@@ -75,6 +75,18 @@ def posterior(
     return Gaussian(mean, expand(variance, x))
 
 
+def aim(schedule: Schedule, x_s: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """The x for which the deterministic step from x_t, `posterior` with η = 0, lands on x_s: (B, *).
+
+    Salimans and Ho (2022, arXiv 2202.00512, appendix G). x_s, x_t: (B, *); t, s: () or (B,), s < t.
+    """
+    (_, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
+    keep = sigma_s / sigma_t
+    # α_s - keep α_t = α_s (1 - √(SNR_t/SNR_s)), without cancellation between neighboring times.
+    gain = alpha_s * -torch.expm1((schedule.log_snr(t) - schedule.log_snr(s)) / 2)
+    return (x_s - expand(keep, x_s) * x_t) / expand(gain, x_s)
+
+
 def reverse(
     schedule: Schedule, mean: Tensor, x_t: Tensor, t: Tensor, s: Tensor, *, fraction: Tensor | float = 0.0
 ) -> Gaussian:

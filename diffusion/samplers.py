@@ -1,4 +1,4 @@
-"""Samplers: steps (x_t, state) -> (x_s, state) for s < t, on explicit grids of times.
+"""Samplers: steps (x_t, state) -> (x_s, state) for s < t, on explicit grids of times (`grids.py`).
 
 All of them are written for any (α, σ), in terms of x̂ = E[x|x_t] and half log-SNRs. Noise comes in as an argument, so
 that one generator per example makes a sample independent of the batch it is drawn in (`randomness.ExampleNoise`).
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from diffusion import process
 from diffusion.denoiser import AnyDenoiser
-from diffusion.errors import InputError, require
+from diffusion.errors import require
+from diffusion.grids import decreasing
 from diffusion.guidance import Labeled
 from diffusion.schedules import Schedule
 
@@ -191,81 +192,6 @@ def _floats(schedule: Schedule, t: Tensor) -> tuple[float, float]:
     return float(alpha), float(sigma)
 
 
-class Grid(ABC):
-    """A rule that places the times of a trajectory."""
-
-    @abstractmethod
-    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
-        """steps + 1 times, strictly decreasing, the last one 0: (steps + 1,) float64; fewer where levels beyond the
-        schedule's fall together. Raises ValueError for steps <
-        1.
-        """
-
-
-@dataclass(frozen=True)
-class UniformLogSNR(Grid):
-    """Times evenly spaced in log-SNR, from t = 1 (or log-SNR `first`) to t = 0.
-
-    With `last`, all but the final time end there and the final step jumps to the clean end, which is how few steps
-    sample best: below the noise that 8-bit pixels resolve, a denoiser has nothing left to decide.
-    """
-
-    first: float | None = None
-    last: float | None = None
-
-    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
-        """(steps + 1,) float64; `first` and `last` are cut to the schedule's range."""
-        require(steps >= 1, "steps", "at least 1", steps)
-        low = schedule.log_snr_min if self.first is None else max(self.first, schedule.log_snr_min)
-        high = schedule.log_snr_max if self.last is None else min(self.last, schedule.log_snr_max)
-        return to_clean(schedule, torch.linspace(low, high, steps + (self.last is None), dtype=torch.float64))
-
-
-@dataclass(frozen=True)
-class Karras(Grid):
-    """(σ/α)^(1/ρ) evenly spaced from `sigma_max` to `sigma_min`, then a jump to the clean end.
-
-    Karras et al. 2022, arXiv 2206.00364, eq. 5. Levels are in units of the data's standard deviation, cut to the
-    schedule's range.
-    """
-
-    rho: float = 7.0
-    sigma_min: float = 0.03
-    sigma_max: float = 80.0
-
-    def __post_init__(self) -> None:
-        require(self.rho > 0, "rho", "a positive number", self.rho)
-        require(
-            0 < self.sigma_min < self.sigma_max,
-            "sigma_min, sigma_max",
-            "0 < sigma_min < sigma_max",
-            (self.sigma_min, self.sigma_max),
-        )
-
-    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
-        """(steps + 1,) float64."""
-        require(steps >= 1, "steps", "at least 1", steps)
-        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        levels = torch.linspace(high, low, steps, dtype=torch.float64) ** self.rho
-        span = levels.new_tensor([schedule.log_snr_min, schedule.log_snr_max])
-        low_snr, high_snr = (-2 * levels[[0, -1]].log()).clamp(*span.tolist())
-        return to_clean(schedule, (-2 * levels.log()).clamp(low_snr, high_snr))
-
-
-def to_clean(schedule: Schedule, log_snr: Tensor) -> Tensor:
-    """The times of increasing log-SNRs, with the clean end appended unless they reach it; repeated times are merged."""
-    times = torch.cat([schedule.time(log_snr), log_snr.new_zeros(1)])
-    return times[torch.cat([times.diff() < 0, times.new_ones(1, dtype=torch.bool)])]
-
-
-def decreasing(times: Tensor) -> None:
-    """Raises InputError unless times (T,) decrease strictly."""
-    rising = (times.diff() >= 0).nonzero()
-    if len(rising):
-        i = int(rising[0])
-        raise InputError(f"times: must decrease strictly, got {times[i]:.6g} followed by {times[i + 1]:.6g}")
-
-
 def trajectory(
     denoiser: AnyDenoiser,
     sampler: Sampler,
@@ -317,4 +243,3 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "dpmpp_2m": DPMSolver,
     "dpmpp_2m_sde": SDESolver,
 }
-GRIDS: dict[str, type[Grid]] = {"uniform": UniformLogSNR, "karras": Karras}

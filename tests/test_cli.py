@@ -299,7 +299,8 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["train.py"], ["CONFIG", "SECTION.KEY=VALUE", "--out"]),
         (["sample.py"], ["RUN", "--n", "--steps", "--image", "--mask", "--film", "repaint", "dpmpp_2m"]),
-        (["-m", "diffusion"], ["train", "sample", "inpaint", "evaluate", "scan"]),
+        (["-m", "diffusion"], ["train", "distill", "sample", "inpaint", "evaluate", "scan"]),
+        (["-m", "diffusion", "distill"], ["RUN", "--calls", "SECTION.KEY=VALUE"]),
         (["-m", "diffusion", "inpaint"], ["IMAGE", "--mask", "--method"]),
     ],
 )

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from diffusion.denoiser import Prediction
+from diffusion.grids import UniformLogSNR
 from diffusion.likelihood import Bound, Levels, bits_per_dim, bound, decoder, prior_kl
-from diffusion.samplers import RandN, UniformLogSNR
+from diffusion.samplers import RandN
 from diffusion.schedules import EDM, Cosine, Linear, Schedule
 from tests.oracles import MixtureOracle, correlated, hermite, sigma_points
 

@@ -1,9 +1,14 @@
-"""Freed memory stays with the process."""
+"""Freed memory stays with the process, and a batch is as large as the device likes."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+
+import pytest
+import torch
+
+from diffusion.memory import CPU_BATCH, suited_batch
 
 SCRIPT = """
 import resource, sys
@@ -41,3 +46,28 @@ def test_large_tensors_are_not_paged_in_again_and_again() -> None:
     _, otherwise = faults("leave")
     # Measured: at most 16,000 against 1,229,000 page faults.
     assert count < otherwise / 10 if kept else sys.platform != "linux"
+
+
+def test_a_cpu_is_given_a_batch_without_trying() -> None:
+    def call(n: int) -> object:
+        raise AssertionError("nothing has to be tried")
+
+    assert suited_batch(call, torch.device("cpu")) == CPU_BATCH
+
+
+@pytest.mark.parametrize(
+    ("each", "expected"),
+    [(1, 1024), (10, 256), (100, 32), (110, 16), (10_000, 1)],
+    ids=["at most 1024", "half of what is free", "a power of two", "rounded down", "at least one"],
+)
+def test_a_gpu_is_given_what_half_of_its_free_memory_holds(
+    monkeypatch: pytest.MonkeyPatch, each: int, expected: int
+) -> None:
+    """On a device with 1,000 bytes in use, 500 more held by torch, 6,000 free, and `each` taken by an example."""
+    tried: list[int] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1500)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1000 + each * tried[-1])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6000, 8000))
+    assert suited_batch(tried.append, torch.device("cuda")) == expected

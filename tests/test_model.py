@@ -113,6 +113,15 @@ def test_the_end_of_a_trajectory_is_the_sample(model: Model) -> None:
     torch.testing.assert_close(walk[-1][1], model.sample(3, seed=5, steps=6, label="disk", guidance=2.0), **CLOSE)
 
 
+def test_a_tuned_model_keeps_the_ends_of_its_grid_and_follows_the_path_more_closely(model: Model) -> None:
+    tuned, schedule = model.tuned(), model.denoiser.schedule
+    own, measured = (m.config.grid(schedule, 12) for m in (model, tuned))
+    assert torch.allclose(schedule.log_snr(own[[0, -2]]), schedule.log_snr(measured[[0, -2]]), atol=1e-4)
+    path = model.sample(32, sampler="ddim", steps=300, seed=5)
+    off = [float((m.sample(32, sampler="ddim", steps=12, seed=5) - path).square().mean()) for m in (tuned, model)]
+    assert off[0] < 0.9 * off[1]
+
+
 def test_a_film_begins_with_noise_and_ends_with_the_samples(model: Model) -> None:
     frames = model.film(3, frames=5, steps=10, seed=5)
     walk = list(model.trajectory(3, seed=5, steps=10))

@@ -26,7 +26,6 @@ from diffusion.objectives import (
     Uniform,
     Weighting,
     X0Error,
-    loss,
     low_discrepancy,
 )
 from diffusion.schedules import EDM as VarianceExploding
@@ -87,7 +86,7 @@ def test_the_loss_is_the_weighted_error_of_x(schedule: Schedule, parameterizatio
     x_t = process.marginal(schedule, x, t).sample(noise)
     expected = weight * (denoiser(x_t, t).mean - x).square().mean((1, 2, 3))
     # 1e-8 and not 1e-10: at the clean end it is the error of x that cancels.
-    assert torch.allclose(loss(denoiser, objective, x, u, noise), expected, rtol=1e-8)
+    assert torch.allclose(objective.loss(denoiser, x, u, noise), expected, rtol=1e-8)
 
 
 @SCHEDULES
@@ -110,7 +109,7 @@ def test_each_weighting_is_the_plain_error_of_its_network(
     }[parameterization]
     denoiser = Denoiser(lambda *_: output, schedule, PARAMETERIZATIONS[parameterization]())
     objective = Objective(Uniform(), WEIGHTINGS[weighting]())
-    assert torch.allclose(loss(denoiser, objective, x, u, noise), (output - target).square().mean((1, 2, 3)), rtol=1e-8)
+    assert torch.allclose(objective.loss(denoiser, x, u, noise), (output - target).square().mean((1, 2, 3)), rtol=1e-8)
 
 
 @SCHEDULES
@@ -194,7 +193,7 @@ def hybrid_loss(logit: Tensor, shift: Tensor, hybrid: float, u: float) -> Tensor
     denoiser, objective = hybrid_case(logit, shift, hybrid)
     points = sigma_points(2)
     x, noise = 0.3**0.5 * points[:, :1], points[:, 1:]
-    return loss(denoiser, objective, x, torch.full((4,), u), noise).mean()
+    return objective.loss(denoiser, x, torch.full((4,), u), noise).mean()
 
 
 def test_the_hybrid_term_trains_the_variance_alone() -> None:
@@ -237,7 +236,7 @@ def test_the_hybrid_term_needs_a_learned_variance() -> None:
     denoiser, objective = hybrid_case(torch.zeros(1).double(), torch.zeros(1).double(), 0.1)
     plain = replace(denoiser, backbone=lambda x, *_: x)
     with pytest.raises(ValueError, match=re.escape("training.hybrid: needs a learned variance")):
-        loss(plain, objective, normal(2, 1), torch.tensor([0.2, 0.6]), normal(2, 1, seed=1))
+        objective.loss(plain, normal(2, 1), torch.tensor([0.2, 0.6]), normal(2, 1, seed=1))
 
 
 @pytest.mark.parametrize("u", [0.0, 1e-7, 1 - 1e-9])
@@ -252,7 +251,7 @@ def test_float32_loses_little_of_the_target_at_low_noise() -> None:
     denoiser = Denoiser(lambda x, *_: torch.zeros_like(x), schedule, EDM())
     objective = Objective(Uniform(), EDMError())
     single, double = (
-        loss(denoiser, objective, x.to(d), u, noise.to(d)).double() for d in (torch.float32, torch.float64)
+        objective.loss(denoiser, x.to(d), u, noise.to(d)).double() for d in (torch.float32, torch.float64)
     )
     assert single.mean().item() == pytest.approx(1, abs=0.3), (
         "EDM weight and parameterization: unit error of a zero network"

@@ -130,3 +130,12 @@ def test_times_per_example_are_times_one_by_one(schedule: Schedule) -> None:
     for i in range(6):
         one = process.reverse(schedule, x[i : i + 1], x_t[i : i + 1], t[i], s[i], fraction=0.4)
         assert close(whole.mean[i], one.mean[0]) and close(whole.variance[i], one.variance[0])
+
+
+@ALL
+@pytest.mark.parametrize("gap", [5.0, 1e-3])
+def test_aim_is_the_inverse_of_the_deterministic_step(schedule: Schedule, gap: float) -> None:
+    x, x_t, (t, s) = normal(3, 2), normal(3, 2, seed=1), at(schedule, -2.0, -2.0 + gap)
+    x_s = process.posterior(schedule, x, x_t, t, s, eta=0).mean
+    # A step of 1e-3 in log-SNR moves x_s by 1e-3 of x: a thousandth of the digits of x_s remains.
+    assert close(process.aim(schedule, x_s, x_t, t, s), x, rtol=1e-9, atol=1e-9)

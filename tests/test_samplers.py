@@ -15,24 +15,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion.grids import UniformLogSNR
 from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.samplers import (
     DDIM,
     DDPM,
-    GRIDS,
     SAMPLERS,
     DPMSolver,
-    Grid,
     Heun,
-    Karras,
     Sampler,
     SDESolver,
-    UniformLogSNR,
     prior,
     sample,
     trajectory,
 )
-from diffusion.schedules import EDM, SCHEDULES, Cosine, Flow, Schedule
+from diffusion.schedules import EDM, Cosine, Flow, Schedule
 from tests.oracles import GaussianOracle, MixtureOracle, affine, correlated
 
 # The order of every registered sampler with its default options, and a bound on the relative error of the covariance
@@ -199,41 +196,6 @@ def test_a_sample_does_not_depend_on_its_batch(name: str) -> None:
     assert whole.std(0).min() > 0.1, "and examples differ"
 
 
-@pytest.mark.parametrize("grid_name", GRIDS)
-@pytest.mark.parametrize("schedule", [pytest.param(cls(), id=name) for name, cls in SCHEDULES.items()])
-@pytest.mark.parametrize("steps", [1, 2, 50])
-def test_grids_decrease_to_the_clean_end(grid_name: str, schedule: Schedule, steps: int) -> None:
-    times = GRIDS[grid_name]()(schedule, steps)
-    assert times.dtype == torch.float64 and len(times) == steps + 1
-    assert (times.diff() < 0).all() and times[-1] == 0 and times[0] <= 1
-
-
-@pytest.mark.parametrize("make", [lambda: UniformLogSNR(last=40.0), lambda: Karras(sigma_min=1e-6, sigma_max=1e6)])
-def test_grids_beyond_the_schedule_are_cut_to_it(make: Callable[[], Grid]) -> None:
-    times = make()(Cosine(), 50)
-    assert times[0] == 1 and times[-1] == 0 and (times.diff() < 0).all() and len(times) <= 51
-
-
-def test_uniform_grid_is_even_in_log_snr() -> None:
-    schedule = Cosine()
-    log_snr = schedule.log_snr(UniformLogSNR()(schedule, 50))
-    assert torch.allclose(log_snr, torch.linspace(-13.3, 13.3, 51, dtype=torch.float64), rtol=0, atol=1e-6)
-    cut = schedule.log_snr(UniformLogSNR(first=-5.0, last=5.0)(schedule, 11))
-    assert torch.allclose(cut[:-1], torch.linspace(-5, 5, 11, dtype=torch.float64), rtol=0, atol=1e-9)
-    assert cut[-1] == schedule.log_snr_max
-
-
-@pytest.mark.parametrize("rho", [1.0, 7.0])
-def test_karras_grid_is_equation_5(rho: float) -> None:
-    steps, low, high = 18, 0.002, 80.0
-    times = Karras(rho=rho, sigma_min=low, sigma_max=high)(EDM(sigma_min=0.001, sigma_max=100.0), steps)
-    _, sigma = EDM(sigma_min=0.001, sigma_max=100.0)(times)
-    expected = [
-        (high ** (1 / rho) + i / (steps - 1) * (low ** (1 / rho) - high ** (1 / rho))) ** rho for i in range(steps)
-    ]
-    assert sigma.tolist() == pytest.approx([*expected, 0.001], rel=1e-9)
-
-
 @ALL
 def test_the_last_of_the_trajectory_is_the_sample(name: str) -> None:
     oracle, times = correlated(Cosine()), UniformLogSNR()(Cosine(), 9)
@@ -272,12 +234,6 @@ def test_calls_per_step_are_counted() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: UniformLogSNR()(Cosine(), 0), "steps: must be at least 1, got 0"),
-        (lambda: Karras()(Cosine(), 0), "steps: must be at least 1, got 0"),
-        (
-            lambda: Karras(sigma_min=2.0, sigma_max=1.0),
-            "sigma_min, sigma_max: must be 0 < sigma_min < sigma_max, got (2.0, 1.0)",
-        ),
         (lambda: DDPM(fraction=1.5), "fraction: must be in [0, 1], got 1.5"),
         (lambda: DDIM(eta=-0.1), "eta: must be in [0, 1], got -0.1"),
         (lambda: DPMSolver(eta=2.0), "eta: must be in [0, 1], got 2.0"),

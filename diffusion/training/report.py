@@ -43,6 +43,11 @@ class Reporter:
         """Whether an earlier part of this run left a grid."""
         return any((self.run / "samples").glob("step-*.png"))
 
+    @property
+    def measures(self) -> bool:
+        """Whether there are held-out examples, and a model that has a likelihood and restores."""
+        return len(self.held_out) > 0 and not self.config.distillation.teacher
+
     def samples(self, model: Model) -> None:
         """A grid from the same noise every time, so that pictures of different steps compare; beside it once, real
         examples.
@@ -64,7 +69,7 @@ class Reporter:
         """The held-out bound by terms, and the plot of the loss by noise level."""
         if processes.is_main():
             figures.loss_by_level(levels.rows(), self.run / "loss_by_level.png", model.step)
-        if not len(self.held_out):
+        if not self.measures:
             return {}
         due = self.config.report
         result = evaluate(model, self.held_out, limit=due.images, draws=due.draws, shared=True)
@@ -86,8 +91,8 @@ class Reporter:
         classes, count = len(model.spec.classes), self.config.report.grid
         label = [i * classes // count for i in range(count)] if classes else None
         x = model.sample(count, label=label, shared=True)
-        restored = restorations(model, self.held_out) if model.spec.is_image and len(self.held_out) else None
-        result = evaluate(model, self.held_out, limit=FINAL_IMAGES, shared=True) if len(self.held_out) else None
+        restored = restorations(model, self.held_out) if model.spec.is_image and self.measures else None
+        result = evaluate(model, self.held_out, limit=FINAL_IMAGES, shared=True) if self.measures else None
         if not processes.is_main():
             return
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}

@@ -29,6 +29,8 @@ FREE = (
     "training.compile",
     "training.gradient_checkpointing",
 )
+# What a distilled model learns: the steps of one grid.
+STUDENT = ("grid.", "sampling.steps")
 
 
 def train(experiment: Config, run: Path) -> int:
@@ -67,9 +69,10 @@ def prepare(experiment: Config, run: Path) -> None:
     path = run / RESOLVED
     # Before the first checkpoint there is nothing to protect: a mistyped path or a batch too large may be corrected.
     if path.exists() and checkpoint.folders(run):
-        changes = [
-            line for line in difference(json.loads(path.read_text(encoding="utf-8")), tree) if not line.startswith(FREE)
-        ]
+        # Read as a configuration, so that an option that came later has its default.
+        before = config.to_dict(config.from_dict(json.loads(path.read_text(encoding="utf-8")), where=str(path)))
+        fixed = STUDENT if experiment.distillation.teacher else ()
+        changes = [line for line in difference(before, tree) if line.startswith(fixed) or not line.startswith(FREE)]
         if changes:
             listing = "".join(f"\n  {line}" for line in changes)
             raise ConfigError(

@@ -26,10 +26,9 @@ from diffusion.data import Dataset
 from diffusion.errors import InputError
 from diffusion.memory import keep_freed
 from diffusion.model import Model
-from diffusion.objectives import Objective, loss
 from diffusion.precision import use_bf16
 from diffusion.randomness import example_seed
-from diffusion.training import monitor, sharding, state
+from diffusion.training import monitor, sharding, state, teacher
 from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.ema import PowerEMA
 from diffusion.training.interrupt import Interrupt
@@ -70,6 +69,7 @@ class Trainer:
             )
         torch.manual_seed(options.seed)
         network = model.build(config, train.spec).to(self.accelerator.device)
+        self.objective = teacher.objective(config, train.spec, network, self.accelerator.device)
         self.sharded = sharding.requested()
         if self.sharded and options.compile:
             raise InputError("training.compile: must be false for a sharded network (FSDP2), got true")
@@ -98,7 +98,6 @@ class Trainer:
         # For a sharded network accelerate adds the autocast and nothing else.
         self.prepared = self.accelerator.prepare_model(network, evaluation_mode=self.sharded)
         self.denoiser = model.assemble(config, self.prepared)
-        self.objective = Objective(config.noise_levels, config.weighting, options.hybrid)
         self.maker = BatchMaker(
             train,
             options.batch,
@@ -182,9 +181,9 @@ class Trainer:
             # Processes exchange gradients once per step, with the last part; those of sharded weights with every part,
             # as a whole gradient may not fit.
             with nullcontext() if part == parts - 1 or self.sharded else self.accelerator.no_sync(self.prepared):
-                losses = loss(self.denoiser, self.objective, x, u, noise, label)
+                losses = self.objective.loss(self.denoiser, x, u, noise, label)
                 self.accelerator.backward(losses.mean() / parts)
-            self.monitor.add(self.config.noise_levels.log_snr(u, self.config.schedule), losses)
+            self.monitor.add(self.objective.log_snr(u, self.config.schedule), losses)
         norm: Tensor = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip)
         norm = norm.full_tensor() if sharding.is_sharded(norm) else norm
         for group in self.optimizer.param_groups:

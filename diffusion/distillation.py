@@ -1,0 +1,75 @@
+"""Distillation: a student that takes in one call what its teacher takes in several.
+
+On a grid of a few times the student learns the x̂ with which the deterministic step (DDIM, η = 0) from one time lands
+where the teacher's solver arrives at the next after `substeps` steps, guidance included: progressive distillation
+(Salimans and Ho 2022, arXiv 2202.00512) in one stage, of guided models as in Meng et al. (2023, arXiv 2210.03142). Such
+a student samples on its grid alone; its x̂ is no longer E[x|x_t], so it has no likelihood and restores nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion import process, samplers
+from diffusion.denoiser import AnyDenoiser, Denoiser
+from diffusion.errors import require
+from diffusion.grids import decreasing
+from diffusion.objectives import EDMError, Weighting, weighted_error
+from diffusion.samplers import DPMSolver, Sampler
+from diffusion.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What a student learns from a teacher on a grid `times` (n + 1,) that decreases to 0."""
+
+    teacher: AnyDenoiser
+    times: Tensor
+    substeps: int
+    solver: Sampler = DPMSolver()
+    weighting: Weighting = EDMError()
+
+    def __post_init__(self) -> None:
+        require(self.substeps >= 1, "substeps", "at least 1", self.substeps)
+        decreasing(self.times)
+
+    def step(self, u: Tensor) -> Tensor:
+        """The step of the grid, from 0, that a uniform number stands for: (B,) -> (B,) on the CPU."""
+        steps = len(self.times) - 1
+        return (u.cpu() * steps).long().clamp(0, steps - 1)
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """The noise level at which the step begins: (B,) -> (B,)."""
+        return schedule.log_snr(self.times[self.step(u)])
+
+    def path(self, step: int) -> Tensor:
+        """The times of the teacher's steps from times[step] to times[step + 1], even in log-SNR: (substeps + 1,)."""
+        schedule, ends = self.teacher.schedule, self.times[step : step + 2]
+        low, high = schedule.log_snr(ends).tolist()
+        inner = torch.linspace(low, high, self.substeps + 1, dtype=torch.float64)[1:-1]
+        return torch.cat([ends[:1], schedule.time(inner), ends[1:]])
+
+    @torch.no_grad()
+    def target(self, x_t: Tensor, step: int, label: Tensor | None = None) -> Tensor:
+        """The x̂ that takes x_t, at times[step], to where the teacher arrives at times[step + 1]: (B, C, *)."""
+        x_s = samplers.sample(self.teacher, self.solver, x_t, self.path(step), label=label)
+        return process.aim(self.teacher.schedule, x_s, x_t, self.times[step], self.times[step + 1])
+
+    def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """The weighted squared error of the student's x̂, averaged over coordinates: (B,).
+
+        x, noise: (B, C, *); u: (B,) uniform in [0, 1), which chooses the step; label: (B,).
+        """
+        steps = self.step(u)
+        t = self.times[steps]
+        x_t = process.marginal(denoiser.schedule, x, t).sample(noise)
+        target = torch.empty_like(x)
+        for step in set(steps.tolist()):
+            rows = (steps == step).to(x.device)
+            target[rows] = self.target(x_t[rows], step, None if label is None else label[rows])
+        log_snr = denoiser.schedule.log_snr(t)
+        weight = self.weighting(log_snr, torch.ones_like(log_snr))
+        return weighted_error(denoiser, weight, target, x_t, t, label)[0]
