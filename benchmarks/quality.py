@@ -7,12 +7,13 @@ reading of data excluded. Ours are configs/fashion_mnist.toml as it stands, whic
 classes, which is what the peers learn, sampled as the package does by default. The distance (benchmarks/judge.py) is
 that of the samples from the averaged weights to the 60,000 training images: ours by the config's sampler, theirs in 50
 steps of DDIM (denoising-diffusion-pytorch) or of DPM-Solver++ (diffusers). Peers that train after ours profit from its
-allocator settings, which hold for the process (`diffusion.memory`); --only trains them without. Grids of samples and
-the networks are left beside the JSON; benchmarks/sampling.py goes on from there.
+allocator settings, which hold for the process (`diffusion.memory`); --only trains them without. Grids of samples, the
+networks and their distances are left in a folder beside the JSON; benchmarks/sampling.py goes on from there.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from diffusion import config, figures
 from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec
 from diffusion.data.dataset import standardized
+from diffusion.files import write_text
 from diffusion.model import Model
 from diffusion.training.trainer import Trainer
 
@@ -128,6 +130,12 @@ def load_peer(name: str, folder: Path) -> Peer:
     return peer
 
 
+def distance_of(name: str, folder: Path) -> float:
+    """The distance of a contestant as an earlier run measured it."""
+    row = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return float(row["Fréchet distance"])
+
+
 def draw_peer(peer: Peer, n: int, steps: int = PEER_STEPS) -> Tensor:
     """n samples in batches."""
     torch.manual_seed(1)
@@ -184,16 +192,16 @@ def main() -> None:
         trained = contest(name, images, 60 * chosen.minutes, folder)
         x = trained.sample(chosen.samples)
         figures.save_png(figures.draw(x[:100]), folder / f"{name}.png", {})
-        rows.append(
-            {
-                "contestant": name,
-                "seconds": trained.seconds,
-                "steps": trained.steps,
-                "images/s": trained.steps * trained.batch / trained.seconds,
-                "Fréchet distance": referee.distance(x),
-            }
-        )
-        print(rows[-1], flush=True)
+        row = {
+            "contestant": name,
+            "seconds": trained.seconds,
+            "steps": trained.steps,
+            "images/s": trained.steps * trained.batch / trained.seconds,
+            "Fréchet distance": referee.distance(x),
+        }
+        write_text(folder / f"{name}.json", json.dumps(row))
+        rows.append(row)
+        print(row, flush=True)
     ours = [float(str(row["Fréchet distance"])) for row in rows if row["contestant"] in OURS]
     goals = [Goal("Fréchet distance, the better of ours", min(ours), GOAL, "at most")] if ours else []
     title = (

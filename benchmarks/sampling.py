@@ -1,22 +1,26 @@
 """The speed of sampling against public packages, and how few calls of the network a good sample needs.
 
-    python -m benchmarks.sampling --data DIR --models FOLDER [--reference 1000] [--rounds 5] [--out FILE] [--check]
+    python -m benchmarks.sampling --data DIR --models FOLDER [--only NAME ...] [--reference 1000] [--rounds 5]
+                                  [--out FILE] [--check]
 
 DIR holds the four original .gz files of Fashion-MNIST; FOLDER is what `python -m benchmarks.quality` left beside its
-JSON. Three tables: images/s of untrained networks of equal FLOP per call; the Fréchet distance of every sampler at a
-number of calls, for each of our trained models, and at `--reference` calls of the same model's default sampler; seconds
-per 1,000 images, ours with as few calls as give at least the quality that the peer's own 50 steps give.
+JSON. The tables: images/s of untrained networks of equal FLOP per call; for each of our trained models the Fréchet
+distance of every sampler at a number of calls, beside that of the model's own sampler at `--reference` calls, of three
+grids, and of distilled models; seconds per 1,000 images, ours with as few calls as give at least the quality that the
+peer's own 50 steps give.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import common, peers, quality, training
+from benchmarks import calls, common, peers, quality, training
+from benchmarks.calls import Rows
 from benchmarks.common import Call, Contestant, Goal, Make, Timing, alternate, apart
+from benchmarks.judge import Images
 from benchmarks.quality import PEER_STEPS, Referee
 from benchmarks.training import Setting
 from diffusion.model import Model, load
@@ -26,9 +30,7 @@ CALLS = (4, 6, 8, 12, 16, 24, 50)
 FEW = (2, 3, 4, 5, 6, 8, 12, 16, 24, 50)
 STEPS = 10
 BATCH = 64
-NEAR, FEWEST, SPEEDUP = 0.05, 12, 15.0
-
-Rows = list[dict[str, object]]
+FEWEST, SPEEDUP = 12, 15.0
 
 
 def make_untrained(setting: Setting, widths: tuple[int, ...], run: Path) -> Call:
@@ -89,27 +91,6 @@ def speed(size: int, rounds: int) -> Rows:
     return rows
 
 
-def calls_needed(distances: dict[int, float], reference: float) -> float:
-    """The fewest calls whose distance is at most 5 % above the reference; not a number if none is."""
-    near = [calls for calls, distance in distances.items() if distance <= (1 + NEAR) * reference]
-    return float(min(near, default=float("nan")))
-
-
-def curves(model: Model, referee: Referee, samples: int, calls: Sequence[int]) -> dict[str, dict[int, float]]:
-    """Fréchet distance by sampler and calls per sample; a guided call, of a doubled batch, counts once."""
-    found: dict[str, dict[int, float]] = {}
-    for name, sampler in SAMPLERS.items():
-        each = sampler().calls_per_step
-        found[name] = {}
-        for most in calls:
-            # The last step of a two-call sampler takes one: what is left of an even number of calls is not spent.
-            steps = most if each == 1 else (most + 1) // 2
-            count = steps if each == 1 else 2 * steps - 1
-            found[name][count] = referee.distance(quality.draw(model, samples, steps=steps, sampler=name))
-            print(f"{name} {count}: {found[name][count]:.2f}", flush=True)
-    return found
-
-
 def fewest_steps(model: Model, referee: Referee, samples: int, target: float) -> tuple[int, float]:
     """The fewest calls of the model's own sampler with a distance of at most the target, and that distance."""
     for steps in FEW:
@@ -120,10 +101,10 @@ def fewest_steps(model: Model, referee: Referee, samples: int, target: float) ->
 
 
 def equal_quality(run: Path, folder: Path, referee: Referee, samples: int, rounds: int) -> Rows:
-    """Seconds per 1,000 images of each peer at 50 steps, and ours at its quality."""
+    """Seconds per 1,000 images of each peer at 50 steps, and ours at the quality that `benchmarks.quality` found."""
     rows: Rows = []
     for name in peers.PEERS:
-        target = referee.distance(quality.draw_peer(quality.load_peer(name, folder), samples))
+        target = quality.distance_of(name, folder)
         steps, distance = fewest_steps(load(run), referee, samples, target)
         ours, theirs = take_turns(
             partial(make_trained, run, steps), partial(make_trained_peer, name, folder), BATCH, rounds
@@ -147,40 +128,58 @@ def per_thousand(timing: Timing) -> common.Spread:
     return common.Spread.of([1000 * s / timing.work for s in timing.seconds])
 
 
+def of_model(name: str, chosen: Namespace, images: Images, referee: Referee) -> tuple[dict[str, Rows], list[Goal]]:
+    """The tables and goals of one of our trained models."""
+    run, samples = chosen.models / name, chosen.samples
+    model = load(run)
+    tables: dict[str, Rows] = {}
+    goals = []
+    if chosen.calls:
+        distances = calls.curves(model, referee, samples, chosen.calls)
+        limit = referee.distance(quality.draw(model, samples, steps=chosen.reference))
+        tables[f"Fréchet distance by calls, {name}; {limit:.2f} at {chosen.reference:,} calls"] = [
+            {"sampler": sampler, "calls": count, "distance": distance}
+            for sampler, row in distances.items()
+            for count, distance in row.items()
+        ]
+        own = next(key for key, kind in SAMPLERS.items() if type(model.config.sampler) is kind)
+        best = calls.needed(distances[own], limit)
+        goals.append(Goal(f"{name}: calls to come within 5 % of {chosen.reference:,}", best, FEWEST, "at most"))
+        tables[f"Fréchet distance by grid, {name}"] = calls.grids(model, referee, samples)
+    if chosen.student_steps:
+        rows = calls.students(run, images, referee, samples, chosen.student_steps)
+        tables[f"Distilled models after {chosen.student_steps:,} steps of training, {name}"] = rows
+    rows = equal_quality(run, chosen.models, referee, samples, chosen.rounds)
+    tables[f"Seconds per 1,000 images at the peer's quality, {name}"] = rows
+    slowest = min(row["times faster"].median for row in rows if isinstance(row["times faster"], common.Spread))
+    goals.append(Goal(f"{name}: times faster at the peer's 50-step quality", slowest, SPEEDUP))
+    return tables, goals
+
+
 def main() -> None:
     options = common.parser(__doc__, "sampling")
     options.add_argument("--data", type=Path, required=True, help="folder of the four .gz files")
+    options.add_argument("--only", nargs="*", choices=quality.OURS, default=list(quality.OURS), help="trained models")
     options.add_argument("--models", type=Path, default=Path("runs/benchmark-quality"))
     options.add_argument("--sizes", type=int, nargs="*", choices=training.SETTINGS, default=list(training.SETTINGS))
-    options.add_argument("--calls", type=int, nargs="+", default=list(CALLS))
+    options.add_argument("--calls", type=int, nargs="*", default=list(CALLS), help="none leaves these tables out")
+    options.add_argument("--student-steps", type=int, default=2000, help="of training distilled models; 0 for none")
     options.add_argument("--reference", type=int, default=1000, help="calls that few calls are compared with")
     options.add_argument("--samples", type=int, default=2000)
     options.add_argument("--rounds", type=int, default=5)
     chosen = options.parse_args()
     peers.require()
-    referee = Referee.of(chosen.data)
+    images, referee = Images.read(chosen.data, "train"), Referee.of(chosen.data)
     tables: dict[str, Rows] = {}
     goals: list[Goal] = []
     if chosen.sizes:
         tables[f"Sampling at {STEPS} calls, untrained networks of equal FLOP"] = [
             row for size in chosen.sizes for row in speed(size, chosen.rounds)
         ]
-    for name in quality.OURS:
-        model = load(chosen.models / name)
-        distances = curves(model, referee, chosen.samples, chosen.calls)
-        limit = referee.distance(quality.draw(model, chosen.samples, steps=chosen.reference))
-        tables[f"Fréchet distance by calls, {name}; {limit:.2f} at {chosen.reference:,} calls"] = [
-            {"sampler": sampler, "calls": calls, "distance": d}
-            for sampler, row in distances.items()
-            for calls, d in row.items()
-        ]
-        own = next(key for key, kind in SAMPLERS.items() if type(model.config.sampler) is kind)
-        best = calls_needed(distances[own], limit)
-        goals.append(Goal(f"{name}: calls to come within 5 % of {chosen.reference:,}", best, FEWEST, "at most"))
-        rows = equal_quality(chosen.models / name, chosen.models, referee, chosen.samples, chosen.rounds)
-        tables[f"Seconds per 1,000 images at the peer's quality, {name}"] = rows
-        slowest = min(row["times faster"].median for row in rows if isinstance(row["times faster"], common.Spread))
-        goals.append(Goal(f"{name}: times faster at the peer's 50-step quality", slowest, SPEEDUP))
+    for name in chosen.only:
+        more, found = of_model(name, chosen, images, referee)
+        tables |= more
+        goals += found
     common.finish(goals, tables, chosen.out, check=chosen.check)
 
 

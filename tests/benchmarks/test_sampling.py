@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import quality, sampling
+from benchmarks import calls, quality, sampling
 from benchmarks.common import Spread, Timing
 from benchmarks.judge import Images, Judge
 from benchmarks.quality import Referee
@@ -29,8 +29,8 @@ class Ruler(Referee):
 
 
 def test_the_calls_needed_are_the_fewest_within_five_percent() -> None:
-    assert sampling.calls_needed({4: 12.0, 8: 10.5, 12: 10.6, 50: 10.0}, 10.0) == 8
-    assert math.isnan(sampling.calls_needed({4: 12.0, 8: 10.6}, 10.0))
+    assert calls.needed({4: 12.0, 8: 10.5, 12: 10.6, 50: 10.0}, 10.0) == 8
+    assert math.isnan(calls.needed({4: 12.0, 8: 10.6}, 10.0))
 
 
 def test_the_fewest_steps_are_the_first_that_reach_the_target(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
