@@ -49,8 +49,7 @@ def curves(model: Model, referee: Referee, samples: int, calls: Sequence[int]) -
 
 def grids(model: Model, referee: Referee, samples: int) -> Rows:
     """Fréchet distance of the model's own sampler on three kinds of grid between the same ends."""
-    schedule = model.denoiser.schedule
-    first, last = (float(v) for v in schedule.log_snr(model.config.grid(schedule, 2)[:2]))
+    first, last = model.ends
     low, high = (math.exp(-v / 2) for v in (last, first))
     kinds = {
         "uniform in log-SNR": UniformLogSNR(first, last),

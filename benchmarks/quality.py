@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,10 +131,13 @@ def load_peer(name: str, folder: Path) -> Peer:
     return peer
 
 
-def distance_of(name: str, folder: Path) -> float:
-    """The distance of a contestant as an earlier run measured it."""
-    row = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return float(row["Fréchet distance"])
+def peers_left(folder: Path) -> dict[str, float]:
+    """The peers that an earlier run trained, and the distances that it measured. Raises SystemExit if there are none."""
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    found = {row["contestant"]: float(row["Fréchet distance"]) for row in rows if row["contestant"] in peers.PEERS}
+    if not found:
+        sys.exit(f"{folder}: no trained peers in this folder; python -m benchmarks.quality leaves them there")
+    return found
 
 
 def draw_peer(peer: Peer, n: int, steps: int = PEER_STEPS) -> Tensor:

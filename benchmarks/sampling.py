@@ -103,8 +103,7 @@ def fewest_steps(model: Model, referee: Referee, samples: int, target: float) ->
 def equal_quality(run: Path, folder: Path, referee: Referee, samples: int, rounds: int) -> Rows:
     """Seconds per 1,000 images of each peer at 50 steps, and ours at the quality that `benchmarks.quality` found."""
     rows: Rows = []
-    for name in peers.PEERS:
-        target = quality.distance_of(name, folder)
+    for name, target in quality.peers_left(folder).items():
         steps, distance = fewest_steps(load(run), referee, samples, target)
         ours, theirs = take_turns(
             partial(make_trained, run, steps), partial(make_trained_peer, name, folder), BATCH, rounds

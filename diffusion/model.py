@@ -34,6 +34,7 @@ from diffusion.randomness import ExampleNoise, example_seed
 # The log-SNR below which an image looks like noise alone.
 FIRST_SEEN = -4.0
 FILM_STEPS = 32
+LONG = 100
 METHODS = ("repaint", "replacement", *posterior.COVARIANCES)
 
 
@@ -84,23 +85,36 @@ class Model:
         """
         return self.config.distillation.teacher
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The log-SNRs of the first and the last call of a long trajectory."""
+        schedule = self.denoiser.schedule
+        log_snr = schedule.log_snr(self.config.grid(schedule, LONG))
+        return float(log_snr[0]), float(log_snr[-2])
+
     def tuned(self, *, n: int = 64, seed: int = 0) -> Model:
         """The same model, with a grid measured on n of its own paths between the ends of the grid it has
         (`grids.measure`).
         """
         if self.teacher:
             raise InputError("grid: this model was distilled for one grid and samples on no other")
-        schedule = self.denoiser.schedule
-        ends = schedule.log_snr(self.config.grid(schedule, 2))
+        first, last = self.ends
+        noise = self._noise(seed, range(n), stream=3)(self._blank(n))
         label = self.labels(self.in_turn(n), n)
-        grid = grids.measure(
-            self.guided(lowered=True),
-            self._noise(seed, range(n), stream=3)(self._blank(n)),
-            first=float(ends[0]),
-            last=float(ends[1]),
-            label=label,
-        )
+        grid = grids.measure(self.guided(lowered=True), noise, first=first, last=last, label=label)
         return replace(self, config=replace(self.config, grid=grid))
+
+    def guided(self, guidance: float | None = None, *, lowered: bool = False) -> AnyDenoiser:
+        """The denoiser that is sampled from: with guidance of that strength, by default the experiment's, and `lowered`
+        to the precision of sampling.
+        """
+        options, denoiser = self.config.sampling, self.denoiser
+        if lowered and use_bf16(options.precision, self.device):
+            denoiser = replace(denoiser, backbone=Lowered(denoiser.backbone))
+        scale = options.guidance if guidance is None else guidance
+        if self.teacher and scale != 1:
+            raise InputError(f"guidance: this model was distilled with its teacher's guidance in it, got {scale:g}")
+        return denoiser if scale == 1 else ClassifierFree(denoiser, scale, options.interval)
 
     @property
     def film_steps(self) -> int:
@@ -215,9 +229,8 @@ class Model:
         """At most that many frames (n, *) of a trajectory of `film_steps` steps by default: its start, then evenly from
         where something shows to the samples.
         """
-        walk = self.trajectory(
-            n, steps=steps or self.film_steps, sampler=sampler, seed=seed, label=label, guidance=guidance
-        )
+        count = self.film_steps if steps is None else steps
+        walk = self.trajectory(n, steps=count, sampler=sampler, seed=seed, label=label, guidance=guidance)
         (_, start), *rest = [(t, x.cpu()) for t, x in walk]
         seen = float(self.denoiser.schedule.time(torch.tensor(FIRST_SEEN)))
         rest = [(t, x) for t, x in rest if t < seen] or rest[-1:]
@@ -321,16 +334,6 @@ class Model:
         if self.teacher and (count != own or sampler):
             raise InputError(f"steps, sampler: this model was distilled for {own} steps of its own sampler")
         return sampler or self.config.sampler, self.config.grid(self.denoiser.schedule, count)
-
-    def guided(self, guidance: float | None = None, *, lowered: bool = False) -> AnyDenoiser:
-        """The denoiser that is sampled from: with guidance of that strength, by default the experiment's, and `lowered`
-        to the precision of sampling.
-        """
-        options, denoiser = self.config.sampling, self.denoiser
-        if lowered and use_bf16(options.precision, self.device):
-            denoiser = replace(denoiser, backbone=Lowered(denoiser.backbone))
-        scale = options.guidance if guidance is None else guidance
-        return denoiser if scale == 1 else ClassifierFree(denoiser, scale, options.interval)
 
     def _refuse_student(self, what: str) -> None:
         if self.teacher:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import diffusion
-from diffusion import checkpoint, samplers, schedules
+from diffusion import checkpoint, grids, samplers, schedules
 from diffusion.data import open_source
 from diffusion.errors import InputError
 from diffusion.model import METHODS, Model, load
@@ -111,6 +111,11 @@ def test_the_end_of_a_trajectory_is_the_sample(model: Model) -> None:
     times = [t for t, _ in walk]
     assert len(walk) == 7 and times == sorted(times, reverse=True) and times[-1] == 0.0
     torch.testing.assert_close(walk[-1][1], model.sample(3, seed=5, steps=6, label="disk", guidance=2.0), **CLOSE)
+
+
+def test_the_ends_of_a_trajectory_are_those_of_its_grid(model: Model) -> None:
+    even = replace(model, config=replace(model.config, grid=grids.UniformLogSNR(first=-4.0, last=5.0)))
+    assert even.ends == pytest.approx((-4.0, 5.0), abs=1e-6)
 
 
 def test_a_tuned_model_keeps_the_ends_of_its_grid_and_follows_the_path_more_closely(model: Model) -> None:

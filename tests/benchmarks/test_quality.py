@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,11 @@ def test_a_second_benchmark_starts_from_scratch(tmp_path: Path, monkeypatch: pyt
     x = second.sample(3)
     assert x.shape == (3, 1, 28, 28) and float(x.std()) > 0.05
     assert quality.eight_bit(torch.tensor([-0.1, 0.5, 1.2])).tolist() == [0, 128, 255]
+
+
+def test_the_peers_left_are_those_with_a_distance(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no trained peers"):
+        quality.peers_left(tmp_path)
+    for name, distance in {"diffusion": 5.0, "diffusers": 400.0}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"contestant": name, "Fréchet distance": distance}))
+    assert quality.peers_left(tmp_path) == {"diffusers": 400.0}

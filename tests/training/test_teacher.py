@@ -102,6 +102,8 @@ def test_what_a_student_cannot_do_is_refused_and_names_the_teacher(teacher: Path
     for options in ({"steps": 5}, {"sampler": "heun"}):
         with pytest.raises(InputError, match=f"distilled for {CALLS} steps of its own sampler"):
             model.sample(1, **options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="distilled with its teacher's guidance in it, got 2"):
+        model.sample(1, guidance=2.0)
     with pytest.raises(InputError, match="distilled for one grid"):
         model.tuned()
     assert model.sample(1, steps=CALLS).shape == (1, *model.spec.shape)
