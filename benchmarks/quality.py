@@ -132,7 +132,7 @@ def load_peer(name: str, folder: Path) -> Peer:
 
 
 def peers_left(folder: Path) -> dict[str, float]:
-    """The peers that an earlier run trained, and the distances that it measured. Raises SystemExit if there are none."""
+    """The peers that an earlier run trained, with their distances. Raises SystemExit if there are none."""
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     found = {row["contestant"]: float(row["Fréchet distance"]) for row in rows if row["contestant"] in peers.PEERS}
     if not found:
