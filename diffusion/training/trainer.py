@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion import checkpoint, model, processes
-from diffusion.config import Config, to_dict
+from diffusion.config import Config, TrainingConfig, to_dict
 from diffusion.data import Dataset
 from diffusion.errors import InputError
 from diffusion.memory import keep_freed
@@ -61,18 +61,11 @@ class Trainer:
             project_dir=run,
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
         )
-        count = processes.count()
-        if options.batch % (count * options.accumulate):
-            raise InputError(
-                f"training.batch: must be a multiple of processes x accumulate = {count} x {options.accumulate}, "
-                f"got {options.batch}"
-            )
+        self.sharded = sharding.requested()
+        check(options, self.sharded)
         torch.manual_seed(options.seed)
         network = model.build(config, train.spec).to(self.accelerator.device)
         self.objective = teacher.objective(config, train.spec, network, self.accelerator.device)
-        self.sharded = sharding.requested()
-        if self.sharded and options.compile:
-            raise InputError("training.compile: must be false for a sharded network (FSDP2), got true")
         if not self.sharded:  # What is sharded must be contiguous.
             network.to(memory_format=torch.channels_last)
         self.ema = PowerEMA(network, options.ema)
@@ -106,7 +99,7 @@ class Trainer:
             options.label_dropout,
             options.low_discrepancy,
             processes.rank(),
-            count,
+            processes.count(),
         )
         schedule = config.schedule
         self.monitor = monitor.Monitor(monitor.LossByLevel(schedule.log_snr_min, schedule.log_snr_max))
@@ -271,3 +264,15 @@ class Trainer:
             f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {precision}"
             f"{', sharded' if self.sharded else ''}, from step {self.step}"
         )
+
+
+def check(options: TrainingConfig, sharded: bool) -> None:
+    """Raises InputError for options that do not suit the processes of this run."""
+    parts = processes.count() * options.accumulate
+    if options.batch % parts:
+        raise InputError(
+            f"training.batch: must be a multiple of processes x accumulate = {processes.count()} x "
+            f"{options.accumulate}, got {options.batch}"
+        )
+    if sharded and options.compile:
+        raise InputError("training.compile: must be false for a sharded network (FSDP2), got true")
