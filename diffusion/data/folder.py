@@ -33,7 +33,8 @@ def open_folder(
 
     What lies there is never written to; decoded images are kept in the cache.
 
-    Raises FolderError when the folder or the cache cannot be used, or holds fewer than `min_images` images.
+    Raises FolderError when the folder or the cache cannot be used, or holds fewer than `min_images` images, and
+    InputError when a dataset cannot be loaded.
     """
     container = open_container(path)
     place = cache_folder(cache, container.root)

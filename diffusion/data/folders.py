@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion.data.huggingface import find_dataset
 from diffusion.data.container import Container, Problem
 from diffusion.data.decoding import shown
+from diffusion.data.huggingface import find_dataset
 from diffusion.data.index import Index, open_index
 from diffusion.data.shards import find_shards
 from diffusion.data.walk import Folder

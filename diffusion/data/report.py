@@ -12,7 +12,6 @@ import numpy.typing as npt
 from diffusion.data.container import Problem
 from diffusion.data.folders import Scan
 
-
 SIZES = 4
 LINES = 10
 
