@@ -169,18 +169,18 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Scan:
-    """Look through an image folder as training would, without training."""
+    """Look through an image folder, tar shards or a Hugging Face dataset as training would, without training."""
 
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """The folder."""
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """The folder, or whatever data.path may be."""
     labels: bool = False
-    """Take classes from its subfolders."""
+    """Show the classes."""
 
     def __call__(self) -> int:
         """Returns the exit code."""
         from diffusion.data import scan, table
 
-        print(table(scan(self.folder, labels=self.labels)))
+        print(table(scan(self.path, labels=self.labels)))
         return 0
 
 

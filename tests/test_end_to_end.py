@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from diffusion.data import open_source
 from diffusion.evaluation import evaluate
 from diffusion.training import train
 from diffusion.training.report import Reporter
+from tests.conftest import tiny
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 POINTS = {
@@ -103,3 +105,19 @@ def test_every_shipped_config_takes_a_step(
     model = diffusion.load(tmp_path / "run")
     assert model.step == 1 and model.spec.shape[1:] == (shipped.data.shape if model.spec.is_image else ())
     assert figures.read_info(tmp_path / "run" / "samples" / "step-00000001.png")["step"] == 1
+
+
+def test_shards_train_as_their_folder_does(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for folder in sorted(shapes.iterdir()):
+        with tarfile.open(tmp_path / "shards" / f"{folder.name}.tar", "w") as shard:
+            for path in sorted(folder.iterdir()):
+                shard.add(path, f"{folder.name}/{path.name}")
+    models = []
+    for data in (shapes, tmp_path / "shards"):
+        assert train(tiny(data, training={"steps": 3}), tmp_path / f"run-{data.name}") == 0
+        models.append(diffusion.load(tmp_path / f"run-{data.name}"))
+    assert models[0].spec == models[1].spec
+    assert torch.equal(models[0].sample(2, seed=1, label="disk"), models[1].sample(2, seed=1, label="disk"))
+    numbers = [json.loads((tmp_path / f"run-{name}" / "evaluation.json").read_text()) for name in ("images", "shards")]
+    assert numbers[0] == numbers[1]

@@ -1,10 +1,11 @@
-"""Image folders, point sets, and the order in which their examples are seen.
+"""Image folders, tar shards, Hugging Face datasets, point sets, and the order in which their examples are seen.
 
 `open_source` and `open_folder` are the ways to a Dataset; the other names are the steps they are made of.
 """
 
 from diffusion.data.augment import augment
 from diffusion.data.cache import Packed, pack
+from diffusion.data.container import Problem
 from diffusion.data.dataset import Dataset, standardized
 from diffusion.data.decoding import Header, ImageError, decode, fit, read_header
 from diffusion.data.digits import write_digits
@@ -16,7 +17,6 @@ from diffusion.data.report import table
 from diffusion.data.sources import SOURCES, DataOptions, open_source
 from diffusion.data.spec import DataSpec
 from diffusion.data.stream import SampleStream
-from diffusion.data.walk import Problem
 
 __all__ = [
     "SOURCES",

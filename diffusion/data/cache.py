@@ -1,4 +1,4 @@
-"""A folder of images decoded once: pixels of one size in one memory-mapped file, outside of that folder.
+"""A container of images decoded once: pixels of one size in one memory-mapped file, outside of that container.
 
 An entry of the cache is named by a hash of the settings and of every file's name and bytes, so that a changed
 file or setting leads to another entry, and a copied folder to the same one.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -20,13 +21,13 @@ import numpy.typing as npt
 import PIL
 
 from diffusion.data import store
+from diffusion.data.container import Container, Problem
 from diffusion.data.dataset import content_hash
 from diffusion.data.decoding import Color, ImageError, Pixels, decode, fit, shown
 from diffusion.data.folders import FolderError, Scan, cache_folder, unwritable
 from diffusion.data.index import Entry
 from diffusion.data.names import choose
 from diffusion.data.parallel import in_order
-from diffusion.data.walk import Problem
 
 # To be raised when the same files and settings come to give other pixels or another layout.
 LAYOUT = 2
@@ -35,9 +36,9 @@ VALUES, CONTENTS = "values.npy", "contents.npy"
 
 @dataclass(frozen=True)
 class Packed:
-    """The decoded images of a folder, as (N, C, h, w) on disk and read-only; files that failed are left out.
+    """The decoded images of a container, as (N, C, h, w) on disk and read-only; files that failed are left out.
 
-    `labels` is None without classes. `names` are the paths within the folder, as text that can be printed; `contents`
+    `labels` is None without classes. `names` are the paths within it, as text that can be printed; `contents`
     (N,) the hashes by which images are held out. `problems` are those of the scan, then the files found damaged since.
     `copies` counts the files whose bytes repeat another's.
     """
@@ -80,7 +81,7 @@ def pack(
     space, and when not a single image can be decoded; ImageError when a file disappears meanwhile.
     """
     settings = _Settings(size, channels, background)
-    entry = cache_folder(cache, scan.root) / _key(scan, settings)
+    entry = cache_folder(cache, scan.container.root) / _key(scan, settings)
     content = store.read(entry) or _build(entry, scan, settings, progress)
     failed = {int(row): reason for row, reason in content["failed"].items()}
     left_out = (Problem(scan.entries[row].path, reason) for row, reason in failed.items())
@@ -107,7 +108,7 @@ def _key(scan: Scan, settings: _Settings) -> str:
 
 def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> store.Manifest:
     cache, entries = entry.parent, scan.entries
-    decoding = partial(_image, scan.root, settings)
+    decoding = partial(_image, scan.container, settings)
     rows = in_order(decoding, entries, len(entries), title="decoding images", progress=progress)
     try:
         with store.unfinished(cache) as folder:
@@ -116,7 +117,7 @@ def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> stor
             if len(failed) == len(entries):
                 row, reason = failed.popitem()
                 problem = Problem(entries[row].path, reason)
-                raise FolderError(f"data.path: no image in {shown(scan.root)} can be decoded; {problem}")
+                raise FolderError(f"data.path: no image in {scan.container.name} can be decoded; {problem}")
             store.publish(folder, entry, {"failed": failed})
     except OSError as error:
         raise unwritable(cache, error) from error
@@ -149,10 +150,12 @@ def _write(folder: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -
     return failed
 
 
-def _image(root: Path, settings: _Settings, entry: Entry) -> Pixels | str:
+def _image(container: Container, settings: _Settings, entry: Entry) -> Pixels | str:
     """One image as (C, h, w), or why it cannot be decoded."""
+    path = os.path.join(container.name, entry.path)
     try:
-        image = decode(root / entry.path, channels=settings.channels, background=settings.background)
+        with container.open(entry.path, entry.offset, entry.size) as file:
+            image = decode(path, file, channels=settings.channels, background=settings.background)
     except ImageError as error:
         if error.passing:
             raise

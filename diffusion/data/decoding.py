@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader, BytesIO
 from typing import TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ from diffusion.errors import InputError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Color: TypeAlias = tuple[int, int, int]
+Stream: TypeAlias = BufferedReader | BytesIO
 
 # A closed list: what Pillow could also open includes formats that start other programs.
 _SUFFIXES = {
@@ -73,21 +75,22 @@ def shown(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def read_header(path: str | os.PathLike[str]) -> Header:
-    """The header of an image file; the pixels are not read.
+def read_header(path: str | os.PathLike[str], file: Stream | None = None) -> Header:
+    """The header of an image file, which may be open as `file` already; the pixels are not read.
 
     Raises ImageError when the file is not an image of a known format, is too large, or holds floating-point
     pixels.
     """
-    with _opened(path) as image:
+    with _opened(path, file) as image:
         width, height = image.size
         if _lies_on_its_side(image):
             width, height = height, width
         return Header(width, height, image.mode, image.format or "", getattr(image, "n_frames", 1))
 
 
-def decode(path: str | os.PathLike[str], *, channels: int, background: Color) -> Pixels:
-    """The first frame of an image file as (H, W, C), with C = 1 (gray), 3 (RGB) or 4 (RGB and alpha).
+def decode(path: str | os.PathLike[str], file: Stream | None = None, *, channels: int, background: Color) -> Pixels:
+    """The first frame of an image file as (H, W, C), with C = 1 (gray), 3 (RGB) or 4 (RGB and alpha). The file may be
+    open as `file` already.
 
     The rotation that EXIF asks for is applied, 16-bit gray is scaled to 8 bits, palettes and CMYK are
     converted. Transparent pixels are composited on the background, unless alpha is kept as the fourth
@@ -97,7 +100,7 @@ def decode(path: str | os.PathLike[str], *, channels: int, background: Color) ->
     """
     if channels not in (1, 3, 4):
         raise ValueError(f"data.channels: must be 1, 3 or 4, got {channels}")
-    with _opened(path) as image:
+    with _opened(path, file) as image:
         upright = ImageOps.exif_transpose(image)
         pixels = np.asarray(_converted(_eight_bits(upright), channels, background))
     return pixels.reshape(*pixels.shape[:2], channels)
@@ -125,22 +128,22 @@ def fit(image: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+def _opened(path: str | os.PathLike[str], file: Stream | None) -> Iterator[Image.Image]:
     """An image whose pixels are not read yet and may be; whatever goes wrong inside is an ImageError."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(file or path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels; {_LIMIT}")
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no known range; convert them to 8 or 16 bits")
             yield image
     except Exception as error:  # Pillow's readers raise errors of almost every type on damaged files
-        raise ImageError(path, _reason(error, path)) from error
+        raise ImageError(path, _reason(error, path, file)) from error
 
 
-def _reason(error: Exception, path: str | os.PathLike[str]) -> str:
+def _reason(error: Exception, path: str | os.PathLike[str], file: Stream | None) -> str:
     if isinstance(error, UnidentifiedImageError):
-        empty = os.path.getsize(path) == 0
+        empty = (file.seek(0, os.SEEK_END) if file else os.path.getsize(path)) == 0
         return "the file is empty" if empty else f"not an image of a known format ({', '.join(FORMATS)})"
     if isinstance(error, Image.DecompressionBombError):
         return f"far too many pixels; {_LIMIT}"

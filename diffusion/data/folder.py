@@ -1,4 +1,4 @@
-"""From a folder of images to a dataset: scan, report, pack."""
+"""From a folder of images, tar shards or a Hugging Face dataset to a Dataset: scan, report, pack."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from diffusion.data.cache import pack
 from diffusion.data.dataset import Dataset
-from diffusion.data.decoding import Color, shown
-from diffusion.data.folders import FolderError, cache_folder, scan
+from diffusion.data.decoding import Color
+from diffusion.data.folders import FolderError, cache_folder, open_container, scan
 from diffusion.data.report import listing, table
 from diffusion.data.spec import DataSpec
 
@@ -29,14 +29,16 @@ def open_folder(
     log: Callable[[str], None] = print,
     progress: bool = True,
 ) -> Dataset:
-    """The images of a folder at the size (h, w) plus a margin all round; the log names every file left out.
+    """The images at a path at the size (h, w) plus a margin all round; the log names every file left out.
 
-    The folder is never written to; decoded images are kept in the cache.
+    What lies there is never written to; decoded images are kept in the cache.
 
-    Raises FolderError when the folder or the cache cannot be used, or holds fewer than `min_images` images.
+    Raises FolderError when the folder or the cache cannot be used, or holds fewer than `min_images` images, and
+    InputError when a dataset cannot be loaded.
     """
-    place = cache_folder(cache, Path(path))
-    found = scan(path, labels=labels, cache=place, progress=progress)
+    container = open_container(path)
+    place = cache_folder(cache, container.root)
+    found = scan(container, labels=labels, cache=place, progress=progress)
     log(table(found))
     height, width = size[0] + 2 * margin, size[1] + 2 * margin
     rows = found.entries.rows
@@ -58,7 +60,7 @@ def open_folder(
     count = len(packed.values)
     if count < min_images:
         raise FolderError(
-            f"data.path: {count} images in {shown(path)}, at least {min_images} are needed, for some are "
+            f"data.path: {count} images in {container.name}, at least {min_images} are needed, for some are "
             f"held out; add images, or set data.min_images={count}"
         )
     spec = DataSpec((channels, *size), levels=256, classes=found.classes)

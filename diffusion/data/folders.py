@@ -1,4 +1,4 @@
-"""What a folder holds: every image with its header and label, every file that cannot be used and why."""
+"""What a container holds: every image with its header and label, every file that cannot be used and why."""
 
 from __future__ import annotations
 
@@ -10,62 +10,77 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion.data.container import Container, Problem
 from diffusion.data.decoding import shown
+from diffusion.data.huggingface import find_dataset
 from diffusion.data.index import Index, open_index
-from diffusion.data.walk import Problem
+from diffusion.data.shards import find_shards
+from diffusion.data.walk import Folder
 from diffusion.errors import InputError
 
 
 class FolderError(InputError):
-    """A folder that cannot be trained on; the message says what was found and what to do."""
+    """Images that cannot be trained on; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found in a folder; `others` counts the files that are not images by their suffix."""
+    """What was found in a container; `others` counts the files that are not images by their suffix."""
 
-    root: Path
+    container: Container
     entries: Index
     classes: tuple[str, ...]
     problems: tuple[Problem, ...]
     others: dict[str, int]
 
 
-def scan(folder: str | os.PathLike[str], *, labels: bool, cache: Path | None = None, progress: bool = True) -> Scan:
-    """The headers of the images in a folder and below it, in natural order of names: 2 before 10.
+def open_container(path: str | os.PathLike[str]) -> Container:
+    """What a path names: tar shards, a Hugging Face dataset, or else a folder of images.
+
+    Raises FolderError when it names none of them, InputError when a dataset cannot be loaded.
+    """
+    if dataset := find_dataset(os.fspath(path)):
+        return dataset
+    return find_shards(Path(path)) or Folder(_existing(Path(path)))
+
+
+def scan(
+    images: str | os.PathLike[str] | Container, *, labels: bool, cache: Path | None = None, progress: bool = True
+) -> Scan:
+    """The headers of the images of a container or at a path, in its order; in a folder and below it, in natural order
+    of names: 2 before 10.
 
     Links are followed, and a folder is read once however many links lead to it. Names that start with a dot
-    are skipped. With `labels` an image belongs to the class named by the first subfolder on its path. A file
-    that is damaged behind its header is found by decoding it, which `pack` does. With a folder as `cache`, one in which
-    nothing changed since the last scan is not read again.
+    are skipped. With `labels` an image of a folder belongs to the class named by the first subfolder on its path. A
+    file that is damaged behind its header is found by decoding it, which `pack` does. With a folder as `cache`, a
+    container in which nothing changed since the last scan is not read again.
 
-    Raises FolderError when the folder is missing, is a file, holds no readable image, or its images lack
-    the class that `labels` asks for, and when the cache cannot be written.
+    Raises FolderError when there is no such container, it holds no readable image, or its images lack the class that
+    `labels` asks for, and when the cache cannot be written.
     """
-    root = _existing(Path(folder))
+    container = images if isinstance(images, Container) else open_container(images)
     try:
-        entries = open_index(root, cache, progress=progress)
+        entries = open_index(container, cache, progress=progress)
     except OSError as error:
         raise unwritable(cache or Path(tempfile.gettempdir()), error) from error
     others = entries.content["others"]
     if not entries:
-        raise FolderError(_nothing_found(root, entries.problems, others))
-    found = Scan(root, entries, (), entries.problems, others)
+        raise FolderError(_nothing_found(container, entries.problems, others))
+    found = Scan(container, entries, (), entries.problems, others)
     return _labeled(found) if labels else found
 
 
 def _labeled(found: Scan) -> Scan:
-    """The scan with a label for every entry; the classes are the first-level subfolders that hold images."""
+    """The scan with a label for every entry; the classes are those that have images."""
     loose = np.flatnonzero(found.entries.rows["group"] < 0)
     if len(loose):
         raise FolderError(
-            f"data.labels: {len(loose)} images lie right in {shown(found.root)}, like "
-            f"{found.entries.names[loose[0]]}, but the label is the name of a subfolder; move them into one, or set "
-            "data.labels=false"
+            f"data.labels: {len(loose)} images in {found.container.name} have no class, like "
+            f"{found.entries.names[loose[0]]}: {found.container.labeling}, or set data.labels=false"
         )
     used = found.entries.content["groups"]
-    empty = set(found.entries.content["subfolders"]) - set(used)
-    unused = [name for name in found.entries.content["subfolders"] if name in empty]
+    empty = set(found.entries.content["classes"]) - set(used)
+    unused = [name for name in found.entries.content["classes"] if name in empty]
     return replace(
         found,
         entries=replace(found.entries, labeled=True),
@@ -112,10 +127,10 @@ def _existing(folder: Path) -> Path:
     raise FolderError(f"data.path: {shown(folder)} does not exist; {shown(parent)} does{advice}")
 
 
-def _nothing_found(root: Path, problems: tuple[Problem, ...], others: dict[str, int]) -> str:
+def _nothing_found(container: Container, problems: tuple[Problem, ...], others: dict[str, int]) -> str:
     """Says what was found instead of images, since the path is usually off by a folder."""
     counts = [f"{count} {suffix}" for suffix, count in others.items()] or ["no other files"]
-    text = f"data.path: 0 readable images in {shown(root)} ({', '.join(counts)})"
+    text = f"data.path: 0 readable images in {container.name} ({', '.join(counts)})"
     if problems:
         text += f"; {len(problems)} could not be read, such as {problems[0]}"
     return text

@@ -1,7 +1,7 @@
-"""The images of a folder with their headers and hashes: one row and one name each, in files that stay on disk.
+"""The images of a container with their headers and hashes: one row and one name each, in files that stay on disk.
 
-The cache keeps an index under the fingerprint of its folder, so that a folder in which nothing changed is walked
-through but not read. An index is written once, verified like every entry of the cache, and never updated.
+The cache keeps an index under the fingerprint of its container, so that one in which nothing changed is listed but not
+read. An index is written once, verified like every entry of the cache, and never updated.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ import numpy.typing as npt
 import PIL
 
 from diffusion.data import store
+from diffusion.data.container import Container, Member, Problem, Walk
 from diffusion.data.decoding import FORMATS, Header, ImageError, read_header
 from diffusion.data.names import Lazy, Names
 from diffusion.data.parallel import in_order
-from diffusion.data.walk import Problem, Walk
 
 # To be raised when the same files come to give another index.
-LAYOUT = 1
+LAYOUT = 2
 ROWS, TEXT = "rows.npy", "text.npy"
 
 # `end` is where the name ends among all names; `mode`, `format` and `group` are numbers in the lists of the manifest.
-# The group is the first folder on the path, or -1.
+# The group is the class, or -1; `offset` and `size` are those of the member.
 ROW = np.dtype(
     [
         ("end", "<i8"),
         ("group", "<i8"),
+        ("offset", "<i8"),
+        ("size", "<i8"),
         ("width", "<i4"),
         ("height", "<i4"),
         ("frames", "<i4"),
@@ -49,19 +51,21 @@ ROW = np.dtype(
 
 @dataclass(frozen=True)
 class Entry:
-    """An image, its path within the scanned folder, and its label, which is -1 without classes."""
+    """An image: its path within the container and where its bytes are, and its label, which is -1 without classes."""
 
     path: Path
     header: Header
     label: int = -1
+    offset: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Index(Lazy[Entry]):
-    """The images of a folder in natural order; `rows` has the fields of ROW.
+    """The images of a container in its order; `rows` has the fields of ROW.
 
-    `content` says what the modes, formats and groups are called, what was left out and why, which first-level
-    subfolders there are, how many files repeat the bytes of another, and a hash of all names and bytes, `identity`.
+    `content` says what the modes, formats and groups are called, what was left out and why, which classes there are,
+    with images or not, how many images repeat the bytes of another, and a hash of all names and bytes, `identity`.
     """
 
     rows: npt.NDArray[np.void]
@@ -78,11 +82,12 @@ class Index(Lazy[Entry]):
         mode, kind = self.content["modes"][row["mode"]], self.content["formats"][row["format"]]
         header = Header(int(row["width"]), int(row["height"]), mode, kind, int(row["frames"]))
         path = Path(os.fsdecode(self.names.encoded(number)))
-        return Entry(path, header, int(row["group"]) if self.labeled else -1)
+        label = int(row["group"]) if self.labeled else -1
+        return Entry(path, header, label, int(row["offset"]), int(row["size"]))
 
     @cached_property
     def names(self) -> Names:
-        """The path of every image within the folder, as text that can be printed."""
+        """The path of every image within the container, as text that can be printed."""
         return Names(self.text, self.rows["end"])
 
     @property
@@ -91,40 +96,40 @@ class Index(Lazy[Entry]):
         return tuple(Problem(Path(path), reason) for path, reason in self.content["problems"])
 
 
-def open_index(root: Path, cache: Path | None, *, progress: bool) -> Index:
-    """The index of a folder, from the cache when there is one of the folder as it is now.
+def open_index(container: Container, cache: Path | None, *, progress: bool) -> Index:
+    """The index of a container, from the cache when there is one of the container as it is now.
 
     Without a cache, when a file was changed this very moment, and when the system refused to read one, it is not kept:
     it is then a temporary file, which vanishes with the process.
 
     Raises OSError when it cannot be written.
     """
-    now = Walk(root, ordered=False)
-    count = sum(1 for _ in now)
-    if cache is not None and (known := _open(cache / _name(root, now))):
+    fingerprint, count = container.glance()
+    if cache is not None and (known := _open(cache / _name(container.root, fingerprint))):
         return known
     with store.unfinished(cache or Path(tempfile.gettempdir())) as folder:
         began = time.time_ns()
-        walk = Walk(root, ordered=True)
-        results = in_order(partial(_read, root), walk, count, title="reading files", progress=progress)
-        names, problems, lasting = _write(folder, results)
+        walk = container.walk(reading=True)
+        results = in_order(partial(_read, container), walk, count, title="reading files", progress=progress)
+        names, problems, lasting = _write(folder, results, walk)
         rows = store.array(folder / ROWS)
         content = names | {
             "copies": len(rows) - len(np.unique(rows["digest"])),
-            "subfolders": walk.subfolders,
+            "classes": walk.classes,
             "others": dict(walk.others.most_common()),
             "problems": [*((str(p.path), p.reason) for p in walk.problems), *problems],
         }
         fresh = Index(rows, store.array(folder / TEXT), content)
         if cache is None or not lasting or not store.settled(walk.newest, began):
             return fresh
-        store.publish(folder, cache / _name(root, walk), content)
-        return _open(cache / _name(root, walk)) or fresh
+        entry = cache / _name(container.root, walk.fingerprint)
+        store.publish(folder, entry, content)
+        return _open(entry) or fresh
 
 
-def _name(root: Path, walk: Walk) -> str:
+def _name(root: Path, fingerprint: int) -> str:
     # The place is part of it: two mounted images may hold other files of equal names, numbers, sizes and times.
-    reader = json.dumps([LAYOUT, PIL.__version__, FORMATS, walk.fingerprint])
+    reader = json.dumps([LAYOUT, PIL.__version__, FORMATS, fingerprint])
     key = hashlib.blake2b(reader.encode() + os.fsencode(root.resolve()), digest_size=16)
     return f"index-{key.hexdigest()}"
 
@@ -141,18 +146,21 @@ class _Unread:
     passing: bool
 
 
-def _read(root: Path, path: str) -> tuple[str, Header, bytes] | _Unread:
-    """A path with the header and a hash of its file, or why there is none."""
+def _read(container: Container, member: Member) -> tuple[Member, Header, bytes] | _Unread:
+    """A member with the header and a hash of its bytes, or why there is none."""
     try:
-        return path, read_header(root / path), store.file_digest(root / path)
+        with container.open(member.path, member.offset, member.size) as file:
+            header = read_header(member.path, file)
+            file.seek(0)
+            return member, header, store.digest(file)
     except ImageError as error:
-        return _Unread(path, error.reason, error.passing)
+        return _Unread(member.path, error.reason, error.passing)
     except OSError as error:
-        return _Unread(path, error.strerror or str(error), passing=True)
+        return _Unread(member.path, error.strerror or str(error), passing=True)
 
 
 def _write(
-    folder: Path, results: Iterable[tuple[str, Header, bytes] | _Unread]
+    folder: Path, results: Iterable[tuple[Member, Header, bytes] | _Unread], walk: Walk
 ) -> tuple[dict[str, Any], list[tuple[str, str]], bool]:
     """Writes the rows as they come; returns the numbered names of modes, formats and groups with the identity, the
     problems, and whether all of it would be the same another time.
@@ -166,16 +174,28 @@ def _write(
                 problems.append((result.path, result.reason))
                 lasting &= not result.passing
                 continue
-            path, header, digest = result
-            name = os.fsencode(path)
+            member, header, digest = result
+            name = os.fsencode(member.path)
             identity.update(name + b"\0" + digest)
             end += len(name)
-            group = groups[path.partition(os.sep)[0]] if os.sep in path else -1
+            group = -1 if member.group is None else groups[member.group]
             size = header.width, header.height, header.frames
-            add_row(np.array([(end, group, *size, modes[header.mode], formats[header.format], digest)], ROW))
+            kind = modes[header.mode], formats[header.format]
+            add_row(np.array([(end, group, member.offset, member.size, *size, *kind, digest)], ROW))
             add_text(np.frombuffer(name, np.uint8))
-    names = {"modes": [*modes], "formats": [*formats], "groups": [*groups], "identity": identity.hexdigest()}
-    return names, problems, lasting
+    used = [name for name in walk.classes if name in groups]
+    if used != [*groups]:
+        _renumber(folder / ROWS, [groups[name] for name in used])
+    names = {"modes": [*modes], "formats": [*formats], "groups": used, "identity": identity.hexdigest()}
+    return names, problems, lasting and walk.lasting
+
+
+def _renumber(path: Path, order: list[int]) -> None:
+    """Gives the groups, which were numbered as they came, their numbers in another order."""
+    rank = np.append(np.argsort(order), -1)
+    rows = np.load(path, mmap_mode="r+", allow_pickle=False)
+    rows["group"] = rank[rows["group"]]
+    rows.flush()
 
 
 class _Codes(dict[str, int]):

@@ -18,11 +18,11 @@ MAX_WORKERS = 16
 
 
 def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], total: int, *, title: str, progress: bool
+    function: Callable[[Item], Result], items: Iterable[Item], total: int | None, *, title: str, progress: bool
 ) -> Iterator[Result]:
-    """The function's results in the order of the `total` items; only a few wait at a time, however many there are.
+    """The function's results in the order of the items; only a few wait at a time, however many there are.
 
-    The bar is shown on a terminal only, and only when `progress` asks for it.
+    The bar is shown on a terminal only, and only when `progress` asks for it; it goes to the `total`, if known.
     """
     workers = min(os.cpu_count() or 1, MAX_WORKERS)
     pending: deque[Future[Result]] = deque()

@@ -1,4 +1,4 @@
-"""A scan as a table to read before training: what is in the folder, and what is left out."""
+"""A scan as a table to read before training: what there is, and what is left out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffusion.data.decoding import shown
+from diffusion.data.container import Problem
 from diffusion.data.folders import Scan
-from diffusion.data.walk import Problem
 
 SIZES = 4
 LINES = 10
@@ -21,7 +20,7 @@ def table(scan: Scan) -> str:
     """The images of a scan by size, mode, format and class, its problems by name, and the ignored files."""
     entries = scan.entries
     rows = [
-        ("folder", [shown(scan.root)]),
+        (scan.container.kind, [scan.container.name]),
         ("images", [f"{len(entries):,}"]),
         ("sizes", _sizes(entries.rows["width"], entries.rows["height"])),
         ("modes", [_counts(_counter(entries.rows["mode"], entries.content["modes"]))]),

@@ -20,9 +20,10 @@ Log = Callable[[str], None]
 class DataOptions:
     """The data of an experiment and what is done to them.
 
-    `source` is folder, digits, swiss_roll or mixture; `path` the image folder, for digits the one they are written to.
-    `size` is height and width, or one number for both; images are resized to cover it and cropped. `labels` takes
-    classes from the first level of subfolders. Transparent pixels are composited on `background` unless `channels` is
+    `source` is folder, digits, swiss_roll or mixture; `path` the image folder, tar shards or hf://OWNER/NAME:SPLIT, for
+    digits the folder they are written to. `size` is height and width, or one number for both; images are resized to
+    cover it and cropped. `labels` takes classes from the first level of subfolders, the .cls files of shards or the
+    ClassLabel column of a dataset. Transparent pixels are composited on `background` unless `channels` is
     4. `flip` mirrors half of the examples, `margin` is the number of pixels by which crops wander. `held_out` is the
     share kept from training, `count` the size of point sets, `seed` that of the split and of point sets.
     """

@@ -57,7 +57,9 @@ class DataSpec:
 
     def encode(self, values: Tensor) -> Tensor:
         """Stored values (*) to the model's (*)."""
-        return (values.to(torch.float32) - self.mean).div_(self.std)
+        # By a number GPUs divide as if multiplying with its rounded reciprocal; by a tensor, as the CPU does.
+        std = torch.full((), self.std, dtype=torch.float32, device=values.device)
+        return (values.to(torch.float32) - self.mean).div_(std)
 
     def decode(self, x: Tensor) -> Tensor:
         """The model's values (*) to units (*): images clamped to 0..1."""

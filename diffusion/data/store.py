@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,13 +35,21 @@ Manifest: TypeAlias = dict[str, Any]
 Append: TypeAlias = Callable[[npt.NDArray[Any]], None]
 
 
-def file_digest(path: Path) -> bytes:
-    """A hash of a file's bytes, 16 bytes long.
+def digest(file: BufferedReader | BytesIO) -> bytes:
+    """A hash of a file's bytes from where it stands, 16 bytes long.
 
     Raises OSError when the file cannot be read.
     """
+    return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).digest()
+
+
+def file_digest(path: Path) -> bytes:
+    """The hash of the file at a path.
+
+    Raises OSError when it cannot be read.
+    """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).digest()
+        return digest(file)
 
 
 def stamp(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -2,69 +2,62 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import IO
 
-from diffusion.data.decoding import SUFFIXES, shown
-from diffusion.data.store import stamp
+from diffusion.data.container import Container, Member, Walk
+from diffusion.data.decoding import SUFFIXES, Stream
 
 # So many names of one folder are sorted in memory, further ones by merging files.
 RUN = 1 << 15
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A file or folder that is left out, by its path within the scanned folder, and why."""
+class Folder(Container):
+    """The image files in a folder and below it."""
 
-    path: Path
-    reason: str
+    kind = "folder"
+    labeling = "the label is the name of a subfolder; move them into one"
 
-    def __str__(self) -> str:
-        return f"{shown(self.path)}: {self.reason}"
+    def walk(self, *, reading: bool) -> FolderWalk:
+        """A pass over all images, in natural order if they are to be read."""
+        return FolderWalk(self.root, ordered=reading)
+
+    def _open(self, path: str, offset: int, size: int) -> Stream:
+        return (self.root / path).open("rb")
 
 
 @dataclass
-class Walk:
-    """A walk through a folder: iterating yields the paths of image files, relative to its root.
+class FolderWalk(Walk):
+    """A walk through a folder, whose members are named by their paths relative to its root.
 
-    The paths come in natural order if `ordered`, else as the file system lists them, which is faster. Links are
-    followed, and a folder is read once however many links lead to it. Names that start with a dot are skipped.
-
-    At the end `fingerprint` is Σ hash(path, stamp) mod 2¹²⁸ over all that was seen, whatever the order: it is the same
-    only when no file was added, removed, renamed or written to. `newest` is the time of the last change of an image, in
-    ns.
+    They come in natural order if `ordered`, else as the file system lists them, which is faster. Links are followed,
+    and a folder is read once however many links lead to it. Names that start with a dot are skipped. A class is a
+    folder right in the root.
     """
 
     root: Path
     ordered: bool
-    images: int = 0
-    fingerprint: int = 0
-    newest: int = 0
-    problems: list[Problem] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-    subfolders: list[str] = field(default_factory=list)
     visited: set[tuple[int, int]] = field(default_factory=set)
 
-    def __iter__(self) -> Iterator[str]:
-        return self._visit("")
+    def __iter__(self) -> Iterator[Member]:
+        return self._visit("", None)
 
-    def _visit(self, folder: str) -> Iterator[str]:
+    def _visit(self, folder: str, group: str | None) -> Iterator[Member]:
         place = os.path.join(self.root, folder)
         later = []
         try:
             this = os.stat(place)
             if (this.st_dev, this.st_ino) in self.visited:
-                self._problem(folder, "a link to a folder that is read already")
+                self.leave_out(folder, "a link to a folder that is read already")
                 return
             self.visited.add((this.st_dev, this.st_ino))
             with os.scandir(place) as entries:
@@ -74,44 +67,38 @@ class Walk:
                     status = _status(os.path.join(place, name))
                     if status is not None and stat.S_ISDIR(status.st_mode):
                         if self.ordered:
-                            yield from self._enter(path)
+                            yield from self._enter(path, group)
                         else:
                             later.append(path)
                     elif self._is_image(path, status):
-                        yield path
+                        yield Member(path, group=group)
         except OSError as error:
-            self._problem(folder, f"the folder cannot be read: {error.strerror}")
+            self.leave_out(folder, f"the folder cannot be read: {error.strerror}")
         for path in natural(later):  # of several links to a folder, the first in this order counts
-            yield from self._enter(path)
+            yield from self._enter(path, group)
 
-    def _enter(self, path: str) -> Iterator[str]:
-        self._note(path)
-        if os.sep not in path:
-            self.subfolders.append(path)
-        return self._visit(path)
+    def _enter(self, path: str, group: str | None) -> Iterator[Member]:
+        self.note(path)
+        if group is None:
+            self.classes.append(path)
+        return self._visit(path, group or path)
 
     def _is_image(self, path: str, status: os.stat_result | None) -> bool:
         if os.path.splitext(path)[1].lower() not in SUFFIXES:
-            self.others[shown(PurePath(path).suffix.lower()) or "without suffix"] += 1
-            self._note(path)
+            self.ignore(path)
+            self.note(path)
         elif status is not None and stat.S_ISREG(status.st_mode):
-            self.images += 1
-            self.newest = max(self.newest, status.st_ctime_ns)
-            self._note(path, *stamp(status))
+            self.note_file(path, status)
             return True
         else:
             broken = os.path.islink(self.root / path)
-            self._problem(path, "a broken link" if broken else "not a regular file")
+            self.leave_out(path, "a broken link" if broken else "not a regular file")
         return False
 
-    def _problem(self, path: str, reason: str) -> None:
-        self.problems.append(Problem(Path(path), reason))
-        self._note(path, reason)
-
-    def _note(self, path: str, *facts: object) -> None:
-        seen = "\0".join((path, *map(str, facts)))
-        digest = hashlib.blake2b(os.fsencode(seen), digest_size=16).digest()
-        self.fingerprint = (self.fingerprint + int.from_bytes(digest, "little")) % 2**128
+    def leave_out(self, path: str, reason: str) -> None:
+        """Reports what cannot be used, which is part of the fingerprint, as no image is read to find it."""
+        super().leave_out(path, reason)
+        self.note(path, reason)
 
 
 def _status(path: str) -> os.stat_result | None:

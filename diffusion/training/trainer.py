@@ -100,6 +100,7 @@ class Trainer:
             options.low_discrepancy,
             processes.rank(),
             processes.count(),
+            self.accelerator.device,
         )
         schedule = config.schedule
         self.monitor = monitor.Monitor(monitor.LossByLevel(schedule.log_snr_min, schedule.log_snr_max))
@@ -161,7 +162,7 @@ class Trainer:
 
     def update(self, batch: Batch) -> Tensor:
         """One optimizer step on this process's part of the batch; returns the norm of the gradient."""
-        options, device = self.config.training, self.accelerator.device
+        options = self.config.training
         torch.manual_seed(example_seed(options.seed, self.step, self.accelerator.process_index))
         parts = options.accumulate
         for part in range(parts):
@@ -169,8 +170,6 @@ class Trainer:
                 None if v is None else v.chunk(parts)[part] for v in (batch.x, batch.u, batch.noise, batch.label)
             )
             assert x is not None and u is not None and noise is not None
-            label = None if label is None else label.to(device, non_blocking=True)
-            x, noise = x.to(device, non_blocking=True), noise.to(device, non_blocking=True)
             # Processes exchange gradients once per step, with the last part; those of sharded weights with every part,
             # as a whole gradient may not fit.
             with nullcontext() if part == parts - 1 or self.sharded else self.accelerator.no_sync(self.prepared):

@@ -92,7 +92,7 @@ def test_labels_are_the_first_level_subfolders(tmp_path: Path) -> None:
 
 def test_labels_need_subfolders(tmp_path: Path) -> None:
     write(tmp_path / "a.png", tmp_path / "cat" / "b.png")
-    with pytest.raises(FolderError, match=r"data\.labels: 1 .* a\.png, .*set data\.labels=false"):
+    with pytest.raises(FolderError, match=r"data\.labels: 1 .* a\.png: .*set data\.labels=false"):
         scan(tmp_path, labels=True)
 
 

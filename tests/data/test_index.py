@@ -10,8 +10,9 @@ import pytest
 
 from diffusion import data
 from diffusion.data import FolderError, Scan, index, store, table
+from diffusion.data.decoding import Stream
 from diffusion.data.index import ROWS, TEXT
-from diffusion.data.walk import Walk
+from diffusion.data.walk import FolderWalk
 from tests.bad_images import BLUE, GREEN, RED, solid
 
 
@@ -35,9 +36,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     read_header = index.read_header
 
-    def noted(path: Path) -> data.Header:
-        names.append(path.name)
-        return read_header(path)
+    def noted(path: str, file: Stream) -> data.Header:
+        names.append(Path(path).name)
+        return read_header(path, file)
 
     monkeypatch.setattr(index, "read_header", noted)
     return names
@@ -107,11 +108,11 @@ def test_a_file_changed_this_moment_is_not_trusted(
 
 
 def test_a_passing_failure_is_not_remembered(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:
+    def refuse(file: Stream) -> bytes:
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "file_digest", refuse)
+        patch.setattr(store, "digest", refuse)
         with pytest.raises(FolderError, match=r"a\.png: Too many open files"):
             scan(folder, tmp_path / "cache")
     assert len(scan(folder, tmp_path / "cache").entries) == 3
@@ -152,4 +153,4 @@ def test_rows_and_names_are_on_disk(folder: Path, tmp_path: Path) -> None:
     assert isinstance(entries.rows, np.memmap)
     assert isinstance(entries.names.text, np.memmap)
     assert entries.names == ("a.png", "b/1.png", "b/2.png")
-    assert [entry.path for entry in entries] == [Path(path) for path in Walk(folder, ordered=True)]
+    assert [entry.path for entry in entries] == [Path(m.path) for m in FolderWalk(folder, ordered=True)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffusion.data import walk
-from diffusion.data.walk import Walk, natural
+from diffusion.data.walk import Folder, FolderWalk, natural
 from tests.bad_images import NOT_UTF8, RED, solid
 
 
@@ -29,11 +29,11 @@ def test_natural_order_in_memory_and_on_disk(monkeypatch: pytest.MonkeyPatch, ru
 
 
 def test_the_fingerprint_does_not_depend_on_the_order(zoo: Path) -> None:
-    walks = [Walk(zoo, ordered=ordered) for ordered in (False, True)]
-    paths = [list(each) for each in walks]
+    walks = [FolderWalk(zoo, ordered=ordered) for ordered in (False, True)]
+    paths = [[member.path for member in walk] for walk in walks]
     assert sorted(paths[0]) == sorted(paths[1])
     assert walks[0].fingerprint == walks[1].fingerprint
-    assert walks[0].images == len(paths[0])
+    assert Folder(zoo).glance() == (walks[0].fingerprint, len(paths[0]))
     assert walks[0].newest == max((zoo / path).stat().st_ctime_ns for path in paths[0])
 
 
@@ -43,7 +43,7 @@ def test_links_to_one_folder_are_resolved_alike_in_any_order(tmp_path: Path) -> 
     for link in ("c", "a", "b/again"):
         (tmp_path / "root" / link).symlink_to(tmp_path / "root" / "b")
     for ordered in (False, True):
-        assert list(Walk(tmp_path / "root", ordered=ordered)) == ["a/1.png"]
+        assert [member.path for member in FolderWalk(tmp_path / "root", ordered=ordered)] == ["a/1.png"]
 
 
 def rewrite_unseen(folder: Path) -> None:
@@ -83,10 +83,7 @@ def test_every_change_gives_another_fingerprint(tmp_path: Path, change: Callable
 
 
 def fingerprint(folder: Path) -> int:
-    found = Walk(folder, ordered=False)
-    for _ in found:
-        pass
-    return found.fingerprint
+    return Folder(folder).glance()[0]
 
 
 def wait_for_the_clock(path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from diffusion.data import Dataset, DataSpec
+from diffusion.data import Dataset, DataSpec, SampleStream, augment
+from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.training import batches
 from diffusion.training.batches import Batch, BatchMaker
 
 
@@ -41,6 +44,35 @@ def test_the_parts_of_processes_make_up_the_batch_of_one(processes: int, margin:
         parts = [fields(replace(one, rank=rank, processes=processes)(step)) for rank in range(processes)]
         joined = [torch.cat(part) for part in zip(*parts, strict=True)]
         assert all(torch.equal(a, b) for a, b in zip(joined, fields(one(step)), strict=True))
+
+
+def test_a_batch_is_what_the_parts_of_the_package_make_of_it_one_by_one() -> None:
+    dataset = images(margin=2)
+    made = maker(dataset)
+    for step in range(4):
+        numbers = range(8 * step, 8 * step + 8)
+        order = SampleStream(23, example_seed(3, batches.ORDER)).indices(8 * step, 8)
+        values, label = dataset.batch(order)
+        seeds = [example_seed(3, batches.AUGMENT, number) for number in numbers]
+        x = (augment(values, seeds, flip=True, margin=2).float() - 100.0) / 50.0
+        noise = ExampleNoise([example_seed(3, batches.NOISE, number) for number in numbers])(x)
+        batch = made(step)
+        assert torch.equal(batch.x, x) and torch.equal(batch.noise, noise)
+        assert label is not None and batch.label is not None
+        assert ((batch.label == label) | (batch.label == -1)).all()
+
+
+def test_values_are_augmented_and_encoded_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+
+    def noted(values: torch.Tensor, seeds: list[int], **options: Any) -> torch.Tensor:  # noqa: ANN401
+        moved.append((values.device, values.dtype))
+        return values
+
+    monkeypatch.setattr(batches, "augment", noted)
+    batch = maker(device=torch.device("meta"))(0)
+    assert moved == [(torch.device("meta"), torch.uint8)]
+    assert [value.device.type for value in fields(batch)] == ["meta", "cpu", "meta", "meta"]
 
 
 def test_a_batch_does_not_depend_on_what_was_asked_before() -> None:
