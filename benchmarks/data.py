@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -84,6 +85,14 @@ def link_images(source: Path, folder: Path, times: int) -> None:
             os.link(path, place / f"{path.stem}-{copy}.jpg")
 
 
+def write_shards(source: Path, folder: Path) -> None:
+    """The images of each subfolder of the source in a tar file of their own."""
+    folder.mkdir()
+    for place in sorted(source.iterdir()):
+        with tarfile.open(folder / f"{place.name}.tar", "w") as tar:
+            tar.add(place, place.name)
+
+
 def ours(folder: Path, cache: Path, size: int) -> Dataset:
     return open_folder(
         folder, size=(size, size), labels=True, cache=cache, log=lambda line: None, min_images=1, progress=False
@@ -96,10 +105,11 @@ def our_batches(dataset: Dataset, batch: int, epoch: int, *, flip: bool = True) 
     for first in range(start, start + len(dataset), batch):
         count = min(batch, start + len(dataset) - first)
         values, label = dataset.batch(stream.indices(first, count))
+        values = values.to(processes.device())
         seeds = [example_seed(0, number) for number in range(first, first + count)]
         x = dataset.spec.encode(augment(values, seeds, flip=flip, margin=0))
         assert label is not None
-        yield x.to(processes.device()), label.to(processes.device())
+        yield x, label.to(processes.device())
 
 
 def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLoader[Any]:
@@ -138,13 +148,16 @@ def rate(batches: Iterable[tuple[Tensor, Tensor]], start: float) -> float:
 
 def throughput(folder: Path, options: Options, scratch: Path) -> dict[str, list[float]]:
     """Images per second in every round: cold includes opening the folder; the other figures are of later epochs."""
-    names = ("ours, cold", "ImageFolder, cold", "ours, packed", "ImageFolder, later")
+    names = ("ours, cold", "ours, cold from tar shards", "ImageFolder, cold", "ours, packed", "ImageFolder, later")
     rates: dict[str, list[float]] = {name: [] for name in names}
     epochs = range(1, 1 + max(1, PACKED_IMAGES // options.images))
     for turn in range(options.rounds):
         start = time.perf_counter()
         dataset = ours(folder, scratch / f"cache{turn}", options.size)
         rates["ours, cold"].append(rate(our_batches(dataset, options.batch, 0), start))
+        start = time.perf_counter()
+        sharded = ours(scratch / "shards", scratch / f"shard-cache{turn}", options.size)
+        rates["ours, cold from tar shards"].append(rate(our_batches(sharded, options.batch, 0), start))
         start = time.perf_counter()
         loader = image_folder(folder, options)
         rates["ImageFolder, cold"].append(rate(their_batches(loader), start))
@@ -251,6 +264,7 @@ def measure(options: Options) -> tuple[list[Goal], dict[str, Rows]]:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         write_images(scratch / "images", options.images, options.side)
+        write_shards(scratch / "images", scratch / "shards")
         time.sleep(2.1)  # a folder written this very moment is not remembered
         rates = throughput(scratch / "images", options, scratch)
         times = start_up(scratch / "images", scratch / "cache0", options)

@@ -55,10 +55,19 @@ def test_the_folder_grows_by_links(folder: Path, tmp_path: Path) -> None:
     assert len(data.ours(tmp_path / "grown", tmp_path / "cache", 16)) == 3 * OPTIONS.images
 
 
+def test_the_shards_hold_the_images_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    data.write_shards(folder, tmp_path / "shards")
+    whole, sharded = (data.ours(path, tmp_path / "cache", OPTIONS.size) for path in (folder, tmp_path / "shards"))
+    expected, found = (dataset.batch(range(OPTIONS.images)) for dataset in (whole, sharded))
+    assert torch.equal(expected[0], found[0])
+    assert expected[1] is not None and found[1] is not None and torch.equal(expected[1], found[1])
+
+
 def test_every_figure_is_there(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "PACKED_IMAGES", 60)
+    data.write_shards(folder, tmp_path / "shards")
     rates = data.throughput(folder, OPTIONS, tmp_path)
-    assert len(rates) == 4
+    assert len(rates) == 5
     assert all(len(values) == 1 and values[0] > 0 and math.isfinite(values[0]) for values in rates.values())
     for task in ("pack", "packed", "imagefolder"):
         used = data.child(task, folder, tmp_path / "small", OPTIONS)
