@@ -4,10 +4,10 @@
                                   [--out FILE] [--check]
 
 DIR holds the four original .gz files of Fashion-MNIST; FOLDER is what `python -m benchmarks.quality` left beside its
-JSON. The tables: images/s of untrained networks of equal FLOP per call; for each of our trained models the Fréchet
-distance of every sampler at a number of calls, beside that of the model's own sampler at `--reference` calls, of three
-grids, and of distilled models; seconds per 1,000 images, ours with as few calls as give at least the quality that the
-peer's own 50 steps give.
+JSON. The tables: images/s of untrained networks of equal FLOP per call, and by the number of images at a time; for each
+of our trained models the Fréchet distance of every sampler at a number of calls, beside that of the model's own sampler
+at `--reference` calls, of three grids, and of distilled models; seconds per 1,000 images, ours with as few calls as
+give at least the quality that the peer's own 50 steps give.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from diffusion.samplers import SAMPLERS
 
 CALLS = (4, 6, 8, 12, 16, 24, 50)
 FEW = (2, 3, 4, 5, 6, 8, 12, 16, 24, 50)
+BATCHES, BATCH_STEPS, IMAGES = (8, 32, 64, 128, 256), 2, 256
 STEPS = 10
 BATCH = 64
 FEWEST, SPEEDUP = 12, 15.0
@@ -89,6 +90,22 @@ def speed(size: int, rounds: int) -> Rows:
                 }
             )
     return rows
+
+
+def batch_sizes(size: int, rounds: int) -> Rows:
+    """Images/s of an untrained network by the number of images at a time; None is what the package chooses."""
+    setting = training.SETTINGS[size]
+    _, width = setting.widths[0]
+    with tempfile.TemporaryDirectory() as folder:
+        model = training.trainer(setting, (width,) * 3, Path(folder)).model
+        timings = alternate(
+            {
+                str(batch): Contestant(partial(model.sample, IMAGES, steps=BATCH_STEPS, batch=batch), IMAGES)
+                for batch in (*BATCHES, None)
+            },
+            rounds=rounds,
+        )
+    return [{"images": str(setting), "at a time": name, "images/s": t.rate()} for name, t in timings.items()]
 
 
 def fewest_steps(model: Model, referee: Referee, samples: int, target: float) -> tuple[int, float]:
@@ -174,6 +191,9 @@ def main() -> None:
     if chosen.sizes:
         tables[f"Sampling at {STEPS} calls, untrained networks of equal FLOP"] = [
             row for size in chosen.sizes for row in speed(size, chosen.rounds)
+        ]
+        tables["Sampling by the number of images at a time"] = [
+            row for size in chosen.sizes for row in batch_sizes(size, chosen.rounds)
         ]
     for name in chosen.only:
         more, found = of_model(name, chosen, images, referee)

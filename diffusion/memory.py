@@ -12,9 +12,9 @@ import torch
 # From malloc.h of the GNU C library.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
-CPU_BATCH = 64
-MOST, TRIED = 1024, 4
-SHARE = 0.5
+# Positions, pixels for instance, of the examples that a CPU takes at once, and the most examples on any device.
+POSITIONS, MOST = 2**17, 1024
+TRIED, SHARE = 4, 0.5
 
 
 def keep_freed() -> bool:
@@ -32,14 +32,14 @@ def keep_freed() -> bool:
     return all(done)
 
 
-def suited_batch(call: Callable[[int], object], device: torch.device) -> int:
-    """How many examples at once suit a device, given a call that takes that many through the network.
+def suited_batch(call: Callable[[int], object], positions: int, device: torch.device) -> int:
+    """How many examples of that many positions at once suit a device, given a call that takes some through the network.
 
-    On a CPU 64, which keep its cores busy. On a GPU as many as `SHARE` of its free memory holds, by the peak of a call
-    of a few: a power of two from 1 to `MOST`.
+    On a CPU 2^17 positions, beyond which it hardly becomes faster (`benchmarks.sampling`). On a GPU as many as `SHARE`
+    of its free memory holds, by the peak of a call of a few: a power of two. At least 1 and at most `MOST`.
     """
     if device.type != "cuda":
-        return CPU_BATCH
+        return min(MOST, max(1, POSITIONS // positions))
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     call(TRIED)

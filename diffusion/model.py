@@ -348,7 +348,7 @@ class Model:
         def call(n: int) -> object:
             return denoiser(self._blank(n), middle, None if label is None else label[:1].expand(n))
 
-        return suited_batch(call, self.device)
+        return suited_batch(call, math.prod(self.spec.shape[1:]), self.device)
 
     def _noise(self, seed: int, numbers: Sequence[int], stream: int = 0) -> ExampleNoise:
         return ExampleNoise([example_seed(seed, stream, number) for number in numbers])

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from diffusion.memory import CPU_BATCH, suited_batch
+from diffusion.memory import suited_batch
 
 SCRIPT = """
 import resource, sys
@@ -48,11 +48,13 @@ def test_large_tensors_are_not_paged_in_again_and_again() -> None:
     assert count < otherwise / 10 if kept else sys.platform != "linux"
 
 
-def test_a_cpu_is_given_a_batch_without_trying() -> None:
+def test_a_cpu_is_given_as_many_pixels_whatever_the_size_without_trying() -> None:
     def call(n: int) -> object:
         raise AssertionError("nothing has to be tried")
 
-    assert suited_batch(call, torch.device("cpu")) == CPU_BATCH
+    sizes = {1: 1024, 32: 128, 64: 32, 256: 2, 512: 1}
+    found = {side: suited_batch(call, side * side, torch.device("cpu")) for side in sizes}
+    assert found == sizes
 
 
 @pytest.mark.parametrize(
@@ -70,4 +72,4 @@ def test_a_gpu_is_given_what_half_of_its_free_memory_holds(
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1500)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1000 + each * tried[-1])
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6000, 8000))
-    assert suited_batch(tried.append, torch.device("cuda")) == expected
+    assert suited_batch(tried.append, 64, torch.device("cuda")) == expected
