@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import calls, quality, sampling
+from benchmarks import quality, sampling
 from benchmarks.common import Spread, Timing
 from benchmarks.judge import Images, Judge
 from benchmarks.quality import Referee
@@ -26,11 +25,6 @@ class Ruler(Referee):
 
     def distance(self, x: Tensor) -> float:
         return float(x)
-
-
-def test_the_calls_needed_are_the_fewest_within_five_percent() -> None:
-    assert calls.needed({4: 12.0, 8: 10.5, 12: 10.6, 50: 10.0}, 10.0) == 8
-    assert math.isnan(calls.needed({4: 12.0, 8: 10.6}, 10.0))
 
 
 def test_the_fewest_steps_are_the_first_that_reach_the_target(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
