@@ -8,14 +8,13 @@ classes, which is what the peers learn, sampled as the package does by default. 
 that of the samples from the averaged weights to the 60,000 training images: ours by the config's sampler, theirs in 50
 steps of DDIM (denoising-diffusion-pytorch) or of DPM-Solver++ (diffusers). Peers that train after ours profit from its
 allocator settings, which hold for the process (`diffusion.memory`); --only trains them without. Grids of samples, the
-networks and their distances are left in a folder beside the JSON; benchmarks/sampling.py goes on from there.
+samples, the networks and the judge are left in a folder beside the JSON; benchmarks/sampling.py goes on from there, and
+so does another run of this one, with the same judge.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -34,7 +34,6 @@ from diffusion import config, figures
 from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec
 from diffusion.data.dataset import standardized
-from diffusion.files import write_text
 from diffusion.model import Model
 from diffusion.training.trainer import Trainer
 
@@ -44,6 +43,7 @@ PEER_STEPS = 50
 WIDTH = 32
 BATCH = 64
 TRIAL = 40
+JUDGE, SAMPLES = "judge.safetensors", "-samples.safetensors"
 # Training stops at the deadline; this share of the time is kept for a machine that slows down after the trial.
 RESERVE = 0.06
 UNCONDITIONAL = ("data.labels=false", "sampling.guidance=1", "sampling.steps=15", "sampler.name=dpmpp_2m_sde")
@@ -131,13 +131,10 @@ def load_peer(name: str, folder: Path) -> Peer:
     return peer
 
 
-def peers_left(folder: Path) -> dict[str, float]:
-    """The peers that an earlier run trained, with their distances. Raises SystemExit if there are none."""
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    found = {row["contestant"]: float(row["Fréchet distance"]) for row in rows if row["contestant"] in peers.PEERS}
-    if not found:
-        sys.exit(f"{folder}: no trained peers in this folder; python -m benchmarks.quality leaves them there")
-    return found
+def samples_left(name: str, folder: Path) -> Tensor | None:
+    """The samples (n, 1, 28, 28) uint8 of a contestant of an earlier run, None if it left none."""
+    path = folder / f"{name}{SAMPLES}"
+    return load_file(path)["samples"] if path.exists() else None
 
 
 def draw_peer(peer: Peer, n: int, steps: int = PEER_STEPS) -> Tensor:
@@ -161,15 +158,27 @@ class Referee:
     unseen: Images
 
     @classmethod
-    def of(cls, data: Path) -> Referee:
-        """Trained on the training part of the files."""
-        images = Images.read(data, "train")
-        trained = judge.train(images)
+    def of(cls, data: Path, folder: Path) -> Referee:
+        """With the judge of an earlier run that is in the folder, or one that is trained on the files and left there.
+
+        Judges trained from the same seed differ by rounding, and their distances by tens of percent: figures compare
+        under one judge only.
+        """
+        images, path = Images.read(data, "train"), folder / JUDGE
+        if path.exists():
+            trained = judge.Judge()
+            trained.load_state_dict(load_file(path))
+            trained.eval()
+        else:
+            trained = judge.train(images)
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(trained.state_dict(), path)
         return cls(trained, trained.features(images.values), Images.read(data, "t10k"))
 
     def distance(self, x: Tensor) -> float:
-        """Of samples (n, 1, 28, 28) in [0, 1]."""
-        return judge.frechet(self.judge.features(eight_bit(x)), self.real)
+        """Of samples (n, 1, 28, 28), uint8 or in [0, 1]."""
+        values = x if x.dtype == torch.uint8 else eight_bit(x)
+        return judge.frechet(self.judge.features(values), self.real)
 
     def floor(self, n: int) -> float:
         """Of n images of the part that nobody trained on."""
@@ -186,8 +195,7 @@ def main() -> None:
     if set(chosen.only) & set(peers.PEERS):
         peers.require()
     folder: Path = chosen.out.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
-    images, referee = Images.read(chosen.data, "train"), Referee.of(chosen.data)
+    images, referee = Images.read(chosen.data, "train"), Referee.of(chosen.data, folder)
     if chosen.samples > len(referee.unseen.values):
         options.error(f"--samples: at most {len(referee.unseen.values)}, the images that give the floor")
     rows: list[dict[str, object]] = []
@@ -196,6 +204,7 @@ def main() -> None:
         trained = contest(name, images, 60 * chosen.minutes, folder)
         x = trained.sample(chosen.samples)
         figures.save_png(figures.draw(x[:100]), folder / f"{name}.png", {})
+        save_file({"samples": eight_bit(x)}, folder / f"{name}{SAMPLES}")
         row = {
             "contestant": name,
             "seconds": trained.seconds,
@@ -203,7 +212,6 @@ def main() -> None:
             "images/s": trained.steps * trained.batch / trained.seconds,
             "Fréchet distance": referee.distance(x),
         }
-        write_text(folder / f"{name}.json", json.dumps(row))
         rows.append(row)
         print(row, flush=True)
     ours = [float(str(row["Fréchet distance"])) for row in rows if row["contestant"] in OURS]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from benchmarks import quality
+from benchmarks import judge, quality
 from benchmarks.judge import Images
 
 SMALL = ("backbone.channels=[8,8,8]", "training.batch=4", "training.precision=fp32", "sampling.precision=fp32")
@@ -27,9 +27,20 @@ def test_a_second_benchmark_starts_from_scratch(tmp_path: Path, monkeypatch: pyt
     assert quality.eight_bit(torch.tensor([-0.1, 0.5, 1.2])).tolist() == [0, 128, 255]
 
 
-def test_the_peers_left_are_those_with_a_distance(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no trained peers"):
-        quality.peers_left(tmp_path)
-    for name, distance in {"diffusion": 5.0, "diffusers": 400.0}.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps({"contestant": name, "Fréchet distance": distance}))
-    assert quality.peers_left(tmp_path) == {"diffusers": 400.0}
+def test_the_judge_is_trained_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.randint(0, 256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images, trainings = Images(values, torch.arange(40) % 10), []
+    monkeypatch.setattr(Images, "read", lambda data, part: images)
+    monkeypatch.setattr(judge, "train", lambda given: (trainings.append(given), judge.Judge().eval())[1])
+    first, second = (quality.Referee.of(tmp_path, tmp_path / "kept") for _ in range(2))
+    assert len(trainings) == 1
+    assert torch.equal(first.real, second.real) and first.floor(20) == second.floor(20) > 0
+    assert first.distance(values[:20]) == first.distance(values[:20].float() / 255) == first.floor(20)
+
+
+def test_only_those_left_samples_who_have_been_there(tmp_path: Path) -> None:
+    assert quality.samples_left("diffusers", tmp_path) is None
+    x = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 2, 2)
+    save_file({"samples": x}, tmp_path / "diffusers-samples.safetensors")
+    left = quality.samples_left("diffusers", tmp_path)
+    assert left is not None and torch.equal(left, x)
