@@ -161,8 +161,7 @@ class Referee:
     def of(cls, data: Path, folder: Path) -> Referee:
         """With the judge of an earlier run that is in the folder, or one that is trained on the files and left there.
 
-        Judges trained from the same seed differ by rounding, and their distances by tens of percent: figures compare
-        under one judge only.
+        Figures compare under one judge only: two trainings of it gave distances that were a third apart.
         """
         images, path = Images.read(data, "train"), folder / JUDGE
         if path.exists():
