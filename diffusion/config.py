@@ -126,7 +126,7 @@ class DistillationConfig:
     """Whether the model learns from another one to sample in few calls (`diffusion distill` fills it in)."""
 
     teacher: str = ""
-    """A run folder, whose sampler the model is to match in sampling.steps calls; without one it learns from data."""
+    """A run folder, whose model this one is to match in sampling.steps calls; without one it learns from data."""
     substeps: Positive = 3
     """Steps of the teacher for each of these calls."""
 

@@ -1,7 +1,7 @@
 """Distillation: a student that takes in one call what its teacher takes in several.
 
 On a grid of a few times the student learns the x̂ with which the deterministic step (DDIM, η = 0) from one time lands
-where the teacher's solver arrives at the next after `substeps` steps, guidance included: progressive distillation
+where DPM-Solver++ 2M takes the teacher to the next in `substeps` steps, guidance included: progressive distillation
 (Salimans and Ho 2022, arXiv 2202.00512) in one stage, of guided models as in Meng et al. (2023, arXiv 2210.03142). Such
 a student samples on its grid alone; its x̂ is no longer E[x|x_t], so it has no likelihood and restores nothing.
 """
@@ -18,8 +18,11 @@ from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.errors import require
 from diffusion.grids import decreasing
 from diffusion.objectives import EDMError, Weighting, weighted_error
-from diffusion.samplers import DPMSolver, Sampler
+from diffusion.samplers import DPMSolver
 from diffusion.schedules import Schedule
+
+# Of the teacher, whatever it samples with itself: where a path ends must follow from where it begins.
+SOLVER = DPMSolver()
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,6 @@ class Distillation:
     teacher: AnyDenoiser
     times: Tensor
     substeps: int
-    solver: Sampler = DPMSolver()
     weighting: Weighting = EDMError()
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ class Distillation:
     @torch.no_grad()
     def target(self, x_t: Tensor, step: int, label: Tensor | None = None) -> Tensor:
         """The x̂ that takes x_t, at times[step], to where the teacher arrives at times[step + 1]: (B, C, *)."""
-        x_s = samplers.sample(self.teacher, self.solver, x_t, self.path(step), label=label)
+        x_s = samplers.sample(self.teacher, SOLVER, x_t, self.path(step), label=label)
         return process.aim(self.teacher.schedule, x_s, x_t, self.times[step], self.times[step + 1])
 
     def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:

@@ -51,7 +51,7 @@ def objective(experiment: Config, spec: DataSpec, network: Backbone, device: tor
     assert isinstance(backbone, Backbone)
     network.load_state_dict(backbone.state_dict())
     times = experiment.grid(experiment.schedule, experiment.sampling.steps)
-    return Distillation(teacher.guided(lowered=True), times, experiment.distillation.substeps, teacher.config.sampler)
+    return Distillation(teacher.guided(lowered=True), times, experiment.distillation.substeps)
 
 
 def open_teacher(experiment: Config, spec: DataSpec, device: torch.device) -> Model:

@@ -230,6 +230,8 @@ class Trainer:
         return samples
 
     def _record(self, numbers: dict[str, float]) -> None:
+        if not numbers:
+            return
         self.accelerator.log(numbers, step=self.step)
         if self.accelerator.is_main_process:
             monitor.append(self.run / "metrics.jsonl", {"step": self.step, **numbers})
