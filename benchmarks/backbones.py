@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import common, flops
+from benchmarks.common import Rows
 from benchmarks.training import seconds_per_step, step
 from diffusion import config
 from diffusion.config import Config
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=150.0, help="training time for each design")
     parser.add_argument("--config", type=Path, default=Path("configs/fashion_mnist.toml"))
     options = parser.parse_args()
-    rows: list[dict[str, object]] = []
+    rows: Rows = []
     for design, lr in LEARNING_RATES.items():
         overrides = [f"data.path={options.data}", f"backbone.design={design}", f"training.lr={lr}"]
         run = options.out.with_suffix("") / f"{design}-{int(time.time())}"

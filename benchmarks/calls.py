@@ -11,8 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import quality
+from benchmarks.common import Rows
 from benchmarks.judge import Images
 from benchmarks.quality import Referee
+from benchmarks.training import step
 from diffusion.grids import Karras, UniformLogSNR
 from diffusion.model import Model, load
 from diffusion.samplers import SAMPLERS
@@ -23,13 +25,11 @@ GRID_CALLS = (5, 8, 12)
 STUDENT_CALLS = (4, 2)
 NEAR = 0.05
 
-Rows = list[dict[str, object]]
-
 
 def needed(distances: dict[int, float], reference: float) -> float:
     """The fewest calls whose distance is at most 5 % above the reference; not a number if none is."""
     near = [calls for calls, distance in distances.items() if distance <= (1 + NEAR) * reference]
-    return float(min(near, default=float("nan")))
+    return float(min(near, default=math.nan))
 
 
 def curves(model: Model, referee: Referee, samples: int, calls: Sequence[int]) -> dict[str, dict[int, float]]:
@@ -66,26 +66,26 @@ def grids(model: Model, referee: Referee, samples: int) -> Rows:
     return rows
 
 
-def teach(run: Path, images: Images, calls: int, steps: int) -> Trainer:
-    """A student of a trained model, beside it."""
+def teach(run: Path, images: Images, calls: int, steps: int) -> Model:
+    """A student of a trained model, which is left beside it."""
     experiment = student(run, calls, [f"training.steps={steps}"])
     data = quality.dataset(images, labels=experiment.data.labels)
     folder = run.with_name(f"{run.name}, {calls} calls")
     shutil.rmtree(folder, ignore_errors=True)
     trainer = Trainer(experiment, data, data.subset([]), folder)
+    advance = step(trainer)
     for _ in tqdm(range(steps), desc=folder.name):
-        trainer.update(trainer.maker(trainer.step))
+        advance()
     trainer.save()
-    return trainer
+    return trainer.model
 
 
 def students(run: Path, images: Images, referee: Referee, samples: int, steps: int) -> Rows:
     """Fréchet distance of a model and of its students; a guided call is two evaluations of the network."""
+    taught = {f"student, {n} calls": teach(run, images, n, steps) for n in STUDENT_CALLS}
     rows: Rows = []
-    teacher = load(run)
-    models = {"teacher": teacher, **{f"student, {n} calls": teach(run, images, n, steps).model for n in STUDENT_CALLS}}
-    for name, model in models.items():
-        steps, guided = model.config.sampling.steps, model.config.sampling.guidance != 1
+    for name, model in {"teacher": load(run), **taught}.items():
+        evaluations = model.config.sampling.steps * (1 if model.config.sampling.guidance == 1 else 2)
         distance = referee.distance(quality.draw(model, samples))
-        rows.append({"model": name, "network evaluations per sample": steps * (1 + guided), "distance": distance})
+        rows.append({"model": name, "network evaluations per sample": evaluations, "distance": distance})
     return rows

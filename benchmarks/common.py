@@ -35,6 +35,7 @@ PEERS = ("diffusers", "denoising-diffusion-pytorch", "ema-pytorch")
 FEWEST_ROUNDS = 3
 
 Row = Mapping[str, object]
+Rows = list[dict[str, object]]
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import common
-from benchmarks.common import Goal, Spread
+from benchmarks.common import Goal, Rows, Spread
 from diffusion import processes
 from diffusion.data import Dataset, SampleStream, augment, open_folder
 from diffusion.randomness import example_seed
-
-Rows = list[dict[str, object]]
 
 CLASSES = 10
 SMALL = 32

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import common, flops, peers
-from benchmarks.common import Contestant, Goal, Timing, alternate
+from benchmarks.common import Contestant, Goal, Rows, Timing, alternate
 from benchmarks.peers import Peer
 from benchmarks.training import Setting, step
 from benchmarks.variants import DEFAULT, SAMPLING_STEPS, Prepared, Section, Variant, prepare, reason, repeated, section
@@ -36,7 +36,7 @@ SHARE, SPEEDUP = 0.45, 2.0
 PEER, PEER_BF16 = "diffusers, fp32 (its default)", "diffusers, bf16"
 
 
-def matmul(device: torch.device, rounds: int) -> tuple[list[dict[str, object]], str, Contestant]:
+def matmul(device: torch.device, rounds: int) -> tuple[Rows, str, Contestant]:
     """The rates of square bf16 matrix products, and the best one."""
     contestants = {}
     for n in MATMUL[device.type]:
@@ -44,13 +44,11 @@ def matmul(device: torch.device, rounds: int) -> tuple[list[dict[str, object]], 
         contestants[f"{n} x {n}"] = repeated(partial(torch.mm, a, b), 2.0 * n**3, device)
     timings = alternate(contestants, rounds=rounds, warmup=2, device=device)
     best = flops.roofline(timings)
-    rows: list[dict[str, object]] = [
-        {"bf16 matmul": name, "TFLOP/s": timing.rate(timing.work / 1e12)} for name, timing in timings.items()
-    ]
+    rows: Rows = [{"bf16 matmul": name, "TFLOP/s": timing.rate(timing.work / 1e12)} for name, timing in timings.items()]
     return rows, best, contestants[best]
 
 
-def layouts(ours: Trainer, device: torch.device, rounds: int) -> list[dict[str, object]]:
+def layouts(ours: Trainer, device: torch.device, rounds: int) -> Rows:
     """The convolutions of a step, each on its own, in both memory layouts."""
     shapes = flops.convolutions(step(ours))
     formats = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
@@ -87,9 +85,7 @@ def ratios(timings: Mapping[str, Timing], name: str) -> dict[str, object]:
     }
 
 
-def training(
-    part: Section, best: str, product: Contestant, rounds: int, until: float
-) -> tuple[list[dict[str, object]], list[Goal]]:
+def training(part: Section, best: str, product: Contestant, rounds: int, until: float) -> tuple[Rows, list[Goal]]:
     """The table and goals of training at one size."""
     variants = {
         DEFAULT: Variant(part.train),
@@ -99,7 +95,7 @@ def training(
         **part.optional("train", part.train),
     }
     ready, timings = compare(variants, part.device, rounds, until, {best: product})
-    rows: list[dict[str, object]] = []
+    rows: Rows = []
     value = {"speedup": math.nan, "share": math.nan}
     for name in variants:
         row: dict[str, object] = {"trainer": name}
@@ -124,7 +120,7 @@ def goals(setting: Setting, speedup: float, share: float) -> list[Goal]:
     ]
 
 
-def sampling(part: Section, rounds: int, until: float) -> list[dict[str, object]]:
+def sampling(part: Section, rounds: int, until: float) -> Rows:
     """The table of sampling at one size."""
     variants = {
         DEFAULT: Variant(part.sample),
@@ -157,7 +153,7 @@ def measure(
     minutes: float,
     rounds: int,
     compile: bool = True,
-) -> tuple[dict[str, list[dict[str, object]]], list[Goal]]:
+) -> tuple[dict[str, Rows], list[Goal]]:
     """All tables and goals. Each size gets an equal share of the time, two thirds of it for training.
 
     What fails is a table that says why; the sizes after it are measured all the same.

@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import common, judge, peers, training
-from benchmarks.common import Goal
+from benchmarks.common import Goal, Rows
 from benchmarks.judge import Images
 from benchmarks.peers import Peer
 from diffusion import config, figures
@@ -158,12 +158,12 @@ class Referee:
     unseen: Images
 
     @classmethod
-    def of(cls, data: Path, folder: Path) -> Referee:
-        """With the judge of an earlier run that is in the folder, or one that is trained on the files and left there.
+    def of(cls, data: Path, images: Images, folder: Path) -> Referee:
+        """With the judge of an earlier run that is in the folder, or one that is trained on the images and left there.
 
         Figures compare under one judge only: two trainings of it gave distances that were a third apart.
         """
-        images, path = Images.read(data, "train"), folder / JUDGE
+        path = folder / JUDGE
         if path.exists():
             trained = judge.Judge()
             trained.load_state_dict(load_file(path))
@@ -194,10 +194,11 @@ def main() -> None:
     if set(chosen.only) & set(peers.PEERS):
         peers.require()
     folder: Path = chosen.out.with_suffix("")
-    images, referee = Images.read(chosen.data, "train"), Referee.of(chosen.data, folder)
+    images = Images.read(chosen.data, "train")
+    referee = Referee.of(chosen.data, images, folder)
     if chosen.samples > len(referee.unseen.values):
         options.error(f"--samples: at most {len(referee.unseen.values)}, the images that give the floor")
-    rows: list[dict[str, object]] = []
+    rows: Rows = []
     for name in chosen.only:
         contest = train_ours if name in OURS else train_peer
         trained = contest(name, images, 60 * chosen.minutes, folder)

@@ -19,8 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import calls, common, peers, quality, training
-from benchmarks.calls import Rows
-from benchmarks.common import Call, Contestant, Goal, Make, Timing, alternate, apart
+from benchmarks.common import Call, Contestant, Goal, Make, Rows, Timing, alternate, apart
 from benchmarks.judge import Images
 from benchmarks.quality import PEER_STEPS, Referee
 from benchmarks.training import Setting
@@ -190,7 +189,8 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     chosen = options.parse_args()
     peers.require()
-    images, referee = Images.read(chosen.data, "train"), Referee.of(chosen.data, chosen.models)
+    images = Images.read(chosen.data, "train")
+    referee = Referee.of(chosen.data, images, chosen.models)
     tables: dict[str, Rows] = {}
     goals: list[Goal] = []
     if chosen.sizes:

@@ -23,7 +23,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 from benchmarks import common, flops, peers
-from benchmarks.common import Call, Contestant, Goal, Make, Spread, Timing, alternate, apart
+from benchmarks.common import Call, Contestant, Goal, Make, Rows, Spread, Timing, alternate, apart
 from benchmarks.flops import Convolution
 from benchmarks.peers import Peer
 from diffusion.backbones import UNetConfig
@@ -158,10 +158,10 @@ class Duel:
         ours, theirs = self.pair(timings)
         return ours.over(theirs), replace(ours, work=ours.work * self.image[0]).over(roofline)
 
-    def rows(self, timings: Mapping[str, Timing], roofline: Timing) -> list[dict[str, object]]:
+    def rows(self, timings: Mapping[str, Timing], roofline: Timing) -> Rows:
         """What the table says about ours and about the peer."""
         ours, theirs = self.pair(timings)
-        rows: list[dict[str, object]] = []
+        rows: Rows = []
         for name, timing, flop in (
             (f"diffusion {self.widths}", ours, self.image[0]),
             (f"{self.peer.package} ({self.peer.width})", theirs, self.image[1]),
@@ -190,9 +190,9 @@ def duel(setting: Setting, peer: Peer, run: Path) -> Duel:
     return Duel(setting, peer, ours, (image, target))
 
 
-def convolution_rows(calls: Mapping[Convolution, int], timings: Mapping[str, Timing]) -> list[dict[str, object]]:
+def convolution_rows(calls: Mapping[Convolution, int], timings: Mapping[str, Timing]) -> Rows:
     """The convolutions of a step, each on its own, and all of them as often as the step runs them."""
-    rows: list[dict[str, object]] = []
+    rows: Rows = []
     flop = seconds = 0.0
     for shape, times in calls.items():
         timing = timings[str(shape)]
@@ -204,7 +204,7 @@ def convolution_rows(calls: Mapping[Convolution, int], timings: Mapping[str, Tim
 
 def measure(
     setting: Setting, rounds: int, place: Callable[[Make], AbstractContextManager[Call]] = apart
-) -> tuple[dict[str, list[dict[str, object]]], list[Goal]]:
+) -> tuple[dict[str, Rows], list[Goal]]:
     """The tables and goals of one size; `place` says where a contestant runs."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         duels = []
@@ -239,7 +239,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=7)
     chosen = options.parse_args()
     peers.require()
-    tables: dict[str, list[dict[str, object]]] = {}
+    tables: dict[str, Rows] = {}
     goals: list[Goal] = []
     for size in chosen.sizes:
         print(f"measuring {SETTINGS[size]}", flush=True)

@@ -68,21 +68,18 @@ def sample(options: Sample) -> int:
         write_text(out / "points.json", json.dumps(x.tolist()))
     if options.film:
         rows = min(options.n, FILM_ROWS if model.spec.is_image else options.n)
+        steps = options.steps or model.film_steps
         frames = model.film(
             rows,
             frames=ANIMATION_FRAMES,
-            steps=options.steps or model.film_steps,
+            steps=steps,
             sampler=options.sampler,
             seed=options.seed,
             label=label[:rows] if isinstance(label, list) else label,
             guidance=options.guidance,
         )
         strip = torch.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().long().tolist()
-        figures.save_png(
-            figures.film([frames[i] for i in strip]),
-            out / "film.png",
-            {**info, "steps": options.steps or model.film_steps},
-        )
+        figures.save_png(figures.film([frames[i] for i in strip]), out / "film.png", {**info, "steps": steps})
         figures.save_animation(frames, out / "film.gif")
     print(f"{out}: {options.n} samples of step {model.step} in {seconds:.1f} s, seed {options.seed}")
     return 0

@@ -17,7 +17,7 @@ from torch import Tensor
 from diffusion import process
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
-from diffusion.schedules import Schedule
+from diffusion.schedules import Schedule, along
 
 # Entries of a measured table, and the least density of its steps as a share of the largest.
 ENTRIES = 33
@@ -102,9 +102,8 @@ class Tabulated(Grid):
         """(steps + 1,) float64."""
         require(steps >= 1, "steps", "at least 1", steps)
         table = torch.tensor(self.log_snr, dtype=torch.float64).clamp(schedule.log_snr_min, schedule.log_snr_max)
-        place = torch.linspace(0, len(table) - 1, steps, dtype=torch.float64)
-        i = place.long().clamp_max(len(table) - 2)
-        return to_clean(schedule, torch.lerp(table[i], table[i + 1], place - i))
+        places = torch.linspace(0, len(table) - 1, steps, dtype=torch.float64)
+        return to_clean(schedule, along(table, places))
 
 
 @torch.no_grad()

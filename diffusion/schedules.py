@@ -62,6 +62,12 @@ class Schedule(ABC):
         return float(self.log_snr(torch.ones((), dtype=torch.float64)))
 
 
+def along(table: Tensor, position: Tensor) -> Tensor:
+    """A table (n,), n >= 2, read at positions (*) in [0, n - 1], linearly between its entries: (*)."""
+    i = position.detach().floor().long().clamp(0, len(table) - 2)
+    return torch.lerp(table[i], table[i + 1], position - i)
+
+
 def variance_preserving(log_snr: Tensor) -> tuple[Tensor, Tensor]:
     """α and σ with α² + σ² = 1 at a log-SNR, without cancellation at either end: (*) -> (*), (*)."""
     return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
@@ -240,9 +246,7 @@ class DiscreteBetas(Schedule):
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """α_t² = sigmoid(λ_t), σ_t² = sigmoid(-λ_t), λ_t interpolated in the table."""
         table = self.table.to(t)
-        position = t * (len(table) - 1)
-        i = position.detach().floor().long().clamp(0, len(table) - 2)
-        return variance_preserving(torch.lerp(table[i], table[i + 1], position - i))
+        return variance_preserving(along(table, t * (len(table) - 1)))
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

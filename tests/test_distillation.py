@@ -24,10 +24,13 @@ GRID = UniformLogSNR(first=-5.0, last=3.0)
 
 @dataclass(frozen=True)
 class Perfect:
-    """The student whose step from each time of a grid follows the flow of a Gaussian exactly."""
+    """The student whose step from each time of a grid follows the flow of a Gaussian exactly, or whose estimate is off
+    from that student's by a constant.
+    """
 
     oracle: GaussianOracle
     times: Tensor
+    off: float = 0.0
 
     @property
     def schedule(self) -> Schedule:
@@ -36,7 +39,7 @@ class Perfect:
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         t = t.expand(len(x_t))
         s = self.times[(self.times[None] - t[:, None]).abs().argmin(1) + 1]
-        return Prediction(process.aim(self.schedule, self.oracle.flow(x_t, t, s), x_t, t, s))
+        return Prediction(process.aim(self.schedule, self.oracle.flow(x_t, t, s), x_t, t, s) + self.off)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -68,30 +71,15 @@ def test_the_loss_is_the_distance_to_the_perfect_student(schedule: Schedule) -> 
     oracle, times = correlated(schedule), GRID(schedule, 3)
     distillation = Distillation(oracle, times, substeps=256)
     x, noise, u = oracle.sample(30, torch.Generator().manual_seed(0)), normal(30, 2), (torch.arange(30) + 0.5) / 30
-    perfect, shift = Perfect(oracle, times), 0.1
+    shift = 0.1
 
     def loss(off: float) -> Tensor:
-        moved = GaussianShift(perfect, off)
-        return distillation.loss(Denoiser(OracleNetwork(moved, EDM()), schedule, EDM()), x, u, noise)
+        student = OracleNetwork(Perfect(oracle, times, off), EDM())
+        return distillation.loss(Denoiser(student, schedule, EDM()), x, u, noise)
 
     snr = distillation.log_snr(u, schedule).exp()
     assert float(loss(0.0).max()) < 1e-6
     assert torch.allclose(loss(shift), (snr + 1) * shift**2, rtol=0.02)
-
-
-@dataclass(frozen=True)
-class GaussianShift:
-    """A denoiser whose estimate is off by a constant."""
-
-    denoiser: Perfect
-    off: float
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
-
-    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        return Prediction(self.denoiser(x_t, t).mean + self.off)
 
 
 def test_uniform_numbers_share_the_steps_evenly_and_begin_at_their_levels() -> None:

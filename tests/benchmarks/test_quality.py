@@ -32,7 +32,7 @@ def test_the_judge_is_trained_once_and_kept(tmp_path: Path, monkeypatch: pytest.
     images, trainings = Images(values, torch.arange(40) % 10), []
     monkeypatch.setattr(Images, "read", lambda data, part: images)
     monkeypatch.setattr(judge, "train", lambda given: (trainings.append(given), judge.Judge().eval())[1])
-    first, second = (quality.Referee.of(tmp_path, tmp_path / "kept") for _ in range(2))
+    first, second = (quality.Referee.of(tmp_path, images, tmp_path / "kept") for _ in range(2))
     assert len(trainings) == 1
     assert torch.equal(first.real, second.real) and first.floor(20) == second.floor(20) > 0
     assert first.distance(values[:20]) == first.distance(values[:20].float() / 255) == first.floor(20)
