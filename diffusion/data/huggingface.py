@@ -92,11 +92,13 @@ class RowWalk(Walk):
 def find_dataset(path: str) -> HuggingFace | None:
     """The dataset that a path names, or None when it names something else.
 
-    Raises InputError when it cannot be loaded, has no such split or no images, or the library is missing.
+    Raises InputError when it names none, cannot be loaded, has no such split or no images, or the library is missing.
     """
     if not path.startswith(SCHEME) and not _is_saved(Path(path)):
         return None
     place, _, split = path.removeprefix(SCHEME).partition(":") if path.startswith(SCHEME) else (path, "", "")
+    if not place:
+        raise InputError(f"data.path: {path} names no dataset; write {SCHEME}OWNER/NAME or {SCHEME}OWNER/NAME:SPLIT")
     splits = _splits(path, place, split)
     chosen = split or (TRAIN if TRAIN in splits else next(iter(splits)))
     if chosen not in splits:

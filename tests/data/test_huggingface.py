@@ -162,6 +162,9 @@ def test_of_several_columns_the_one_with_the_usual_name_is_taken(tmp_path: Path)
 def test_what_cannot_be_loaded_is_explained(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"data\.path: hf:///.*/nothing cannot be loaded: "):
         scan(f"hf://{tmp_path}/nothing")
+    for nameless in ("hf://", "hf://:train"):
+        with pytest.raises(InputError, match=rf"data\.path: {nameless} names no dataset; write hf://OWNER/NAME or "):
+            scan(nameless)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"needs the package datasets, .*pip install 'diffusion\[datasets\]'"):
         scan(saved)
