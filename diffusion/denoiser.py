@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import require
-from diffusion.schedules import Schedule, expand
+from diffusion.schedules import Schedule, VariancePreserving, expand
 
 
 class Prediction(NamedTuple):
@@ -45,6 +45,23 @@ class AnyDenoiser(Protocol):
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """x_t: (B, C, *); t: () or (B,); label: (B,) int64, -1 for none."""
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """A denoiser of x_t/√(α_t² + σ_t²): the same one on the variance-preserving schedule of the same log-SNR."""
+
+    denoiser: AnyDenoiser
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of the denoiser, in units where α² + σ² = 1."""
+        return VariancePreserving(self.denoiser.schedule)
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        """x_t: (B, C, *); t: () or (B,); label: (B,)."""
+        alpha, sigma = self.denoiser.schedule(t.double())
+        return self.denoiser(expand((alpha.square() + sigma.square()).sqrt(), x_t) * x_t, t, label)
 
 
 class Scalings(NamedTuple):

@@ -1,14 +1,24 @@
-"""The trajectory bound on the log-likelihood, by named terms (Sohl-Dickstein et al. 2015, arXiv 1503.03585, eq. 9-14).
+"""Bounds on the log-likelihood by named terms, from the KL between the forward and the reverse trajectory.
 
-For a grid of times from noise to clean, and one example x,
+For a grid of times from noise to clean, and one example x, in the form of Kingma et al. (2021, arXiv 2107.00630, eq.
+11):
 
     -log p(x) <= KL(q(x_T|x) || p(x_T))                             prior
                + Σ_t E_q KL(q(x_s|x_t, x) || p(x_s|x_t))            diffusion
                - E_q log p(x|x_0)                                   decoder
 
-in the form of Kingma et al. (2021, arXiv 2107.00630, eq. 11). For images of 256 levels the decoder is the discrete law
-that the noise at the clean end leaves open, p(x|x_0) ∝ q(x_0|x) for every pixel, so the bound is one on the probability
-of the 8-bit image itself and needs no dequantization. For continuous data it is the density N(x; x_0/α_0, σ_0²/α_0²).
+For images of 256 levels the decoder is the discrete law that the noise at the clean end leaves open, p(x|x_0) ∝ q(x_0|x)
+for every pixel, so the bound is one on the probability of the 8-bit image itself and needs no dequantization. For
+continuous data it is the density N(x; x_0/α_0, σ_0²/α_0²).
+
+The bound of Sohl-Dickstein et al. (2015, arXiv 1503.03585, eq. 9-14) is on densities of data of unit variance. With
+their x^1, ..., x^T at the times of the grid, x^0 = x, and in units where α² + σ² = 1,
+
+    log p(x) >= K = -Σ_t E_q KL(q(x^{t-1}|x^t, x^0) || p(x^{t-1}|x^t)) + H_q(X^T|X^0) - H_q(X^1|X^0) - H_p(X^T)
+
+where the first step is fixed, p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1), and p(x^T) = π = N(0, I).
+
+With infinitely many steps the sum is ½ ∫ SNR E‖x - x̂‖² dλ in both, whatever the reverse variance.
 """
 
 from __future__ import annotations
@@ -21,11 +31,11 @@ from torch import Tensor
 
 from diffusion import process
 from diffusion.denoiser import AnyDenoiser
-from diffusion.errors import require
+from diffusion.errors import InputError, require
 from diffusion.grids import decreasing
-from diffusion.objectives import low_discrepancy
 from diffusion.samplers import RandN
-from diffusion.schedules import Schedule, expand
+from diffusion.schedules import Schedule, VariancePreserving, expand
+from diffusion.trajectories import Visits, visit
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,7 @@ class Bound:
     prior: Tensor
     diffusion: Tensor
     decoder: Tensor
+    visits: Visits | None = None
 
     @property
     def total(self) -> Tensor:
@@ -56,9 +67,31 @@ class Bound:
         return self.prior + self.diffusion + self.decoder
 
 
-def bits_per_dim(nats: Tensor, dim: int) -> Tensor:
-    """Nats per example as bits per scalar; for 8-bit images a uniform guess has 8."""
-    return nats / (dim * math.log(2))
+@dataclass(frozen=True)
+class K:
+    """The lower bound of 2015 on log p(x) in nats for each example, (B,), by the terms of its equation 14.
+
+    `kl` is the sum of KLs, `end`, `start` and `prior` are the entropies H_q(X^T|X^0), H_q(X^1|X^0) and H_p(X^T). The
+    equation leaves out `moment` = ½ (d - ‖x‖²)(1 - ᾱ_1 + ᾱ_T), which is zero on average over data of unit second
+    moment, by its appendix B.2; with it the bound holds for every example and for data of any scale.
+    """
+
+    kl: Tensor
+    end: Tensor
+    start: Tensor
+    prior: Tensor
+    moment: Tensor
+    visits: Visits
+
+    @property
+    def equation_14(self) -> Tensor:
+        """-kl + end - start - prior: (B,) nats, a bound on average over data of unit second moment."""
+        return -self.kl + self.end - self.start - self.prior
+
+    @property
+    def total(self) -> Tensor:
+        """Equation 14 and `moment`: (B,) nats, a bound on log p of each example."""
+        return self.equation_14 + self.moment
 
 
 @torch.no_grad()
@@ -69,50 +102,62 @@ def bound(
     *,
     levels: Levels | None = None,
     draws: int | None = None,
+    continuous: bool = False,
+    fraction: float = 0.0,
     label: Tensor | None = None,
     randn: RandN = torch.randn_like,
-    offset: float = 0.5,
+    offset: float | Tensor = 0.5,
 ) -> Bound:
-    """Estimates the bound for x (B, C, *) on the grid `times`, decreasing, from one noise draw per step: nats, (B,)
-    float64.
+    """Estimates the bound for x (B, C, *) on the grid `times`, decreasing: nats, (B,) float64.
 
-    `levels` are the values of quantized data, None for continuous data. With `draws`, only that many steps of the grid
-    are evaluated for each example, spread evenly and together over the batch from `offset` in [0, 1), and scaled up:
-    the estimate stays unbiased when the offset is uniform. The algebra is in float64, the denoiser runs in the dtype of
-    x.
+    `levels` are the values of quantized data, None for continuous data. The others are those of `visit`.
 
-    Raises ValueError unless `times` decreases strictly and 1 <= draws.
+    Raises InputError unless `times` decreases strictly, 1 <= draws, and x is finite and holds no other values than
+    those of the levels.
     """
-    times = times.double().cpu()
-    decreasing(times)
-    require(draws is None or draws >= 1, "draws", "at least 1", draws)
-    schedule, clean, steps = denoiser.schedule, x.double(), len(times) - 1
-    visits = steps if draws is None else draws
-    diffusion = clean.new_zeros(len(x))
-    for visit in range(visits):
-        if draws is None:
-            index = torch.full((len(x),), visit)
-        else:
-            positions = torch.arange(len(x)) + visit * len(x)
-            index = (low_discrepancy(torch.tensor(offset), positions, len(x) * draws) * steps).long()
-        diffusion += step_kl(denoiser, clean, times[index], times[index + 1], label, randn, x.dtype)
-    return Bound(
-        prior_kl(schedule, clean, times[0]),
-        diffusion * steps / visits,
-        decoder(schedule, clean, times[-1], levels, randn),
-    )
+    times = check(x, times, levels)
+    schedule, clean = denoiser.schedule, x.double()
+    visits = visit(denoiser, x, times, draws, offset, continuous, fraction, label, randn)
+    prior = prior_kl(schedule, clean, times[0])
+    return Bound(prior, visits.total, decoder(schedule, clean, times[-1], levels, randn), visits)
 
 
-def step_kl(
-    denoiser: AnyDenoiser, x: Tensor, t: Tensor, s: Tensor, label: Tensor | None, randn: RandN, dtype: torch.dtype
-) -> Tensor:
-    """KL(q(x_s|x_t, x) || p(x_s|x_t)) at one draw of x_t. x: (B, C, *) float64; t, s: (B,). Returns (B,) nats."""
-    schedule = denoiser.schedule
-    x_t = process.marginal(schedule, x, t).sample(randn(x))
-    mean, fraction = denoiser(x_t.to(dtype), t, label)
-    learned = 0.0 if fraction is None else fraction.double()
-    model = process.reverse(schedule, mean.double(), x_t, t, s, fraction=learned)
-    return process.posterior(schedule, x, x_t, t, s).kl(model)
+@torch.no_grad()
+def trajectory_bound(
+    denoiser: AnyDenoiser,
+    x: Tensor,
+    times: Tensor,
+    *,
+    draws: int | None = None,
+    continuous: bool = False,
+    fraction: float = 0.0,
+    label: Tensor | None = None,
+    randn: RandN = torch.randn_like,
+    offset: float | Tensor = 0.5,
+) -> K:
+    """Estimates K for continuous x (B, C, *), with x^T at times[0], x^1 at times[-1] and x^0 = x: (B,) float64.
+
+    The options are those of `visit`. Raises InputError as `bound` does.
+    """
+    times = check(x, times, None)
+    clean, vp = x.double(), VariancePreserving(denoiser.schedule)
+    visits = visit(denoiser, x, times, draws, offset, continuous, fraction, label, randn)
+    end, start = (process.marginal(vp, clean, t) for t in (times[0], times[-1]))
+    prior = process.Gaussian(torch.zeros_like(clean), torch.ones_like(clean))
+    excess = (1 - clean.square()).flatten(1).sum(1) / 2
+    moment = excess * (start.variance.flatten()[0] + 1 - end.variance.flatten()[0])
+    return K(visits.total, end.entropy(), start.entropy(), prior.entropy(), moment, visits)
+
+
+def entropy_bounds(schedule: Schedule, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """The limits of H_q(X_s|X_t) for s < t, in nats and units where α² + σ² = 1: (B,), (B,).
+
+    H_q(X_t|X_s) + H_q(X_s|X) - H_q(X_t|X) <= H_q(X_s|X_t) <= H_q(X_t|X_s) (Sohl-Dickstein et al. 2015, eq. 24). The
+    second holds while the forward process does not lower the entropy of x_t, as for data of unit variance. x: (B, *).
+    """
+    vp, x = VariancePreserving(schedule), x.double()
+    upper = process.transition(vp, x, s, t).entropy()
+    return upper + process.marginal(vp, x, s).entropy() - process.marginal(vp, x, t).entropy(), upper
 
 
 def prior_kl(schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
@@ -123,9 +168,13 @@ def prior_kl(schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
 
 def decoder(schedule: Schedule, x: Tensor, t: Tensor, levels: Levels | None, randn: RandN) -> Tensor:
     """-log p(x|x_t) at one draw of x_t: (B,) nats. With `levels`, x holds such values."""
-    marginal = process.marginal(schedule, x, t)
+    return reconstruction(schedule, x, process.marginal(schedule, x, t).sample(randn(x)), t, levels)
+
+
+def reconstruction(schedule: Schedule, x: Tensor, x_t: Tensor, t: Tensor, levels: Levels | None) -> Tensor:
+    """-log p(x|x_t): (B,) nats. With `levels`, x holds such values."""
     alpha = expand(schedule(t)[0], x)
-    estimate = process.Gaussian(marginal.sample(randn(x)) / alpha, marginal.variance / alpha.square())
+    estimate = process.Gaussian(x_t / alpha, process.marginal(schedule, x, t).variance / alpha.square())
     if levels is None:
         return estimate.nll(x)
     std = float(estimate.variance.max().sqrt())
@@ -138,3 +187,29 @@ def decoder(schedule: Schedule, x: Tensor, t: Tensor, levels: Levels | None, ran
         outside = (value < levels.low - levels.spacing / 2) | (value > levels.high + levels.spacing / 2)
         log_weights.append(log_weight.masked_fill(outside, -math.inf))
     return (torch.stack(log_weights).logsumexp(0) - log_weights[reach]).flatten(1).sum(1)
+
+
+def check(x: Tensor, times: Tensor, levels: Levels | None) -> Tensor:
+    """The times (T,) in float64 on the CPU. Raises InputError for what `bound` cannot use."""
+    times = times.double().cpu()
+    decreasing(times)
+    require(len(times) >= 2, "times", "at least two", times.tolist())
+    finite(x)
+    if levels is not None:
+        place = (x.double() - levels.low) / levels.spacing
+        off = ((place - place.round()).abs() > 0.01) | (place.round() < 0) | (place.round() > levels.count - 1)
+        if off.any():
+            raise InputError(
+                f"x: must hold the {levels.count} values from {levels.low:g} to {levels.high:g} alone, got "
+                f"{float(x[off][0]):g} in example {int(off.flatten(1).any(1).nonzero()[0])}"
+            )
+    return times
+
+
+def finite(x: Tensor) -> None:
+    """Raises InputError that names the first example of x (B, *) with a value that is not a finite number."""
+    bad = ~x.isfinite().flatten(1).all(1)
+    if bad.any():
+        number = int(bad.nonzero()[0])
+        value = x[number][~x[number].isfinite()][0]
+        raise InputError(f"x: must be finite, got {float(value)} in example {number}")

@@ -41,6 +41,11 @@ class Gaussian:
         # ratio - 1 - log(ratio) loses its digits near ratio = 1, but equal variances are the common case and exact.
         return (distance + ratio - 1 - ratio.log()).flatten(1).sum(1) / 2
 
+    def entropy(self) -> Tensor:
+        """-E log N of each example in nats, Σ ½ log(2πe variance): (B,)."""
+        variance = self.variance.expand_as(self.mean)
+        return (variance.log() + math.log(2 * math.pi * math.e)).flatten(1).sum(1) / 2
+
     def nll(self, x: Tensor) -> Tensor:
         """-log N(x; mean, variance) of each example in nats: (B, *) -> (B,)."""
         variance = self.variance.expand_as(x)

@@ -74,6 +74,25 @@ def variance_preserving(log_snr: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
+class VariancePreserving(Schedule):
+    """Another schedule in units where α² + σ² = 1: x_t/√(α_t² + σ_t²), of the same log-SNR at every time."""
+
+    schedule: Schedule
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """α_t² = sigmoid(λ_t), σ_t² = sigmoid(-λ_t)."""
+        return variance_preserving(self.log_snr(t))
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """That of the schedule."""
+        return self.schedule.log_snr(t)
+
+    def invert(self, log_snr: Tensor) -> Tensor:
+        """That of the schedule."""
+        return self.schedule.invert(log_snr)
+
+
+@dataclass(frozen=True)
 class Linear(Schedule):
     """Variance preserving with β(t) linear: log α_t = -∫β/2 (Song et al. 2021, arXiv 2011.13456, eq. 29-33).
 

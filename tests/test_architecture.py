@@ -28,6 +28,11 @@ THEORY = {
     "operators",
     "posterior",
     "likelihood",
+    "trajectories",
+    "work",
+    "flow_likelihood",
+    "runge_kutta",
+    "units",
     "thermodynamics",
     "precision",
 }

@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion import process
 from diffusion.denoiser import Prediction
 from diffusion.grids import UniformLogSNR
-from diffusion.likelihood import Bound, Levels, bits_per_dim, bound, decoder, prior_kl
+from diffusion.likelihood import Bound, Levels, bound, decoder, entropy_bounds, prior_kl, trajectory_bound
 from diffusion.samplers import RandN
-from diffusion.schedules import EDM, Cosine, Linear, Schedule
+from diffusion.schedules import EDM, Cosine, Linear, Schedule, VariancePreserving
+from diffusion.units import bits_per_dim, null_log_likelihood
 from tests.oracles import MixtureOracle, correlated, hermite, sigma_points
 
 SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), EDM(), Linear()], ids=["cosine", "edm", "linear"])
@@ -161,8 +163,7 @@ def test_continuous_decoder_is_the_density_of_the_clean_end() -> None:
     assert decoder(schedule, x, t, None, given(noise)).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-def test_bits_per_dim() -> None:
-    assert bits_per_dim(torch.tensor(12 * math.log(256)), 12).item() == pytest.approx(8)
+def test_the_total_is_the_sum_of_its_terms() -> None:
     parts = Bound(torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([4.0]))
     assert parts.total.item() == 7.0
 
@@ -195,3 +196,131 @@ def test_bad_arguments_are_named() -> None:
         bound(oracle, x, torch.tensor([0.0, 1.0]))
     with pytest.raises(ValueError, match=re.escape("draws: must be at least 1, got 0")):
         bound(oracle, x, torch.tensor([1.0, 0.0]), draws=0)
+
+
+def unit_mixture(schedule: Schedule) -> MixtureOracle:
+    """Two modes on a line, of zero mean and unit variance."""
+    weights = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    means = torch.tensor([[-1.0], [0.8]], dtype=torch.float64)
+    means = means - weights @ means
+    scale = ((weights @ means.square()).item() + 0.09) ** 0.5
+    return MixtureOracle(schedule, means / scale, 0.09 / scale**2, weights)
+
+
+def over(oracle: MixtureOracle, n: int = 24) -> tuple[Tensor, Tensor, Tensor]:
+    """Data, noise and weights of a quadrature over both: (N, 1), (N,), (N,)."""
+    z, w = hermite(n)
+    x = torch.cat([mean + oracle.variance**0.5 * z for mean in oracle.means]).repeat_interleave(n)[:, None]
+    w_x = torch.cat([weight * w for weight in oracle.weights])
+    return x, z.repeat(len(x) // n), torch.outer(w_x, w).flatten()
+
+
+@SCHEDULES
+def test_k_is_a_bound_whose_gap_falls_as_one_over_the_steps(schedule: Schedule) -> None:
+    oracle = unit_mixture(schedule)
+    x, noise, weight = over(oracle)
+    exact = -(weight * oracle.nll(x)).sum().item()
+    gaps = []
+    for steps in (256, 1024):
+        estimate = trajectory_bound(oracle, x, UniformLogSNR()(schedule, steps), randn=given(noise))
+        gaps.append(exact - (weight * estimate.total).sum().item())
+        # Equation 14 leaves out what is zero on average over data of unit second moment.
+        assert (weight * estimate.moment).sum().item() == pytest.approx(0, abs=1e-12)
+        assert (weight * estimate.equation_14).sum().item() == pytest.approx(exact - gaps[-1], abs=1e-9)
+    order = math.log(gaps[0] / gaps[1]) / math.log(4)
+    assert order == pytest.approx(1, abs=0.05) and gaps[1] > 0
+
+
+def test_k_in_continuous_time_is_the_log_likelihood() -> None:
+    oracle = unit_mixture(Cosine())
+    x, noise, weight = over(oracle)
+    ends = UniformLogSNR()(Cosine(), 1)
+    estimate = trajectory_bound(oracle, x, ends, continuous=True, draws=400, randn=given(noise))
+    assert (weight * (estimate.total + oracle.nll(x))).sum().item() == pytest.approx(0, abs=2e-4)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), EDM()], ids=["cosine", "edm"])
+@pytest.mark.parametrize("value", [0.7, -2.0])
+def test_k_is_the_average_over_paths_of_their_log_ratio(schedule: Schedule, value: float) -> None:
+    """Equation 12 for T = 2 by quadrature over both noises, in the formulas of the paper and of Ho et al. (2020)."""
+    levels = torch.tensor([-1.0, 2.0], dtype=torch.float64)
+    n, (z, w) = 40, hermite(40)
+    times, (a_2, a_1) = schedule.time(levels), torch.sigmoid(levels)
+    x = torch.full((n, 1), value, dtype=torch.float64)
+    estimate = trajectory_bound(unit_mixture(schedule), x, times, randn=given(z))
+    normal = torch.distributions.Normal
+
+    oracle, beta_1, beta_2 = unit_mixture(VariancePreserving(schedule)), 1 - a_1, 1 - a_2 / a_1
+    x_1 = (a_1.sqrt() * value + beta_1.sqrt() * z).repeat_interleave(n)
+    x_2 = (1 - beta_2).sqrt() * x_1 + beta_2.sqrt() * z.repeat(n)
+    mean = oracle(x_2[:, None], times[0]).mean[:, 0]
+    reverse = (a_1.sqrt() * beta_2 * mean + (1 - beta_2).sqrt() * beta_1 * x_2) / (1 - a_2)
+    log_ratio = (
+        normal(0, 1).log_prob(x_2)
+        + normal(reverse, (beta_2 * beta_1 / (1 - a_2)).sqrt()).log_prob(x_1)
+        + normal((1 - beta_1).sqrt() * x_1, beta_1.sqrt()).log_prob(x[0])  # The first step is T_π.
+        - normal((1 - beta_1).sqrt() * x[0], beta_1.sqrt()).log_prob(x_1)
+        - normal((1 - beta_2).sqrt() * x_1, beta_2.sqrt()).log_prob(x_2)
+    )
+    expected = (torch.outer(w, w).flatten() * log_ratio).sum().item()
+    assert (w * estimate.total).sum().item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_k_above_the_null_is_a_bound_on_the_cost_of_destroying_the_data() -> None:
+    """K - L_null <= KL(data || N(0, I))."""
+    oracle = unit_mixture(Cosine())
+    x, noise, weight = over(oracle)
+    estimate = trajectory_bound(oracle, x, UniformLogSNR()(Cosine(), 1024), randn=given(noise))
+    above = (weight * estimate.total).sum().item() - null_log_likelihood(1)
+    null = torch.distributions.Normal(0, 1).log_prob(x[:, 0])
+    divergence = -(weight * (oracle.nll(x) + null)).sum().item()
+    assert divergence - 0.1 < above < divergence
+
+
+def entropy(oracle: MixtureOracle, t: Tensor) -> float:
+    """Of x_t, by quadrature on a line."""
+    alpha, sigma = oracle.schedule(t)
+    later = MixtureOracle(
+        oracle.schedule, alpha * oracle.means, float(alpha**2 * oracle.variance + sigma**2), oracle.weights
+    )
+    x = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
+    nll = later.nll(x[:, None])
+    return torch.trapezoid(nll * (-nll).exp(), x).item()
+
+
+@pytest.mark.parametrize("log_snr", [-6.0, -2.0, 0.0, 2.0, 5.0])
+def test_the_entropy_of_a_reverse_step_lies_between_its_limits(log_snr: float) -> None:
+    schedule = Cosine()
+    t, s = (schedule.time(torch.tensor(v, dtype=torch.float64)) for v in (log_snr, log_snr + 0.3))
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    lower, upper = (v.item() for v in entropy_bounds(schedule, x, t, s))
+    assert lower == pytest.approx(process.posterior(schedule, x, x, t, s).entropy().item(), abs=1e-9)
+    forward = process.transition(schedule, x, s, t).entropy().item()
+
+    def of(oracle: MixtureOracle) -> float:
+        return forward + entropy(oracle, s) - entropy(oracle, t)
+
+    assert lower < of(unit_mixture(schedule)) < upper
+    one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    assert of(MixtureOracle(schedule, zero, 1.0, one)) == pytest.approx(upper, abs=1e-6), "white data reach the upper"
+    assert of(MixtureOracle(schedule, zero, 0.0, one)) == pytest.approx(lower, abs=1e-6), "an atom the lower limit"
+    assert of(MixtureOracle(schedule, zero, 4.0, one)) > upper, "data of another scale may be beyond it"
+
+
+def test_values_that_cannot_be_used_are_named() -> None:
+    oracle, times = correlated(Cosine()), torch.tensor([1.0, 0.0])
+    x = torch.zeros(2, 2, dtype=torch.float64)
+    for bad in (math.nan, math.inf):
+        x[1, 0] = bad
+        with pytest.raises(ValueError, match=re.escape(f"x: must be finite, got {bad} in example 1")):
+            bound(oracle, x, times)
+        with pytest.raises(ValueError, match=re.escape(f"x: must be finite, got {bad} in example 1")):
+            trajectory_bound(oracle, x, times)
+    for off in (0.1, -1.5, 1.5):
+        x[1, 0] = off
+        with pytest.raises(
+            ValueError, match=re.escape(f"x: must hold the 5 values from -1 to 1 alone, got {off} in example 1")
+        ):
+            bound(oracle, x, times, levels=Levels(5))
+    with pytest.raises(ValueError, match="times: must be at least two"):
+        bound(oracle, torch.zeros(1, 2), torch.tensor([1.0]))

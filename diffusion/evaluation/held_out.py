@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from diffusion import processes
 from diffusion.data import Dataset
 from diffusion.errors import require
-from diffusion.likelihood import bits_per_dim
 from diffusion.model import Model
+from diffusion.units import bits_per_dim
 
 TERMS = ("prior", "diffusion", "decoder", "total")
 BATCH = 128
