@@ -17,6 +17,7 @@ from diffusion.errors import InputError
 Overrides = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SECTION.KEY=VALUE ...")]
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 SamplerName = Literal["ddpm", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde"]
+LikelihoodMethod = Literal["bound", "ode", "work"]
 Method = Literal["repaint", "replacement", "zero", "isotropic", "diagonal", "jacobian"]
 
 
@@ -147,18 +148,40 @@ class Inpaint:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure the likelihood of held-out examples: bits/dim for images, nats for points, by named terms."""
+    """Measure the likelihood of held-out examples: bits/dim for images, bits/vector for points, each number with its
+    interval and where the width comes from.
+    """
 
     run: Run
     """A run folder."""
+    method: LikelihoodMethod = "bound"
+    """bound: the trajectory bound by named terms. ode: the probability-flow ODE. work: importance-weighted paths."""
+    data: Path | None = None
+    """A folder of images to measure instead of the held-out ones."""
     limit: int | None = None
     """Use at most this many examples."""
     draws: int = 16
-    """Noise levels drawn for each example."""
-    steps: int = 100_000
-    """Steps of the trajectory whose bound is estimated; a finer one is tighter at no further cost."""
+    """bound: noise levels drawn for each example, in two independent halves."""
+    steps: int | None = None
+    """Steps of the trajectory: 100,000 for bound, where a finer one is tighter at no further cost, 256 for work."""
+    continuous: bool = False
+    """bound: in continuous time, with infinitely many steps."""
+    paths: int = 16
+    """work: paths for each example."""
+    probes: int = 4
+    """ode: Hutchinson probes for each example and dequantization; of few dimensions the trace is exact."""
+    tolerance: float = 1e-4
+    """ode: of the adaptive solver; a tenth of it on a few examples tells its error."""
+    solver_steps: int = 0
+    """ode: so many fixed Runge-Kutta steps instead."""
+    guidance: float = 1.0
+    """Strength of the label; 1 is none."""
+    float64: bool = False
+    """Run the network in float64."""
+    compare: bool = True
+    """bound: measure as many training examples too, and draw both by noise level."""
     seed: int = 0
-    """Of the noise."""
+    """Of all random numbers."""
 
     def __call__(self) -> int:
         """Returns the exit code."""

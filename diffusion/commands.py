@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffusion import config, figures, processes
-from diffusion.data import DataSpec, decode, fit, open_source
-from diffusion.errors import InputError
+from diffusion.data import Dataset, DataSpec, decode, fit, open_source
+from diffusion.data.sources import SOURCES
+from diffusion.errors import InputError, require
+from diffusion.evaluation import ByBound, ByFlow, ByWork, Evaluation
 from diffusion.evaluation import evaluate as evaluate_model
 from diffusion.files import write_text
-from diffusion.model import load
+from diffusion.model import Model, load
+from diffusion.work import Works
 
 if TYPE_CHECKING:
     from diffusion.cli import Evaluate, Inpaint, Sample
@@ -171,24 +175,86 @@ def read_damaged(path: Path, mask: Path | None, spec: DataSpec) -> tuple[Tensor,
 
 
 def evaluate(options: Evaluate) -> int:
-    """Prints the held-out bound by terms and writes it into the run folder."""
+    """Prints the error budget of the likelihood and writes it and a figure into the run folder."""
     processes.join()
     model = load(options.run)
     with processes.main_first():
-        dataset = open_source(model.config.data, processes.say)
-    _, held_out = dataset.split(model.config.data.held_out, model.config.data.seed)
-    result = evaluate_model(
-        model,
-        held_out,
-        limit=options.limit,
-        steps=options.steps,
-        draws=options.draws,
-        seed=options.seed,
-        shared=True,
-        progress=processes.is_main(),
-    )
+        training, examples = measured(model, options.data)
+    method = likelihood_method(options)
+
+    def measure(dataset: Dataset) -> Evaluation:
+        return evaluate_model(
+            model,
+            dataset,
+            method=method,
+            limit=options.limit,
+            shared=True,
+            guidance=options.guidance,
+            dtype=torch.float64 if options.float64 else torch.float32,
+            progress=processes.is_main(),
+        )
+
+    result = measure(examples)
+    compared = None
+    if training is not None and options.compare and isinstance(method, ByBound):
+        compared = measure(training.subset(range(min(result.examples, len(training)))))
     if not processes.is_main():
         return 0
-    print(result.table())
-    write_text(options.run / "evaluation.json", json.dumps(asdict(result), indent=1))
+    of = "held-out" if options.data is None else options.data.resolve().name
+    print(result.table(of))
+    written = result.to_dict()
+    if compared is not None:
+        print(f"{'of training':16s}{compared.mean['total']:12.4f}{compared.terms['total'].half_width or 0:12.4f}")
+        written["training"] = compared.to_dict()
+    parts = ("evaluation", *([] if method.name == "bound" else [method.name]), *([] if options.data is None else [of]))
+    stem = "-".join(parts)
+    draw_evaluation(result, compared, options.run / f"{stem}.png", of)
+    write_text(options.run / f"{stem}.json", json.dumps(written, indent=1, allow_nan=False))
+    print(f"{options.run}: {stem}.json, {stem}.png")
     return 0
+
+
+def likelihood_method(options: Evaluate) -> ByBound | ByFlow | ByWork:
+    """The method that the options name."""
+    require(options.steps is None or options.steps >= 1, "steps", "at least 1", options.steps)
+    seed = options.seed
+    if options.method == "ode":
+        return ByFlow(options.probes, tolerance=options.tolerance, solver_steps=options.solver_steps, seed=seed)
+    if options.method == "work":
+        return ByWork(options.steps or ByWork.steps, options.paths, seed)
+    return ByBound(options.draws, options.steps or ByBound.steps, options.continuous, seed)
+
+
+def measured(model: Model, folder: Path | None) -> tuple[Dataset | None, Dataset]:
+    """The training examples of a model, None for another folder's images, and the examples to measure.
+
+    Raises InputError when the folder's classes are not the model's, FolderError for one that cannot be used.
+    """
+    options = model.config.data
+    if folder is None:
+        return open_source(options, processes.say).split(options.held_out, options.seed)
+    if not model.spec.is_image:
+        raise InputError(f"--data: this model was trained on points, got the folder {folder}")
+    # As stored, without statistics of its own: the model has its own, and a folder of one color has a likelihood too.
+    labels = bool(model.spec.classes)
+    chosen = replace(options, source="folder", path=str(folder), labels=labels, min_images=1)
+    examples = SOURCES["folder"](chosen, processes.say)
+    strange = [name for name in examples.spec.classes if name not in model.spec.classes]
+    if strange:
+        raise InputError(f"--data: must have the classes {', '.join(model.spec.classes)}, got {', '.join(strange)}")
+    if examples.labels is not None:
+        place = np.array([model.spec.classes.index(name) for name in examples.spec.classes], dtype=np.int64)
+        examples = replace(examples, labels=place[examples.labels])
+    return None, examples
+
+
+def draw_evaluation(result: Evaluation, compared: Evaluation | None, path: Path, of: str) -> None:
+    """The figure of a method: the KL by noise level, the works, or the likelihoods of all examples."""
+    if result.by_level:
+        curves = {of: result.by_level}
+        figures.by_level(curves if compared is None else {**curves, "training": compared.by_level}, path, result.unit)
+    elif result.works:
+        excess = (Works(torch.tensor(result.works)).dissipated.flatten()).tolist()
+        figures.histogram(excess, path, label="W + log p by all paths, nats", title="work dissipated on each path")
+    else:
+        figures.histogram(result.values, path, label=result.unit, title=f"{result.kind}, {of} examples")

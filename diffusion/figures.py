@@ -152,6 +152,35 @@ def loss_by_level(rows: Rows, path: Path, step: int) -> Path:
     return save_png(_rendered(figure), path, {"step": step, "levels": [list(row) for row in rows]})
 
 
+def by_level(curves: Mapping[str, Sequence[tuple[float, float, float]]], path: Path, unit: str) -> Path:
+    """Plots curves by name, of (log-SNR, value, standard error), with bands of two standard errors: where on the
+    trajectory the bound is spent, and what is learned by heart.
+    """
+    figure, (axes,) = _figure(1, width=5.0)
+    for (name, rows), style in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
+        levels, values, errors = zip(*rows, strict=True)
+        axes.plot(levels, values, style, color="black", linewidth=1, label=name)
+        low, high = ([v + sign * 2 * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
+        axes.fill_between(levels, low, high, color="black", alpha=0.15, linewidth=0)
+    axes.set(xlabel="log-SNR (noise on the left, clean on the right)", ylabel=f"{unit} per unit of log-SNR")
+    axes.set_title("the diffusion term by noise level")
+    axes.legend(frameon=False)
+    return save_png(
+        _rendered(figure), path, {"unit": unit, "curves": {k: [list(r) for r in v] for k, v in curves.items()}}
+    )
+
+
+def histogram(values: Sequence[float], path: Path, *, label: str, title: str) -> Path:
+    """Plots the numbers of all examples, or of all their paths, with their mean."""
+    figure, (axes,) = _figure(1, width=5.0)
+    axes.hist(values, bins=min(50, max(5, len(values) // 8)), color="black", alpha=0.6)
+    mean = sum(values) / len(values)
+    axes.axvline(mean, color="black", linewidth=1, linestyle="--", label=f"mean {mean:.4g}")
+    axes.set(xlabel=label, ylabel="count", title=title)
+    axes.legend(frameon=False)
+    return save_png(_rendered(figure), path, {"label": label, "mean": mean, "count": len(values)})
+
+
 def _figure(panels: int, width: float = 2.4) -> tuple[Figure, list[Any]]:
     import matplotlib
     from matplotlib.figure import Figure

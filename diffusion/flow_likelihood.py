@@ -11,8 +11,8 @@ zero mean and unit variance:
     log p(x) = log N(y_T; 0, I) + ∫_{ℓ_0}^{ℓ_T} tr ∂(dy/dℓ)/∂y dℓ + d log α_0
 
 The density is the one that the flow itself carries from N(0, I): of the data with noise of σ_0/α_0 added. The trace is
-exact, with d backward passes, or by probes v of unit covariance, E vᵀ J v = tr J (Hutchinson 1990; Grathwohl et al. 2019,
-arXiv 1810.01367), which stay the same along the flow.
+exact, with d backward passes, or by probes v of unit covariance, E vᵀ J v = tr J (Hutchinson 1990; Grathwohl et al.
+2019, arXiv 1810.01367), which stay the same along the flow.
 
 Quantized data need noise, u = x + spacing (U - ½) with U uniform: the density of u bounds the probability of x,
 log P(x) >= E log p(u) + d log spacing (Theis et al. 2016, arXiv 1511.01844, section 3.1).
@@ -51,8 +51,9 @@ class Hutchinson:
 
     def __call__(self, x: Tensor, randn: RandN) -> list[Tensor]:
         """`count` tensors like x (B, *)."""
-        noise = [randn(x) for _ in range(self.count)]
-        return noise if self.law == "gaussian" else [torch.where(z < 0, -1.0, 1.0).to(z) for z in noise]
+        # In float64, so that both precisions of the denoiser see the same probes.
+        noise = [randn(x.double()) for _ in range(self.count)]
+        return [(z if self.law == "gaussian" else torch.where(z < 0, -1.0, 1.0)).to(x) for z in noise]
 
 
 @dataclass(frozen=True)

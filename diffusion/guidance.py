@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
-from diffusion.schedules import Schedule
+from diffusion.schedules import Schedule, expand
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,14 @@ class ClassifierFree:
         return self.denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """x_t: (B, C, *); t: () or (B,), all of whose levels are within or without the interval; label: (B,)."""
-        level = float(self.schedule.log_snr(t.double()).flatten()[0])
-        if label is None or self.scale == 1 or not self.interval[0] <= level <= self.interval[1]:
+        """x_t: (B, C, *); t: () or (B,); label: (B,)."""
+        level = self.schedule.log_snr(t.double())
+        inside = (self.interval[0] <= level) & (level <= self.interval[1])
+        if label is None or self.scale == 1 or not inside.any():
             return self.denoiser(x_t, t, label)
         both = torch.cat([label, torch.full_like(label, -1)])
         times = torch.cat([t, t]) if t.ndim else t
         mean, fraction = self.denoiser(torch.cat([x_t, x_t]), times, both)
         conditional, unconditional = mean.chunk(2)
-        guided = torch.lerp(unconditional, conditional, self.scale)
+        guided = torch.lerp(unconditional, conditional, expand(torch.where(inside, self.scale, 1.0), unconditional))
         return Prediction(guided, None if fraction is None else fraction.chunk(2)[0])

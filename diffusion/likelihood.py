@@ -7,9 +7,9 @@ For a grid of times from noise to clean, and one example x, in the form of Kingm
                + Σ_t E_q KL(q(x_s|x_t, x) || p(x_s|x_t))            diffusion
                - E_q log p(x|x_0)                                   decoder
 
-For images of 256 levels the decoder is the discrete law that the noise at the clean end leaves open, p(x|x_0) ∝ q(x_0|x)
-for every pixel, so the bound is one on the probability of the 8-bit image itself and needs no dequantization. For
-continuous data it is the density N(x; x_0/α_0, σ_0²/α_0²).
+For images of 256 levels the decoder is the discrete law that the noise at the clean end leaves open, p(x|x_0) ∝
+q(x_0|x) for every pixel, so the bound is one on the probability of the 8-bit image itself and needs no dequantization.
+For continuous data it is the density N(x; x_0/α_0, σ_0²/α_0²).
 
 The bound of Sohl-Dickstein et al. (2015, arXiv 1503.03585, eq. 9-14) is on densities of data of unit variance. With
 their x^1, ..., x^T at the times of the grid, x^0 = x, and in units where α² + σ² = 1,

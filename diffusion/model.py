@@ -8,6 +8,7 @@ nats = model.log_likelihood(images)                              # (16,) lower b
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,15 +19,16 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion import checkpoint, config, grids, likelihood, posterior, processes, samplers
+from diffusion import checkpoint, config, grids, posterior, processes, samplers
 from diffusion.backbones import Backbone
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.errors import InputError, require
 from diffusion.guidance import ClassifierFree
-from diffusion.likelihood import Bound, Levels
+from diffusion.likelihood import Bound
 from diffusion.memory import keep_freed, suited_batch
+from diffusion.model_likelihood import Likelihood
 from diffusion.operators import Mask
 from diffusion.precision import Lowered, use_bf16
 from diffusion.randomness import ExampleNoise, example_seed
@@ -69,14 +71,6 @@ class Model:
     config: Config
     step: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    @property
-    def levels(self) -> Levels | None:
-        """The values that 8-bit data take after encoding, None for continuous data."""
-        if self.spec.levels is None:
-            return None
-        low, high = self.spec.encode(torch.tensor([0.0, self.spec.levels - 1.0])).tolist()
-        return Levels(self.spec.levels, low, high)
 
     @property
     def teacher(self) -> str:
@@ -267,7 +261,10 @@ class Model:
 
         Raises InputError for another shape, an unknown method, or one that the noise does not suit.
         """
-        self._refuse_student("restoration")
+        if self.teacher:
+            raise InputError(
+                f"restoration: this model was distilled to sample in few calls; ask its teacher, {self.teacher}"
+            )
         require(n >= 1, "n", "at least 1", n)
         require(batch is None or batch >= 1, "batch", "at least 1", batch)
         require(method in METHODS, "method", f"one of {', '.join(METHODS)}", repr(method))
@@ -297,27 +294,31 @@ class Model:
         samples = torch.cat(parts)
         return Restoration(processes.gather(samples) if shared else samples, known)
 
+    def likelihood(self, *, guidance: float = 1.0, dtype: torch.dtype = torch.float32) -> Likelihood:
+        """The likelihoods of this model by the bound, the flow and works, with guidance of that strength; its network
+        runs in `dtype`, float32 or float64.
+        """
+        if self.teacher:
+            raise InputError(
+                f"likelihood: this model was distilled to sample in few calls; ask its teacher, {self.teacher}"
+            )
+        denoiser = self.guided(guidance)
+        if dtype == torch.float64:
+            backbone = copy.deepcopy(self.denoiser.backbone)
+            assert isinstance(backbone, torch.nn.Module)
+            exact = replace(self, denoiser=replace(self.denoiser, backbone=backbone.double()))
+            denoiser = exact.guided(guidance)
+        return Likelihood(denoiser, self.spec, self.device, dtype)
+
     def bound(
         self, x: Tensor, *, steps: int = 100_000, draws: int | None = 64, seed: int = 0, label: Tensor | None = None
     ) -> Bound:
-        """The trajectory bound on -log p(x) by terms, in nats per example (`likelihood.bound`), on `steps` even steps
-        of log-SNR.
+        """The trajectory bound on -log p(x) by terms, in nats per example, on `steps` even steps of log-SNR
+        (`Likelihood.bound`).
 
         x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D).
         """
-        self._refuse_student("likelihood")
-        values = x if x.dtype == torch.uint8 or self.spec.levels is None else self.spec.quantize(x)
-        times = grids.UniformLogSNR()(self.denoiser.schedule, steps)
-        return likelihood.bound(
-            self.denoiser,
-            self.spec.encode(values).to(self.device),
-            times,
-            levels=self.levels,
-            draws=draws,
-            label=None if label is None else label.to(self.device),
-            randn=self._noise(seed, range(len(x)), stream=1),
-            offset=example_seed(seed, 2) / 2**63,
-        )
+        return self.likelihood().bound(x, steps=steps, draws=draws, seed=seed, label=label)
 
     def log_likelihood(self, x: Tensor, *, steps: int = 100_000, draws: int | None = 64, seed: int = 0) -> Tensor:
         """A lower bound on log p(x) in nats for each example, (B,): of the 8-bit image itself, or of a point's
@@ -334,12 +335,6 @@ class Model:
         if self.teacher and (count != own or sampler):
             raise InputError(f"steps, sampler: this model was distilled for {own} steps of its own sampler")
         return sampler or self.config.sampler, self.config.grid(self.denoiser.schedule, count)
-
-    def _refuse_student(self, what: str) -> None:
-        if self.teacher:
-            raise InputError(
-                f"{what}: this model was distilled to sample in few calls; ask its teacher, {self.teacher}"
-            )
 
     @torch.no_grad()
     def _batch(self, denoiser: AnyDenoiser, label: Tensor | None) -> int:

@@ -46,9 +46,10 @@ def visit(
     """Estimates the sum of KLs over the steps of a grid from one noise draw at every step, or at `draws` of them.
 
     The grid is cut into `draws` equal parts, and an example is seen at the same place in all of them, its `offset` in
-    [0, 1), one number or (B,): the estimate is unbiased when the offset is uniform. With `continuous`, time is continuous between the ends of the grid, and
-    `draws` are levels of log-SNR. `fraction` in [0, 1] is where between its two fixed values the reverse variance lies
-    (`process.reverse`) unless it is learned. The algebra is in float64, the denoiser runs in the dtype of x.
+    [0, 1), one number or (B,): the estimate is unbiased when the offset is uniform. With `continuous`, time is
+    continuous between the ends of the grid, and `draws` are levels of log-SNR. `fraction` in [0, 1] is where between
+    its two fixed values the reverse variance lies (`process.reverse`) unless it is learned. The algebra is in float64,
+    the denoiser runs in the dtype of x.
     """
     require(draws is None or draws >= 1, "draws", "at least 1", draws)
     require(draws is not None or not continuous, "draws", "a number in continuous time", draws)
@@ -65,7 +66,7 @@ def visit(
             rate = kl_rate(denoiser, clean, schedule.time(level), label, randn, x.dtype)
             nats.append(rate * float(log_snr[-1] - log_snr[0]))
         else:
-            index = (place * steps).long()
+            index = (place * steps).long().clamp_max(steps - 1)
             level = (log_snr[index] + log_snr[index + 1]) / 2
             t, s = times[index], times[index + 1]
             nats.append(step_kl(denoiser, clean, t, s, label, randn, x.dtype, fraction=fraction) * steps)

@@ -2,8 +2,8 @@
 
     bits/dim      of the probability of an 8-bit image, per scalar: a uniform guess has 8
     bits/vector   of the density of a point, -log2 p(x) for all its coordinates together
-    bits/pixel    as Sohl-Dickstein et al. (2015, arXiv 1503.03585, table 1) count: log2 of the density of data scaled to
-                  unit variance, all colors of a pixel together; larger is better
+    bits/pixel    as Sohl-Dickstein et al. (2015, arXiv 1503.03585, table 1) count: log2 of the density of data scaled
+                  to unit variance, all colors of a pixel together; larger is better
 
 A density of values in units of their standard deviation, times the width 1/std of a level in these units, is the
 probability of a level. Hence K per pixel and bits/dim say the same of an image of C colors:

@@ -5,9 +5,9 @@ Of a path x_0, ..., x_T that the forward process draws from x, the work is W = -
 
     p(x) = E_q exp(-W),        E W = -log p(x) + KL(q(path|x) || p(path|x)) >= -log p(x)
 
-What is above is dissipated: with infinitely many steps and the exact denoiser, nothing. The mean of exp(-W) over K paths
-gives a bound that rises to log p(x) with K (Burda et al. 2016, arXiv 1509.00519, theorem 1). Paths are drawn from their
-end, by q(x_T|x) Π q(x_s|x_t, x), the same law in the order in which p has its factors:
+What is above is dissipated: with infinitely many steps and the exact denoiser, nothing. The mean of exp(-W) over K
+paths gives a bound that rises to log p(x) with K (Burda et al. 2016, arXiv 1509.00519, theorem 1). Paths are drawn from
+their end, by q(x_T|x) Π q(x_s|x_t, x), the same law in the order in which p has its factors:
 
     W = log q(x_T|x)/p(x_T) + Σ log q(x_s|x_t, x)/p(x_s|x_t) - log p(x|x_0)
 """

@@ -164,9 +164,57 @@ def test_evaluate_prints_the_terms_and_writes_them(run: Path, capsys: pytest.Cap
     assert cli.main(["evaluate", str(run), "--limit", "5", "--draws", "3"]) == 0
     text = capsys.readouterr().out
     written = json.loads((run / "evaluation.json").read_text())
-    assert written["examples"] == 5 and "5 held-out examples" in text
+    assert written["examples"] == written["training"]["examples"] == 5 and "5 held-out examples" in text
     for term in ("prior", "diffusion", "decoder", "total"):
-        assert f"{term:10s} {written['mean'][term]:14.4f}   {written['standard_error'][term]:.4f}" in text
+        assert f"{term:16s}{written['mean'][term]:12.4f}{written['terms'][term]['half_width']:12.4f}" in text
+    assert f"{written['pixel']['K']['mean']:12.4f}" in text and "as Sohl-Dickstein et al. (2015)" in text
+    assert figures.read_info(run / "evaluation.png")["curves"].keys() == {"held-out", "training"}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "sources"),
+    [
+        ("ode", ["--probes", "2", "--solver-steps", "3"], {"examples", "dequantization", "probes", "solver"}),
+        ("work", ["--paths", "2", "--steps", "3"], {"examples", "paths"}),
+        ("bound", ["--draws", "2", "--continuous", "--no-compare"], {"examples", "noise"}),
+    ],
+)
+def test_every_method_writes_its_numbers_and_a_figure(
+    run: Path, capsys: pytest.CaptureFixture, method: str, options: list[str], sources: set[str]
+) -> None:
+    assert cli.main(["evaluate", str(run), "--method", method, "--limit", "3", *options]) == 0
+    stem = "evaluation" if method == "bound" else f"evaluation-{method}"
+    written = json.loads((run / f"{stem}.json").read_text())
+    assert written["unit"] == "bits/dim" and written["terms"]["total"]["errors"].keys() == sources
+    assert figures.read_info(run / f"{stem}.png")
+    text = capsys.readouterr().out
+    assert "bits/dim" in text and all(source in text for source in sources)
+    assert ("not tight" in text) == (method == "work")
+
+
+def test_another_folder_is_measured_by_the_model_of_the_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    one = tmp_path / "one"
+    (one / "square").mkdir(parents=True)
+    Image.new("RGB", (8, 8), (40, 50, 60)).save(one / "square" / "flat.png")
+    assert cli.main(["evaluate", str(run), "--data", str(one), "--draws", "2"]) == 0
+    written = json.loads((run / "evaluation-one.json").read_text())
+    assert written["examples"] == 1 and "training" not in written
+    text = capsys.readouterr().out
+    assert "1 one examples" in text and "one example: nothing is known of others" in text
+    label = (
+        load(run)
+        .likelihood()
+        .bound(
+            torch.tensor([40, 50, 60], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 8, 8),
+            draws=1,
+            label=torch.tensor([1]),
+        )
+    )
+    assert label.prior.item() / 192 / np.log(2) == pytest.approx(written["mean"]["prior"], rel=1e-5)
+    (one / "square").rename(one / "circle")
+    assert "--data: must have the classes disk, square, got circle" in fails(capsys, "evaluate", run, "--data", one)
 
 
 def test_scan_says_what_is_in_a_folder(shapes: Path, capsys: pytest.CaptureFixture) -> None:
@@ -260,6 +308,9 @@ def test_options_out_of_range(trained: Path, capsys: pytest.CaptureFixture, opti
         (["--limit", "0"], "limit: must be at least 1, got 0"),
         (["--draws", "0"], "draws: must be at least 1, got 0"),
         (["--steps", "0"], "steps: must be at least 1, got 0"),
+        (["--method", "work", "--paths", "1"], "paths: must be at least 2, got 1"),
+        (["--method", "ode", "--probes", "1"], "probes: must be at least 2"),
+        (["--method", "ode", "--tolerance", "0"], "solver.tolerance: must be a positive number, got 0"),
     ],
 )
 def test_evaluations_out_of_range(run: Path, capsys: pytest.CaptureFixture, options: list[str], message: str) -> None:

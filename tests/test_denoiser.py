@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from diffusion import process
-from diffusion.denoiser import EDM, PARAMETERIZATIONS, Denoiser, Parameterization
+from diffusion.denoiser import EDM, PARAMETERIZATIONS, Denoiser, Parameterization, Rescaled
 from diffusion.schedules import EDM as VarianceExploding
-from diffusion.schedules import Cosine, Flow, Schedule, expand
+from diffusion.schedules import Cosine, Flow, Schedule, VariancePreserving, expand
 from tests.oracles import OracleNetwork, correlated
 
 SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), Flow()], ids=["vp", "ve", "flow"])
@@ -126,3 +126,12 @@ def test_the_network_gets_scaled_input_log_snr_and_label_in_the_dtype_of_the_dat
     assert mean.dtype == seen[0].dtype == seen[1].dtype == torch.float32
     assert torch.allclose(seen[0], x_t / (1 + sigma**2).sqrt()[:, None].float(), rtol=1e-6)
     assert torch.allclose(seen[1], schedule.log_snr(t).float()) and seen[2] is label
+
+
+@SCHEDULES
+def test_a_rescaled_denoiser_is_the_oracle_on_the_variance_preserving_schedule(schedule: Schedule) -> None:
+    oracle = correlated(schedule)
+    rescaled, t = Rescaled(oracle), torch.tensor([0.2, 0.6, 0.9], dtype=torch.float64)
+    expected = correlated(VariancePreserving(schedule))(normal(3, 2), t).mean
+    assert torch.allclose(rescaled(normal(3, 2), t).mean, expected, rtol=1e-10)
+    assert rescaled.schedule == VariancePreserving(schedule)

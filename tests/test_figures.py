@@ -155,3 +155,17 @@ def test_the_plot_of_the_loss_keeps_its_numbers(tmp_path: Path) -> None:
     rows = [(-10.0, 1.0), (0.5, 0.3), (9.0, 0.8)]
     path = figures.loss_by_level(rows, tmp_path / "loss.png", step=7)
     assert figures.read_info(path) == {"step": 7, "levels": [list(row) for row in rows]}
+
+
+def test_curves_by_noise_level_keep_their_numbers(tmp_path: Path) -> None:
+    rows = [(float(level), 1.0 + level, 0.1) for level in range(4)]
+    path = figures.by_level({"held-out": rows, "training": rows[:3]}, tmp_path / "levels.png", "bits/dim")
+    info = figures.read_info(path)
+    assert info["curves"]["training"] == [list(row) for row in rows[:3]] and info["unit"] == "bits/dim"
+    one = figures.by_level({"held-out": rows}, tmp_path / "one.png", "bits/dim")
+    assert np.abs(pixels(Image.open(path)) - pixels(Image.open(one))).max() > 0
+
+
+def test_a_histogram_has_the_mean_of_its_values(tmp_path: Path) -> None:
+    path = figures.histogram([1.0, 2.0, 6.0], tmp_path / "works.png", label="nats", title="work")
+    assert figures.read_info(path) == {"label": "nats", "mean": 3.0, "count": 3}

@@ -98,3 +98,13 @@ def test_bad_arguments_are_named() -> None:
         ValueError, match=re.escape("interval: must be an increasing pair of log-SNRs, got (2.0, -inf)")
     ):
         ClassifierFree(ORACLE, 2.0, interval=(2.0, -math.inf))
+
+
+def test_every_example_is_guided_where_its_own_level_is_within_the_interval() -> None:
+    t = SCHEDULE.time(torch.tensor([-5.0, 0.0, 0.0, 5.0, 0.5, 0.0], dtype=torch.float64))
+    guided = ClassifierFree(ORACLE, 3.0, (-1.0, 1.0))
+    together = guided(X_T, t, LABEL).mean
+    for i in range(6):
+        one = guided(X_T[i : i + 1], t[i], LABEL[i : i + 1]).mean[0]
+        assert torch.allclose(together[i], one, rtol=1e-12)
+    assert torch.equal(together[[0, 3]], ORACLE(X_T, t, LABEL).mean[[0, 3]])

@@ -139,3 +139,9 @@ def test_aim_is_the_inverse_of_the_deterministic_step(schedule: Schedule, gap: f
     x_s = process.posterior(schedule, x, x_t, t, s, eta=0).mean
     # A step of 1e-3 in log-SNR moves x_s by 1e-3 of x: a thousandth of the digits of x_s remains.
     assert close(process.aim(schedule, x_s, x_t, t, s), x, rtol=1e-9, atol=1e-9)
+
+
+def test_entropy_is_that_of_every_coordinate() -> None:
+    law = Gaussian(normal(3, 2), torch.tensor([0.3, 2.0], dtype=torch.float64))
+    expected = Normal(law.mean, law.variance.sqrt().expand_as(law.mean)).entropy().sum(1)
+    assert close(law.entropy(), expected)

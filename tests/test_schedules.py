@@ -8,7 +8,17 @@ import re
 import pytest
 import torch
 
-from diffusion.schedules import EDM, SCHEDULES, Cosine, DiscreteBetas, Flow, Linear, Schedule, Sigmoid
+from diffusion.schedules import (
+    EDM,
+    SCHEDULES,
+    Cosine,
+    DiscreteBetas,
+    Flow,
+    Linear,
+    Schedule,
+    Sigmoid,
+    VariancePreserving,
+)
 
 VARIANTS = [
     *(pytest.param(cls(), id=name) for name, cls in SCHEDULES.items()),
@@ -158,3 +168,12 @@ def test_flow_is_a_straight_line() -> None:
 def test_bad_arguments_are_named(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize("schedule", [EDM(), Flow()], ids=["edm", "flow"])
+def test_any_schedule_in_units_of_unit_variance_has_its_log_snr(schedule: Schedule) -> None:
+    vp, t = VariancePreserving(schedule), times(50)
+    alpha, sigma = vp(t)
+    assert torch.allclose(alpha.square() + sigma.square(), torch.ones_like(t), rtol=1e-12)
+    assert torch.allclose(2 * (alpha.log() - sigma.log()), schedule.log_snr(t), atol=1e-9)
+    assert torch.equal(vp.time(vp.log_snr(t)), schedule.time(schedule.log_snr(t)))

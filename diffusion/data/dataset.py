@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffusion.data.names import choose
 from diffusion.data.spec import DataSpec
+from diffusion.errors import InputError
 from diffusion.randomness import example_seed
 
 Values: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
@@ -149,10 +150,10 @@ def standardized(dataset: Dataset, limit: int = 4096) -> Dataset:
 
     Point sets are scaled by their law already, and a density must not depend on the sample: they stay as they are.
 
-    Raises ValueError for an empty dataset, or one whose values are all the same.
+    Raises InputError for an empty dataset, or one whose values are all the same.
     """
     if len(dataset) == 0:
-        raise ValueError("data: the dataset is empty")
+        raise InputError("data: the dataset is empty")
     if dataset.spec.levels is None:
         return dataset
     chosen = np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(np.int64)
@@ -166,5 +167,5 @@ def standardized(dataset: Dataset, limit: int = 4096) -> Dataset:
     mean = total / count
     variance = square / count - mean**2
     if variance <= 0:
-        raise ValueError(f"data: every value is {mean:g}; there is nothing to learn")
+        raise InputError(f"data: every value is {mean:g}; there is nothing to learn")
     return replace(dataset, spec=replace(dataset.spec, mean=mean, std=math.sqrt(variance)))

@@ -1,85 +1,187 @@
-"""The likelihood of examples the model has not seen, by the named terms of the trajectory bound, with a standard
-error.
-"""
+"""The likelihood of examples by one of the methods, with the error budget of every number, as a table and as JSON."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion import processes
 from diffusion.data import Dataset
-from diffusion.errors import require
+from diffusion.errors import InputError, require
+from diffusion.evaluation.budget import Estimate, estimate
+from diffusion.evaluation.methods import ByBound, Method
+from diffusion.evaluation.part import Part, gather, join
 from diffusion.model import Model
-from diffusion.units import bits_per_dim
+from diffusion.model_likelihood import Likelihood
+from diffusion.units import null_log_likelihood
+from diffusion.work import ENOUGH, Works
 
-TERMS = ("prior", "diffusion", "decoder", "total")
 BATCH = 128
+BITS = 1 / math.log(2)
+DIM, VECTOR = "bits/dim", "bits/vector"
+PIXEL = (
+    "bits/pixel, of density at unit variance, all colors together, as Sohl-Dickstein et al. (2015); larger is better"
+)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over examples and standard errors of those means, by term, in `unit`.
+    """-log p of examples by one method, `kind` says what of it, in `unit`: bits/dim is of the probability of 8-bit
+    images, per scalar, bits/vector of the density of a point.
 
-    The standard error covers the choice of examples and the Monte Carlo noise of each example's estimate together.
+    `terms` ends with the "total". `pixel` has the same total as K and K - L_null of the 2015 paper, for images.
+    `values` are the totals of all examples. `by_level` is the KL by noise level: (log-SNR, its density in `unit` per
+    unit of log-SNR, standard error). `works` are in nats, a list for each example.
     """
 
+    method: str
+    kind: str
     unit: str
     examples: int
-    mean: dict[str, float]
-    standard_error: dict[str, float]
+    terms: dict[str, Estimate]
+    pixel: dict[str, Estimate]
+    values: tuple[float, ...] = ()
+    by_level: tuple[tuple[float, float, float], ...] = ()
+    works: tuple[tuple[float, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
-    def table(self) -> str:
-        """One line per term."""
-        lines = [f"{'':10s} {self.unit:>14s}   standard error   ({self.examples:,} held-out examples, upper bound)"]
-        for term in TERMS:
-            lines.append(f"{term:10s} {self.mean[term]:14.4f}   {self.standard_error[term]:.4f}")
-        return "\n".join(lines)
+    @property
+    def mean(self) -> dict[str, float]:
+        """By term."""
+        return {name: value.mean for name, value in self.terms.items()}
+
+    @property
+    def standard_error(self) -> dict[str, float]:
+        """By term, of all sources of chance together."""
+        return {name: value.standard_error for name, value in self.terms.items()}
+
+    def table(self, examples: str = "held-out") -> str:
+        """One line per term: its mean, its interval, and the standard errors by source."""
+        head = f"{self.method}: {self.kind}, {self.unit}, {self.examples:,} {examples} examples"
+        total = {**self.terms, **self.pixel}
+        sources = list(next(iter(self.terms.values())).errors)
+        columns = "".join(f"{name:>16s}" for name in sources)
+        lines = [head, f"{'':16s}{'mean':>12s}{'± 95 %':>12s}{columns}"]
+        for name, value in total.items():
+            width = f"{'?':>12s}" if value.half_width is None else f"{value.half_width:12.4f}"
+            errors = "".join(f"{value.errors[source]:16.4f}" for source in sources)
+            lines.append(f"{name:16s}{value.mean:12.4f}{width}{errors}")
+        if self.pixel:
+            lines.append(f"{', '.join(self.pixel)}: {PIXEL}")
+        return "\n".join([*lines, *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them, with `mean` and `standard_error`."""
+        return {**asdict(self), "mean": self.mean, "standard_error": self.standard_error}
 
 
 def evaluate(
     model: Model,
     held_out: Dataset,
     *,
+    method: Method | None = None,
     limit: int | None = None,
-    steps: int = 100_000,
-    draws: int = 16,
-    seed: int = 0,
     shared: bool = False,
+    guidance: float = 1.0,
+    dtype: torch.dtype = torch.float32,
     progress: bool = False,
 ) -> Evaluation:
-    """The bound on -log p of held-out examples: bits/dim for 8-bit images, nats for points.
+    """-log p of held-out examples, by the trajectory bound unless another method is given.
 
-    Each example is seen at `draws` noise levels of a grid of `steps`. Labels are given to a model that was trained with
-    them. With `shared` the processes, which must all call this alike, take some batches each.
+    Labels are given to a model that was trained with them. With `shared` the processes, which must all call this alike,
+    take some batches each. Each example's random numbers depend on the method's seed and the example's number alone.
 
-    Raises ValueError when nothing was held out.
+    Raises InputError when nothing was held out, or the examples are not of the model's kind.
     """
     require(limit is None or limit >= 1, "limit", "at least 1", limit)
     require(len(held_out) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
+    if held_out.spec.shape != model.spec.shape or held_out.spec.levels != model.spec.levels:
+        raise InputError(f"data: must be of the model's shape {model.spec.shape}, got {held_out.spec.shape}")
+    way = method or ByBound()
+    likelihood = model.likelihood(guidance=guidance, dtype=dtype)
     count = min(limit or len(held_out), len(held_out))
     starts = range(0, count, BATCH)
     if shared:
-        # Whole batches, because the noise levels of a batch are drawn together.
+        # Whole batches, because an adaptive solver steps alike for all examples of a batch.
         mine = processes.share(len(starts))
         starts = starts[mine.start : mine.stop]
-    parts = [torch.zeros(0, len(TERMS), dtype=torch.float64)]
+    parts = [way.empty(likelihood)]
     for start in tqdm(starts, desc="evaluating", disable=not progress):
-        values, label = held_out.batch(range(start, min(start + BATCH, count)))
+        numbers = range(start, min(start + BATCH, count))
+        values, label = held_out.batch(numbers)
         if held_out.spec.is_image:
             values = held_out.center(values)
-        bound = model.bound(values, steps=steps, draws=draws, seed=seed + start, label=label)
-        nats = torch.stack([bound.prior, bound.diffusion, bound.decoder, bound.total], dim=1).cpu()
-        parts.append(bits_per_dim(nats, model.spec.dim) if model.spec.levels else nats)
-    rows = torch.cat(parts)
-    rows = processes.gather(rows) if shared else rows
-    spread = rows.std(0) / math.sqrt(count) if count > 1 else torch.full((len(TERMS),), math.nan)
+        parts.append(way.measure(likelihood, values, numbers, label if model.spec.classes else None))
+    whole = join(parts)
+    return summary(way, likelihood, gather(whole) if shared else whole)
+
+
+def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:
+    """What a part with all examples says."""
+    spec, count = likelihood.spec, len(part.terms)
+    factor = BITS / spec.dim if spec.levels else BITS
+    solver = float(part.differences.abs().mean()) if len(part.differences) else None
+    sources = method.sources(likelihood)
+    terms = {}
+    for i, name in enumerate(method.terms):
+        within = {source: part.variances[:, j, i] for j, source in enumerate(sources)}
+        terms[name] = estimate(part.terms[:, i], within, solver=solver, repeats=method.repeats).scaled(factor)
+    width = (likelihood.denoiser.schedule.log_snr_max - likelihood.denoiser.schedule.log_snr_min) / max(1, method.bins)
     return Evaluation(
-        "bits/dim" if model.spec.levels else "nats",
+        method.name,
+        method.kind(likelihood),
+        DIM if spec.levels else VECTOR,
         count,
-        dict(zip(TERMS, rows.mean(0).tolist(), strict=True)),
-        dict(zip(TERMS, spread.tolist(), strict=True)),
+        terms,
+        per_pixel(terms["total"], likelihood) if spec.levels else {},
+        tuple((part.terms[:, -1] * factor).tolist()),
+        curve(part.by_level, likelihood.denoiser.schedule.log_snr_min, width, factor),
+        tuple(map(tuple, part.works.tolist())) if part.works.shape[1] else (),
+        notes(method, likelihood, part),
     )
+
+
+def per_pixel(total: Estimate, likelihood: Likelihood) -> dict[str, Estimate]:
+    """K and K - L_null in the unit of 2015, from bits/dim."""
+    spec = likelihood.spec
+    colors = spec.shape[0]
+    k = total.scaled(-colors, colors * math.log2(spec.std))
+    return {"K": k, "K - L_null": k.scaled(1.0, -null_log_likelihood(colors) * BITS)}
+
+
+def curve(rows: Tensor, low: float, width: float, factor: float) -> tuple[tuple[float, float, float], ...]:
+    """Means over examples of (N, BINS) and their standard errors, 0 for one example, per unit of log-SNR."""
+    if not rows.shape[1]:
+        return ()
+    middles = low + width * (torch.arange(rows.shape[1]) + 0.5)
+    spread = rows.std(0, correction=min(1, len(rows) - 1)) / math.sqrt(len(rows))
+    density = factor / width
+    return tuple(zip(middles.tolist(), (rows.mean(0) * density).tolist(), (spread * density).tolist(), strict=True))
+
+
+def notes(method: Method, likelihood: Likelihood, part: Part) -> tuple[str, ...]:
+    """What a reader must know beside the numbers."""
+    lines: list[str] = []
+    if len(part.terms) == 1:
+        lines.append("one example: nothing is known of others, and the interval covers what is random within it alone")
+    if len(part.differences):
+        lines.append(
+            f"solver: the mean difference to a finer tolerance on {len(part.differences)} examples, added to the width"
+        )
+    if part.works.shape[1]:
+        works = Works(part.works)
+        loose, least = int((~works.tight).sum()), float(works.effective.min())
+        if loose:
+            lines.append(
+                f"not tight: for {loose} of {len(part.works)} examples fewer than {ENOUGH:g} of {part.works.shape[1]} "
+                f"paths count (least {least:.1f}); the total is a bound and no estimate of -log p; take more paths or "
+                "steps"
+            )
+        else:
+            lines.append(f"tight: at least {least:.1f} paths count for every example")
+    return tuple(lines)

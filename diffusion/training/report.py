@@ -15,7 +15,7 @@ from PIL import Image
 from diffusion import figures, processes
 from diffusion.config import Config
 from diffusion.data import Dataset
-from diffusion.evaluation import evaluate
+from diffusion.evaluation import ByBound, evaluate
 from diffusion.files import write_text
 from diffusion.model import Model
 from diffusion.training.monitor import LossByLevel
@@ -72,9 +72,9 @@ class Reporter:
         if not self.measures:
             return {}
         due = self.config.report
-        result = evaluate(model, self.held_out, limit=due.images, draws=due.draws, shared=True)
+        result = evaluate(model, self.held_out, method=ByBound(draws=due.draws), limit=due.images, shared=True)
         terms = ", ".join(f"{term} {result.mean[term]:.3f}" for term in ("prior", "diffusion", "decoder"))
-        unit = "bits_per_dim" if result.unit == "bits/dim" else "nats"
+        unit = result.unit.replace("/", "_per_")
         total, error = f"held_out/total_{unit}", f"held_out/total_{unit}_se"
         numbers = {f"held_out/{term}_{unit}": value for term, value in result.mean.items()}
         numbers[error] = result.standard_error["total"]
@@ -104,7 +104,7 @@ class Reporter:
             figures.save_png(restored, self.run / "restoration.png", info)
             written.append("restoration.png")
         if result is not None:
-            write_text(self.run / "evaluation.json", json.dumps(asdict(result), indent=1))
+            write_text(self.run / "evaluation.json", json.dumps(result.to_dict(), indent=1))
             written.append("evaluation.json")
             self.say(result.table())
         figures.save_png(figures.draw(x), self.run / LAST_PAGE, info)

@@ -1,0 +1,212 @@
+"""The likelihoods of a trained model, for examples in the units of their data.
+
+Images are weighed as 8-bit images: by the discrete decoder in the bound and in works, and by uniform dequantization for
+the flow and for K, which measure densities. Every example has random numbers of its own, a function of (seed, its
+number), so that no answer depends on the batch or the process it is computed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from diffusion import flow_likelihood, grids, likelihood, work
+from diffusion.data import DataSpec
+from diffusion.denoiser import AnyDenoiser
+from diffusion.errors import InputError
+from diffusion.flow_likelihood import FlowLikelihood, Hutchinson, dequantize
+from diffusion.likelihood import Bound, K, Levels
+from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.runge_kutta import Solver
+from diffusion.schedules import Schedule
+from diffusion.work import Works
+
+# Of the random numbers of an example: its noise, where on the grid it is seen, and its dequantization.
+NOISE, PLACE, DEQUANTIZATION = 1, 2, 4
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What `Model.likelihood` returns. Everything is in nats per example, (B,), float64.
+
+    x: (B, C, H, W) uint8, or float in [0, 1], which is rounded to 8 bits; or points (B, D). `numbers` are those of the
+    examples, 0, 1, ... by default, and `repeat` makes another, independent estimate. The denoiser runs in `dtype`.
+
+    Raises InputError for another shape, values that are not finite, and images out of range.
+    """
+
+    denoiser: AnyDenoiser
+    spec: DataSpec
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def levels(self) -> Levels | None:
+        """The values that 8-bit data take after encoding, None for continuous data."""
+        if self.spec.levels is None:
+            return None
+        low, high = self.spec.encode(torch.tensor([0.0, self.spec.levels - 1.0])).tolist()
+        return Levels(self.spec.levels, low, high)
+
+    def bound(
+        self,
+        x: Tensor,
+        *,
+        steps: int = 100_000,
+        draws: int | None = 64,
+        continuous: bool = False,
+        fraction: float = 0.0,
+        seed: int = 0,
+        repeat: int = 0,
+        numbers: Sequence[int] | None = None,
+        label: Tensor | None = None,
+    ) -> Bound:
+        """The trajectory bound on -log p(x) by terms, on `steps` even steps of log-SNR (`likelihood.bound`)."""
+        numbers = range(len(x)) if numbers is None else numbers
+        return likelihood.bound(
+            self.denoiser,
+            self.encode(x),
+            self.times(steps),
+            levels=self.levels,
+            draws=draws,
+            continuous=continuous,
+            fraction=fraction,
+            label=self._on_device(label),
+            randn=noise(seed, NOISE, repeat, numbers),
+            offset=places(seed, repeat, numbers),
+        )
+
+    def trajectory_bound(
+        self,
+        x: Tensor,
+        *,
+        steps: int = 100_000,
+        draws: int | None = 64,
+        continuous: bool = False,
+        fraction: float = 0.0,
+        seed: int = 0,
+        repeat: int = 0,
+        numbers: Sequence[int] | None = None,
+        label: Tensor | None = None,
+    ) -> K:
+        """K, the bound of 2015 on the log-density of the model's standardized values (`likelihood.trajectory_bound`);
+        of images, after dequantization.
+        """
+        numbers = range(len(x)) if numbers is None else numbers
+        return likelihood.trajectory_bound(
+            self.denoiser,
+            self.continuous(x, seed, repeat, numbers),
+            self.times(steps),
+            draws=draws,
+            continuous=continuous,
+            fraction=fraction,
+            label=self._on_device(label),
+            randn=noise(seed, NOISE, repeat, numbers),
+            offset=places(seed, repeat, numbers),
+        )
+
+    def flow(
+        self,
+        x: Tensor,
+        *,
+        probes: Hutchinson | None = None,
+        solver: Solver | None = None,
+        seed: int = 0,
+        repeat: int = 0,
+        numbers: Sequence[int] | None = None,
+        label: Tensor | None = None,
+    ) -> FlowLikelihood:
+        """log p by the probability-flow ODE (`flow_likelihood.log_likelihood`): of points their density; of images a
+        lower bound on the probability of the 8-bit image, on average over the dequantization that `repeat` draws.
+
+        The density is that of points as they are, in their own units.
+        """
+        numbers = range(len(x)) if numbers is None else numbers
+        return flow_likelihood.log_likelihood(
+            self.denoiser,
+            self.continuous(x, seed, repeat, numbers),
+            probes=probes,
+            solver=solver,
+            label=self._on_device(label),
+            randn=noise(seed, NOISE, repeat, numbers),
+        ).shifted(self.log_volume)
+
+    def works(
+        self,
+        x: Tensor,
+        *,
+        steps: int = 256,
+        paths: int = 16,
+        fraction: float = 0.0,
+        seed: int = 0,
+        numbers: Sequence[int] | None = None,
+        label: Tensor | None = None,
+    ) -> Works:
+        """The works of that many paths on `steps` even steps of log-SNR (`work.works`)."""
+        return work.works(
+            self.denoiser,
+            self.encode(x),
+            self.times(steps),
+            paths=paths,
+            levels=self.levels,
+            fraction=fraction,
+            label=self._on_device(label),
+            randn=noise(seed, NOISE, 0, range(len(x)) if numbers is None else numbers),
+        )
+
+    @property
+    def log_volume(self) -> float:
+        """What turns a log-density of the model's values into nats per example: d log spacing for quantized data, the
+        log-probability of a level; 0 for points, which are the model's as they are.
+        """
+        levels = self.levels
+        return 0.0 if levels is None else self.spec.dim * math.log(levels.spacing)
+
+    def times(self, steps: int) -> Tensor:
+        """`steps` even steps of log-SNR over the whole schedule: (steps + 1,)."""
+        return even_times(self.denoiser.schedule, steps)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Examples as the model's values, (B, *) in `dtype` on its device."""
+        if x.shape[1:] != self.spec.shape or len(x) == 0:
+            raise InputError(f"x: must be (B, {str(self.spec.shape)[1:-1]}) of the data, got {tuple(x.shape)}")
+        likelihood.finite(x)
+        if self.spec.levels is None:
+            return ((x - self.spec.mean) / self.spec.std).to(self.device, self.dtype)
+        if x.is_floating_point() and not 0 <= float(x.min()) <= float(x.max()) <= 1:
+            number = int(((x < 0) | (x > 1)).flatten(1).any(1).nonzero()[0])
+            worst = x[number].flatten()[(x[number].flatten() - 0.5).abs().argmax()]
+            raise InputError(f"x: must lie in [0, 1], or be uint8, got {float(worst):g} in example {number}")
+        values = self.spec.quantize(x) if x.is_floating_point() else x
+        return self.spec.encode(values).to(self.device, self.dtype)
+
+    def continuous(self, x: Tensor, seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
+        """`encode`, with uniform noise of one level's width for quantized data."""
+        values, levels = self.encode(x), self.levels
+        if levels is None:
+            return values
+        return dequantize(values, levels, noise(seed, DEQUANTIZATION, repeat, numbers)).to(self.dtype)
+
+    def _on_device(self, label: Tensor | None) -> Tensor | None:
+        return None if label is None else label.to(self.device)
+
+
+@lru_cache(maxsize=8)
+def even_times(schedule: Schedule, steps: int) -> Tensor:
+    """`steps` even steps of log-SNR, kept because inverting a schedule may cost more than a batch: (steps + 1,)."""
+    return grids.UniformLogSNR()(schedule, steps)
+
+
+def noise(seed: int, stream: int, repeat: int, numbers: Sequence[int]) -> ExampleNoise:
+    """The normal numbers of examples, of one stream."""
+    return ExampleNoise([example_seed(seed, stream, repeat, number) for number in numbers])
+
+
+def places(seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
+    """Uniform in [0, 1), one for each example: (B,) float64."""
+    return torch.tensor([example_seed(seed, PLACE, repeat, number) / 2**63 for number in numbers], dtype=torch.float64)

@@ -1,0 +1,93 @@
+"""The likelihoods of a trained model, by every method, for images and in both precisions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion.data import open_source
+from diffusion.errors import InputError
+from diffusion.flow_likelihood import Hutchinson
+from diffusion.likelihood import trajectory_bound
+from diffusion.model import Model, load
+from diffusion.model_likelihood import noise, places
+from diffusion.runge_kutta import Fixed
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Model:
+    return load(trained, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images(model: Model) -> Tensor:
+    dataset = open_source(model.config.data, lambda text: None)
+    values, _ = dataset.split(model.config.data.held_out, model.config.data.seed)[1].batch(range(3))
+    return values
+
+
+def test_an_answer_depends_on_the_number_of_its_example_alone(model: Model, images: Tensor) -> None:
+    likelihood = model.likelihood()
+    whole = likelihood.bound(images, draws=4).total
+    for i in range(3):
+        one = likelihood.bound(images[i : i + 1], draws=4, numbers=[i]).total
+        assert one.item() == pytest.approx(whole[i].item(), rel=1e-4)
+    assert not torch.allclose(likelihood.bound(images, draws=4, repeat=1).total, whole, rtol=1e-3)
+
+
+def test_float64_is_float32_within_rounding(model: Model, images: Tensor) -> None:
+    single, double = (model.likelihood(dtype=dtype) for dtype in (torch.float32, torch.float64))
+    assert next(double.denoiser.backbone.parameters()).dtype == torch.float64  # type: ignore[attr-defined]
+    assert next(model.denoiser.backbone.parameters()).dtype == torch.float32  # type: ignore[attr-defined]
+    a, b = (likelihood.bound(images, draws=4).total for likelihood in (single, double))
+    assert torch.allclose(a, b, rtol=1e-4) and not torch.equal(a, b)
+    flows = [likelihood.flow(images, probes=Hutchinson(1), solver=Fixed(8)) for likelihood in (single, double)]
+    assert torch.allclose(flows[0].log_likelihood, flows[1].log_likelihood, rtol=1e-3)
+
+
+def test_k_is_that_of_dequantized_values_of_unit_variance(model: Model, images: Tensor) -> None:
+    likelihood = model.likelihood(dtype=torch.float64)
+    k = likelihood.trajectory_bound(images, draws=4, numbers=[5, 6, 7])
+    x = likelihood.continuous(images, 0, 0, [5, 6, 7])
+    by_hand = trajectory_bound(
+        likelihood.denoiser, x, likelihood.times(100_000), draws=4, randn=noise(0, 1, 0, [5, 6, 7]),
+        offset=places(0, 0, [5, 6, 7]),
+    )  # fmt: skip
+    assert torch.allclose(k.total, by_hand.total, rtol=1e-12)
+    width = (x - likelihood.encode(images)).abs().max().item() / likelihood.levels.spacing  # type: ignore[union-attr]
+    assert 0.45 < width <= 0.5
+
+
+def test_guidance_changes_the_likelihood_of_labeled_examples(model: Model, images: Tensor) -> None:
+    label = torch.tensor([0, 1, 0])
+    plain, guided = (model.likelihood(guidance=scale).bound(images, draws=4, label=label).total for scale in (1.0, 3.0))
+    assert not torch.allclose(plain, guided, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: x * math.nan, "x: must be finite, got nan in example 0"),
+        (lambda x: x + 1, r"x: must lie in \[0, 1\], or be uint8, got .* in example 0"),
+        (lambda x: -x - 0.1, r"x: must lie in \[0, 1\], or be uint8, got -.* in example 0"),
+        (lambda x: x[:, :, :4], r"x: must be \(B, 3, 8, 8\) of the data, got \(3, 3, 4, 8\)"),
+        (lambda x: x[:0], r"x: must be \(B, 3, 8, 8\) of the data, got \(0, 3, 8, 8\)"),
+    ],
+)
+@pytest.mark.parametrize("method", ["bound", "trajectory_bound", "flow", "works"])
+def test_images_that_cannot_be_weighed_are_named(
+    model: Model, images: Tensor, spoil: object, message: str, method: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        getattr(model.likelihood(), method)(spoil(images / 255))  # type: ignore[operator]
+
+
+def test_a_student_has_no_likelihood(model: Model) -> None:
+    student = replace(model, config=replace(model.config, distillation=replace(model.config.distillation, teacher="t")))
+    with pytest.raises(InputError, match="likelihood: this model was distilled"):
+        student.likelihood()
