@@ -76,6 +76,8 @@ def gather(part: Tensor) -> Tensor:
     dist.all_gather(rows, torch.tensor(len(part)), group=_exchange())
     # Every process sends as many rows as the longest part has; what is beyond its own is cut off again.
     padded = part.new_zeros(max(map(int, rows)), *part.shape[1:])
+    if padded.numel() == 0:
+        return part.new_zeros(sum(map(int, rows)), *part.shape[1:])
     padded[: len(part)] = part
     parts = [torch.empty_like(padded) for _ in rows]
     dist.all_gather(parts, padded, group=_exchange())
