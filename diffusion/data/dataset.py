@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from diffusion.data.generated import Generated
 from diffusion.data.names import choose
 from diffusion.data.spec import DataSpec
 from diffusion.errors import InputError
@@ -26,9 +27,9 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of an array, read when asked for: a part of a memory-mapped file that stays on disk."""
+    """Some rows of an array, read or made when asked for: a part of a memory-mapped file that stays on disk."""
 
-    array: Values
+    array: Values | Generated
     numbers: npt.NDArray[np.int64]
 
     @property
@@ -51,13 +52,14 @@ class Dataset:
     """Examples and what they are.
 
     `values` is uint8 (N, C, H + 2m, W + 2m) for images with a margin m around the (H, W) of the spec, from
-    which random crops are cut, or float32 (N, D) for points. `labels` is int64 (N,), or None. `names` has one
-    name per example. `contents` is uint64 (N,), a hash of every example's values, where they were hashed before.
+    which random crops are cut, or float32, (N, D) for points and (N, C, H, W) for continuous images. `labels` is int64
+    (N,), or None. `names` has one name per example. `contents` is uint64 (N,), a hash of every example's values, where
+    they were hashed before.
 
     Raises ValueError when their numbers differ.
     """
 
-    values: Values | Rows
+    values: Values | Rows | Generated
     spec: DataSpec
     labels: npt.NDArray[np.int64] | None
     names: Sequence[str]
@@ -148,7 +150,7 @@ def content_hash(row: Values) -> int:
 def standardized(dataset: Dataset, limit: int = 4096) -> Dataset:
     """Images with a spec that gives them zero mean and unit variance, over at most `limit` evenly spaced examples.
 
-    Point sets are scaled by their law already, and a density must not depend on the sample: they stay as they are.
+    Continuous data are scaled by their law already, and a density must not depend on the sample: they stay as they are.
 
     Raises InputError for an empty dataset, or one whose values are all the same.
     """

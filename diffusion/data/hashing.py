@@ -5,12 +5,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
 
 def hashed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """SplitMix64 of each number (Steele, Lea and Flood 2014, Fast Splittable Pseudorandom Number Generators), a
     bijection modulo 2⁶⁴ whose values look random.
     """
-    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = x + GOLDEN
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def uniform(keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Uniform numbers in [0, 1), of 53 bits: of each key's SplitMix64 sequence those with these places. The arguments
+    broadcast.
+    """
+    return (hashed(keys + numbers.astype(np.uint64) * GOLDEN) >> np.uint64(11)) * 2.0**-53

@@ -1,4 +1,4 @@
-"""Names of examples that stay on disk until they are asked for."""
+"""Names of examples that stay on disk, or are not made, until they are asked for."""
 
 from __future__ import annotations
 
@@ -60,6 +60,21 @@ class Names(_Texts):
     def item(self, number: int) -> str:
         """A name, decoded."""
         return self.encoded(number).decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, eq=False)
+class Numbered(_Texts):
+    """`count` names that say where examples come from and which they are: roll/0, roll/1, ..."""
+
+    source: str
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def item(self, number: int) -> str:
+        """A name."""
+        return f"{self.source}/{number}"
 
 
 @dataclass(frozen=True, eq=False)

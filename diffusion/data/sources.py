@@ -1,4 +1,4 @@
-"""Where examples come from, as one experiment chooses it: a folder, the bundled digits or a point set."""
+"""Where examples come from, as one experiment chooses it: a folder, the bundled digits, or a synthetic source."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffusion.data.dataset import Dataset, standardized
+from diffusion.data.dead_leaves import NOISE as LEAVES_NOISE
+from diffusion.data.dead_leaves import R_MAX, R_MIN, Leaves, dead_leaves
 from diffusion.data.digits import write_digits
 from diffusion.data.folder import open_folder
 from diffusion.data.folders import FolderError
-from diffusion.data.points import mixture, swiss_roll
+from diffusion.data.points import ROLL_NOISE, mixture, swiss_roll
+from diffusion.data.texture import texture
 from diffusion.errors import require
 
 Log = Callable[[str], None]
@@ -20,12 +23,17 @@ Log = Callable[[str], None]
 class DataOptions:
     """The data of an experiment and what is done to them.
 
-    `source` is folder, digits, swiss_roll or mixture; `path` the image folder, tar shards or hf://OWNER/NAME:SPLIT, for
-    digits the folder they are written to. `size` is height and width, or one number for both; images are resized to
-    cover it and cropped. `labels` takes classes from the first level of subfolders, the .cls files of shards or the
-    ClassLabel column of a dataset. Transparent pixels are composited on `background` unless `channels` is
-    4. `flip` mirrors half of the examples, `margin` is the number of pixels by which crops wander. `held_out` is the
-    share kept from training, `count` the size of point sets, `seed` that of the split and of point sets.
+    `source` is folder, digits, texture, dead_leaves, swiss_roll or mixture; `path` the image folder, tar shards or
+    hf://OWNER/NAME:SPLIT, for digits the folder they are written to, for a texture an image file or a folder. `size` is
+    height and width, or one number for both; images are resized to cover it and cropped, but a texture is only cropped.
+    `labels` takes classes from the first level of subfolders, the .cls files of shards or the ClassLabel column of a
+    dataset. Transparent pixels are composited on `background` unless `channels` is 4. `flip` mirrors half of the
+    examples, `margin` is the number of pixels by which crops wander. `held_out` is the share kept from training,
+    `count` the number of crops of a texture, dead leaves or points, `seed` that of the split and of those.
+
+    No crop of a texture touches the square of side `hole` in the middle of an image. `radii` are the smallest and the
+    largest of dead leaves, in pixels. `noise` is that of the roll, in units of its spiral, or of dead leaves, in units
+    of their standard deviation; without it, it is the law's own.
     """
 
     source: str = "folder"
@@ -40,16 +48,24 @@ class DataOptions:
     min_images: int = 8
     count: int = 20_000
     seed: int = 0
+    hole: int = 0
+    radii: tuple[float, float] = (R_MIN, R_MAX)
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         require(self.source in SOURCES, "source", f"one of {', '.join(SOURCES)}", repr(self.source))
         require(min(self.shape) >= 1, "size", "positive", self.size)
         require(self.channels in (1, 3, 4), "channels", "1, 3 or 4", self.channels)
+        gray = self.source != "dead_leaves" or self.channels == 1
+        require(gray, "channels", "1 for dead_leaves", self.channels)
         require(all(0 <= v <= 255 for v in self.background), "background", "three values of 0 to 255", self.background)
         require(self.margin >= 0, "margin", "0 or more", self.margin)
         require(0 <= self.held_out <= 0.5, "held_out", "in [0, 0.5]", self.held_out)
         require(self.min_images >= 1, "min_images", "at least 1", self.min_images)
         require(self.count >= 2, "count", "at least 2", self.count)
+        require(self.hole >= 0, "hole", "0 or more", self.hole)
+        require(0 < self.radii[0] < self.radii[1], "radii", "an increasing pair of positive numbers", self.radii)
+        require(self.noise is None or 0 < self.noise < 1, "noise", "between 0 and 1", self.noise)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -85,9 +101,35 @@ def _digits(options: DataOptions, log: Log) -> Dataset:
     return _folder(replace(options, path=str(path)), log)
 
 
+def _texture(options: DataOptions, log: Log) -> Dataset:
+    if not options.path:
+        raise FolderError("data.path: is not set; name an image file or a folder, as in data.path=FILE")
+    return texture(
+        options.path,
+        options.count,
+        options.seed,
+        size=options.shape,
+        channels=options.channels,
+        background=options.background,
+        hole=options.hole,
+        log=log,
+    )
+
+
+def _dead_leaves(options: DataOptions, log: Log) -> Dataset:
+    law = Leaves(*options.radii, LEAVES_NOISE if options.noise is None else options.noise)
+    return dead_leaves(options.count, options.seed, options.shape, law)
+
+
+def _swiss_roll(options: DataOptions, log: Log) -> Dataset:
+    return swiss_roll(options.count, options.seed, ROLL_NOISE if options.noise is None else options.noise)
+
+
 SOURCES: dict[str, Callable[[DataOptions, Log], Dataset]] = {
     "folder": _folder,
     "digits": _digits,
-    "swiss_roll": lambda options, log: swiss_roll(options.count, options.seed),
+    "texture": _texture,
+    "dead_leaves": _dead_leaves,
+    "swiss_roll": _swiss_roll,
     "mixture": lambda options, log: mixture(options.count, options.seed, labels=options.labels),
 }

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from diffusion.data import Dataset, mixture, swiss_roll
-from diffusion.data.points import ROLL_CENTER, roll_scale
+from diffusion.data import Dataset, SwissRoll, mixture, swiss_roll
+from diffusion.data.points import ROLL_CENTER
 
 
 def points(dataset: Dataset) -> torch.Tensor:
@@ -31,23 +30,42 @@ def test_points_are_a_function_of_the_seed(make: type[Dataset]) -> None:
 
 
 def test_roll_without_noise_lies_on_the_spiral() -> None:
-    raw = points(swiss_roll(1000, seed=0, noise=0)) * roll_scale(0) + torch.tensor(ROLL_CENTER)
+    roll = SwissRoll(noise=0)
+    raw = points(swiss_roll(1000, seed=0, noise=0)) * roll.scale + torch.tensor(ROLL_CENTER)
     t = raw.norm(dim=1)
     assert 1.5 * math.pi - 1e-4 <= t.min() <= t.max() <= 4.5 * math.pi + 1e-4
     spiral = torch.stack([t * t.cos(), t * t.sin()], dim=1)
     assert (raw - spiral).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize(("noise", "expected"), [(0.25, -0.92), (0.0243, 2.45)])
-def test_entropy_of_the_roll_is_as_stated(noise: float, expected: float) -> None:
-    """Monte Carlo over points, with the density by the midpoint rule along the spiral."""
-    x = points(swiss_roll(800, seed=0, noise=noise)).numpy() * roll_scale(noise) + ROLL_CENTER
-    t = math.pi * (1.5 + 3 * (np.arange(8_000) + 0.5) / 8_000)
-    spiral = np.stack([t * np.cos(t), t * np.sin(t)], axis=1)
-    square = (x**2).sum(1)[:, None] + (t**2)[None] - 2 * x @ spiral.T
-    density = np.exp(-square / (2 * noise**2)).mean(1) / (2 * math.pi * noise**2)
-    bits = np.log2(density * roll_scale(noise) ** 2)
-    assert bits.mean() == pytest.approx(expected, abs=4 * bits.std() / len(bits) ** 0.5)
+def test_density_of_the_roll_is_normalized_and_has_its_entropy() -> None:
+    """By the trapezoidal rule on a grid of the plane, which is exact for what is so smooth."""
+    roll = SwissRoll(noise=0.5)
+    axis = torch.linspace(-2.8, 2.8, 240, dtype=torch.float64)
+    log_density = roll.log_density(torch.cartesian_prod(axis, axis))
+    cell = (axis[1] - axis[0]) ** 2
+    assert float(log_density.exp().sum() * cell) == pytest.approx(1, abs=1e-9)
+    assert roll.entropy == pytest.approx(-float((log_density.exp() * log_density).sum() * cell), abs=1e-6)
+
+
+def test_density_of_the_thin_roll_is_that_of_an_independent_quadrature() -> None:
+    """The midpoint rule with 200 nodes to a standard deviation along the arc, at its ends, on it and beside it."""
+    roll = SwissRoll()
+    n = 500_000
+    t = math.pi * (1.5 + 3 * (torch.arange(n, dtype=torch.float64) + 0.5) / n)
+    spiral = (torch.stack([t * t.cos(), t * t.sin()], 1) - torch.tensor(ROLL_CENTER)) / roll.scale
+    x = torch.cat([spiral[[0, n // 3, n - 1]], points(swiss_roll(5, seed=0)), spiral[[5, n // 2]] + 0.02])
+    variance = (roll.noise / roll.scale) ** 2
+    sums = torch.stack([(-(spiral - at).square().sum(1) / (2 * variance)).logsumexp(0) for at in x])
+    assert roll.log_density(x) == pytest.approx(sums - math.log(n * 2 * math.pi * variance), abs=1e-5)
+
+
+def test_entropy_of_the_roll_is_as_stated() -> None:
+    """In bits, and by the mean over a sample."""
+    roll = SwissRoll()
+    assert -roll.entropy / math.log(2) == pytest.approx(2.45, abs=5e-4)
+    bits = roll.log_density(points(swiss_roll(3000, seed=0))) / math.log(2)
+    assert float(bits.mean()) == pytest.approx(2.45, abs=4 * float(bits.std()) / 3000**0.5)
 
 
 def test_modes_of_the_mixture() -> None:
@@ -70,3 +88,5 @@ def test_errors_name_the_field() -> None:
         swiss_roll(0, seed=0)
     with pytest.raises(ValueError, match=r"data\.modes: .*got 1"):
         mixture(5, seed=0, modes=1)
+    with pytest.raises(ValueError, match=r"noise: .*got -1"):
+        SwissRoll(noise=-1)
