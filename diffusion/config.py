@@ -42,7 +42,7 @@ class ModelConfig:
     """What the denoiser learns beside the mean."""
 
     learned_variance: bool = False
-    """Predict the reverse variance too; needs training.hybrid > 0."""
+    """Predict the reverse variance too; needs training.hybrid > 0 or training.trajectory."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,9 @@ class TrainingConfig:
     """Spread the noise levels of a batch evenly."""
     hybrid: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the bound's term for a learned variance."""
+    trajectory: Natural = 0
+    """Steps, even in time, of a trajectory whose bound is minimized instead of the weighted error; mean and variance
+    then learn together."""
     precision: Precision = "auto"
     """Of the network; auto is bf16 where the hardware multiplies in it."""
     compile: bool = False
@@ -150,7 +153,11 @@ class Config:
     distillation: DistillationConfig = DistillationConfig()
 
     def __post_init__(self) -> None:
-        if self.model.learned_variance != (self.training.hybrid > 0):
+        if self.training.trajectory and self.training.hybrid:
+            raise ConfigError(
+                f"training.hybrid: must be 0 with training.trajectory, which has its term, got {self.training.hybrid}"
+            )
+        if not self.training.trajectory and self.model.learned_variance != (self.training.hybrid > 0):
             raise ConfigError(
                 "training.hybrid: must be positive exactly when model.learned_variance is true, "
                 f"got {self.training.hybrid} and {self.model.learned_variance}"

@@ -55,6 +55,16 @@ class UniformLogSNR(Grid):
 
 
 @dataclass(frozen=True)
+class UniformTime(Grid):
+    """Times evenly spaced from 1 to 0: with T - 1 steps those of a table of T betas (`schedules.DiscreteBetas`)."""
+
+    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
+        """(steps + 1,) float64."""
+        require(steps >= 1, "steps", "at least 1", steps)
+        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
 class Karras(Grid):
     """(σ/α)^(1/ρ) evenly spaced from `sigma_max` to `sigma_min`, then a jump to the clean end.
 
@@ -160,4 +170,4 @@ def decreasing(times: Tensor) -> None:
         raise InputError(f"times: must decrease strictly, got {times[i]:.6g} followed by {times[i + 1]:.6g}")
 
 
-GRIDS: dict[str, type[Grid]] = {"uniform": UniformLogSNR, "karras": Karras, "tabulated": Tabulated}
+GRIDS: dict[str, type[Grid]] = {"uniform": UniformLogSNR, "time": UniformTime, "karras": Karras, "tabulated": Tabulated}

@@ -309,9 +309,40 @@ def variance_term(
     schedule = denoiser.schedule
     step = (schedule.log_snr_max - schedule.log_snr_min) / objective.hybrid_steps
     s = schedule.time(schedule.log_snr(t) + step)
-    truth = process.posterior(schedule, x, x_t, t, s)
-    model = process.reverse(schedule, denoiser.combine(network.detach(), x_t, t), x_t, t, s, fraction=fraction)
-    return truth.kl(model) * objective.hybrid_steps / math.prod(x.shape[1:])
+    mean = denoiser.combine(network.detach(), x_t, t)
+    kl = process.step_kl(schedule, x, mean, x_t, t, s, fraction=fraction)
+    return kl * objective.hybrid_steps / math.prod(x.shape[1:])
+
+
+@dataclass(frozen=True)
+class TrajectoryBound:
+    """The diffusion term of the bound on a grid of few steps, by which mean and variance are learned together
+    (Sohl-Dickstein et al. 2015, arXiv 1503.03585, eq. 14).
+
+    `times` (T + 1,) decrease, float64 on the CPU.
+    """
+
+    times: Tensor
+
+    def _step(self, u: Tensor) -> Tensor:
+        steps = len(self.times) - 1
+        return (u.double().cpu() * steps).long().clamp_max(steps - 1)
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """The noise level that a step starts from: (B,) -> (B,)."""
+        return schedule.log_snr(self.times[self._step(u)])
+
+    def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """The KL of a random step times the number of steps, per coordinate in nats: (B,). Arguments as for
+        `Objective`.
+        """
+        schedule, step = denoiser.schedule, self._step(u)
+        t, s = self.times[step], self.times[step + 1]
+        x_t = process.marginal(schedule, x, t).sample(noise)
+        mean, fraction = denoiser(x_t, t, label)
+        learned = 0.0 if fraction is None else fraction
+        kl = process.step_kl(schedule, x, mean, x_t, t, s, fraction=learned)
+        return kl * (len(self.times) - 1) / math.prod(x.shape[1:])
 
 
 NOISE_LEVELS: dict[str, type[NoiseLevels]] = {"uniform": Uniform, "log_normal": LogNormal, "logit_normal": LogitNormal}

@@ -108,6 +108,13 @@ def reverse(
     return Gaussian(small.mean, small.variance * expand((sigma_t / sigma_s).square(), mean) ** fraction)
 
 
+def step_kl(
+    schedule: Schedule, x: Tensor, mean: Tensor, x_t: Tensor, t: Tensor, s: Tensor, *, fraction: Tensor | float = 0.0
+) -> Tensor:
+    """KL(q(x_s|x_t, x) || p(x_s|x_t)) with the estimate x̂ = `mean`: (B,) nats. Arguments as for `reverse`."""
+    return posterior(schedule, x, x_t, t, s).kl(reverse(schedule, mean, x_t, t, s, fraction=fraction))
+
+
 def erased(schedule: Schedule, s: Tensor, t: Tensor) -> Tensor:
     """1 - SNR_t/SNR_s: the share of the signal at s that is lost at t, in [0, 1]."""
     return -torch.expm1(schedule.log_snr(t) - schedule.log_snr(s))

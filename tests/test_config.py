@@ -163,3 +163,11 @@ def test_a_file_that_is_not_toml_says_where(file: Path) -> None:
 def test_the_rules_hold_for_configs_made_in_code() -> None:
     with pytest.raises(ConfigError, match=r"training\.hybrid"):
         Config(training=replace(Config().training, hybrid=0.1))
+
+
+def test_a_trajectory_trains_the_variance_with_the_mean_or_leaves_it() -> None:
+    for learned in (False, True):
+        tree = {"model": {"learned_variance": learned}, "training": {"trajectory": 5}}
+        assert from_dict(tree).training.trajectory == 5
+    with pytest.raises(ConfigError, match=r"training\.hybrid: must be 0 with training\.trajectory"):
+        from_dict({"model": {"learned_variance": True}, "training": {"trajectory": 5, "hybrid": 0.1}})

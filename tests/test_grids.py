@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.grids import GRIDS, Grid, Karras, Tabulated, UniformLogSNR, interpolate, measure
+from diffusion.grids import GRIDS, Grid, Karras, Tabulated, UniformLogSNR, UniformTime, interpolate, measure
 from diffusion.samplers import DDIM, sample
-from diffusion.schedules import EDM, SCHEDULES, Cosine, Schedule
+from diffusion.schedules import EDM, SCHEDULES, Cosine, DiscreteBetas, Schedule
 from tests.oracles import GaussianOracle, correlated
 
 
@@ -42,6 +42,12 @@ def test_uniform_grid_is_even_in_log_snr() -> None:
     cut = schedule.log_snr(UniformLogSNR(first=-5.0, last=5.0)(schedule, 11))
     assert torch.allclose(cut[:-1], torch.linspace(-5, 5, 11, dtype=torch.float64), rtol=0, atol=1e-9)
     assert cut[-1] == schedule.log_snr_max
+
+
+def test_even_times_are_the_steps_of_a_table() -> None:
+    schedule = DiscreteBetas(betas=(0.01, 0.3, 0.2, 0.9))
+    log_snr = schedule.log_snr(UniformTime()(schedule, 3))
+    assert torch.allclose(log_snr, schedule.table.flip(0), rtol=1e-12)
 
 
 @pytest.mark.parametrize("rho", [1.0, 7.0])

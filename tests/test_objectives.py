@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import process
+from diffusion import likelihood, process
 from diffusion.denoiser import EDM, PARAMETERIZATIONS, X0, Denoiser
+from diffusion.grids import UniformTime
 from diffusion.objectives import (
     NOISE_LEVELS,
     WEIGHTINGS,
@@ -23,13 +24,14 @@ from diffusion.objectives import (
     NoiseLevels,
     Objective,
     Simple,
+    TrajectoryBound,
     Uniform,
     Weighting,
     X0Error,
     low_discrepancy,
 )
 from diffusion.schedules import EDM as VarianceExploding
-from diffusion.schedules import Cosine, Schedule, expand
+from diffusion.schedules import Cosine, DiscreteBetas, Schedule, expand
 from tests.oracles import GaussianOracle, OracleNetwork, correlated, sigma_points
 
 LEVELS = [
@@ -37,6 +39,7 @@ LEVELS = [
     pytest.param(LogNormal(mean=-1.0, std=0.9, spread=0.25), id="log_normal spread"),
     pytest.param(LogitNormal(mean=-0.7, std=1.3), id="logit_normal shifted"),
 ]
+BETAS = (0.05, 0.2, 0.4, 0.9)
 SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()], ids=["vp", "ve"])
 
 # w(λ) for every weighting with its default options, as a function of the SNR and of the density of noise levels.
@@ -242,6 +245,50 @@ def test_the_hybrid_term_needs_a_learned_variance() -> None:
 @pytest.mark.parametrize("u", [0.0, 1e-7, 1 - 1e-9])
 def test_the_ends_of_the_unit_interval_are_finite(u: float) -> None:
     assert math.isfinite(hybrid_loss(torch.zeros(1).double(), torch.zeros(1).double(), 1.0, u).item())
+
+
+def bound_case(schedule: Schedule, logit: Tensor, shift: Tensor) -> Denoiser:
+    """Data N(0, 0.3), whose exact estimate is off by `shift` in units of x."""
+    oracle = GaussianOracle(schedule, torch.zeros(1, dtype=torch.float64), torch.tensor([[0.3]], dtype=torch.float64))
+    network = OracleNetwork(oracle, X0(), logit)
+    return Denoiser(lambda *z: network(*z) + torch.cat([shift, torch.zeros_like(shift)]), schedule, X0())
+
+
+def test_the_trajectory_bound_sums_to_the_diffusion_term() -> None:
+    schedule, steps = DiscreteBetas(betas=BETAS), len(BETAS) - 1
+    logit, shift = torch.full((1,), 0.4, dtype=torch.float64), torch.full((1,), 0.1, dtype=torch.float64)
+    denoiser, times = bound_case(schedule, logit, shift), UniformTime()(schedule, steps)
+    x, noises = normal(4, 1), [normal(4, 1, seed=i) for i in range(1, steps + 2)]
+    objective, queue = TrajectoryBound(times), iter(noises)
+    u = [torch.full((4,), (i + 0.5) / steps, dtype=torch.float64) for i in range(steps)]
+    losses = [objective.loss(denoiser, x, *pair) for pair in zip(u, noises, strict=False)]
+    expected = likelihood.bound(denoiser, x, times, randn=lambda _: next(queue)).diffusion
+    assert torch.allclose(torch.stack(losses).mean(0), expected, rtol=1e-12)
+    levels = torch.stack([objective.log_snr(v, schedule)[0] for v in u])
+    assert torch.allclose(levels, schedule.table.flip(0)[:-1], rtol=1e-12)
+    assert float(objective.log_snr(torch.ones(1), schedule)) == pytest.approx(float(schedule.table[1]))
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_the_trajectory_bound_is_least_at_the_exact_mean_and_variance(step: int) -> None:
+    schedule = DiscreteBetas(betas=BETAS)
+    times = UniformTime()(schedule, 3)
+    t, s = times[step], times[step + 1]
+    spread_t, spread_s = (a**2 * 0.3 + b**2 for a, b in (schedule(t), schedule(s)))
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
+    exact = spread_s - (alpha_t / alpha_s * spread_s) ** 2 / spread_t
+    small = sigma_s**2 * process.erased(schedule, s, t)
+    fraction = (exact / small).log() / (2 * (sigma_t / sigma_s).log())
+    points = sigma_points(2)
+    slopes = []
+    for off in (0.0, 0.3):
+        logit = (torch.logit(fraction)[None] + off).requires_grad_()
+        shift = torch.full((1,), off, dtype=torch.float64, requires_grad=True)
+        u = torch.full((4,), (step + 0.5) / 3, dtype=torch.float64)
+        denoiser = bound_case(schedule, logit, shift)
+        loss = TrajectoryBound(times).loss(denoiser, 0.3**0.5 * points[:, :1], u, points[:, 1:])
+        slopes.append(torch.stack(torch.autograd.grad(loss.mean(), [shift, logit])))
+    assert slopes[0].abs().max() < 1e-9 and slopes[1].abs().min() > 1e-3
 
 
 def test_float32_loses_little_of_the_target_at_low_noise() -> None:

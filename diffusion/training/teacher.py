@@ -14,9 +14,9 @@ from diffusion.config import Config, DistillationConfig, SamplingConfig
 from diffusion.data import DataSpec
 from diffusion.distillation import Distillation
 from diffusion.errors import InputError
-from diffusion.grids import Karras
+from diffusion.grids import Karras, UniformTime
 from diffusion.model import Model, load
-from diffusion.objectives import AnyObjective, Objective
+from diffusion.objectives import AnyObjective, Objective, TrajectoryBound
 from diffusion.samplers import DDIM
 
 # A student starts from its teacher's weights, so it needs a smaller rate and fewer steps.
@@ -45,6 +45,8 @@ def student(run: Path, calls: int, overrides: Sequence[str] = ()) -> Config:
 def objective(experiment: Config, spec: DataSpec, network: Backbone, device: torch.device) -> AnyObjective:
     """What a network is trained on. That of a student receives its teacher's weights."""
     if not experiment.distillation.teacher:
+        if steps := experiment.training.trajectory:
+            return TrajectoryBound(UniformTime()(experiment.schedule, steps))
         return Objective(experiment.noise_levels, experiment.weighting, experiment.training.hybrid)
     teacher = open_teacher(experiment, spec, device)
     backbone = teacher.denoiser.backbone
