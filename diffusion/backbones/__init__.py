@@ -3,6 +3,7 @@
 from diffusion.backbones.base import Backbone as Backbone
 from diffusion.backbones.base import BackboneConfig as BackboneConfig
 from diffusion.backbones.mlp import MLPConfig as MLPConfig
+from diffusion.backbones.rbf import RBFConfig as RBFConfig
 from diffusion.backbones.unet import UNetConfig as UNetConfig
 
-BACKBONES: dict[str, type[BackboneConfig]] = {"unet": UNetConfig, "mlp": MLPConfig}
+BACKBONES: dict[str, type[BackboneConfig]] = {"unet": UNetConfig, "mlp": MLPConfig, "rbf": RBFConfig}

@@ -1,0 +1,59 @@
+"""A normalized radial basis network for points, with an output layer of its own for every step of a discrete diffusion:
+the network of the first diffusion model (Sohl-Dickstein et al. 2015, arXiv 1503.03585, appendix D.1.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.backbones.base import Backbone, BackboneConfig
+from diffusion.errors import InputError, require
+
+
+@dataclass(frozen=True)
+class RBFConfig(BackboneConfig):
+    """`units` radial functions shared by all noise levels, and `steps` output layers.
+
+    Output layer i, from 0, is that of the share i / (steps - 1) of noise in the variance, σ²/(α² + σ²); a level between
+    two takes the nearer. So there is one for each step of the schedule that erases an equal share in each,
+    β_i = 1 / (steps - i + 1), but for a small constant β_1.
+    """
+
+    units: int = 16
+    steps: int = 40
+
+    def __post_init__(self) -> None:
+        require(self.units >= 1, "units", "at least 1", self.units)
+        require(self.steps >= 2, "steps", "at least 2", self.steps)
+
+    def build(self, in_channels: int, out_channels: int, classes: int = 0) -> RBF:
+        """A new network. Raises InputError for data with labels, of which it knows nothing."""
+        if classes:
+            raise InputError("backbone.name: rbf takes no labels; set data.labels = false, or choose mlp")
+        return RBF(in_channels, out_channels, self)
+
+
+class RBF(Backbone):
+    """F(x, log-SNR) = W_i φ(x) for points (B, D), with φ = softmax_j(-‖x - c_j‖² e^{s_j} / 2), i the step of the
+    log-SNR.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, config: RBFConfig) -> None:
+        super().__init__(in_channels, out_channels, 0)
+        self.steps = config.steps
+        self.centers = nn.Parameter(torch.randn(config.units, in_channels))
+        self.log_precisions = nn.Parameter(torch.zeros(config.units))
+        self.weights = nn.Parameter(torch.zeros(config.steps, out_channels, config.units))
+
+    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        """x: (B, D); log_snr: (B,). Returns (B, out_channels)."""
+        square = (x[:, None] - self.centers).square().sum(2)
+        units = torch.softmax(-square * self.log_precisions.exp() / 2, dim=1)
+        return torch.einsum("bou,bu->bo", self.weights[self.step(log_snr)], units)
+
+    def step(self, log_snr: Tensor) -> Tensor:
+        """The output layer of a log-SNR: (B,) -> (B,) int64."""
+        return (torch.sigmoid(-log_snr) * (self.steps - 1)).round().long()
