@@ -15,19 +15,21 @@ from diffusion.errors import InputError, require
 
 @dataclass(frozen=True)
 class RBFConfig(BackboneConfig):
-    """`units` radial functions shared by all noise levels, and `steps` output layers.
+    """`units` radial functions shared by all noise levels, and `steps` output layers; a level takes the nearest.
 
-    Output layer i, from 0, is that of the share i / (steps - 1) of noise in the variance, σ²/(α² + σ²); a level between
-    two takes the nearer. So there is one for each step of the schedule that erases an equal share in each,
-    β_i = 1 / (steps - i + 1), but for a small constant β_1.
+    Output layer i, from 0, is that of the share i / (steps - 1) of noise in the variance, σ²/(α² + σ²). So there is one
+    for each step of the schedule that erases an equal share in each, β_i = 1 / (steps - i + 1), but for a small
+    constant β_1. With `span` they are even in log-SNR instead, between these two.
     """
 
     units: int = 16
     steps: int = 40
+    span: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         require(self.units >= 1, "units", "at least 1", self.units)
         require(self.steps >= 2, "steps", "at least 2", self.steps)
+        require(self.span is None or self.span[0] < self.span[1], "span", "an increasing pair of log-SNRs", self.span)
 
     def build(self, in_channels: int, out_channels: int, classes: int = 0) -> RBF:
         """A new network. Raises InputError for data with labels, of which it knows nothing."""
@@ -43,7 +45,7 @@ class RBF(Backbone):
 
     def __init__(self, in_channels: int, out_channels: int, config: RBFConfig) -> None:
         super().__init__(in_channels, out_channels, 0)
-        self.steps = config.steps
+        self.steps, self.span = config.steps, config.span
         self.centers = nn.Parameter(torch.randn(config.units, in_channels))
         self.log_precisions = nn.Parameter(torch.zeros(config.units))
         self.weights = nn.Parameter(torch.zeros(config.steps, out_channels, config.units))
@@ -56,4 +58,9 @@ class RBF(Backbone):
 
     def step(self, log_snr: Tensor) -> Tensor:
         """The output layer of a log-SNR: (B,) -> (B,) int64."""
-        return (torch.sigmoid(-log_snr) * (self.steps - 1)).round().long()
+        if self.span is None:
+            place = torch.sigmoid(-log_snr)
+        else:
+            low, high = self.span
+            place = ((high - log_snr) / (high - low)).clamp(0, 1)
+        return (place * (self.steps - 1)).round().long()

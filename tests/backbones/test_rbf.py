@@ -33,6 +33,11 @@ def test_every_step_that_erases_an_equal_share_has_an_output_layer_of_its_own(fi
         assert torch.equal(build().step(log_snr.to(dtype)), torch.arange(STEPS))
 
 
+def test_with_a_span_the_output_layers_are_even_in_log_snr() -> None:
+    model = RBFConfig(steps=5, span=(-3.0, 13.0)).build(2, 4)
+    assert model.step(torch.tensor([20.0, 13.0, 9.0, 6.9, -3.0, -9.0])).tolist() == [0, 0, 1, 2, 4, 4]
+
+
 def test_a_step_trains_the_hidden_layer_and_its_own_output_layer() -> None:
     model, level = build(), DiscreteBetas(betas=tuple(1 / (STEPS - i + 2) for i in range(1, STEPS + 1))).table
     model(points(8), level[[7]].expand(8).float()).square().sum().backward()
@@ -62,6 +67,7 @@ def test_what_it_cannot_be_is_named() -> None:
     for options, message in (
         ({"units": 0}, "units: must be at least 1, got 0"),
         ({"steps": 1}, "steps: must be at least 2, got 1"),
+        ({"span": (2.0, 2.0)}, "span: must be an increasing pair of log-SNRs, got (2.0, 2.0)"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             RBFConfig(**options)
