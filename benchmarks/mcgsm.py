@@ -111,7 +111,7 @@ class MCGSM(nn.Module):
         return (gate + normal).flatten(1).logsumexp(1) - gate.flatten(1).logsumexp(1) - self.scale.log()
 
 
-def fit(pairs: Pairs, shape: Shape = Shape(), *, steps: int, lr: float = 0.01, seed: int = 0) -> MCGSM:
+def fit(pairs: Pairs, shape: Shape = Shape(), *, steps: int, lr: float = 0.03, seed: int = 0) -> MCGSM:
     """The model after so many steps of Adam on random batches, at a rate that falls to zero by a half cosine."""
     model = MCGSM(pairs, shape, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
@@ -183,7 +183,7 @@ def main() -> None:
     options = parser.parse_args()
     r_min = options.r_min
     if options.search:
-        found = search(lambda r: measure(r, options.pairs, options.steps)[0], PUBLISHED, 2.0, 6.0, near=0.003)
+        found = search(lambda r: measure(r, options.pairs, options.steps)[0], PUBLISHED, 2.0, 4.0, near=0.003)
         r_min = float(f"{found:.3g}")
     bits, error = measure(r_min, options.pairs, options.steps)
     row = {

@@ -66,6 +66,25 @@ class SwissRoll:
         ]
         return torch.cat(parts)
 
+    def posterior(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean and the variance of each coordinate of x given x_t = alpha x + sigma N(0, I), by the same
+        quadrature: (B, 2), (), () -> (B, 2), (B, 2) float64. The noise must be positive.
+        """
+        t, weight = self._nodes(self._even(PANEL))
+        spiral, variance = self._scaled(t), (self.noise / self.scale) ** 2
+        total = alpha.square() * variance + sigma.square()
+        # Given t, x is Gaussian too: with this gain towards x_t, away from the spiral.
+        gain = alpha * variance / total
+        means, variances = [], []
+        for part in x_t.double().split(CHUNK):
+            distance = torch.cdist(part, alpha * spiral).square()
+            share = (weight.log() - distance / (2 * total)).softmax(1)
+            first, second = share @ spiral, share @ spiral.square()
+            means.append((1 - gain * alpha) * first + gain * part)
+            spread = (second - first.square()).clamp_min(0)
+            variances.append((1 - gain * alpha).square() * spread + variance * sigma.square() / total)
+        return torch.cat(means), torch.cat(variances)
+
     @cached_property
     def entropy(self) -> float:
         """E[-log p(x)] in nats, by quadrature along the spiral and over the noise. The noise must be positive."""

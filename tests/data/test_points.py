@@ -60,6 +60,27 @@ def test_density_of_the_thin_roll_is_that_of_an_independent_quadrature() -> None
     assert roll.log_density(x) == pytest.approx(sums - math.log(n * 2 * math.pi * variance), abs=1e-5)
 
 
+@pytest.mark.parametrize(("alpha", "sigma"), [(0.9, 0.02), (0.6, 0.8), (1.0, 0.1)])
+def test_posterior_of_the_roll_is_that_of_tweedie(alpha: float, sigma: float) -> None:
+    """x_t / α is a point of a noisier roll of the same spiral: with its score s and Hessian H, E[x|x_t] is
+    x_t / α + (σ/α)² s and Var[x|x_t] is (σ/α)² (1 + (σ/α)² H) (Efron 2011).
+    """
+    roll, generator = SwissRoll(noise=0.2), torch.Generator().manual_seed(0)
+    level = (sigma / alpha) ** 2
+    noisier = SwissRoll(noise=math.sqrt(0.2**2 + level * roll.scale**2))
+    ratio = roll.scale / noisier.scale
+    x_t = alpha * roll.sample(6, generator) + sigma * torch.randn(6, 2, generator=generator, dtype=torch.float64)
+    mean, variance = roll.posterior(x_t, torch.tensor(alpha).double(), torch.tensor(sigma).double())
+    at, step = x_t / alpha, 3e-4 * torch.eye(2, dtype=torch.float64)
+    here = noisier.log_density(ratio * at)
+    ahead, behind = (
+        torch.stack([noisier.log_density(ratio * (at + sign * move)) for move in step], 1) for sign in (1, -1)
+    )
+    score, hessian = (ahead - behind) / 6e-4, (ahead + behind - 2 * here[:, None]) / 9e-8
+    assert torch.allclose(mean, at + level * score, atol=1e-5)
+    assert torch.allclose(variance, level * (1 + level * hessian), rtol=1e-3, atol=1e-6)
+
+
 def test_entropy_of_the_roll_is_as_stated() -> None:
     """In bits, and by the mean over a sample."""
     roll = SwissRoll()
