@@ -22,4 +22,5 @@ def uniform(keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64]) -> npt
     """Uniform numbers in [0, 1), of 53 bits: of each key's SplitMix64 sequence those with these places. The arguments
     broadcast.
     """
-    return (hashed(keys + numbers.astype(np.uint64) * GOLDEN) >> np.uint64(11)) * 2.0**-53
+    bits = hashed(keys + numbers.astype(np.uint64) * GOLDEN) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53

@@ -64,13 +64,13 @@ class Names(_Texts):
 
 @dataclass(frozen=True, eq=False)
 class Numbered(_Texts):
-    """`count` names that say where examples come from and which they are: roll/0, roll/1, ..."""
+    """`length` names that say where examples come from and which they are: roll/0, roll/1, ..."""
 
     source: str
-    count: int
+    length: int
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def item(self, number: int) -> str:
         """A name."""
