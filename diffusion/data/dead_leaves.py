@@ -36,7 +36,7 @@ from diffusion.randomness import ExampleNoise, example_seed
 
 BARE = np.iinfo(np.int64).max
 
-R_MIN, R_MAX = 2.65, 128.0
+R_MIN, R_MAX = 2.72, 128.0
 NOISE = 0.0761
 # The exponent b of the gray levels.
 SKEW = 9.32
