@@ -69,12 +69,12 @@ def visit(
             index = (place * steps).long().clamp_max(steps - 1)
             level = (log_snr[index] + log_snr[index + 1]) / 2
             t, s = times[index], times[index + 1]
-            nats.append(step_kl(denoiser, clean, t, s, label, randn, x.dtype, fraction=fraction) * steps)
+            nats.append(kl_at(denoiser, clean, t, s, label, randn, x.dtype, fraction=fraction) * steps)
         seen.append(level)
     return Visits(torch.stack(seen, 1), torch.stack(nats, 1))
 
 
-def step_kl(
+def kl_at(
     denoiser: AnyDenoiser,
     x: Tensor,
     t: Tensor,
@@ -85,32 +85,26 @@ def step_kl(
     *,
     fraction: float = 0.0,
 ) -> Tensor:
-    """KL(q(x_s|x_t, x) || p(x_s|x_t)) at one draw of x_t. x: (B, C, *) float64; t, s: (B,). Returns (B,) nats."""
+    """`process.step_kl` at one draw of x_t. x: (B, C, *) float64; t, s: (B,). Returns (B,) nats."""
     x_t = process.marginal(denoiser.schedule, x, t).sample(randn(x))
-    model = reverse(denoiser, x_t, t, s, label, dtype, fraction=fraction)
-    return process.posterior(denoiser.schedule, x, x_t, t, s).kl(model)
+    mean, part = estimate(denoiser, x_t, t, label, dtype, fraction)
+    return process.step_kl(denoiser.schedule, x, mean, x_t, t, s, fraction=part)
 
 
-def reverse(
-    denoiser: AnyDenoiser,
-    x_t: Tensor,
-    t: Tensor,
-    s: Tensor,
-    label: Tensor | None,
-    dtype: torch.dtype,
-    *,
-    fraction: float = 0.0,
-) -> process.Gaussian:
-    """p(x_s|x_t) in float64, of a denoiser that runs in `dtype`; `fraction` unless it has learned its variance."""
+def estimate(
+    denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, label: Tensor | None, dtype: torch.dtype, fraction: float
+) -> tuple[Tensor, Tensor | float]:
+    """x̂ and the place of the reverse variance between its limits, `fraction` unless it is learned, in float64; the
+    denoiser runs in `dtype`.
+    """
     mean, learned = denoiser(x_t.to(dtype), t, label)
-    part = fraction if learned is None else learned.double()
-    return process.reverse(denoiser.schedule, mean.double(), x_t, t, s, fraction=part)
+    return mean.double(), fraction if learned is None else learned.double()
 
 
 def kl_rate(
     denoiser: AnyDenoiser, x: Tensor, t: Tensor, label: Tensor | None, randn: RandN, dtype: torch.dtype
 ) -> Tensor:
-    """The limit of `step_kl` per unit of log-SNR, ½ SNR ‖x - x̂‖², at one draw of x_t. t: (B,). Returns (B,) nats."""
+    """The limit of `kl_at` per unit of log-SNR, ½ SNR ‖x - x̂‖², at one draw of x_t. t: (B,). Returns (B,) nats."""
     x_t = process.marginal(denoiser.schedule, x, t).sample(randn(x))
     error = x - denoiser(x_t.to(dtype), t, label).mean.double()
     return denoiser.schedule.log_snr(t).exp().to(x) * error.square().flatten(1).sum(1) / 2

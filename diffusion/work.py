@@ -26,7 +26,7 @@ from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.likelihood import Levels, check, reconstruction
 from diffusion.samplers import RandN
-from diffusion.trajectories import reverse
+from diffusion.trajectories import estimate
 
 # Below this effective number of paths the average of exp(-W) hangs on a few of them, and says little about the rest.
 ENOUGH = 10.0
@@ -140,7 +140,8 @@ def work(
     total = process.Gaussian(torch.zeros_like(clean), last.variance).nll(x_t) - last.nll(x_t)
     for t, s in pairwise(times):
         forward = process.posterior(schedule, clean, x_t, t, s)
-        model = reverse(denoiser, x_t, t, s, label, x.dtype, fraction=fraction)
+        mean, part = estimate(denoiser, x_t, t, label, x.dtype, fraction)
+        model = process.reverse(schedule, mean, x_t, t, s, fraction=part)
         x_t = forward.sample(randn(clean))
         total = total + model.nll(x_t) - forward.nll(x_t)
     return total + reconstruction(schedule, clean, x_t, times[-1], levels)
