@@ -163,7 +163,8 @@ class Evaluate:
     draws: int = 16
     """bound: noise levels drawn for each example, in two independent halves."""
     steps: int | None = None
-    """Steps of the trajectory: 100,000 for bound, where a finer one is tighter at no further cost, 256 for work."""
+    """Steps of the trajectory: those that the model was trained on, if it was; else 100,000 for bound, where a finer
+    one is tighter at no further cost, and 256 for work."""
     continuous: bool = False
     """bound: in continuous time, with infinitely many steps."""
     paths: int = 16

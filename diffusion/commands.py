@@ -223,8 +223,8 @@ def likelihood_method(options: Evaluate) -> ByBound | ByFlow | ByWork:
     if options.method == "ode":
         return ByFlow(options.probes, tolerance=options.tolerance, solver_steps=options.solver_steps, seed=seed)
     if options.method == "work":
-        return ByWork(options.steps or ByWork.steps, options.paths, seed)
-    return ByBound(options.draws, options.steps or ByBound.steps, options.continuous, seed)
+        return ByWork(options.steps, options.paths, seed)
+    return ByBound(options.draws, options.steps, options.continuous, seed)
 
 
 def measured(model: Model, folder: Path | None) -> tuple[Dataset | None, Dataset]:

@@ -308,19 +308,18 @@ class Model:
             assert isinstance(backbone, torch.nn.Module)
             exact = replace(self, denoiser=replace(self.denoiser, backbone=backbone.double()))
             denoiser = exact.guided(guidance)
-        return Likelihood(denoiser, self.spec, self.device, dtype)
+        return Likelihood(denoiser, self.spec, self.device, dtype, self.config.training.trajectory)
 
     def bound(
-        self, x: Tensor, *, steps: int = 100_000, draws: int | None = 64, seed: int = 0, label: Tensor | None = None
+        self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0, label: Tensor | None = None
     ) -> Bound:
-        """The trajectory bound on -log p(x) by terms, in nats per example, on `steps` even steps of log-SNR
-        (`Likelihood.bound`).
+        """The trajectory bound on -log p(x) by terms, in nats per example (`Likelihood.bound`).
 
         x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D).
         """
         return self.likelihood().bound(x, steps=steps, draws=draws, seed=seed, label=label)
 
-    def log_likelihood(self, x: Tensor, *, steps: int = 100_000, draws: int | None = 64, seed: int = 0) -> Tensor:
+    def log_likelihood(self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0) -> Tensor:
         """A lower bound on log p(x) in nats for each example, (B,): of the 8-bit image itself, or of a point's
         density.
         """

@@ -3,6 +3,9 @@
 Images are weighed as 8-bit images: by the discrete decoder in the bound and in works, and by uniform dequantization for
 the flow and for K, which measure densities. Every example has random numbers of its own, a function of (seed, its
 number), so that no answer depends on the batch or the process it is computed in.
+
+A model that was trained on the bound of a trajectory of few steps is the model of that trajectory, and is measured on
+it unless told otherwise; any other is one of continuous time, for which finer steps are tighter and cost nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from diffusion.work import Works
 
 # Of the random numbers of an example: its noise, where on the grid it is seen, and its dequantization.
 NOISE, PLACE, DEQUANTIZATION = 1, 2, 4
+STEPS, PATH_STEPS = 100_000, 256
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Likelihood:
 
     x: (B, C, H, W) uint8, or float in [0, 1], which is rounded to 8 bits; or points (B, D). `numbers` are those of the
     examples, 0, 1, ... by default, and `repeat` makes another, independent estimate. The denoiser runs in `dtype`.
+    `trajectory` is the number of steps, even in time, that the model was trained for, 0 for any.
 
     Raises InputError for another shape, values that are not finite, and images out of range.
     """
@@ -44,6 +49,7 @@ class Likelihood:
     spec: DataSpec
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    trajectory: int = 0
 
     @property
     def levels(self) -> Levels | None:
@@ -57,7 +63,7 @@ class Likelihood:
         self,
         x: Tensor,
         *,
-        steps: int = 100_000,
+        steps: int | None = None,
         draws: int | None = 64,
         continuous: bool = False,
         fraction: float = 0.0,
@@ -66,7 +72,7 @@ class Likelihood:
         numbers: Sequence[int] | None = None,
         label: Tensor | None = None,
     ) -> Bound:
-        """The trajectory bound on -log p(x) by terms, on `steps` even steps of log-SNR (`likelihood.bound`)."""
+        """The trajectory bound on -log p(x) by terms (`likelihood.bound`), on so many steps (`times`)."""
         numbers = range(len(x)) if numbers is None else numbers
         return likelihood.bound(
             self.denoiser,
@@ -85,7 +91,7 @@ class Likelihood:
         self,
         x: Tensor,
         *,
-        steps: int = 100_000,
+        steps: int | None = None,
         draws: int | None = 64,
         continuous: bool = False,
         fraction: float = 0.0,
@@ -140,18 +146,18 @@ class Likelihood:
         self,
         x: Tensor,
         *,
-        steps: int = 256,
+        steps: int | None = None,
         paths: int = 16,
         fraction: float = 0.0,
         seed: int = 0,
         numbers: Sequence[int] | None = None,
         label: Tensor | None = None,
     ) -> Works:
-        """The works of that many paths on `steps` even steps of log-SNR (`work.works`)."""
+        """The works of that many paths (`work.works`), on so many steps (`times`), 256 by default."""
         return work.works(
             self.denoiser,
             self.encode(x),
-            self.times(steps),
+            self.times(steps or self.trajectory or PATH_STEPS),
             paths=paths,
             levels=self.levels,
             fraction=fraction,
@@ -167,9 +173,14 @@ class Likelihood:
         levels = self.levels
         return 0.0 if levels is None else self.spec.dim * math.log(levels.spacing)
 
-    def times(self, steps: int) -> Tensor:
-        """`steps` even steps of log-SNR over the whole schedule: (steps + 1,)."""
-        return even_times(self.denoiser.schedule, steps)
+    def times(self, steps: int | None = None) -> Tensor:
+        """The model's own trajectory, if it has one and no other number of steps is asked for; else `steps` even steps
+        of log-SNR over the whole schedule, 100,000 by default: (steps + 1,).
+        """
+        schedule = self.denoiser.schedule
+        if self.trajectory and steps in (None, self.trajectory):
+            return grids.UniformTime()(schedule, self.trajectory)
+        return even_times(schedule, STEPS if steps is None else steps)
 
     def encode(self, x: Tensor) -> Tensor:
         """Examples as the model's values, (B, *) in `dtype` on its device."""

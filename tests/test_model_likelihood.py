@@ -13,7 +13,8 @@ from torch import Tensor
 from diffusion.data import open_source
 from diffusion.errors import InputError
 from diffusion.flow_likelihood import Hutchinson
-from diffusion.likelihood import trajectory_bound
+from diffusion.grids import UniformLogSNR, UniformTime
+from diffusion.likelihood import bound, trajectory_bound
 from diffusion.model import Model, load
 from diffusion.model_likelihood import noise, places
 from diffusion.runge_kutta import Fixed
@@ -61,6 +62,22 @@ def test_k_is_that_of_dequantized_values_of_unit_variance(model: Model, images: 
     assert torch.allclose(k.total, by_hand.total, rtol=1e-12)
     width = (x - likelihood.encode(images)).abs().max().item() / likelihood.levels.spacing  # type: ignore[union-attr]
     assert 0.45 < width <= 0.5
+
+
+def test_a_model_of_a_trajectory_is_measured_on_it(model: Model, images: Tensor) -> None:
+    """On its own steps, even in time, unless it is asked for others; any other model on 100,000 of log-SNR."""
+    schedule = model.denoiser.schedule
+    assert model.likelihood().times().equal(UniformLogSNR()(schedule, 100_000))
+    short = replace(model, config=replace(model.config, training=replace(model.config.training, trajectory=5)))
+    assert short.likelihood().times().equal(UniformTime()(schedule, 5))
+    assert short.likelihood().times(7).equal(UniformLogSNR()(schedule, 7))
+    x = images.to(torch.uint8)
+    every = bound(
+        model.denoiser, short.likelihood().encode(x), UniformTime()(schedule, 5), levels=short.likelihood().levels,
+        randn=noise(0, 1, 0, range(3)),
+    )  # fmt: skip
+    assert short.bound(x, draws=None).total.equal(every.total)
+    assert short.likelihood().works(x, paths=1).values.equal(short.likelihood().works(x, steps=5, paths=1).values)
 
 
 def test_guidance_changes_the_likelihood_of_labeled_examples(model: Model, images: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion import processes
-from diffusion.data import Dataset
+from diffusion.data import Dataset, DataSpec
 from diffusion.errors import InputError, require
 from diffusion.evaluation.budget import Estimate, estimate
 from diffusion.evaluation.methods import ByBound, Method
@@ -24,9 +24,8 @@ from diffusion.work import ENOUGH, Works
 BATCH = 128
 BITS = 1 / math.log(2)
 DIM, VECTOR = "bits/dim", "bits/vector"
-PIXEL = (
-    "bits/pixel, of density at unit variance, all colors together, as Sohl-Dickstein et al. (2015); larger is better"
-)
+DENSITY = "of density at unit variance, as Sohl-Dickstein et al. (2015); larger is better"
+PIXEL = "bits/pixel, all colors together"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Evaluation:
     """-log p of examples by one method, `kind` says what of it, in `unit`: bits/dim is of the probability of 8-bit
     images, per scalar, bits/vector of the density of a point.
 
-    `terms` ends with the "total". `pixel` has the same total as K and K - L_null of the 2015 paper, for images.
+    `terms` ends with the "total". `k` has the same total as K and K - L_null of the 2015 paper.
     `values` are the totals of all examples. `by_level` is the KL by noise level: (log-SNR, its density in `unit` per
     unit of log-SNR, standard error). `works` are in nats, a list for each example.
     """
@@ -44,7 +43,7 @@ class Evaluation:
     unit: str
     examples: int
     terms: dict[str, Estimate]
-    pixel: dict[str, Estimate]
+    k: dict[str, Estimate]
     values: tuple[float, ...] = ()
     by_level: tuple[tuple[float, float, float], ...] = ()
     works: tuple[tuple[float, ...], ...] = ()
@@ -63,7 +62,7 @@ class Evaluation:
     def table(self, examples: str = "held-out") -> str:
         """One line per term: its mean, its interval, and the standard errors by source."""
         head = f"{self.method}: {self.kind}, {self.unit}, {self.examples:,} {examples} examples"
-        total = {**self.terms, **self.pixel}
+        total = {**self.terms, **self.k}
         sources = list(next(iter(self.terms.values())).errors)
         columns = "".join(f"{name:>16s}" for name in sources)
         lines = [head, f"{'':16s}{'mean':>12s}{'± 95 %':>12s}{columns}"]
@@ -71,8 +70,7 @@ class Evaluation:
             width = f"{'?':>12s}" if value.half_width is None else f"{value.half_width:12.4f}"
             errors = "".join(f"{value.errors[source]:16.4f}" for source in sources)
             lines.append(f"{name:16s}{value.mean:12.4f}{width}{errors}")
-        if self.pixel:
-            lines.append(f"{', '.join(self.pixel)}: {PIXEL}")
+        lines.append(f"{', '.join(self.k)}: {PIXEL if self.unit == DIM else VECTOR}, {DENSITY}")
         return "\n".join([*lines, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,7 +136,7 @@ def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:
         DIM if spec.levels else VECTOR,
         count,
         terms,
-        per_pixel(terms["total"], likelihood) if spec.levels else {},
+        as_2015(terms["total"], spec),
         tuple((part.terms[:, -1] * factor).tolist()),
         curve(part.by_level, likelihood.denoiser.schedule.log_snr_min, width, factor),
         tuple(map(tuple, part.works.tolist())) if part.works.shape[1] else (),
@@ -146,12 +144,11 @@ def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:
     )
 
 
-def per_pixel(total: Estimate, likelihood: Likelihood) -> dict[str, Estimate]:
-    """K and K - L_null in the unit of 2015, from bits/dim."""
-    spec = likelihood.spec
-    colors = spec.shape[0]
-    k = total.scaled(-colors, colors * math.log2(spec.std))
-    return {"K": k, "K - L_null": k.scaled(1.0, -null_log_likelihood(colors) * BITS)}
+def as_2015(total: Estimate, spec: DataSpec) -> dict[str, Estimate]:
+    """K and K - L_null, bits/pixel from bits/dim and bits/vector from bits/vector (`units`)."""
+    scalars = spec.shape[0] if spec.levels else spec.dim
+    k = total.scaled(-scalars if spec.levels else -1.0, scalars * math.log2(spec.std))
+    return {"K": k, "K - L_null": k.scaled(1.0, -null_log_likelihood(scalars) * BITS)}
 
 
 def curve(rows: Tensor, low: float, width: float, factor: float) -> tuple[tuple[float, float, float], ...]:

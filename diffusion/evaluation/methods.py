@@ -62,7 +62,7 @@ class ByBound(Method):
     """
 
     draws: int = 16
-    steps: int = 100_000
+    steps: int | None = None
     continuous: bool = False
     seed: int = 0
     repeats: int = 2
@@ -185,11 +185,11 @@ class ByFlow(Method):
 
 @dataclass(frozen=True)
 class ByWork(Method):
-    """Works of `paths` paths on a grid of `steps`: the bound of all of them together, of one at a time, and the second
+    """Works of `paths` paths of `steps`: the bound of all of them together, of one at a time, and the second
     cumulant, which is not a bound. All are of the model on that grid.
     """
 
-    steps: int = 256
+    steps: int | None = None
     paths: int = 16
     seed: int = 0
     name = "work"

@@ -62,7 +62,11 @@ def test_every_method_measures_points_within_its_interval(method: Method) -> Non
     result = evaluate(model(PLANE, dataset.spec), dataset, method=method)
     truth = (PLANE.nll(torch.from_numpy(np.asarray(dataset.values)).double()) / math.log(2)).mean().item()
     total = result.terms["total"]
-    assert result.unit == "bits/vector" and result.examples == 200 and result.pixel == {}
+    assert result.unit == "bits/vector" and result.examples == 200
+    # Of points, K is -total, and L_null that of a unit normal in the plane.
+    assert result.k["K"].mean == pytest.approx(-total.mean)
+    assert result.k["K - L_null"].mean == pytest.approx(-total.mean + math.log2(2 * math.pi * math.e))
+    assert "K, K - L_null: bits/vector, of density at unit variance" in result.table()
     assert total.half_width is not None and total.half_width < 0.8
     assert abs(total.mean - PLANE_BITS) < 1.5 * total.half_width
     inner = math.hypot(*(error for name, error in total.errors.items() if name not in ("examples", "solver")))
@@ -80,8 +84,8 @@ def test_the_flow_of_images_has_the_bits_per_dim_of_their_levels() -> None:
     assert result.unit == "bits/dim" and "upper bound" in result.kind
     assert abs(total.mean - truth) < 4 * inner + total.errors.get("solver", 0) + 2e-3
     # In the unit of 2015: a unit normal has K = L_null.
-    assert result.pixel["K - L_null"].mean == pytest.approx(0, abs=0.1)
-    assert result.pixel["K"].mean == pytest.approx(math.log2(40) - total.mean)
+    assert result.k["K - L_null"].mean == pytest.approx(0, abs=0.1)
+    assert result.k["K"].mean == pytest.approx(math.log2(40) - total.mean)
     assert set(total.errors) == {"examples", "dequantization", "probes", "solver"}
 
 
