@@ -167,7 +167,7 @@ def test_evaluate_prints_the_terms_and_writes_them(run: Path, capsys: pytest.Cap
     assert written["examples"] == written["training"]["examples"] == 5 and "5 held-out examples" in text
     for term in ("prior", "diffusion", "decoder", "total"):
         assert f"{term:16s}{written['mean'][term]:12.4f}{written['terms'][term]['half_width']:12.4f}" in text
-    assert f"{written['pixel']['K']['mean']:12.4f}" in text and "as Sohl-Dickstein et al. (2015)" in text
+    assert f"{written['k']['K']['mean']:12.4f}" in text and "as Sohl-Dickstein et al. (2015)" in text
     assert figures.read_info(run / "evaluation.png")["curves"].keys() == {"held-out", "training"}
 
 
