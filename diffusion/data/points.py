@@ -62,7 +62,7 @@ class SwissRoll:
         constant = weight.log() - math.log(2 * math.pi * variance)
         parts = [
             (constant - torch.cdist(part, spiral).square() / (2 * variance)).logsumexp(1)
-            for part in x.double().split(CHUNK)
+            for part in torch.split(x.double(), CHUNK)
         ]
         return torch.cat(parts)
 
@@ -76,7 +76,7 @@ class SwissRoll:
         # Given t, x is Gaussian too: with this gain towards x_t, away from the spiral.
         gain = alpha * variance / total
         means, variances = [], []
-        for part in x_t.double().split(CHUNK):
+        for part in torch.split(x_t.double(), CHUNK):
             distance = torch.cdist(part, alpha * spiral).square()
             share = (weight.log() - distance / (2 * total)).softmax(1)
             first, second = share @ spiral, share @ spiral.square()
@@ -90,8 +90,8 @@ class SwissRoll:
         """E[-log p(x)] in nats, by quadrature along the spiral and over the noise. The noise must be positive."""
         (first, last), margin = ROLL_ENDS, 2 * PANEL * self.noise
         # Only within some deviations of its ends does the roll look other than in the middle.
-        ends = [math.sqrt(first**2 + margin), math.sqrt(last**2 - margin)]
-        middle = torch.linspace(*ends, 3, dtype=torch.float64)
+        start, end = math.sqrt(first**2 + margin), math.sqrt(last**2 - margin)
+        middle = torch.linspace(start, end, 3, dtype=torch.float64)
         t, weight = self._nodes(torch.cat([middle.new_tensor([first]), middle, middle.new_tensor([last])]))
         z, share = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(NODES))
         noise = torch.cartesian_prod(z, z) * self.noise / self.scale
