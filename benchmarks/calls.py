@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
-from benchmarks import quality
+from benchmarks import quality, timed
 from benchmarks.common import Rows
 from benchmarks.judge import Images
 from benchmarks.quality import Referee
-from benchmarks.training import step
 from diffusion.grids import Karras, UniformLogSNR
 from diffusion.model import Model, load
 from diffusion.samplers import SAMPLERS
 from diffusion.training.teacher import student
-from diffusion.training.trainer import Trainer
 
 GRID_CALLS = (5, 8, 12)
 STUDENT_CALLS = (4, 2)
@@ -70,14 +65,7 @@ def teach(run: Path, images: Images, calls: int, steps: int) -> Model:
     """A student of a trained model, which is left beside it."""
     experiment = student(run, calls, [f"training.steps={steps}"])
     data = quality.dataset(images, labels=experiment.data.labels)
-    folder = run.with_name(f"{run.name}, {calls} calls")
-    shutil.rmtree(folder, ignore_errors=True)
-    trainer = Trainer(experiment, data, data.subset([]), folder)
-    advance = step(trainer)
-    for _ in tqdm(range(steps), desc=folder.name):
-        advance()
-    trainer.save()
-    return trainer.model
+    return timed.train(experiment, data, run.with_name(f"{run.name}, {calls} calls"))[0]
 
 
 def students(run: Path, images: Images, referee: Referee, samples: int, steps: int) -> Rows:

@@ -14,7 +14,6 @@ so does another run of this one, with the same judge.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,26 +25,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks import common, judge, peers, training
+from benchmarks import common, judge, peers, timed
 from benchmarks.common import Goal, Rows
 from benchmarks.judge import Images
 from benchmarks.peers import Peer
 from diffusion import config, figures
-from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec
 from diffusion.data.dataset import standardized
 from diffusion.model import Model
-from diffusion.training.trainer import Trainer
 
 CONFIG = Path("configs/fashion_mnist.toml")
 GOAL = 10.0
 PEER_STEPS = 50
 WIDTH = 32
 BATCH = 64
-TRIAL = 40
 JUDGE, SAMPLES = "judge.safetensors", "-samples.safetensors"
-# Training stops at the deadline; this share of the time is kept for a machine that slows down after the trial.
-RESERVE = 0.06
 UNCONDITIONAL = ("data.labels=false", "sampling.guidance=1", "sampling.steps=15", "sampler.name=dpmpp_2m_sde")
 OURS: dict[str, tuple[str, ...]] = {"diffusion, labels": (), "diffusion": UNCONDITIONAL}
 
@@ -60,11 +54,6 @@ class Trained:
     sample: Callable[[int], Tensor]
 
 
-def experiment(overrides: tuple[str, ...], steps: int) -> Config:
-    """Our config for a training of that many steps."""
-    return config.load(CONFIG, [*overrides, f"training.steps={steps}"])
-
-
 def dataset(images: Images, *, labels: bool) -> Dataset:
     """The images in memory, as `open_source` gives those of a folder."""
     values = images.values.numpy()
@@ -75,27 +64,11 @@ def dataset(images: Images, *, labels: bool) -> Dataset:
 
 
 def train_ours(name: str, images: Images, seconds: float, folder: Path) -> Trained:
-    """Our Trainer for that long: a trial tells how many steps fit, which the learning rate's schedule must know."""
+    """Our Trainer for that long."""
     overrides = OURS[name]
     data = dataset(images, labels=not overrides)
-    start = time.perf_counter()
-
-    def trainer(steps: int) -> Trainer:
-        return Trainer(experiment(overrides, steps), data, data.subset([]), folder / name)
-
-    # What an earlier benchmark left there would be gone on from.
-    shutil.rmtree(folder / name, ignore_errors=True)
-    each = training.seconds_per_step(trainer(TRIAL), TRIAL)
-    left = seconds - (time.perf_counter() - start)
-    final = trainer(max(1, int(left * (1 - RESERVE) / each)))
-    bar = tqdm(total=final.config.training.steps, desc=name)
-    while final.step < final.config.training.steps and time.perf_counter() - start < seconds:
-        final.update(final.maker(final.step))
-        bar.update()
-    bar.close()
-    elapsed = time.perf_counter() - start
-    final.save()
-    return Trained(final.step, elapsed, final.config.training.batch, lambda n: draw(final.model, n))
+    model, elapsed = timed.train(config.load(CONFIG, overrides), data, folder / name, seconds)
+    return Trained(model.step, elapsed, model.config.training.batch, lambda n: draw(model, n))
 
 
 def draw(model: Model, n: int, **options: int) -> Tensor:

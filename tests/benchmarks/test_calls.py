@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import calls, quality
+from benchmarks import calls, quality, timed
 from benchmarks.judge import Images, Judge
 from benchmarks.quality import Referee
 from diffusion import grids
@@ -37,7 +37,7 @@ def run(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmark")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quality, "OURS", {"plain": (*UNLABELED, *SMALL)})
-        patch.setattr(quality, "TRIAL", 4)
+        patch.setattr(timed, "TRIAL", 4)
         quality.train_ours("plain", images, 0.5, folder)
     return folder / "plain"
 

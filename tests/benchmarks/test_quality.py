@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks import judge, quality
+from benchmarks import judge, quality, timed
 from benchmarks.judge import Images
 
 SMALL = ("backbone.channels=[8,8,8]", "training.batch=4", "training.precision=fp32", "sampling.precision=fp32")
@@ -16,7 +16,7 @@ SMALL = ("backbone.channels=[8,8,8]", "training.batch=4", "training.precision=fp
 
 def test_a_second_benchmark_starts_from_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "OURS", {"plain": ("data.labels=false", "sampling.guidance=1", *SMALL)})
-    monkeypatch.setattr(quality, "TRIAL", 4)
+    monkeypatch.setattr(timed, "TRIAL", 4)
     values = torch.randint(0, 256, (32, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     images = Images(values, torch.arange(32) % 10)
     first, second = (quality.train_ours("plain", images, 1.0, tmp_path) for _ in range(2))

@@ -1,0 +1,48 @@
+"""Training for a given time: a trial tells how many steps fit, which the learning rate's schedule must know."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks.training import seconds_per_step
+from diffusion import config
+from diffusion.config import Config
+from diffusion.data import Dataset
+from diffusion.model import Model
+from diffusion.training.trainer import Trainer
+
+TRIAL = 40
+# Training stops at the deadline; this share of the time is kept for a machine that slows down after the trial.
+RESERVE = 0.06
+
+
+def train(experiment: Config, data: Dataset, run: Path, seconds: float = math.inf) -> tuple[Model, float]:
+    """The model with averaged weights after so many seconds, trial included, or without them after the steps of the
+    experiment; and the seconds that it took.
+
+    Leaves a checkpoint in the run folder, in place of whatever an earlier benchmark left there.
+    """
+    # It would be gone on from.
+    shutil.rmtree(run, ignore_errors=True)
+    start, steps = time.perf_counter(), experiment.training.steps
+
+    def trainer(steps: int) -> Trainer:
+        return Trainer(config.override(experiment, [f"training.steps={steps}"]), data, data.subset([]), run)
+
+    if seconds < math.inf:
+        each = seconds_per_step(trainer(TRIAL), TRIAL)
+        left = seconds - (time.perf_counter() - start)
+        steps = max(1, int(left * (1 - RESERVE) / each))
+    final = trainer(steps)
+    with tqdm(total=steps, desc=run.name) as bar:
+        while final.step < steps and time.perf_counter() - start < seconds:
+            final.update(final.maker(final.step))
+            bar.update()
+    elapsed = time.perf_counter() - start
+    final.save()
+    return final.model, elapsed

@@ -1,0 +1,38 @@
+"""A training ends with its steps, or with its time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import timed, training
+from diffusion.backbones import UNetConfig
+from diffusion.config import Config, TrainingConfig
+from diffusion.model import load
+
+SMALL = Config(backbone=UNetConfig(channels=(8, 8, 8)), training=TrainingConfig(steps=3, batch=4, precision="fp32"))
+
+
+def test_without_a_limit_it_takes_the_steps_of_the_experiment(tmp_path: Path) -> None:
+    data = training.dataset(8, 3, 8)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old").touch()
+    model, seconds = timed.train(SMALL, data, tmp_path / "run")
+    assert model.step == load(tmp_path / "run").step == 3 and seconds > 0
+    assert not (tmp_path / "run" / "old").exists()
+
+
+def test_with_a_limit_the_steps_follow_from_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of seconds that pass as told: 40 of 2 s leave 20 of 100 s, of which 94 % hold 9 more."""
+    now = 0.0
+    monkeypatch.setattr(timed.time, "perf_counter", lambda: now)
+
+    def trial(trainer: object, steps: int) -> float:
+        nonlocal now
+        now += 2 * steps
+        return 2.0
+
+    monkeypatch.setattr(timed, "seconds_per_step", trial)
+    model, _ = timed.train(SMALL, training.dataset(8, 3, 8), tmp_path / "run", 100.0)
+    assert model.step == model.config.training.steps == 9
