@@ -75,9 +75,9 @@ def draw(x: Tensor, *, title: str = "", limit: float = 2.5) -> Image.Image:
     if x.ndim == 4:
         return to_image(grid(x))
     figure, (axes,) = _figure(1)
-    _scatter(axes, x, limit)
+    scatter(axes, x, limit)
     axes.set_title(title)
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def film(frames: Sequence[Tensor], *, limit: float = 2.5) -> Image.Image:
@@ -89,8 +89,8 @@ def film(frames: Sequence[Tensor], *, limit: float = 2.5) -> Image.Image:
         return to_image(grid(x, columns=len(frames)))
     figure, panels = _figure(len(frames))
     for axes, x in zip(panels, frames, strict=True):
-        _scatter(axes, x, limit)
-    return _rendered(figure)
+        scatter(axes, x, limit)
+    return rendered(figure)
 
 
 def save_animation(frames: Sequence[Tensor], path: Path, *, seconds: float = 2.0) -> Path:
@@ -124,7 +124,7 @@ def restoration(original: Tensor | None, known: Tensor, samples: Tensor, std: Te
     if original is not None:
         panels.append(("original", original))
     scale = max(1, math.ceil(PANEL_SIDE / max(damaged.shape[-2:])))
-    return _captioned([(name, to_image(_enlarged(_rgb(x), scale))) for name, x in panels])
+    return captioned([(name, to_image(_enlarged(_rgb(x), scale))) for name, x in panels])
 
 
 def stack(rows: Sequence[Image.Image]) -> Image.Image:
@@ -149,7 +149,7 @@ def loss_by_level(rows: Rows, path: Path, step: int) -> Path:
         title=f"loss by noise level, step {step}",
     )
     axes.set_ylim(bottom=0)
-    return save_png(_rendered(figure), path, {"step": step, "levels": [list(row) for row in rows]})
+    return save_png(rendered(figure), path, {"step": step, "levels": [list(row) for row in rows]})
 
 
 def by_level(curves: Mapping[str, Sequence[tuple[float, float, float]]], path: Path, unit: str) -> Path:
@@ -166,7 +166,7 @@ def by_level(curves: Mapping[str, Sequence[tuple[float, float, float]]], path: P
     axes.set_title("the diffusion term by noise level")
     axes.legend(frameon=False)
     return save_png(
-        _rendered(figure), path, {"unit": unit, "curves": {k: [list(r) for r in v] for k, v in curves.items()}}
+        rendered(figure), path, {"unit": unit, "curves": {k: [list(r) for r in v] for k, v in curves.items()}}
     )
 
 
@@ -178,7 +178,7 @@ def histogram(values: Sequence[float], path: Path, *, label: str, title: str) ->
     axes.axvline(mean, color="black", linewidth=1, linestyle="--", label=f"mean {mean:.4g}")
     axes.set(xlabel=label, ylabel="count", title=title)
     axes.legend(frameon=False)
-    return save_png(_rendered(figure), path, {"label": label, "mean": mean, "count": len(values)})
+    return save_png(rendered(figure), path, {"label": label, "mean": mean, "count": len(values)})
 
 
 def _figure(panels: int, width: float = 2.4) -> tuple[Figure, list[Any]]:
@@ -191,14 +191,16 @@ def _figure(panels: int, width: float = 2.4) -> tuple[Figure, list[Any]]:
     return figure, list(axes)
 
 
-def _scatter(axes: Any, x: Tensor, limit: float) -> None:  # noqa: ANN401, matplotlib's axes are untyped
+def scatter(axes: Any, x: Tensor, limit: float) -> None:  # noqa: ANN401, matplotlib's axes are untyped
+    """Draws the first two coordinates of points (N, D) into axes that reach so far to all sides."""
     points = x.detach().cpu()
     vertical = points[:, 1] if points.shape[1] > 1 else torch.zeros(len(points))
     axes.scatter(points[:, 0], vertical, s=2, color="black", linewidths=0, alpha=0.6)
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
 
 
-def _rendered(figure: Figure) -> Image.Image:
+def rendered(figure: Figure) -> Image.Image:
+    """A plot as a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -214,9 +216,10 @@ def _rgb(x: Tensor) -> Tensor:
     return x.expand(3, -1, -1) if len(x) == 1 else x[:3]
 
 
-def _captioned(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+def captioned(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Pictures side by side, each below its name."""
     font = ImageFont.load_default(size=11)
-    height = panels[0][1].height
+    height = max(image.height for _, image in panels)
     width = sum(image.width + GAP for _, image in panels) + GAP
     canvas = Image.new("RGB", (width, height + 16 + 2 * GAP), PAPER)
     pen, left = ImageDraw.Draw(canvas), GAP
