@@ -275,8 +275,10 @@ def finish(
     *,
     check: bool,
     device: str | torch.device = "cpu",
+    values: str = "median (quartiles)",
 ) -> None:
-    """Prints the machine, the tables and the goals, and writes all of it to a JSON file.
+    """Prints the machine, the tables and the goals, and writes all of it to a JSON file. `values` says what stands in
+    the tables.
 
     Raises SystemExit(1) with `check` when a goal is missed, after a last line that names each of those.
     """
@@ -293,7 +295,7 @@ def finish(
     write_text(out, json.dumps(record, indent=1, default=_plain, allow_nan=False))
     print("\n" + ", ".join(f"{key} {value}" for key, value in where.items()))
     for title, rows in tables.items():
-        print(f"\n{title}; median (quartiles)\n{table(rows)}")
+        print(f"\n{title}; {values}\n{table(rows)}")
     print(f"\n{out}")
     missed = [goal for goal in goals if not goal.met]
     for goal in goals:

@@ -1,61 +1,83 @@
-"""The Swiss roll of Sohl-Dickstein et al. (2015, table 1), of known entropy here, and what T Gaussian steps can reach.
+"""The Swiss roll (table 1 and figure 1 of the paper), on a roll of known entropy.
 
-    python -m benchmarks.swiss_roll [--points 4000] [--steps STEPS] [--out FILE]
+K is the paper's bound on E log p(x), in bits per point of data scaled to variance 1; it cannot exceed -h, the negative
+entropy of the roll. Two kinds of model are measured:
 
-K is the bound on E log p(x), in bits per point of data scaled to variance 1; it cannot exceed −h, and K − L_null is its
-distance from the Gaussian's. The ceiling is the K of the best reverse trajectory of diagonal Gaussians on the same
-schedule, with the exact mean and variance of every step. Trains the model of configs/swiss_roll_2015.toml on its own
-schedule, which erases an equal share of the signal in every step, and on one even in log-SNR; two minutes each.
+the first diffusion model, configs/swiss_roll_2015.toml, on its own schedule, which erases an equal share of the signal
+in every step, and on one even in log-SNR, each beside its ceiling: the K of the best reverse trajectory of diagonal
+Gaussians on the same schedule, with the exact mean and variance of every step;
+
+ours, configs/swiss_roll.toml, in continuous time, by K and by the probability flow with the exact trace.
 """
 
 from __future__ import annotations
 
-import math
-import tempfile
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from benchmarks import common
-from diffusion import config, process
+from benchmarks import timed
+from benchmarks.common import Goal, Rows
+from benchmarks.experiments import pictures
+from benchmarks.experiments.setting import Outcome, Setting
+from diffusion import config, likelihood, process, units
 from diffusion.backbones.rbf import RBFConfig
 from diffusion.config import Config
 from diffusion.data import SwissRoll, open_source
+from diffusion.denoiser import Prediction
+from diffusion.evaluation.budget import Estimate, estimate
 from diffusion.grids import UniformTime
-from diffusion.likelihood import bound, decoder, prior_kl
 from diffusion.model import Model
-from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.model_likelihood import NOISE, noise
 from diffusion.schedules import DiscreteBetas, Schedule
-from diffusion.training.trainer import Trainer
 
-CONFIG = Path("configs/swiss_roll_2015.toml")
+FIRST, OURS = Path("configs/swiss_roll_2015.toml"), Path("configs/swiss_roll.toml")
 STEPS = 40
 # Between these the ceiling of 40 steps even in log-SNR is highest on the default roll.
 SPAN = (-3.0, 15.0)
-# The bound of N(0, I) on data of variance 1, in bits per point.
-NULL = -math.log2(2 * math.pi * math.e)
+# Points that K is measured on, noise levels of each, and points whose flow is solved.
+POINTS, DRAWS, FLOWS = 4000, 2048, 1000
+SHOWN = 2000
+PUBLISHED = 2.35
+GAP, FLOW_GAP, SECONDS = 0.05, 0.02, 120.0
+NULL = float(units.bits(torch.tensor(units.null_log_likelihood(2))))
 
 
-def noise(n: int) -> ExampleNoise:
-    return ExampleNoise([example_seed(0, i) for i in range(n)])
+@dataclass(frozen=True)
+class Best:
+    """The reverse trajectory of the best diagonal Gaussians on a grid of decreasing times: the exact mean E[x|x_t], and
+    the variance of each coordinate of x_s given x_t as a power between the limits of a learned one.
+    """
+
+    roll: SwissRoll
+    schedule: Schedule
+    times: Tensor
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        """x_t: (B, 2); t: () or (B,), all of them one time of the grid."""
+        t = t.flatten()[0]
+        s = self.times[self.times < t][0]
+        mean, variance = self.roll.posterior(x_t, *self.schedule(t))
+        (_, sigma_t), (alpha_s, sigma_s) = self.schedule(t), self.schedule(s)
+        # Cov[x_s|x_t] = its variance given x, and that of x times the square of how far x moves it.
+        gain = alpha_s * process.erased(self.schedule, s, t)
+        given_x = process.posterior(self.schedule, mean, x_t, t, s).variance
+        ratio = 1 + gain.square() * variance / given_x
+        return Prediction(mean, ratio.log() / (sigma_t / sigma_s).square().log())
 
 
 def ceiling(roll: SwissRoll, schedule: Schedule, steps: int, x: Tensor) -> Tensor:
-    """−K of the best diagonal Gaussian steps for points x (B, 2), in nats: (B,)."""
-    times, randn = UniformTime()(schedule, steps), noise(len(x))
-    total = prior_kl(schedule, x, times[0]) + decoder(schedule, x, times[-1], None, randn)
-    for t, s in pairwise(times):
-        x_t = process.marginal(schedule, x, t).sample(randn(x))
-        mean, variance = roll.posterior(x_t, *schedule(t))
-        reverse = process.posterior(schedule, mean, x_t, t, s)
-        gain = schedule(s)[0] * process.erased(schedule, s, t)
-        best = process.Gaussian(reverse.mean, reverse.variance + gain.square() * variance)
-        total += process.posterior(schedule, x, x_t, t, s).kl(best)
-    return total
+    """K of the best diagonal Gaussian steps for points x (B, 2), in nats: (B,)."""
+    times = UniformTime()(schedule, steps)
+    return of_steps(Best(roll, schedule, times), times, x)
+
+
+def of_steps(denoiser: likelihood.AnyDenoiser, times: Tensor, x: Tensor) -> Tensor:
+    """K of a denoiser on every step of a grid, for points x (B, 2), in nats: (B,)."""
+    return likelihood.trajectory_bound(denoiser, x, times, randn=noise(0, NOISE, 0, range(len(x)))).total
 
 
 def even(steps: int, span: tuple[float, float]) -> DiscreteBetas:
@@ -66,48 +88,69 @@ def even(steps: int, span: tuple[float, float]) -> DiscreteBetas:
     return DiscreteBetas(betas=tuple(betas.tolist()))
 
 
-def train(experiment: Config) -> Model:
-    data = open_source(experiment.data, print)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(experiment, data, data.subset([]), Path(folder))
-        for _ in tqdm(range(experiment.training.steps)):
-            trainer.update(trainer.maker(trainer.step))
-        return trainer.model
+def row(name: str, nats: Tensor, exact: Tensor) -> dict[str, object]:
+    """What the table says of log p, or a bound on it, of points (N,) whose true log p is `exact` (N,), in nats."""
+    bits = estimate(units.bits(nats), {})
+    return {"model": name, "bits/point": bits, "over L_null": bits.scaled(1, -NULL), "below -h": gap(nats, exact)}
 
 
-def bits(nats: Tensor) -> str:
-    """−nats as bits: the mean and its standard error."""
-    values = -nats / math.log(2)
-    return f"{float(values.mean()):.3f} ± {float(values.std()) / len(values) ** 0.5:.3f}"
+def gap(nats: Tensor, exact: Tensor) -> Estimate:
+    """Of a log p to the true one, in bits: point by point, so that what differs between the points cancels."""
+    return estimate(units.bits(exact - nats), {})
 
 
-def measure(experiment: Config, x: Tensor) -> dict[str, object]:
-    """K of a trained model and of the best one for points x (B, 2)."""
-    steps, roll = experiment.training.trajectory, SwissRoll()
-    model, times = train(experiment), UniformTime()(experiment.schedule, steps)
-    nats = bound(model.denoiser, x.float(), times, randn=noise(len(x))).total
-    return {
-        "K": bits(nats),
-        "K − L_null": f"{-float(nats.mean()) / math.log(2) - NULL:.3f}",
-        "ceiling of K": bits(ceiling(roll, experiment.schedule, steps, x)),
-        "−h": f"{-roll.entropy / math.log(2):.3f}",
-    }
+def train(experiment: Config, run: Path) -> tuple[Model, float]:
+    return timed.train(experiment, open_source(experiment.data, print), run)
 
 
-def main() -> None:
-    parser = common.parser(__doc__, "swiss-roll")
-    parser.add_argument("--points", type=int, default=4000, help="points to measure on")
-    parser.add_argument("--steps", type=int, help="steps of training, by default those of the config")
-    options = parser.parse_args()
-    equal = config.load(CONFIG, [f"training.steps={options.steps}"] if options.steps else [])
+def first(folder: Path, x: Tensor, exact: Tensor) -> Rows:
+    """The rows of the first model, on its own schedule and on the other."""
+    equal = config.load(FIRST)
     spaced = replace(equal, schedule=even(STEPS, SPAN), backbone=RBFConfig(steps=STEPS, span=SPAN))
-    x = SwissRoll().sample(options.points, torch.Generator().manual_seed(1))
-    rows = [
-        {"steps": name, **measure(experiment, x)}
-        for name, experiment in {"equal shares": equal, "even in log-SNR": spaced}.items()
+    rows: Rows = []
+    for name, experiment in {"equal shares": equal, "even in log-SNR": spaced}.items():
+        model, seconds = train(experiment, folder / f"swissroll, 2015, {name}")
+        steps = experiment.training.trajectory
+        times = UniformTime()(experiment.schedule, steps)
+        nats = of_steps(model.denoiser, times, x.float())
+        best = estimate(units.bits(ceiling(SwissRoll(), experiment.schedule, steps, x)), {})
+        rows.append({**row(f"first, {name}", nats, exact), "ceiling": best, "seconds": seconds})
+        pictures.trajectories(model, x[:SHOWN].float(), folder / f"swissroll-2015-{name.split()[0]}.png")
+    return rows
+
+
+def ours(folder: Path, x: Tensor, exact: Tensor) -> Rows:
+    """The rows of our model by K and by the flow."""
+    model, seconds = train(config.load(OURS), folder / "swissroll")
+    pictures.trajectories(model, x[:SHOWN].float(), folder / "swissroll.png")
+    k = model.likelihood().trajectory_bound(x, draws=DRAWS, continuous=True).total
+    flow = model.likelihood(dtype=torch.float64).flow(x[:FLOWS]).log_likelihood
+    return [
+        {**row("ours, K in continuous time", k, exact), "seconds": seconds},
+        row("ours, flow with the exact trace", flow, exact[:FLOWS]),
     ]
-    common.finish([], {"Swiss roll, bits per point": rows}, options.out, check=options.check)
 
 
-if __name__ == "__main__":
-    main()
+def figure(row: Mapping[str, object], column: str = "bits/point") -> float:
+    """What stands in a column of a row."""
+    value = row[column]
+    return value.mean if isinstance(value, Estimate) else float(str(value))
+
+
+def run(setting: Setting) -> Outcome:
+    """All of it. The time of training is that of the configurations."""
+    roll = SwissRoll()
+    x = roll.sample(POINTS, torch.Generator().manual_seed(1))
+    exact = roll.log_density(x)
+    limit = -float(units.bits(torch.tensor(roll.entropy)))
+    rows = first(setting.folder, x, exact)
+    bound, flow = ours(setting.folder, x, exact)
+    published = {"model": "published (2015), a roll of unstated noise", "bits/point": PUBLISHED, "over L_null": 6.45}
+    title = f"Swiss roll, bits per point; -h = {limit:.3f}, which {STEPS} diagonal Gaussian steps stay below (ceiling)"
+    return {title: [published, *rows, bound, flow]}, [
+        Goal("Swiss roll: K of the first model, bits", figure(rows[0]), PUBLISHED),
+        Goal("Swiss roll: K of ours, bits", figure(bound), PUBLISHED),
+        Goal("Swiss roll: gap of ours, bits", figure(bound, "below -h"), GAP, "at most"),
+        Goal("Swiss roll: distance of the flow from -h, bits", abs(figure(flow, "below -h")), FLOW_GAP, "at most"),
+        Goal("Swiss roll: training of ours, seconds", figure(bound, "seconds"), SECONDS, "at most"),
+    ]

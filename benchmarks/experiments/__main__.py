@@ -1,0 +1,57 @@
+"""The experiments of Sohl-Dickstein et al. (2015, arXiv 1503.03585), rerun.
+
+    python -m benchmarks.experiments swissroll
+    python -m benchmarks.experiments deadleaves --minutes 60
+    python -m benchmarks.experiments texture --data PHOTOGRAPH --minutes 20
+    python -m benchmarks.experiments cifar10 --data FOLDER --minutes 90
+    python -m benchmarks.experiments fashion --data FOLDER --minutes 10
+
+Each trains, measures, and compares with what the paper and later ones report; [--out FILE] [--check] as for the other
+benchmarks. Networks and figures are left in a folder beside the JSON. What is inferred about the originals, and where
+the numbers come from, is in docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks import common
+from benchmarks.common import Goal, Rows
+from benchmarks.experiments import dead_leaves, images, swiss_roll, texture
+from benchmarks.experiments.setting import Experiment, Setting
+from diffusion.errors import InputError
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "swissroll": swiss_roll.run,
+    "deadleaves": dead_leaves.run,
+    "texture": texture.run,
+    "cifar10": images.cifar10,
+    "fashion": images.fashion,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = common.parser(__doc__, "experiments")
+    names = ", ".join(EXPERIMENTS)
+    options.add_argument("experiments", nargs="+", choices=EXPERIMENTS, metavar="EXPERIMENT", help=names)
+    options.add_argument(
+        "--data", type=Path, help="a photograph for texture, the original files for cifar10 and fashion"
+    )
+    options.add_argument("--minutes", type=float, default=10.0, help="of training; swissroll takes what it needs")
+    chosen = options.parse_args(arguments)
+    setting = Setting(chosen.out.with_suffix(""), chosen.minutes, chosen.data)
+    tables: dict[str, Rows] = {}
+    goals: list[Goal] = []
+    for name in chosen.experiments:
+        try:
+            found, bounds = EXPERIMENTS[name](setting)
+        except InputError as error:
+            options.error(f"{name}: {error}")
+        tables |= found
+        goals += bounds
+    common.finish(goals, tables, chosen.out, check=chosen.check, values="mean ± 95 %")
+    print(f"figures: {setting.folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The likelihood of 8-bit images after a given time of training: CIFAR-10 (table 1 of the paper) and Fashion-MNIST.
+
+The bound is that on the probability of the 8-bit image itself, of all test images, each at a few noise levels; the
+probability flow, on uniformly dequantized values, is solved for a few of them. K and K - L_null are the same numbers in
+the unit of the paper (diffusion/units.py), whose 5.4 bits/pixel on CIFAR-10 are 4.20 bits/dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks import cifar, quality, timed
+from benchmarks.common import Goal, Rows
+from benchmarks.experiments import pictures
+from benchmarks.experiments.setting import Outcome, Setting
+from benchmarks.judge import Images
+from diffusion import config, figures
+from diffusion.evaluation import ByBound, ByFlow, Evaluation, evaluate
+
+CIFAR10, FASHION = Path("configs/cifar10_likelihood.toml"), Path("configs/fashion_mnist_likelihood.toml")
+# Noise levels of each test image; images whose flow is solved, its probes and tolerance.
+DRAWS, FLOWS, PROBES, TOLERANCE = 4, 32, 2, 1e-3
+SAMPLES, ROWS = 64, 4
+PUBLISHED: tuple[Mapping[str, object], ...] = (
+    {"model": "Sohl-Dickstein et al. 2015", "bits/dim": 4.20, "K, bits/pixel": 5.4, "K − L_null": 11.5},
+    {"model": "Ho et al. 2020", "bits/dim": 3.70},
+    {"model": "Kingma et al. 2021", "bits/dim": 2.65},
+)
+# What has to be reached on CIFAR-10 by the minutes of training.
+GOALS = {10.0: 4.20, 90.0: 3.5}
+
+
+def row(name: str, found: Evaluation) -> dict[str, object]:
+    """What the table says of an evaluation."""
+    return {
+        "model": f"{name}, {found.method}",
+        "bits/dim": found.terms["total"],
+        "K, bits/pixel": found.pixel["K"],
+        "K − L_null": found.pixel["K - L_null"],
+        "images": found.examples,
+    }
+
+
+def measure(setting: Setting, name: str, path: Path, train: Images, test: Images) -> tuple[Evaluation, Rows]:
+    """The bound, and the rows, of the experiment at a path after training; leaves its figures."""
+    experiment = config.load(path)
+    data, held_out = (quality.dataset(images, labels=experiment.data.labels) for images in (train, test))
+    model, seconds = timed.train(experiment, data, setting.folder / name, setting.seconds)
+    bound = evaluate(model, held_out, method=ByBound(draws=DRAWS), progress=True)
+    flow = evaluate(model, held_out, method=ByFlow(probes=PROBES, tolerance=TOLERANCE), limit=FLOWS, progress=True)
+    figures.save_png(figures.draw(quality.draw(model, SAMPLES)), setting.folder / f"{name}.png", {"step": model.step})
+    pictures.record(model, model.spec.encode(test.values[:ROWS]), setting.folder, name)
+    return bound, [row("ours", bound) | {"steps": model.step, "seconds": seconds}, row("ours", flow)]
+
+
+def cifar10(setting: Setting) -> Outcome:
+    """CIFAR-10."""
+    data = setting.source("the folder of CIFAR-10, its binary version or a zip of images")
+    bound, rows = measure(setting, "cifar10", CIFAR10, cifar.read(data, "train"), cifar.read(data, "test"))
+    return {f"CIFAR-10, test images, {setting.minutes:g} minutes of training": [*rows, *map(dict, PUBLISHED)]}, [
+        Goal(f"CIFAR-10: bits/dim after {minutes:g} minutes", bound.mean["total"], limit, "at most")
+        for minutes, limit in GOALS.items()
+        if setting.minutes >= minutes
+    ]
+
+
+def fashion(setting: Setting) -> Outcome:
+    """Fashion-MNIST."""
+    data = setting.source("the folder of the four .gz files of Fashion-MNIST")
+    _, rows = measure(setting, "fashion", FASHION, Images.read(data, "train"), Images.read(data, "t10k"))
+    return {f"Fashion-MNIST, test images, {setting.minutes:g} minutes of training": rows}, []

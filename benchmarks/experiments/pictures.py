@@ -1,0 +1,94 @@
+"""The figures of the experiments: records of destruction, the trajectories of points, and bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from diffusion import figures, process
+from diffusion.denoiser import Rescaled
+from diffusion.model import FIRST_SEEN, Model
+from diffusion.model_likelihood import noise
+from diffusion.schedules import VariancePreserving
+
+FRAMES = 9
+# The log-SNR above which noise hardly shows.
+SHOWN = 4.0
+LIMIT = 2.5
+ARROWS = 17
+FORWARD = 1
+
+
+def destruction(model: Model, x: Tensor, frames: int = FRAMES) -> list[Tensor]:
+    """One forward trajectory of each of the model's values x (B, *): themselves, states even in log-SNR over the levels
+    at which a picture fades, and the end; in the units of the data, scaled to α² + σ² = 1.
+    """
+    vp, randn = VariancePreserving(model.denoiser.schedule), noise(0, FORWARD, 0, range(len(x)))
+    end = torch.ones((), dtype=torch.float64)
+    times = [*vp.time(torch.linspace(SHOWN, FIRST_SEEN, frames - 2)), end]
+    clean = x.double()
+    states = [process.marginal(vp, clean, times[0]).sample(randn(clean))]
+    for s, t in pairwise(times):
+        states.append(process.transition(vp, states[-1], s, t).sample(randn(clean)))
+    return [model.spec.decode(state) for state in (clean, *states)]
+
+
+def record(model: Model, x: Tensor, folder: Path, name: str) -> None:
+    """Two film strips, NAME-forward.png of the destruction of the model's values x (B, *), NAME-reverse.png of the
+    making of as many samples.
+    """
+    strips = {
+        "forward": destruction(model, x),
+        "reverse": model.film(len(x), frames=FRAMES, label=model.in_turn(len(x))),
+    }
+    for direction, frames in strips.items():
+        figures.save_png(figures.film(frames), folder / f"{name}-{direction}.png", {"step": model.step})
+
+
+def trajectories(model: Model, x: Tensor, path: Path) -> Path:
+    """Points x (B, 2) as in figure 1 of the paper: at the clean end, where there is as much noise as signal, and at the
+    noisy end, the forward process, the model's reverse process, and the drift of the mean of a reverse step.
+    """
+    vp, denoiser = VariancePreserving(model.denoiser.schedule), Rescaled(model.denoiser)
+    walk = list(model.trajectory(len(x), steps=max(model.config.sampling.steps, model.film_steps)))
+    times = torch.tensor([t for t, _ in walk], dtype=torch.float64)
+    randn = noise(0, FORWARD, 0, range(len(x)))
+    side = torch.linspace(-0.9 * LIMIT, 0.9 * LIMIT, ARROWS)
+    at = torch.cartesian_prod(side, side)
+    figure = Figure(figsize=(7.4, 7.4), dpi=130, layout="constrained")
+    panels = figure.subplots(3, 3)
+    for (name, target), column in zip(
+        {"0": 0.0, "T/2": float(vp.time(torch.zeros(()))), "T": 1.0}.items(), panels.T, strict=True
+    ):
+        place = int((times - target).abs().argmin())
+        # From the clean end no step leads on: its drift is that of the last one.
+        t, s = times[min(place, len(times) - 2) :][:2]
+        with torch.no_grad():
+            drift = process.posterior(vp, denoiser(at, t).mean, at, t, s).mean - at
+        figures.scatter(column[0], process.marginal(vp, x, times[place]).sample(randn(x)), LIMIT)
+        figures.scatter(column[1], walk[place][1], LIMIT)
+        figures.scatter(column[2], at[:0], LIMIT)
+        column[2].quiver(*at.T, *drift.T, angles="xy", width=0.004)
+        column[0].set_title(f"t = {name}")
+    for axes, name in zip(
+        panels[:, 0], ("forward process", "reverse process", "drift of the reverse mean"), strict=True
+    ):
+        axes.set_ylabel(name)
+    return figures.save_png(figures.rendered(figure), path, {"step": model.step})
+
+
+def bars(values: Mapping[str, float], ceiling: float, label: str) -> Image.Image:
+    """Values by name, beside a line that none can pass."""
+    figure = Figure(figsize=(4.6, 0.5 + 0.42 * len(values)), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.barh(list(values)[::-1], list(values.values())[::-1], color="gray")
+    axes.bar_label(drawn, fmt="%.3f", padding=3)
+    axes.axvline(ceiling, color="black", linestyle="--", linewidth=1)
+    axes.set(xlabel=f"{label} (dashed: ceiling {ceiling:.3f})", xlim=(min(0.0, *values.values()), 1.15 * ceiling))
+    return figures.rendered(figure)

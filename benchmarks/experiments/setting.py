@@ -1,0 +1,36 @@
+"""What an experiment is given, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from benchmarks.common import Goal, Rows
+from diffusion.errors import InputError
+
+Outcome: TypeAlias = tuple[dict[str, Rows], list[Goal]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The folder for networks and figures, the minutes of training, and what --data names, if it was given."""
+
+    folder: Path
+    minutes: float = 10.0
+    data: Path | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Of training."""
+        return 60 * self.minutes
+
+    def source(self, content: str) -> Path:
+        """What --data names. Raises InputError, which says what it should hold, unless it is there."""
+        if self.data is None or not self.data.exists():
+            raise InputError(f"--data: must name {content}, got {self.data or 'nothing'}")
+        return self.data
+
+
+Experiment: TypeAlias = Callable[[Setting], Outcome]
