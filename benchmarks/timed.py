@@ -22,8 +22,8 @@ RESERVE = 0.06
 
 
 def train(experiment: Config, data: Dataset, run: Path, seconds: float = math.inf) -> tuple[Model, float]:
-    """The model with averaged weights after so many seconds, trial included, or without them after the steps of the
-    experiment; and the seconds that it took.
+    """The model with averaged weights after so many seconds, trial included, but one step at least, or without them
+    after the steps of the experiment; and the seconds that it took.
 
     Leaves a checkpoint in the run folder, in place of whatever an earlier benchmark left there.
     """
@@ -40,9 +40,11 @@ def train(experiment: Config, data: Dataset, run: Path, seconds: float = math.in
         steps = max(1, int(left * (1 - RESERVE) / each))
     final = trainer(steps)
     with tqdm(total=steps, desc=run.name) as bar:
-        while final.step < steps and time.perf_counter() - start < seconds:
+        while final.step < steps:
             final.update(final.maker(final.step))
             bar.update()
+            if time.perf_counter() - start >= seconds:
+                break
     elapsed = time.perf_counter() - start
     final.save()
     return final.model, elapsed

@@ -23,6 +23,7 @@ SHOWN = 4.0
 LIMIT = 2.5
 ARROWS = 17
 FORWARD = 1
+ROWS = "forward process", "reverse process", "drift of the reverse mean"
 
 
 def destruction(model: Model, x: Tensor, frames: int = FRAMES) -> list[Tensor]:
@@ -63,9 +64,8 @@ def trajectories(model: Model, x: Tensor, path: Path) -> Path:
     at = torch.cartesian_prod(side, side)
     figure = Figure(figsize=(7.4, 7.4), dpi=130, layout="constrained")
     panels = figure.subplots(3, 3)
-    for (name, target), column in zip(
-        {"0": 0.0, "T/2": float(vp.time(torch.zeros(()))), "T": 1.0}.items(), panels.T, strict=True
-    ):
+    targets = {"t = 0": 0.0, "t = T/2": float(vp.time(torch.zeros(()))), "t = T": 1.0}
+    for (name, target), column in zip(targets.items(), panels.T, strict=True):
         place = int((times - target).abs().argmin())
         # From the clean end no step leads on: its drift is that of the last one.
         t, s = times[min(place, len(times) - 2) :][:2]
@@ -75,10 +75,8 @@ def trajectories(model: Model, x: Tensor, path: Path) -> Path:
         figures.scatter(column[1], walk[place][1], LIMIT)
         figures.scatter(column[2], at[:0], LIMIT)
         column[2].quiver(*at.T, *drift.T, angles="xy", width=0.004)
-        column[0].set_title(f"t = {name}")
-    for axes, name in zip(
-        panels[:, 0], ("forward process", "reverse process", "drift of the reverse mean"), strict=True
-    ):
+        column[0].set_title(name)
+    for axes, name in zip(panels[:, 0], ROWS, strict=True):
         axes.set_ylabel(name)
     return figures.save_png(figures.rendered(figure), path, {"step": model.step})
 
