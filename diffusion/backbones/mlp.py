@@ -19,8 +19,10 @@ from diffusion.errors import require
 class MLPConfig(BackboneConfig):
     """`blocks` residual blocks of `width` units.
 
-    The coordinates enter as themselves and as Fourier features of `octaves` frequencies, which let a small network
-    follow the fine structure of low-dimensional data (Tancik et al. 2020, arXiv 2006.10739).
+    The coordinates enter as themselves and as Fourier features of `octaves` frequencies, 1, 2, 4, ..., which let a
+    small network follow the fine structure of low-dimensional data (Tancik et al. 2020, arXiv 2006.10739). They fade
+    with the noise: of sin(f x), noise of variance v leaves e^(-f² v / 2) sin(f x) on average and scatters the rest
+    (Barron et al. 2021, arXiv 2103.13415, section 3.1), which the network would have to learn to ignore.
     """
 
     width: int = 128
@@ -53,14 +55,21 @@ class MLP(Backbone):
 
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
         """x: (B, D) of about unit variance; log_snr: (B,); label: (B,). Returns (B, out_channels)."""
-        waves = (x[:, :, None] * self.frequencies).flatten(1)
-        features = torch.cat([x, 2**0.5 * waves.sin(), 2**0.5 * waves.cos(), torch.ones_like(x[:, :1])], dim=1)
         embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))
-        h = self.stem(features)
+        h = self.stem(self.features(x, log_snr))
         for block in self.blocks:
             h = self.through(block, h, embedding)
         y: Tensor = self.head(h)
         return y
+
+    def features(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """A constant, the coordinates and their waves, scaled to unit mean square: (B, D), (B,) -> (B, F)."""
+        waves = x[:, :, None] * self.frequencies
+        # In units where α² + σ² = 1 the noise has the variance σ² = sigmoid(-λ).
+        left = 2**0.5 * (-self.frequencies.square() * torch.sigmoid(-log_snr)[:, None, None] / 2).exp()
+        parts = torch.ones_like(x[:, :1]), x, (left * waves.sin()).flatten(1), (left * waves.cos()).flatten(1)
+        y = torch.cat(parts, dim=1)
+        return F.rms_norm(y, y.shape[1:])
 
     def project_(self) -> None:
         """Rescales the weights of the magnitude-preserving layers to unit mean square."""
