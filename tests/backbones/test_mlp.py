@@ -48,6 +48,18 @@ def test_depth_keeps_the_scale_of_signals_and_gradients(blocks: int) -> None:
     assert 0.7 < gradients[0] / gradients[-1] < 2.0
 
 
+def test_features_have_unit_scale_and_fade_to_what_noise_leaves_of_them_on_average() -> None:
+    model, x = MLPConfig(width=8, octaves=3).build(1, 1), torch.tensor([[0.7]])
+    half, clean = torch.zeros(1), torch.full((1,), 40.0)
+    faded = model.features(x, half)
+    assert rms(faded) == pytest.approx(1, abs=1e-5)
+    noisy = x + 0.5**0.5 * torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0))
+    # In multiples of the first feature, the constant, they are as they were before they were scaled.
+    many = model.features(noisy, clean.expand(len(noisy)))
+    assert torch.allclose((many / many[:, :1]).mean(0), (faded / faded[:, :1])[0], atol=0.015)
+    assert not torch.allclose(model.features(x, clean), faded, atol=0.1)
+
+
 def test_a_new_network_predicts_zero() -> None:
     assert not MLPConfig(width=32).build(2, 4)(points(3), torch.zeros(3)).any()
 
