@@ -22,7 +22,8 @@ from diffusion.data import DataOptions
 from diffusion.denoiser import EDM, PARAMETERIZATIONS, Parameterization
 from diffusion.errors import InputError, require
 from diffusion.grids import GRIDS, Grid, Karras
-from diffusion.objectives import NOISE_LEVELS, WEIGHTINGS, EDMError, LogNormal, NoiseLevels, Weighting
+from diffusion.noise_levels import NOISE_LEVELS, LogNormal, NoiseLevels
+from diffusion.objectives import WEIGHTINGS, EDMError, Weighting
 from diffusion.precision import Precision
 from diffusion.samplers import SAMPLERS, Sampler, SDESolver
 from diffusion.schedules import EDM as EDMSchedule

@@ -21,6 +21,7 @@ THEORY = {
     "process",
     "denoiser",
     "objectives",
+    "noise_levels",
     "grids",
     "samplers",
     "distillation",

@@ -1,4 +1,4 @@
-"""The loss: its weights, its noise levels, and what makes a learned variance the right one."""
+"""The loss: its weights, and what makes a learned variance the right one."""
 
 from __future__ import annotations
 
@@ -14,31 +14,12 @@ from torch import Tensor
 from diffusion import likelihood, process
 from diffusion.denoiser import EDM, PARAMETERIZATIONS, X0, Denoiser
 from diffusion.grids import UniformTime
-from diffusion.objectives import (
-    NOISE_LEVELS,
-    WEIGHTINGS,
-    EDMError,
-    Exact,
-    LogitNormal,
-    LogNormal,
-    NoiseLevels,
-    Objective,
-    Simple,
-    TrajectoryBound,
-    Uniform,
-    Weighting,
-    X0Error,
-    low_discrepancy,
-)
+from diffusion.noise_levels import Uniform
+from diffusion.objectives import WEIGHTINGS, EDMError, Objective, TrajectoryBound, Weighting, X0Error
 from diffusion.schedules import EDM as VarianceExploding
 from diffusion.schedules import Cosine, DiscreteBetas, Schedule, expand
-from tests.oracles import GaussianOracle, OracleNetwork, correlated, sigma_points
+from tests.oracles import GaussianOracle, OracleNetwork, sigma_points
 
-LEVELS = [
-    *(pytest.param(cls(), id=name) for name, cls in NOISE_LEVELS.items()),
-    pytest.param(LogNormal(mean=-1.0, std=0.9, spread=0.25), id="log_normal spread"),
-    pytest.param(LogitNormal(mean=-0.7, std=1.3), id="logit_normal shifted"),
-]
 BETAS = (0.05, 0.2, 0.4, 0.9)
 SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()], ids=["vp", "ve"])
 
@@ -57,17 +38,6 @@ WEIGHTS: dict[str, Callable[[float, float], float]] = {
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def nodes(levels: NoiseLevels) -> tuple[Tensor, Tensor]:
-    """u and du for a quadrature that is dense at both ends of each smooth part of the unit interval."""
-    z = torch.linspace(-6.5, 6.5, 10_001, dtype=torch.float64)
-    u, du = torch.special.ndtr(z), torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
-    du[[0, -1]] /= 2
-    cut = getattr(levels, "spread", 0.0)
-    if not cut:
-        return u, du
-    return torch.cat([cut * u, cut + (1 - cut) * u]), torch.cat([cut * du, (1 - cut) * du])
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
@@ -113,71 +83,6 @@ def test_each_weighting_is_the_plain_error_of_its_network(
     denoiser = Denoiser(lambda *_: output, schedule, PARAMETERIZATIONS[parameterization]())
     objective = Objective(Uniform(), WEIGHTINGS[weighting]())
     assert torch.allclose(objective.loss(denoiser, x, u, noise), (output - target).square().mean((1, 2, 3)), rtol=1e-8)
-
-
-@SCHEDULES
-@pytest.mark.parametrize("levels", LEVELS)
-def test_densities_integrate_to_one(schedule: Schedule, levels: NoiseLevels) -> None:
-    u, _ = nodes(levels)
-    log_snr, order = levels.log_snr(u, schedule).sort()
-    assert log_snr[0] >= schedule.log_snr_min - 1e-9 and log_snr[-1] <= schedule.log_snr_max + 1e-9
-    density = levels.density(u, schedule)[order]
-    assert torch.trapezoid(density, log_snr).item() == pytest.approx(1, abs=2e-5)
-
-
-@SCHEDULES
-@pytest.mark.parametrize("levels", LEVELS)
-def test_densities_are_those_of_the_draws(schedule: Schedule, levels: NoiseLevels) -> None:
-    u = (torch.arange(400_000, dtype=torch.float64) + 0.5) / 400_000
-    log_snr = levels.log_snr(u, schedule)
-    for low in (-3.0, 0.0, 1.5):
-        inside = (log_snr >= low) & (log_snr < low + 0.5)
-        near = (log_snr - low - 0.25).abs().argmin()
-        density = levels.density(u[near, None], schedule).item()
-        assert inside.double().mean().item() / 0.5 == pytest.approx(density, rel=0.01)
-
-
-@SCHEDULES
-@pytest.mark.parametrize("levels", LEVELS)
-def test_exact_weight_gives_the_same_loss_under_any_noise_levels(schedule: Schedule, levels: NoiseLevels) -> None:
-    oracle = correlated(schedule, (3,))
-    u, du = nodes(levels)
-    log_snr = levels.log_snr(u, schedule)
-    weight = Exact()(log_snr, levels.density(u, schedule))
-    expected_loss = (weight * oracle.error(schedule.time(log_snr)) * du).sum().item()
-    # ½ ∫ e^λ E‖x̂ - x‖² dλ over the levels that these u reach: for Gaussian data ½ Σ log(1 + c e^λ) between the ends.
-    values, ends = oracle.eigen[0], (log_snr.min().item(), log_snr.max().item())
-    low, high = (torch.log1p(values * math.exp(end)).sum().item() / 2 for end in ends)
-    assert expected_loss == pytest.approx(high - low, rel=2e-6)
-
-
-def test_exact_weight_is_the_bound_of_the_whole_schedule() -> None:
-    """The same integral, closed by prior and decoder, is the entropy of the data: nothing is missing from the loss."""
-    schedule = Cosine()
-    oracle = correlated(schedule, (3,))
-    u, du = nodes(Uniform())
-    weight = Exact()(schedule.log_snr(u), Uniform().density(u, schedule))
-    diffusion = (weight * oracle.error(u) * du).sum().item()
-    noise = math.exp(-schedule.log_snr_max)
-    decoder = 3 / 2 * math.log(2 * math.pi * math.e * noise)
-    assert diffusion + decoder == pytest.approx(oracle.entropy, abs=1e-3)
-
-
-@pytest.mark.parametrize("levels", LEVELS)
-def test_times_are_the_drawn_levels(levels: NoiseLevels) -> None:
-    schedule, u = Cosine(), torch.linspace(0.0, 0.999, 50)
-    t, weight = Objective(levels, Simple()).times(u, schedule)
-    assert t.dtype == weight.dtype == torch.float64 and (t > 0).all() and (t <= 1).all()
-    log_snr = levels.log_snr(u.double(), schedule)
-    assert torch.allclose(schedule.log_snr(t), log_snr, atol=1e-5) and torch.allclose(weight, log_snr.exp())
-
-
-def test_low_discrepancy_numbers_cover_evenly() -> None:
-    offset, total = torch.tensor(0.831, dtype=torch.float64), 48
-    u = torch.cat([low_discrepancy(offset, torch.arange(start, start + 16), total) for start in (0, 16, 32)])
-    assert ((u >= 0) & (u < 1)).all()
-    assert torch.allclose(u.sort().values.diff(), torch.full((), 1 / total, dtype=torch.float64), rtol=0, atol=1e-12)
-    assert torch.equal((u * total).floor().long().sort().values, torch.arange(total)), "one in every cell"
 
 
 def hybrid_case(logit: Tensor, shift: Tensor, hybrid: float) -> tuple[Denoiser, Objective]:
@@ -309,9 +214,6 @@ def test_float32_loses_little_of_the_target_at_low_noise() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LogNormal(std=0.0), "std: must be a positive number, got 0.0"),
-        (lambda: LogNormal(spread=1.0), "spread: must be in [0, 1), got 1.0"),
-        (lambda: LogitNormal(std=-1.0), "std: must be a positive number, got -1.0"),
         (lambda: Objective(hybrid=-0.1), "hybrid: must be 0 or more, got -0.1"),
         (lambda: Objective(hybrid_steps=0), "hybrid_steps: must be at least 1, got 0"),
     ],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffusion.data import Dataset, SampleStream, augment
-from diffusion.objectives import low_discrepancy
+from diffusion.noise_levels import low_discrepancy
 from diffusion.randomness import ExampleNoise, example_seed
 
 ORDER, AUGMENT, NOISE, LEVEL, LABEL = range(5)

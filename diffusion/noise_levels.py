@@ -1,0 +1,120 @@
+"""Noise levels: the laws by which a run draws the log-SNRs it trains on.
+
+A law is the map from uniform numbers to log-SNR, its quantile function: any of them can then be drawn with low
+discrepancy, and its density comes by automatic differentiation.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion.errors import require
+from diffusion.schedules import Schedule
+
+# Below this share of an interval, and above one minus it, a normal quantile is cut: 7 standard deviations from the
+# mean.
+TINY = 1e-12
+
+
+class NoiseLevels(ABC):
+    """A distribution of noise levels, given by how it maps uniform numbers to log-SNR."""
+
+    @abstractmethod
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """Maps u, uniform in [0, 1), to log-SNR within the schedule's range: (B,) -> (B,)."""
+
+    def density(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """The density p(λ) at λ = log_snr(u), |du/dλ| by automatic differentiation: (B,) -> (B,)."""
+        with torch.enable_grad():
+            u = u.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.log_snr(u, schedule).sum(), u)
+        return 1 / slope.abs()
+
+
+@dataclass(frozen=True)
+class Uniform(NoiseLevels):
+    """t uniform in [0, 1]."""
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """λ_t at t = u."""
+        return schedule.log_snr(u)
+
+
+@dataclass(frozen=True)
+class LogNormal(NoiseLevels):
+    """log(σ/α) normal, cut to the schedule's range (Karras et al. 2022, arXiv 2206.00364, table 1).
+
+    Their mean of -1.2 is for data of standard deviation 0.5; -0.5 is the same law for data of unit variance.
+
+    The share `spread` of the draws is uniform in log-SNR instead, so that no level of the schedule remains untrained:
+    likelihood and restoration look at all of them.
+    """
+
+    mean: float = -0.5
+    std: float = 1.2
+    spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.std > 0, "std", "a positive number", self.std)
+        require(0 <= self.spread < 1, "spread", "in [0, 1)", self.spread)
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """λ = -2 (mean + std Φ⁻¹(·)), or uniform for the first `spread` of the unit interval."""
+        high, low = schedule.log_snr_max, schedule.log_snr_min
+        normal = truncated_normal((u - self.spread) / (1 - self.spread), -2 * self.mean, 2 * self.std, low, high)
+        if not self.spread:
+            return normal
+        return torch.where(u < self.spread, low + u / self.spread * (high - low), normal)
+
+    def density(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """The density of the mixture at λ, which both parts contribute to."""
+        high, low = schedule.log_snr_max, schedule.log_snr_min
+        ends = torch.tensor([low, high], dtype=torch.float64)
+        inside = torch.special.ndtr((ends / 2 + self.mean) / self.std).diff().to(u)
+        score = (self.log_snr(u, schedule) / 2 + self.mean) / self.std
+        normal: Tensor = torch.exp(-score.square() / 2) / (math.sqrt(8 * math.pi) * self.std * inside)
+        return (1 - self.spread) * normal + self.spread / (high - low)
+
+
+@dataclass(frozen=True)
+class LogitNormal(NoiseLevels):
+    """logit(t) normal (Esser et al. 2024, arXiv 2403.03206, section 3.1), cut at 7 standard deviations.
+
+    The cut leaves the very ends of a schedule undrawn, so the exact weighting misses their share of the bound.
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.std > 0, "std", "a positive number", self.std)
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """λ_t at t = sigmoid(mean + std Φ⁻¹(u))."""
+        return schedule.log_snr(torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(TINY, 1 - TINY))))
+
+
+def truncated_normal(u: Tensor, mean: float, std: float, low: float, high: float) -> Tensor:
+    """The quantile function of a normal law restricted to [low, high]: (B,) -> (B,)."""
+    ends = torch.special.ndtr((torch.tensor([low, high], dtype=torch.float64) - mean) / std).to(u)
+    quantile = (ends[0] + u.clamp(0, 1) * (ends[1] - ends[0])).clamp(TINY, 1 - TINY)
+    value: Tensor = mean + std * torch.special.ndtri(quantile)
+    return value.clamp(low, high)
+
+
+def low_discrepancy(offset: Tensor, positions: Tensor, total: int) -> Tensor:
+    """Evenly spaced numbers in [0, 1) that share one random offset, each alone uniform (Kingma et al. 2021, appendix
+    I.1).
+
+    Position i of `total` gets (offset + i/total) mod 1, so the parts of a batch may be made apart. positions: (B,) ->
+    (B,) float64.
+    """
+    return (offset.double() + positions.double() / total) % 1.0
+
+
+NOISE_LEVELS: dict[str, type[NoiseLevels]] = {"uniform": Uniform, "log_normal": LogNormal, "logit_normal": LogitNormal}
