@@ -22,8 +22,8 @@ from diffusion.data import DataOptions
 from diffusion.denoiser import EDM, PARAMETERIZATIONS, Parameterization
 from diffusion.errors import InputError, require
 from diffusion.grids import GRIDS, Grid, Karras
-from diffusion.noise_levels import NOISE_LEVELS, LogNormal, NoiseLevels
-from diffusion.objectives import WEIGHTINGS, EDMError, Weighting
+from diffusion.noise_levels import NOISE_LEVELS, LogNormal, Measured, NoiseLevels
+from diffusion.objectives import WEIGHTINGS, EDMError, Exact, Weighting
 from diffusion.precision import Precision
 from diffusion.samplers import SAMPLERS, Sampler, SDESolver
 from diffusion.schedules import EDM as EDMSchedule
@@ -162,6 +162,11 @@ class Config:
             raise ConfigError(
                 "training.hybrid: must be positive exactly when model.learned_variance is true, "
                 f"got {self.training.hybrid} and {self.model.learned_variance}"
+            )
+        if isinstance(self.noise_levels, Measured) and not isinstance(self.weighting, Exact):
+            raise ConfigError(
+                "weighting.name: must be exact where noise_levels.name is measured, as the objective would change with "
+                f"the levels under any other, got {_name_of(WEIGHTINGS, type(self.weighting))}"
             )
         if self.training.batch % self.training.accumulate:
             raise ConfigError(

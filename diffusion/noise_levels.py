@@ -99,6 +99,61 @@ class LogitNormal(NoiseLevels):
         return schedule.log_snr(torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(TINY, 1 - TINY))))
 
 
+@dataclass(frozen=True)
+class Histogram(NoiseLevels):
+    """A density that is constant within each of several bins, which divide the schedule's range of log-SNR evenly.
+
+    `shares` (bins,) are the probabilities of the bins from the lowest log-SNR up: positive, float64, with sum 1.
+    """
+
+    shares: Tensor
+
+    def bin(self, u: Tensor) -> Tensor:
+        """The bin that a uniform number falls into: (B,) -> (B,) int64."""
+        below = self.shares.cumsum(0)[:-1].to(u)
+        return torch.searchsorted(below, u.detach(), right=True)
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """Linear in u within each bin."""
+        shares, i = self.shares.to(u), self.bin(u)
+        place = i + (u - (shares.cumsum(0) - shares)[i]) / shares[i]
+        high, low = schedule.log_snr_max, schedule.log_snr_min
+        return low + place * (high - low) / len(shares)
+
+
+@dataclass(frozen=True)
+class Measured(NoiseLevels):
+    """The law that a run measures while it trains, under which a random level estimates the bound with the least
+    variance.
+
+    The bound is L = ∫ E[ℓ] dλ with ℓ(λ) = ½ SNR ‖x̂ - x‖², and its estimate at a level drawn from p is ℓ/p, of variance
+    ∫ E[ℓ²]/p dλ - L²: least, (∫ √E[ℓ²] dλ)² - L², for p ∝ √E[ℓ²]. The quantile function of that density is the schedule
+    that Kingma et al. (2021, arXiv 2107.00630, section 5.1 and appendix I.2) learn by descent on the variance: between
+    its ends a schedule changes nothing else.
+
+    p is constant within each of `bins` bins and measured again every `every` steps. The share `spread` of the draws is
+    uniform in log-SNR, so that no level remains unmeasured; all are where nothing has been measured, as here.
+    """
+
+    bins: int = 64
+    spread: float = 0.1
+    every: int = 50
+
+    def __post_init__(self) -> None:
+        require(self.bins >= 1, "bins", "at least 1", self.bins)
+        require(0 < self.spread <= 1, "spread", "in (0, 1]", self.spread)
+        require(self.every >= 1, "every", "at least 1", self.every)
+
+    def fit(self, second_moment: Tensor) -> Histogram:
+        """The law for E[ℓ²] in each bin, up to a factor common to all: (bins,)."""
+        root = second_moment.double().sqrt()
+        return Histogram(self.spread / self.bins + (1 - self.spread) * root / root.sum())
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """Uniform between the ends of the schedule."""
+        return self.fit(torch.ones(self.bins)).log_snr(u, schedule)
+
+
 def truncated_normal(u: Tensor, mean: float, std: float, low: float, high: float) -> Tensor:
     """The quantile function of a normal law restricted to [low, high]: (B,) -> (B,)."""
     ends = torch.special.ndtr((torch.tensor([low, high], dtype=torch.float64) - mean) / std).to(u)
@@ -117,4 +172,9 @@ def low_discrepancy(offset: Tensor, positions: Tensor, total: int) -> Tensor:
     return (offset.double() + positions.double() / total) % 1.0
 
 
-NOISE_LEVELS: dict[str, type[NoiseLevels]] = {"uniform": Uniform, "log_normal": LogNormal, "logit_normal": LogitNormal}
+NOISE_LEVELS: dict[str, type[NoiseLevels]] = {
+    "uniform": Uniform,
+    "log_normal": LogNormal,
+    "logit_normal": LogitNormal,
+    "measured": Measured,
+}

@@ -15,6 +15,8 @@ from diffusion.samplers import DDIM, DPMSolver
 from diffusion.schedules import EDM, Cosine
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+# What a component cannot do without.
+NEEDS = {"measured": {"weighting": {"name": "exact"}}}
 TEXT = """
 [data]
 path = "photos"
@@ -52,7 +54,7 @@ def test_every_shipped_config_survives_the_way_to_json_and_back(path: Path) -> N
     ("section", "name"), [(section, name) for section, registry in config.REGISTRIES.items() for name in registry]
 )
 def test_every_component_can_be_named_and_survives_the_way_to_json(section: str, name: str) -> None:
-    built = from_dict({section: {"name": name}})
+    built = from_dict({section: {"name": name}, **NEEDS.get(name, {})})
     assert type(getattr(built, section)) is config.REGISTRIES[section][name]
     assert from_dict(json.loads(json.dumps(to_dict(built)))) == built
 
@@ -125,6 +127,7 @@ def test_the_order_of_overrides_does_not_matter(file: Path) -> None:
         ("data.source=foldr", ["data.source:", "folder", "got 'foldr'"]),
         ("noise_levels.std=-1", ["noise_levels.std: must be a positive number, got -1"]),
         ("schedule.sigma_min=-1", ["schedule.sigma_min", "0 < sigma_min < sigma_max"]),
+        ("noise_levels.name=measured", ["weighting.name: must be exact", "noise_levels.name", "got edm"]),
         ("training.accumulate=3", ["training.accumulate", "divide", "4", "got 3"]),
         ("model.learned_variance=true", ["training.hybrid", "model.learned_variance"]),
         ("batch=3", ["'batch=3'", "section.key=value"]),

@@ -33,6 +33,12 @@ held_out = 0.4
 channels = [8, 16]
 blocks = 1
 attention = [1]
+[noise_levels]
+name = "measured"
+bins = 4
+every = 2
+[weighting]
+name = "exact"
 [training]
 steps = {steps}
 batch = 8
@@ -90,6 +96,11 @@ def assert_same_pictures(one: Path, two: Path) -> None:
     for name, picture in expected.items():
         if "loss" not in name:  # A plot of the part of the losses that the main process has seen.
             assert picture.shape == got[name].shape and np.abs(picture - got[name]).max() <= 1, name
+
+
+def test_the_levels_of_these_runs_are_measured(one: Path) -> None:
+    shares = checkpoint.read(checkpoint.find(one)[0], "training").tensors["levels/shares"]
+    assert shares.shape == (4,) and float(shares.sum()) == pytest.approx(1) and float(shares.max() / shares.min()) > 2
 
 
 def assert_same_run(one: Path, two: Path) -> None:

@@ -1,4 +1,6 @@
-"""What a run must remember: weights, their average and the optimizer's moments, as named tensors."""
+"""What a run must remember, as named tensors: weights, their average, the optimizer's moments and the law of noise
+levels that it has measured.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,23 @@ from diffusion.checkpoint import Part
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.model import describe
+from diffusion.objectives import AnyObjective
 from diffusion.training import sharding
+from diffusion.training.levels import MeasuredObjective
 
 OPTIMIZER = "optimizer/"
 NETWORK = "network/"
+LEVELS = "levels/"
 
 
 def parts(
-    config: Config, spec: DataSpec, step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+    config: Config,
+    spec: DataSpec,
+    step: int,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    objective: AnyObjective,
 ) -> dict[str, Part]:
     """The files of a checkpoint, with full tensors on the main process and none on the others, which must call this
     too.
@@ -29,12 +40,19 @@ def parts(
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"{OPTIMIZER}{name}/{key}"] = value
+    if isinstance(objective, MeasuredObjective):
+        tensors |= {f"{LEVELS}{name}": value for name, value in objective.tensors().items()}
     description = describe(config, spec, step)
     return {"model": Part(_kept(average.state_dict()), description), "training": Part(_kept(tensors), {"step": step})}
 
 
 def restore(
-    run: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, say: Callable[[str], None]
+    run: Path,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    objective: AnyObjective,
+    say: Callable[[str], None],
 ) -> int:
     """Puts the newest whole checkpoint of a run into the arguments and returns its step, 0 if there is none.
 
@@ -48,11 +66,12 @@ def restore(
     saved = checkpoint.read(folder, "training")
     load(average, checkpoint.read(folder, "model").tensors)
     tensors = saved.tensors
-    prefix = len(NETWORK)
-    load(network, {key[prefix:]: value for key, value in tensors.items() if key.startswith(NETWORK)})
+    load(network, _under(NETWORK, tensors))
     for name, parameter in network.named_parameters():
         keys = (key for key in tensors if key.startswith(f"{OPTIMIZER}{name}/"))
         optimizer.state[parameter] = {key.rpartition("/")[2]: sharding.like(tensors[key], parameter) for key in keys}
+    if isinstance(objective, MeasuredObjective):
+        objective.load(_under(LEVELS, tensors))
     step = int(saved.description["step"])
     say(f"resuming {run} from step {step}")
     return step
@@ -62,6 +81,10 @@ def load(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Puts full tensors into a network that may be sharded."""
     own = network.state_dict()
     network.load_state_dict({k: sharding.like(v, own[k]) if k in own else v for k, v in tensors.items()})
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,8 +16,10 @@ from diffusion.distillation import Distillation
 from diffusion.errors import InputError
 from diffusion.grids import Karras, UniformTime
 from diffusion.model import Model, load
+from diffusion.noise_levels import Measured
 from diffusion.objectives import AnyObjective, Objective, TrajectoryBound
 from diffusion.samplers import DDIM
+from diffusion.training.levels import MeasuredObjective
 
 # A student starts from its teacher's weights, so it needs a smaller rate and fewer steps.
 SHARE_OF_RATE = 0.3
@@ -47,7 +49,9 @@ def objective(experiment: Config, spec: DataSpec, network: Backbone, device: tor
     if not experiment.distillation.teacher:
         if steps := experiment.training.trajectory:
             return TrajectoryBound(UniformTime()(experiment.schedule, steps))
-        return Objective(experiment.noise_levels, experiment.weighting, experiment.training.hybrid)
+        levels = experiment.noise_levels
+        drawn = Objective(levels, experiment.weighting, experiment.training.hybrid)
+        return MeasuredObjective(drawn, levels) if isinstance(levels, Measured) else drawn
     teacher = open_teacher(experiment, spec, device)
     backbone = teacher.denoiser.backbone
     assert isinstance(backbone, Backbone)

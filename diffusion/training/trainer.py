@@ -32,6 +32,7 @@ from diffusion.training import monitor, sharding, state, teacher
 from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.ema import PowerEMA
 from diffusion.training.interrupt import Interrupt
+from diffusion.training.levels import MeasuredObjective
 from diffusion.training.report import Reporter
 
 FIRST_SAMPLES_S = 30.0
@@ -80,7 +81,7 @@ class Trainer:
             fused=True,
         )
         self.network = network
-        self.step = state.restore(run, network, self.ema.network, self.optimizer, self.say)
+        self.step = state.restore(run, network, self.ema.network, self.optimizer, self.objective, self.say)
         if processes.largest(self.step) != -processes.largest(-self.step):
             raise InputError(f"{run}: not every process sees its checkpoints; put it on a disk that all machines share")
         if self.accelerator.is_main_process:
@@ -185,6 +186,8 @@ class Trainer:
         self.network.project_()
         self.step += 1
         self.ema.update(self.network, self.step)
+        if isinstance(self.objective, MeasuredObjective):
+            self.objective.advance(self.step)
         return norm
 
     def learning_rate(self, step: int) -> float:
@@ -243,7 +246,7 @@ class Trainer:
     def save(self) -> None:
         """Writes a checkpoint from the main process."""
         spec, average = self.maker.dataset.spec, self.ema.network
-        parts = state.parts(self.config, spec, self.step, self.network, average, self.optimizer)
+        parts = state.parts(self.config, spec, self.step, self.network, average, self.optimizer, self.objective)
         if self.accelerator.is_main_process:
             checkpoint.write(self.run, self.step, parts, keep=self.config.report.keep)
         self.accelerator.wait_for_everyone()

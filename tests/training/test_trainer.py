@@ -87,6 +87,26 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(
     assert descriptions[0] == descriptions[1]
 
 
+@pytest.mark.parametrize("stops", [(2,), (3,), (5, 11)])
+def test_a_run_that_measures_its_levels_goes_on_with_what_it_measured(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, ...]
+) -> None:
+    experiment = tiny(
+        shapes,
+        noise_levels={"name": "measured", "bins": 4, "every": 3},
+        weighting={"name": "exact"},
+        training={"accumulate": 2},
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    go(experiment, whole, monkeypatch)
+    for stop in (*stops, None):
+        go(experiment, parts, monkeypatch, stop)
+    assert_equal(weights(whole), weights(parts))
+    assert losses(whole) == losses(parts)
+    shares = weights(whole)["training/levels/shares"]
+    assert float(shares.max() / shares.min()) > 2, "far from where it began"
+
+
 def test_resumption_repeats_the_steps_after_the_newest_checkpoint(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
