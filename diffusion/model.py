@@ -361,7 +361,7 @@ def build(experiment: Config, spec: DataSpec) -> Backbone:
     """A new backbone for an experiment and its data."""
     channels = spec.shape[0]
     outputs = channels * (2 if experiment.model.learned_variance else 1)
-    return experiment.backbone.build(channels, outputs, len(spec.classes))
+    return experiment.backbone.build(channels, outputs, len(spec.classes), spacing=spec.spacing)
 
 
 def assemble(experiment: Config, network: Any) -> Denoiser:  # noqa: ANN401, a backbone or what accelerate makes of it

@@ -11,10 +11,13 @@ from torch import Tensor
 
 import diffusion
 from diffusion import checkpoint, grids, samplers, schedules
+from diffusion.backbones.unet import UNet
 from diffusion.data import open_source
 from diffusion.errors import InputError
 from diffusion.model import METHODS, Model, load
 from diffusion.randomness import ExampleNoise
+from diffusion.training import train
+from tests.conftest import tiny
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
 # Of an 8-bit level: float32 rounding after steps that go through the network's gradient.
@@ -51,6 +54,19 @@ def test_load_gives_the_averaged_weights_and_the_description(trained: Path) -> N
     assert model.step == 40 and model.spec.classes == ("disk", "square") and model.spec.shape == (3, 8, 8)
     assert model.config.training.steps == 40
     assert not any(p.requires_grad for p in model.denoiser.backbone.parameters())  # type: ignore[attr-defined]
+
+
+def test_a_network_sees_the_levels_of_its_own_data(shapes: Path, tmp_path: Path) -> None:
+    experiment = tiny(
+        shapes, backbone={"fourier": 2}, training={"steps": 1}, data={"held_out": 0.0}, report={"grid": 1}
+    )
+    assert train(experiment, tmp_path) == 0
+    model = load(tmp_path)
+    backbone = model.denoiser.backbone
+    assert isinstance(backbone, UNet) and backbone.features is not None
+    levels = model.spec.encode(torch.arange(256.0)).double()
+    for n, frequency in enumerate(backbone.features.frequencies):
+        assert torch.allclose((frequency * (levels - levels[0]) * 2**n).cos(), torch.ones(()).double(), atol=1e-4)
 
 
 def test_an_older_checkpoint_loads_by_its_folder(trained: Path) -> None:

@@ -79,5 +79,5 @@ class BackboneConfig(ABC):
     """What is chosen about a backbone before its data are known; frozen, and checked at construction."""
 
     @abstractmethod
-    def build(self, in_channels: int, out_channels: int, classes: int = 0) -> Backbone:
-        """A new backbone with random weights."""
+    def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> Backbone:
+        """A new backbone with random weights, for data that take values `spacing` apart, None for any value."""

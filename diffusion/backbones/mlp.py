@@ -34,7 +34,7 @@ class MLPConfig(BackboneConfig):
         require(self.blocks >= 1, "blocks", "at least 1", self.blocks)
         require(self.octaves >= 0, "octaves", "0 or more", self.octaves)
 
-    def build(self, in_channels: int, out_channels: int, classes: int = 0) -> MLP:
+    def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> MLP:
         """A new perceptron."""
         return MLP(in_channels, out_channels, classes, self)
 

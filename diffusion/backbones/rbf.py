@@ -31,7 +31,7 @@ class RBFConfig(BackboneConfig):
         require(self.steps >= 2, "steps", "at least 2", self.steps)
         require(self.span is None or self.span[0] < self.span[1], "span", "an increasing pair of log-SNRs", self.span)
 
-    def build(self, in_channels: int, out_channels: int, classes: int = 0) -> RBF:
+    def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> RBF:
         """A new network. Raises InputError for data with labels, of which it knows nothing."""
         if classes:
             raise InputError("backbone.name: rbf takes no labels; set data.labels = false, or choose mlp")

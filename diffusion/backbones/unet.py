@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from diffusion.backbones import group_norm, magnitude
 from diffusion.backbones.base import Backbone, BackboneConfig
 from diffusion.backbones.embedding import Embedding
+from diffusion.backbones.fourier import LevelFeatures
 from diffusion.backbones.layers import downsample
 from diffusion.errors import require
 
@@ -31,6 +32,9 @@ class UNetConfig(BackboneConfig):
     """`channels` is the width of each level, `blocks` the residual blocks per level, `attention` the levels (0 is the
     finest) whose blocks attend, in heads of 64 channels. Level l works at size / (patch 2^l).
 
+    `fourier` is the number of periods, 1, 2, 4, ... levels of the data, whose sin and cos the network sees beside its
+    input (`LevelFeatures`). They resolve the last bits of a pixel, which a likelihood counts; 2 do.
+
     `patch` folds patch x patch pixels into channels before the first layer: a quarter of the cost for patch 2, at some
     loss of detail.
     """
@@ -39,6 +43,7 @@ class UNetConfig(BackboneConfig):
     blocks: int = 2
     attention: tuple[int, ...] = (2,)
     patch: int = 1
+    fourier: int = 0
     dropout: float = 0.0
     design: str = "magnitude"
 
@@ -58,12 +63,14 @@ class UNetConfig(BackboneConfig):
             self.channels,
         )
         require(self.patch >= 1, "patch", "at least 1", self.patch)
+        require(self.fourier >= 0, "fourier", "0 or more", self.fourier)
         require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
         require(self.design in DESIGNS, "design", f"one of {', '.join(DESIGNS)}", self.design)
 
-    def build(self, in_channels: int, out_channels: int, classes: int = 0) -> UNet:
-        """A new U-Net."""
-        return UNet(in_channels, out_channels, classes, self)
+    def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> UNet:
+        """A new U-Net. Raises InputError for Fourier features of continuous data."""
+        require(spacing or not self.fourier, "backbone.fourier", "0 for data without levels", self.fourier)
+        return UNet(in_channels, out_channels, classes, self, spacing)
 
 
 class UNet(Backbone):
@@ -71,13 +78,16 @@ class UNet(Backbone):
     and cropped.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, classes: int, config: UNetConfig) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, classes: int, config: UNetConfig, spacing: float | None
+    ) -> None:
         super().__init__(in_channels, out_channels, classes)
         channels, blocks = config.channels, config.blocks
         self.patch = config.patch
         self.multiple = config.patch * 2 ** (len(channels) - 1)
         layers = DESIGNS[config.design]
         self.embed = Embedding(4 * channels[0], classes)
+        self.features = LevelFeatures(config.fourier, spacing) if spacing and config.fourier else None
 
         def block(inputs: int, level: int) -> nn.Module:
             count = heads(channels[level]) if level in config.attention else 0
@@ -85,7 +95,7 @@ class UNet(Backbone):
             return new
 
         # A constant channel takes the place of biases and shows the border of the image to the convolutions.
-        self.stem = layers.conv(in_channels * self.patch**2 + 1, channels[0])
+        self.stem = layers.conv(in_channels * (1 + 2 * config.fourier) * self.patch**2 + 1, channels[0])
         width = channels[0]
         self.encoder = nn.ModuleList()
         for level in range(len(channels)):
@@ -105,6 +115,8 @@ class UNet(Backbone):
         """x: (B, C, H, W) of about unit variance; log_snr: (B,); label: (B,). Returns (B, out_channels, H, W)."""
         height, width = x.shape[-2:]
         x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        if self.features is not None:
+            x = torch.cat([x, self.features(x, log_snr)], dim=1)
         x = F.pixel_unshuffle(x, self.patch)
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).contiguous(memory_format=torch.channels_last)
         embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))

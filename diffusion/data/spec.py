@@ -55,6 +55,11 @@ class DataSpec:
         """The stored value that is 1 in units; for continuous data stored values and units are the same."""
         return 1 if self.levels is None else self.levels - 1
 
+    @property
+    def spacing(self) -> float | None:
+        """The distance between neighboring levels in the model's values, None for continuous data."""
+        return None if self.levels is None else 1 / self.std
+
     def encode(self, values: Tensor) -> Tensor:
         """Stored values (*) to the model's (*)."""
         # By a number GPUs divide as if multiplying with its rounded reciprocal; by a tensor, as the CPU does.

@@ -23,7 +23,7 @@ def build(inputs: int = 3, classes: int = 0, **options: object) -> UNet:
     """A small U-Net whose zero-initialized layers are random, so that its output depends on everything."""
     torch.manual_seed(0)
     config = UNetConfig(**({"channels": (16, 32, 32), "blocks": 1, "attention": (2,)} | options))
-    model = config.build(inputs, inputs, classes)
+    model = config.build(inputs, inputs, classes, spacing=0.02)
     for parameter in model.parameters():
         if not parameter.detach().any():
             nn.init.normal_(parameter, std=0.05)
@@ -106,9 +106,11 @@ def test_a_new_network_predicts_zero(design: str) -> None:
 
 @BOTH
 @pytest.mark.parametrize("size", [(7, 5), (28, 28), (12, 20), (1, 1)], ids=str)
-@pytest.mark.parametrize("patch", [1, 2])
-def test_any_size_is_as_if_its_border_were_repeated(design: str, size: tuple[int, int], patch: int) -> None:
-    model, x = build(design=design, patch=patch), images(2, 3, *size)
+@pytest.mark.parametrize(("patch", "fourier"), [(1, 0), (2, 0), (2, 2)])
+def test_any_size_is_as_if_its_border_were_repeated(
+    design: str, size: tuple[int, int], patch: int, fourier: int
+) -> None:
+    model, x = build(design=design, patch=patch, fourier=fourier), images(2, 3, *size)
     unit = 4 * patch
     height, width = (-(-n // unit) * unit for n in size)
     padded = F.pad(x, (0, width - size[1], 0, height - size[0]), mode="replicate")
@@ -195,6 +197,7 @@ def test_gradients_are_those_of_finite_differences(design: str) -> None:
         ({"channels": ()}, "channels: must be at least one width"),
         ({"blocks": 0}, "blocks: must be at least 1, got 0"),
         ({"patch": 0}, "patch: must be at least 1, got 0"),
+        ({"fourier": -1}, "fourier: must be 0 or more, got -1"),
         ({"dropout": 1.0}, "dropout: must be in [0, 1), got 1.0"),
     ],
 )

@@ -19,6 +19,12 @@ def test_levels_are_standardized_and_come_back() -> None:
     assert torch.equal(IMAGE.quantize(IMAGE.decode(x)), levels)
 
 
+def test_neighboring_levels_are_the_spacing_apart() -> None:
+    spec = DataSpec((1, 2, 2), 256, mean=117.0, std=61.5)
+    assert spec.encode(torch.tensor([3.0, 4.0])).diff().item() == pytest.approx(spec.spacing, rel=1e-5)
+    assert DataSpec((2,), None, std=3.0).spacing is None
+
+
 def test_units_run_from_zero_to_one_and_back() -> None:
     units = torch.tensor([0.0, 0.25, 1.0])
     assert torch.allclose(IMAGE.standardize(units), (255 * units - 100) / 50)

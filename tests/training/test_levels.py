@@ -76,7 +76,7 @@ def test_the_density_is_that_of_the_second_moment(measured: MeasuredObjective) -
     root = second_moment(grid()).mean(1).sqrt()
     expected = LAW.spread / LAW.bins + (1 - LAW.spread) * root / root.sum()
     assert float(expected.max() / expected.min()) > 10
-    print("ERR", (measured.law.shares / expected - 1).abs().max())
+    # Measured: 1.2 %, in the bin that differs most.
     assert torch.allclose(measured.law.shares, expected, rtol=0.03)
     assert float(measured.law.shares.sum()) == pytest.approx(1, abs=1e-12)
 
