@@ -36,8 +36,8 @@ def row(name: str, found: Evaluation) -> dict[str, object]:
     return {
         "model": f"{name}, {found.method}",
         "bits/dim": found.terms["total"],
-        "K, bits/pixel": found.pixel["K"],
-        "K − L_null": found.pixel["K - L_null"],
+        "K, bits/pixel": found.k["K"],
+        "K − L_null": found.k["K - L_null"],
         "images": found.examples,
     }
 

@@ -91,7 +91,7 @@ def run(setting: Setting) -> Outcome:
     restore(model, values.float() / 255, known, setting.folder / "texture.png")
     pictures.record(model, data.spec.encode(data.batch(range(ROWS))[0]), setting.folder, "texture")
     rows: Rows = [
-        {"model": f"ours, {path.name}", "K, bits/pixel": found.pixel["K"], "K − L_null": found.pixel["K - L_null"],
+        {"model": f"ours, {path.name}", "K, bits/pixel": found.k["K"], "K − L_null": found.k["K - L_null"],
          "bits/dim": found.terms["total"], "steps": model.step, "seconds": seconds},
         dict(PUBLISHED),
     ]  # fmt: skip
