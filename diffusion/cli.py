@@ -18,6 +18,7 @@ Overrides = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metav
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 SamplerName = Literal["ddpm", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde"]
 LikelihoodMethod = Literal["bound", "ode", "work"]
+DequantizationName = Literal["uniform", "noise"]
 Method = Literal["repaint", "replacement", "zero", "isotropic", "diagonal", "jacobian"]
 
 
@@ -173,6 +174,8 @@ class Evaluate:
     """ode: Hutchinson probes for each example and dequantization; of few dimensions the trace is exact."""
     tolerance: float = 1e-4
     """ode: of the adaptive solver; a tenth of it on a few examples tells its error."""
+    dequantization: DequantizationName = "uniform"
+    """ode: of images, by uniform noise, or by the noise of the clean end, for models that know their levels."""
     solver_steps: int = 0
     """ode: so many fixed Runge-Kutta steps instead."""
     guidance: float = 1.0

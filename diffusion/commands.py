@@ -221,7 +221,13 @@ def likelihood_method(options: Evaluate) -> ByBound | ByFlow | ByWork:
     require(options.steps is None or options.steps >= 1, "steps", "at least 1", options.steps)
     seed = options.seed
     if options.method == "ode":
-        return ByFlow(options.probes, tolerance=options.tolerance, solver_steps=options.solver_steps, seed=seed)
+        return ByFlow(
+            options.probes,
+            tolerance=options.tolerance,
+            solver_steps=options.solver_steps,
+            seed=seed,
+            dequantization=options.dequantization,
+        )
     if options.method == "work":
         return ByWork(options.steps, options.paths, seed)
     return ByBound(options.draws, options.steps, options.continuous, seed)

@@ -14,8 +14,15 @@ The density is the one that the flow itself carries from N(0, I): of the data wi
 exact, with d backward passes, or by probes v of unit covariance, E vᵀ J v = tr J (Hutchinson 1990; Grathwohl et al.
 2019, arXiv 1810.01367), which stay the same along the flow.
 
-Quantized data need noise, u = x + spacing (U - ½) with U uniform: the density of u bounds the probability of x,
-log P(x) >= E log p(u) + d log spacing (Theis et al. 2016, arXiv 1511.01844, section 3.1).
+Quantized data need noise. With u = x + spacing (U - ½), U uniform, the density of u bounds the probability of the cell
+around x, log P(x) >= E log p(u) + d log spacing (Theis et al. 2016, arXiv 1511.01844, section 3.1). That suits a
+density that is smooth over a cell. One that has learned the levels themselves stands on them, as wide as the noise of
+the clean end, with nothing in between. It is met by that noise, z ~ q(z|x) = N(x, (σ_0/α_0)² I), and the decoder P(x|z)
+of the trajectory bound,
+
+    log P(x) >= E log p(z) - log q(z|x) + log P(x|z)
+
+(the same inequality for the law q; Zheng et al. 2023, arXiv 2305.03935, section 4.2, cut q at the cell instead).
 """
 
 from __future__ import annotations
@@ -30,12 +37,14 @@ from torch import Tensor
 
 from diffusion.denoiser import AnyDenoiser, Rescaled
 from diffusion.errors import InputError, require
-from diffusion.likelihood import Levels, finite
+from diffusion.likelihood import Levels, finite, reconstruction
 from diffusion.process import Gaussian
 from diffusion.runge_kutta import Adaptive, Solver
 from diffusion.samplers import RandN
+from diffusion.schedules import Schedule
 
 ProbeLaw = Literal["rademacher", "gaussian"]
+Dequantization = Literal["uniform", "noise"]
 
 
 @dataclass(frozen=True)
@@ -59,12 +68,13 @@ class Hutchinson:
 @dataclass(frozen=True)
 class FlowLikelihood:
     """log p(x) in nats by its parts: that of the end of the flow, `prior` (B,); the integral of the trace by each
-    probe, `trace` (B, P), P = 1 if `exact`; and `scale`, d log α_0. `calls` of the denoiser were made.
+    probe, `trace` (B, P), P = 1 if `exact`; and `scale`, d log α_0 and what `shifted` adds. `calls` of the denoiser
+    were made.
     """
 
     prior: Tensor
     trace: Tensor
-    scale: float
+    scale: float | Tensor
     exact: bool
     calls: int
 
@@ -81,8 +91,8 @@ class FlowLikelihood:
         count = self.trace.shape[1]
         return self.trace.var(1) / count if count > 1 else torch.full_like(self.prior, math.nan)
 
-    def shifted(self, nats: float) -> FlowLikelihood:
-        """The same in other units of volume: `nats` are added to `scale`."""
+    def shifted(self, nats: float | Tensor) -> FlowLikelihood:
+        """The same in other units of volume, or after dequantization: `nats`, () or (B,), are added to `scale`."""
         return replace(self, scale=self.scale + nats)
 
 
@@ -174,3 +184,13 @@ def dequantize(x: Tensor, levels: Levels, randn: RandN) -> Tensor:
     # The distribution function of a normal number is uniform; noise comes as normal numbers, one stream per example.
     uniform: Tensor = torch.special.ndtr(randn(x.double()))
     return x.double() + levels.spacing * (uniform - 0.5)
+
+
+def diffuse(x: Tensor, levels: Levels, schedule: Schedule, randn: RandN) -> tuple[Tensor, Tensor]:
+    """z ~ q(z|x) at the clean end of the schedule, in units of x, (B, *) float64; and log P(x|z) - log q(z|x), (B,)."""
+    t = torch.zeros(len(x), dtype=torch.float64)
+    alpha, sigma = (float(v[0]) for v in schedule(t))
+    x = x.double()
+    law = Gaussian(x, torch.full_like(x, (sigma / alpha) ** 2))
+    z = x + sigma / alpha * randn(x)
+    return z, law.nll(z) - reconstruction(schedule, x, alpha * z, t, levels)

@@ -1,7 +1,7 @@
 """The likelihoods of a trained model, for examples in the units of their data.
 
-Images are weighed as 8-bit images: by the discrete decoder in the bound and in works, and by uniform dequantization for
-the flow and for K, which measure densities. Every example has random numbers of its own, a function of (seed, its
+Images are weighed as 8-bit images: by the discrete decoder in the bound and in works, and by dequantization for the
+flow and for K, which measure densities. Every example has random numbers of its own, a function of (seed, its
 number), so that no answer depends on the batch or the process it is computed in.
 
 A model that was trained on the bound of a trajectory of few steps is the model of that trajectory, and is measured on
@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ from torch import Tensor
 from diffusion import flow_likelihood, grids, likelihood, work
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser
-from diffusion.errors import InputError
-from diffusion.flow_likelihood import FlowLikelihood, Hutchinson, dequantize
+from diffusion.errors import InputError, require
+from diffusion.flow_likelihood import Dequantization, FlowLikelihood, Hutchinson, dequantize, diffuse
 from diffusion.likelihood import Bound, K, Levels
 from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.runge_kutta import Solver
@@ -122,25 +123,35 @@ class Likelihood:
         *,
         probes: Hutchinson | None = None,
         solver: Solver | None = None,
+        dequantization: Dequantization = "uniform",
         seed: int = 0,
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
         label: Tensor | None = None,
     ) -> FlowLikelihood:
         """log p by the probability-flow ODE (`flow_likelihood.log_likelihood`): of points their density; of images a
-        lower bound on the probability of the 8-bit image, on average over the dequantization that `repeat` draws.
+        lower bound on the probability of the 8-bit image, on average over the dequantization that `repeat` draws, by
+        "uniform" noise or that of the "noise" of the schedule's clean end, which a model that knows its levels needs.
 
         The density is that of points as they are, in their own units.
         """
         numbers = range(len(x)) if numbers is None else numbers
+        require(dequantization in get_args(Dequantization), "dequantization", "uniform or noise", repr(dequantization))
+        nats: float | Tensor = self.log_volume
+        if dequantization == "noise" and self.levels is not None:
+            randn = noise(seed, DEQUANTIZATION, repeat, numbers)
+            values, nats = diffuse(self.encode(x), self.levels, self.denoiser.schedule, randn)
+            values = values.to(self.dtype)
+        else:
+            values = self.continuous(x, seed, repeat, numbers)
         return flow_likelihood.log_likelihood(
             self.denoiser,
-            self.continuous(x, seed, repeat, numbers),
+            values,
             probes=probes,
             solver=solver,
             label=self._on_device(label),
             randn=noise(seed, NOISE, repeat, numbers),
-        ).shifted(self.log_volume)
+        ).shifted(nats)
 
     def works(
         self,

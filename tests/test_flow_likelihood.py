@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion.denoiser import Prediction
 from diffusion.errors import InputError
-from diffusion.flow_likelihood import FlowLikelihood, Hutchinson, dequantize, log_likelihood
+from diffusion.flow_likelihood import FlowLikelihood, Hutchinson, dequantize, diffuse, log_likelihood
 from diffusion.guidance import ClassifierFree
 from diffusion.likelihood import Levels
 from diffusion.runge_kutta import Adaptive, Fixed
@@ -161,6 +161,29 @@ def test_a_dequantized_density_bounds_the_probability_of_a_level(spacing: float)
     gap = exact - below
     assert bool((gap > -1e-4).all()) and float(gap.max()) < spacing**2 / 4 + 1e-4
     assert spacing < 0.5 or float(gap.max()) > 1e-3
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.5])
+def test_noise_of_the_clean_end_bounds_the_probability_of_a_level(sigma: float) -> None:
+    """Atoms on three of four levels: with p the law of z, the bound is E log p(z)/Σ q(z|·), all levels in the sum."""
+    levels, schedule = Levels(4, -1.5, 1.5), EDM(sigma, 80.0)
+    weights = torch.tensor([0.4, 0.3, 0.3], dtype=torch.float64)
+    atoms = torch.tensor([-1.5, 0.5, 1.5], dtype=torch.float64)
+    oracle = MixtureOracle(schedule, atoms[:, None], 0.0, weights)
+    nodes = torch.special.ndtri((torch.arange(100, dtype=torch.float64) + 0.5) / 100).repeat(3)[:, None]
+    x = atoms.repeat_interleave(100)[:, None]
+    z, nats = diffuse(x, levels, schedule, lambda like: nodes)
+    assert torch.allclose(z - x, sigma * nodes, atol=1e-12)
+    found = log_likelihood(oracle, z, solver=TIGHT).log_likelihood + nats
+    grid = torch.linspace(-1.5, 1.5, 4, dtype=torch.float64)
+    law = [torch.distributions.Normal(at, sigma).log_prob(z).exp() for at in (atoms, grid)]
+    expected = ((law[0] * weights).sum(1) / law[1].sum(1)).log()
+    assert torch.allclose(found, expected, atol=2e-3)
+    gap = weights.log() - found.reshape(3, 100).mean(1)
+    if sigma < 0.1:
+        assert float(gap.abs().max()) < 2e-3
+    else:
+        assert float((weights * gap).sum()) > 0.05
 
 
 def test_what_cannot_be_measured_is_named() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion.errors import require
 from diffusion.evaluation.part import Part, part
-from diffusion.flow_likelihood import Hutchinson, ProbeLaw
+from diffusion.flow_likelihood import Dequantization, Hutchinson, ProbeLaw
 from diffusion.likelihood import Bound
 from diffusion.model_likelihood import Likelihood
 from diffusion.runge_kutta import Adaptive, Fixed, Solver
@@ -114,8 +114,9 @@ def by_level(bound: Bound, schedule: Schedule) -> Tensor:
 
 @dataclass(frozen=True)
 class ByFlow(Method):
-    """The probability-flow ODE. Images are dequantized `repeats` times; the trace has `probes` probes each, or is exact
-    up to `EXACT` dimensions. `solver_steps` > 0 fixes the steps of RK4, otherwise they adapt to `tolerance`.
+    """The probability-flow ODE. Images are dequantized `repeats` times, by uniform noise or that of the clean end; the
+    trace has `probes` probes each, or is exact up to `EXACT` dimensions. `solver_steps` > 0 fixes the steps of RK4,
+    otherwise they adapt to `tolerance`.
     """
 
     probes: int = 4
@@ -124,6 +125,7 @@ class ByFlow(Method):
     solver_steps: int = 0
     seed: int = 0
     repeats: int = 2
+    dequantization: Dequantization = "uniform"
     name = "ode"
 
     def __post_init__(self) -> None:
@@ -147,7 +149,9 @@ class ByFlow(Method):
 
     def kind(self, likelihood: Likelihood) -> str:
         """An estimate for points; a bound for images, by dequantization."""
-        return "estimate of -log p" if likelihood.levels is None else "upper bound on -log P by uniform dequantization"
+        if likelihood.levels is None:
+            return "estimate of -log p"
+        return f"upper bound on -log P by dequantization ({self.dequantization})"
 
     def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Part:
         """A flow for each repeat, and one more, of finer tolerance, of the first `CHECKED` examples."""
@@ -160,6 +164,7 @@ class ByFlow(Method):
                 x[:n],
                 probes=probes,
                 solver=solver,
+                dequantization=self.dequantization,
                 seed=self.seed,
                 repeat=repeat,
                 numbers=numbers[:n],
