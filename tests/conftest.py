@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from diffusion import config
@@ -20,6 +21,12 @@ from diffusion.training import train
 ROOT = Path(__file__).parents[1]
 SIDE = 8
 PER_CLASS = 20
+
+# Processes of tests share the cores.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 @pytest.fixture(scope="session", autouse=True)
