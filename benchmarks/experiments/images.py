@@ -1,8 +1,9 @@
 """The likelihood of 8-bit images after a given time of training: CIFAR-10 (table 1 of the paper) and Fashion-MNIST.
 
 The bound is that on the probability of the 8-bit image itself, of all test images, each at a few noise levels; the
-probability flow is solved for a few of them, dequantized by the noise of the clean end: these models know the levels. K and K - L_null are the same numbers in
-the unit of the paper (diffusion/units.py), whose 5.4 bits/pixel on CIFAR-10 are 4.20 bits/dim.
+probability flow is solved for a few of them, dequantized by the noise of the clean end: these models know the levels.
+K and K - L_null are the same numbers in the unit of the paper (diffusion/units.py), whose 5.4 bits/pixel on CIFAR-10
+are 4.20 bits/dim.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def small(tmp_path: Path, shrink: Shrink, monkeypatch: pytest.MonkeyPatch) -> Se
         "FASHION": path,
         "DRAWS": 2,
         "FLOWS": 2,
-        "TOLERANCE": 0.1,
+        "FLOW": replace(images.FLOW, tolerance=0.1),
         "SAMPLES": 4,
     }.items():
         monkeypatch.setattr(images, name, value)
