@@ -3,10 +3,11 @@
     RUN/checkpoints/step-00001000/
         model.safetensors       the averaged weights, with the experiment and the data's description in the metadata
         training.safetensors    the weights being trained and the optimizer's state
-        manifest.json           step, size and sha256 of every file
+        manifest.json           format, step, size and sha256 of every file
 
 A folder is written under a temporary name, synced and renamed, so it is either whole or invisible; what is read is
-checked against the manifest first. No pickle is written or read.
+checked against the manifest first. No pickle is written or read. Older formats are brought to the present one as they
+are read, by the closed list of MIGRATIONS.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,20 @@ from torch import Tensor
 from diffusion.errors import InputError
 from diffusion.files import TEMPORARY, sync
 
-FORMAT = 1
+OLDEST = FORMAT = 1
 MANIFEST = "manifest.json"
 PREFIX = "step-"
+# What reading a file raises that does not hold what it should; JSON nested deeper than the stack is a RuntimeError.
+DAMAGE = (
+    OSError,
+    SafetensorError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class CheckpointError(InputError):
@@ -44,8 +57,28 @@ class Part:
     description: Mapping[str, Any]
 
 
-def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: int) -> Path:
-    """Writes RUN/checkpoints/step-N atomically, then removes all but the newest `keep`; returns its folder.
+# From each older format to the next: what a part of that name was, and is now. A new format adds a line.
+MIGRATIONS: Mapping[int, Callable[[str, Part], Part]] = {}
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay when one is written: the newest `last` of them, those of multiples of `every` steps (0 for
+    none of these), and that of the step `best`.
+    """
+
+    last: int
+    every: int = 0
+    best: int | None = None
+
+    def __call__(self, folder: Path, age: int) -> bool:
+        """Whether a checkpoint stays that has so many after it."""
+        step = step_of(folder)
+        return age < self.last or (self.every > 0 and step % self.every == 0) or step == self.best
+
+
+def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: Keep) -> Path:
+    """Writes RUN/checkpoints/step-N atomically, then removes those that need not be kept; returns its folder.
 
     Raises CheckpointError when the disk is full or cannot be written to.
     """
@@ -55,19 +88,21 @@ def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: int) -> Path
     temporary = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
+        _check_space(temporary, parts)
         files = {}
         for name, part in parts.items():
             path = temporary / f"{name}.safetensors"
             tensors = {key: value.detach().cpu().contiguous() for key, value in part.tensors.items()}
             save_file(tensors, path, metadata={"description": json.dumps(part.description)})
-            files[path.name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+            files[path.name] = {"size": path.stat().st_size, "sha256": file_hash(path)}
         manifest = {"format": FORMAT, "step": step, "files": files}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
             sync(path)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
-        sync(folder.parent)
+        for place in (folder.parent, run):
+            sync(place)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: cannot be written ({error}); the checkpoints before it are whole") from error
     finally:
@@ -75,17 +110,30 @@ def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: int) -> Path
     # A run goes on from its newest whole checkpoint, so those of later steps are damaged and must not count.
     found = folders(run)
     here = found.index(folder)
-    for other in found[:here] + found[here + keep :]:
-        shutil.rmtree(other, ignore_errors=True)
+    for age, other in enumerate(found, -here):
+        if age < 0 or not keep(other, age):
+            shutil.rmtree(other, ignore_errors=True)
     return folder
+
+
+def _check_space(place: Path, parts: Mapping[str, Part]) -> None:
+    needed = sum(tensor.nbytes for part in parts.values() for tensor in part.tensors.values())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise OSError(f"No space: {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free")
+
+
+def step_of(folder: Path) -> int:
+    """The step in the name of a checkpoint folder."""
+    return int(folder.name.removeprefix(PREFIX))
 
 
 def folders(run: Path) -> list[Path]:
     """The checkpoint folders of a run, newest first; anything else that lies there is ignored."""
     found = [
-        p for p in (run / "checkpoints").glob(f"{PREFIX}*") if p.is_dir() and p.name.removeprefix(PREFIX).isdigit()
+        p for p in (run / "checkpoints").glob(f"{PREFIX}*") if p.is_dir() and p.name.removeprefix(PREFIX).isdecimal()
     ]
-    return sorted(found, key=lambda p: int(p.name.removeprefix(PREFIX)), reverse=True)
+    return sorted(found, key=step_of, reverse=True)
 
 
 def newest(run: Path) -> tuple[Path | None, list[str]]:
@@ -125,25 +173,37 @@ def verify(folder: Path) -> int:
     """Checks every file against the manifest and returns the step. Raises CheckpointError naming the file that is
     damaged.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        step, version = int(manifest["step"]), manifest["format"]
-        files = {name: (file["size"], file["sha256"]) for name, file in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder}: damaged checkpoint: {MANIFEST}: {error!r}") from None
-    if version != FORMAT:
-        raise CheckpointError(f"{folder}: checkpoint format {version}; this version reads format {FORMAT}")
+    step, _, files = _manifest(folder)
     for name, (size, sha256) in files.items():
-        path = folder / Path(name).name
+        path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{folder}: damaged checkpoint: {path.name} is missing")
         if path.stat().st_size != size:
             raise CheckpointError(
                 f"{folder}: damaged checkpoint: {path.name} has {path.stat().st_size} bytes, not {size}"
             )
-        if _sha256(path) != sha256:
+        if file_hash(path) != sha256:
             raise CheckpointError(f"{folder}: damaged checkpoint: {path.name} does not hold what was written")
     return step
+
+
+def _manifest(folder: Path) -> tuple[int, int, dict[str, tuple[int, str]]]:
+    """Step, format, and size and hash of every file."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        step, version = int(manifest["step"]), int(manifest["format"])
+        files = {name: (file["size"], file["sha256"]) for name, file in manifest["files"].items()}
+    except DAMAGE as error:
+        raise CheckpointError(f"{folder}: damaged checkpoint: {MANIFEST}: {error!r}") from None
+    if not OLDEST <= version <= FORMAT:
+        raise CheckpointError(
+            f"{folder}: checkpoint format {version}; this version reads formats {OLDEST} to {FORMAT}: "
+            "use the version of this package that wrote it, or a newer one"
+        )
+    for name in files:
+        if not re.fullmatch(r"\w+\.safetensors", name, re.ASCII):
+            raise CheckpointError(f"{folder}: damaged checkpoint: {MANIFEST} names {name!r}, no file of a checkpoint")
+    return step, version, files
 
 
 def read(folder: Path, name: str) -> Part:
@@ -152,11 +212,17 @@ def read(folder: Path, name: str) -> Part:
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads(file.metadata()["description"])
-        return Part(load_file(path), description)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: damaged checkpoint: {path.name}: {error}") from None
+        part = Part(load_file(path), description)
+        for older in range(_manifest(folder)[1], FORMAT):
+            part = MIGRATIONS[older](name, part)
+        return part
+    except CheckpointError:
+        raise
+    except DAMAGE as error:
+        raise CheckpointError(f"{folder}: damaged checkpoint: {path.name}: {error!r}") from None
 
 
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

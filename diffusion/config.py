@@ -96,7 +96,11 @@ class ReportConfig:
     evaluate: Positive = 1000
     checkpoint: Positive = 1000
     keep: Positive = 2
-    """Checkpoints kept."""
+    """Newest checkpoints kept."""
+    keep_every: Natural = 0
+    """Keep those of multiples of this many steps too; 0 for none."""
+    keep_best: bool = True
+    """Keep the one with the lowest held-out bound too, of those measured at their very step."""
     grid: Positive = 64
     """Samples in a grid."""
     images: Positive = 512
@@ -197,7 +201,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.toml")], 1)
         hint = f"; did you mean {path.parent / near[0]}.toml?" if near else ""
         raise ConfigError(f"{path}: no such config file{hint}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     _override_all(tree, overrides)
     return from_dict(tree, where=str(path))
@@ -213,6 +217,8 @@ def override(experiment: Config, overrides: Sequence[str]) -> Config:
 def from_dict(tree: Mapping[str, Any], *, where: str = "config") -> Config:
     """A validated Config from nested plain values, as TOML or JSON gives them. Raises ConfigError."""
     defaults = {f.name: f.default for f in fields(Config)}
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{where}: must be sections of keys and values, got {tree!r}")
     _check_keys(tree, defaults, where)
     sections: dict[str, Any] = {}
     for name, values in tree.items():
@@ -298,7 +304,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{override!r}: an override has the form section.key=value, as in training.batch=32")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     section = tree.setdefault(parts[0], {})
     if not isinstance(section, dict):

@@ -26,6 +26,7 @@ def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
         sync(temporary)
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from diffusion import checkpoint, config, grids, posterior, processes, samplers
 from diffusion.backbones import Backbone
+from diffusion.checkpoint import CheckpointError
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser, Denoiser
@@ -384,12 +385,29 @@ def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
     for problem in problems:
         tqdm.write(f"{problem}; using {folder.name} instead")
     part = checkpoint.read(folder, "model")
-    experiment = config.from_dict(part.description["config"], where=str(folder))
-    spec = DataSpec.from_dict(part.description["spec"])
-    backbone = build(experiment, spec)
-    backbone.load_state_dict(dict(part.tensors))
+    try:
+        experiment = config.from_dict(part.description["config"], where=str(folder))
+        spec, step = DataSpec.from_dict(part.description["spec"]), int(part.description["step"])
+        backbone = _described(experiment, spec, part.tensors)
+    except InputError:
+        raise
+    except checkpoint.DAMAGE as error:
+        raise CheckpointError(f"{folder}: damaged checkpoint: its description does not fit: {error!r}") from None
     place = processes.device() if device is None else torch.device(device)
     if place.type == "cpu":
         keep_freed()
     backbone.to(place).eval().requires_grad_(False)
-    return Model(assemble(experiment, backbone), spec, experiment, part.description["step"], place)
+    return Model(assemble(experiment, backbone), spec, experiment, step, place)
+
+
+def _described(experiment: Config, spec: DataSpec, tensors: Mapping[str, Tensor]) -> Backbone:
+    # Without memory first: what a description asks for is taken only where the file has brought the values.
+    with torch.device("meta"):
+        expected = {name: value.shape for name, value in build(experiment, spec).state_dict().items()}
+    found = {name: value.shape for name, value in tensors.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise ValueError(f"{len(wrong)} tensors are others than the network's, such as {wrong[0]}")
+    backbone = build(experiment, spec)
+    backbone.load_state_dict(dict(tensors))
+    return backbone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from diffusion import checkpoint, files
-from diffusion.checkpoint import CheckpointError, Part
+from diffusion.checkpoint import CheckpointError, Keep, Part
+from diffusion.errors import InputError
 from diffusion.model import load
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
@@ -37,7 +39,7 @@ def tensors(step: int) -> dict[str, Tensor]:
 def write(run: Path, step: int, keep: int = 10) -> Path:
     description = {"step": step, "config": {"name": "é"}}
     parts = {"model": Part(tensors(step), description), "training": Part({"x": torch.arange(50.0)}, {"step": step})}
-    return checkpoint.write(run, step, parts, keep=keep)
+    return checkpoint.write(run, step, parts, keep=Keep(keep))
 
 
 def names(run: Path) -> list[str]:
@@ -58,6 +60,38 @@ def test_the_newest_k_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 10, 30):
         write(tmp_path, step, keep=2)
     assert names(tmp_path) == ["step-00000010", "step-00000030"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [
+        (Keep(1), [60]),
+        (Keep(2), [50, 60]),
+        (Keep(1, every=20), [20, 40, 60]),
+        (Keep(2, best=30), [30, 50, 60]),
+        (Keep(1, every=40, best=10), [10, 40, 60]),
+        (Keep(2, best=60), [50, 60]),
+        (Keep(1, best=35), [60]),
+    ],
+)
+def test_the_newest_those_of_every_so_many_steps_and_the_best_are_kept(
+    tmp_path: Path, keep: Keep, kept: list[int]
+) -> None:
+    for step in range(10, 70, 10):
+        part = {"model": Part({"x": torch.zeros(1)}, {})}
+        checkpoint.write(tmp_path, step, part, keep=keep)
+    assert names(tmp_path) == [f"step-{step:08d}" for step in kept]
+
+
+def test_a_checkpoint_that_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = write(tmp_path, 1, keep=1)
+    needed = sum(tensor.nbytes for tensor in tensors(2).values()) + 200
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(checkpoint, "save_file", None)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda place: usage(10**9, 10**9, needed - 1))
+    with pytest.raises(CheckpointError, match=r"cannot be written \(No space: 0\.0 MB are needed.*before it are whole"):
+        write(tmp_path, 2, keep=1)
+    assert names(tmp_path) == ["step-00000001"] and checkpoint.newest(tmp_path) == (before, [])
 
 
 def test_damaged_checkpoints_of_later_steps_do_not_count_among_those_kept(tmp_path: Path) -> None:
@@ -97,7 +131,7 @@ DISK_FULL = OSError(28, "No space left on device")
 POINTS = [
     (checkpoint, "save_file", SafetensorError("No space left on device"), 1),
     (checkpoint, "save_file", DISK_FULL, 2),
-    (checkpoint, "_sha256", DISK_FULL, 2),
+    (checkpoint, "file_hash", DISK_FULL, 2),
     (Path, "write_text", DISK_FULL, 1),
     (os, "fsync", DISK_FULL, 1),
     (os, "fsync", DISK_FULL, 4),
@@ -196,7 +230,7 @@ def test_another_format_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path, 2)
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(CheckpointError, match="format 99; this version reads format 1"):
+    with pytest.raises(CheckpointError, match="format 99; this version reads formats 1 to 1"):
         checkpoint.verify(folder)
 
 
@@ -218,7 +252,7 @@ def test_a_file_that_is_no_safetensors_is_refused_even_with_a_right_manifest(
     path = folder / "model.safetensors"
     path.write_bytes(pickle.dumps(Canary(tmp_path / "canary")) if data is None else data)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][path.name] = {"size": path.stat().st_size, "sha256": checkpoint._sha256(path)}
+    manifest["files"][path.name] = {"size": path.stat().st_size, "sha256": checkpoint.file_hash(path)}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     checkpoint.verify(folder)
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
@@ -230,9 +264,9 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path) -> None:
     folder = write(tmp_path, 2)
     (tmp_path / "secret").write_text("x")
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["../../secret"] = {"size": 1, "sha256": checkpoint._sha256(tmp_path / "secret")}
+    manifest["files"]["../../secret"] = {"size": 1, "sha256": checkpoint.file_hash(tmp_path / "secret")}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="secret is missing"):
+    with pytest.raises(CheckpointError, match=r"manifest\.json names '\.\./\.\./secret', no file of a checkpoint"):
         checkpoint.verify(folder)
 
 
@@ -269,6 +303,29 @@ def test_the_metadata_hold_the_experiment_and_the_description_of_the_data(traine
     assert description["spec"]["shape"] == [3, 8, 8] and description["spec"]["classes"] == ["disk", "square"]
     assert checkpoint.read(folder, "training").description == {"step": 40}
     assert names(trained) == ["step-00000020", "step-00000040"]
+
+
+def test_what_a_description_asks_for_is_not_taken_without_the_values(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = checkpoint.read(checkpoint.find(trained)[0], "model")
+    config = {**part.description["config"]}
+    config["backbone"] = {**config["backbone"], "channels": [2**14] * 12, "attention": []}
+    vast = Part(part.tensors, {**part.description, "config": config})
+    checkpoint.write(tmp_path, 1, {"model": vast}, keep=Keep(1))
+    with pytest.raises(CheckpointError, match="tensors are others than the network's"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["config", "spec", "step"])
+@pytest.mark.parametrize("value", [None, 3, [], {"_target_": "os.system"}, {"shape": "x", "levels": 3, "classes": []}])
+def test_a_description_that_is_none_is_refused(trained: Path, tmp_path: Path, field: str, value: object) -> None:
+    if (field, value) == ("step", 3):
+        return
+    part = checkpoint.read(checkpoint.find(trained)[0], "model")
+    checkpoint.write(tmp_path, 1, {"model": Part(part.tensors, {**part.description, field: value})}, keep=Keep(1))
+    with pytest.raises(InputError):
+        load(tmp_path)
 
 
 def test_load_falls_back_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def test_the_order_of_overrides_does_not_matter(file: Path) -> None:
         ("training.lr=-1", ["training.lr", "greater than 0", "got -1"]),
         ("training.precision=fp16", ["training.precision", "'bf16'", "got 'fp16'"]),
         ("backbone.channels=[8, 'x']", ["backbone.channels.1:", "got 'x'"]),
-        ("backbone.channels=[8, 1]", ["backbone.channels:", "2 or more", "got (8, 1)"]),
+        ("backbone.channels=[8, 1]", ["backbone.channels:", "widths of 2 to", "got (8, 1)"]),
         ("backbone.attention=[2]", ["backbone.attention:", "levels from 0 to 1"]),
         ("data.size=large", ["data.size:", "got 'large'"]),
         ("data.size=0", ["data.size:", "positive", "got 0"]),

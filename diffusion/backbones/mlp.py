@@ -14,6 +14,9 @@ from diffusion.backbones.layers import zero
 from diffusion.backbones.magnitude import BRANCH_SCALE, SILU_SCALE, TRUNK_SCALE, UnitConv, project_
 from diffusion.errors import require
 
+# A configuration may come from somebody else's checkpoint: what it asks for has an end.
+WIDEST, DEEPEST, OCTAVES = 2**14, 1024, 64
+
 
 @dataclass(frozen=True)
 class MLPConfig(BackboneConfig):
@@ -30,9 +33,10 @@ class MLPConfig(BackboneConfig):
     octaves: int = 4
 
     def __post_init__(self) -> None:
-        require(self.width >= 2 and self.width % 2 == 0, "width", "an even number, 2 or more", self.width)
-        require(self.blocks >= 1, "blocks", "at least 1", self.blocks)
-        require(self.octaves >= 0, "octaves", "0 or more", self.octaves)
+        even = f"an even number from 2 to {WIDEST}"
+        require(2 <= self.width <= WIDEST and self.width % 2 == 0, "width", even, self.width)
+        require(1 <= self.blocks <= DEEPEST, "blocks", f"1 to {DEEPEST}", self.blocks)
+        require(0 <= self.octaves <= OCTAVES, "octaves", f"0 to {OCTAVES}", self.octaves)
 
     def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> MLP:
         """A new perceptron."""

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from diffusion.backbones.base import Backbone, BackboneConfig
 from diffusion.errors import InputError, require
 
+# A configuration may come from somebody else's checkpoint: what it asks for has an end.
+MOST = 2**20
+
 
 @dataclass(frozen=True)
 class RBFConfig(BackboneConfig):
@@ -27,8 +30,8 @@ class RBFConfig(BackboneConfig):
     span: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        require(self.units >= 1, "units", "at least 1", self.units)
-        require(self.steps >= 2, "steps", "at least 2", self.steps)
+        require(1 <= self.units <= MOST, "units", f"1 to {MOST:,}", self.units)
+        require(2 <= self.steps <= MOST, "steps", f"2 to {MOST:,}", self.steps)
         require(self.span is None or self.span[0] < self.span[1], "span", "an increasing pair of log-SNRs", self.span)
 
     def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> RBF:

@@ -25,6 +25,8 @@ from diffusion.errors import require
 
 DESIGNS: dict[str, ModuleType] = {"magnitude": magnitude, "group_norm": group_norm}
 HEAD_CHANNELS = 64
+# A configuration may come from somebody else's checkpoint: what it asks for has an end.
+LEVELS, WIDEST, DEEPEST, PATCH, FOURIER = 12, 2**14, 64, 64, 12
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,10 @@ class UNetConfig(BackboneConfig):
     design: str = "magnitude"
 
     def __post_init__(self) -> None:
-        require(self.channels and min(self.channels) >= 2, "channels", "at least one width of 2 or more", self.channels)
-        require(self.blocks >= 1, "blocks", "at least 1", self.blocks)
+        widths, most = f"one to {LEVELS} widths of 2 to {WIDEST}", max(self.channels, default=0)
+        require(1 <= len(self.channels) <= LEVELS, "channels", widths, self.channels)
+        require(min(self.channels) >= 2 and most <= WIDEST, "channels", widths, self.channels)
+        require(1 <= self.blocks <= DEEPEST, "blocks", f"1 to {DEEPEST}", self.blocks)
         require(
             set(self.attention) <= set(range(len(self.channels))),
             "attention",
@@ -62,8 +66,8 @@ class UNetConfig(BackboneConfig):
             f"divided by the number of heads (about {HEAD_CHANNELS} channels each) where a level attends",
             self.channels,
         )
-        require(self.patch >= 1, "patch", "at least 1", self.patch)
-        require(self.fourier >= 0, "fourier", "0 or more", self.fourier)
+        require(1 <= self.patch <= PATCH, "patch", f"1 to {PATCH}", self.patch)
+        require(0 <= self.fourier <= FOURIER, "fourier", f"0 to {FOURIER}", self.fourier)
         require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
         require(self.design in DESIGNS, "design", f"one of {', '.join(DESIGNS)}", self.design)
 

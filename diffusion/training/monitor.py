@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from diffusion.files import write_text
 
 BINS = 24
 MEMORY = 0.98
+TOTAL = "held_out/total_"
 
 
 class LossByLevel:
@@ -56,25 +57,41 @@ class Monitor:
 
     def collect(self, processes: int, waited: float) -> dict[str, float]:
         """Mean loss, images/s over all processes and the share of time spent waiting for data since the last call;
-        `waited` is the total wait.
+        `waited` is the total wait. Losses that are not finite are left out of the mean, which is NaN if none is.
         """
         losses = torch.cat([loss for _, loss in self._pending]).cpu()
-        self.levels.update(torch.cat([level for level, _ in self._pending]).cpu(), losses)
+        levels, finite = torch.cat([level for level, _ in self._pending]).cpu(), losses.isfinite()
+        self.levels.update(levels[finite], losses[finite])
         now = time.perf_counter()
         elapsed = max(now - self._since, 1e-9)
         numbers = {
-            "loss": float(losses.mean()),
+            "loss": float(losses[finite].mean()),
             "images_per_s": len(losses) * processes / elapsed,
             "data_wait": (waited - self._waited) / elapsed,
         }
         self._pending, self._since, self._waited = [], now, waited
         return numbers
 
+    def forget(self) -> None:
+        """Drops the losses since the last call of `collect`."""
+        self._pending = []
+
 
 def append(path: Path, row: Mapping[str, object]) -> None:
     """Adds one line of JSON to a file."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def best(path: Path, steps: Iterable[int]) -> int | None:
+    """Of these steps the one with the lowest bound on held-out examples in a file of rows; None if none has any."""
+    wanted, found = set(steps), {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        row = json.loads(line)
+        totals = [value for key, value in row.items() if key.startswith(TOTAL) and not key.endswith("_se")]
+        if totals and row["step"] in wanted:
+            found[row["step"]] = totals[0]
+    return min(found, key=found.__getitem__, default=None)
 
 
 def truncate_after(path: Path, step: int) -> None:

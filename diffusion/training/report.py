@@ -18,7 +18,7 @@ from diffusion.data import Dataset
 from diffusion.evaluation import ByBound, evaluate
 from diffusion.files import write_text
 from diffusion.model import Model
-from diffusion.training.monitor import LossByLevel
+from diffusion.training.monitor import TOTAL, LossByLevel
 
 FILM_ROWS = 4
 FILM_POINTS = 1000
@@ -75,7 +75,7 @@ class Reporter:
         result = evaluate(model, self.held_out, method=ByBound(draws=due.draws), limit=due.images, shared=True)
         terms = ", ".join(f"{term} {result.mean[term]:.3f}" for term in ("prior", "diffusion", "decoder"))
         unit = result.unit.replace("/", "_per_")
-        total, error = f"held_out/total_{unit}", f"held_out/total_{unit}_se"
+        total, error = f"{TOTAL}{unit}", f"{TOTAL}{unit}_se"
         numbers = {f"held_out/{term}_{unit}": value for term, value in result.mean.items()}
         numbers[error] = result.standard_error["total"]
         self.say(f"step {model.step}: held-out {numbers[total]:.3f} ± {numbers[error]:.3f} {result.unit} ({terms})")

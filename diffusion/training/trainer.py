@@ -24,6 +24,7 @@ from diffusion import checkpoint, model, processes
 from diffusion.config import Config, TrainingConfig, to_dict
 from diffusion.data import Dataset
 from diffusion.errors import InputError
+from diffusion.files import sync
 from diffusion.memory import keep_freed
 from diffusion.model import Model
 from diffusion.precision import use_bf16
@@ -36,6 +37,7 @@ from diffusion.training.levels import MeasuredObjective
 from diffusion.training.report import Reporter
 
 FIRST_SAMPLES_S = 30.0
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -244,11 +246,17 @@ class Trainer:
         return processes.largest(interrupt.signal or 0)
 
     def save(self) -> None:
-        """Writes a checkpoint from the main process."""
+        """Writes a checkpoint from the main process, and removes those that need not be kept."""
         spec, average = self.maker.dataset.spec, self.ema.network
         parts = state.parts(self.config, spec, self.step, self.network, average, self.optimizer, self.objective)
         if self.accelerator.is_main_process:
-            checkpoint.write(self.run, self.step, parts, keep=self.config.report.keep)
+            report, rows = self.config.report, self.run / METRICS
+            # Rows up to this step will not be written again.
+            if rows.exists():
+                sync(rows)
+            steps = [self.step, *(checkpoint.step_of(folder) for folder in checkpoint.folders(self.run))]
+            best = monitor.best(rows, steps) if report.keep_best else None
+            checkpoint.write(self.run, self.step, parts, keep=checkpoint.Keep(report.keep, report.keep_every, best))
         self.accelerator.wait_for_everyone()
 
     def _open_tracker(self) -> None:

@@ -98,9 +98,9 @@ def test_gradients_are_those_of_finite_differences() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 7}, "width: must be an even number, 2 or more, got 7"),
-        ({"blocks": 0}, "blocks: must be at least 1, got 0"),
-        ({"octaves": -1}, "octaves: must be 0 or more, got -1"),
+        ({"width": 7}, "width: must be an even number from 2 to 16384, got 7"),
+        ({"blocks": 0}, "blocks: must be 1 to 1024, got 0"),
+        ({"octaves": -1}, "octaves: must be 0 to 64, got -1"),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, int], message: str) -> None:

@@ -65,8 +65,8 @@ def test_a_new_network_predicts_zero() -> None:
 
 def test_what_it_cannot_be_is_named() -> None:
     for options, message in (
-        ({"units": 0}, "units: must be at least 1, got 0"),
-        ({"steps": 1}, "steps: must be at least 2, got 1"),
+        ({"units": 0}, "units: must be 1 to 1,048,576, got 0"),
+        ({"steps": 1}, "steps: must be 2 to 1,048,576, got 1"),
         ({"span": (2.0, 2.0)}, "span: must be an increasing pair of log-SNRs, got (2.0, 2.0)"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
