@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,8 +51,7 @@ class BatchMaker:
         share = self.batch // self.processes
         first = step * self.batch + self.rank * share
         numbers = range(first, first + share)
-        stream = SampleStream(len(self.dataset), example_seed(self.seed, ORDER))
-        values, label = self.dataset.batch(stream.indices(first, share))
+        values, label = self.dataset.batch(self._indices(first, share))
         values = self._moved(values)
         if self.dataset.spec.is_image:
             values = augment(values, self._seeds(AUGMENT, numbers), flip=self.flip, margin=self.dataset.margin)
@@ -62,6 +61,17 @@ class BatchMaker:
             label = self._moved(label.masked_fill(hidden, -1))
         noise = self._moved(ExampleNoise(self._seeds(NOISE, numbers))(torch.empty(x.shape)))
         return Batch(x, self._levels(step, numbers), noise, label)
+
+    def whole(self, step: int) -> Batch:
+        """The batch of all processes for a step."""
+        return replace(self, rank=0, processes=1)(step)
+
+    def names(self, step: int) -> list[str]:
+        """The names of the examples in the batch of all processes for a step."""
+        return [self.dataset.names[int(index)] for index in self._indices(step * self.batch, self.batch)]
+
+    def _indices(self, first: int, count: int) -> Tensor:
+        return SampleStream(len(self.dataset), example_seed(self.seed, ORDER)).indices(first, count)
 
     def _moved(self, values: Tensor) -> Tensor:
         # From pinned memory a copy to the GPU goes on while the CPU draws what follows.

@@ -59,6 +59,7 @@ class MeasuredObjective:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`."""
+        self._pending = []
         self.law = Histogram(tensors["shares"])
         self._sums = tensors["sums"] if processes.is_main() else torch.zeros_like(tensors["sums"])
 
@@ -67,6 +68,9 @@ class MeasuredObjective:
             bins = self.law.bin(u)
             # ℓ is the loss times the density, in units of the bins' common width.
             square = (losses.cpu().double() * self.law.shares[bins]).square()
+            # A loss that is not finite says nothing of its level, and would stay in the sums for good.
+            finite = square.isfinite()
+            square, bins = square[finite], bins[finite]
             self._sums.index_add_(0, bins, torch.stack([torch.ones_like(square), square], dim=1))
         self._pending = []
         return processes.gather(self._sums[None]).sum(0)

@@ -32,6 +32,7 @@ from diffusion.randomness import example_seed
 from diffusion.training import monitor, sharding, state, teacher
 from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.ema import PowerEMA
+from diffusion.training.guard import LIMIT, Guard
 from diffusion.training.interrupt import Interrupt
 from diffusion.training.levels import MeasuredObjective
 from diffusion.training.report import Reporter
@@ -83,11 +84,9 @@ class Trainer:
             fused=True,
         )
         self.network = network
-        self.step = state.restore(run, network, self.ema.network, self.optimizer, self.objective, self.say)
+        self.step = self._restored()
         if processes.largest(self.step) != -processes.largest(-self.step):
             raise InputError(f"{run}: not every process sees its checkpoints; put it on a disk that all machines share")
-        if self.accelerator.is_main_process:
-            monitor.truncate_after(run / "metrics.jsonl", self.step)
         network.gradient_checkpointing = options.gradient_checkpointing
         if options.compile:
             network.compile_blocks()
@@ -108,6 +107,16 @@ class Trainer:
         schedule = config.schedule
         self.monitor = monitor.Monitor(monitor.LossByLevel(schedule.log_snr_min, schedule.log_snr_max))
         self.reporter = Reporter(config, run, train, held_out, self.say)
+        self.guard, self.went_back = Guard(self.maker, self.say), False
+
+    def _restored(self) -> int:
+        """The step of the newest checkpoint, whose state everything then has; rows of later steps are dropped."""
+        step = state.restore(
+            self.run, self.network, self.ema.network, self.optimizer, self.objective, self.say
+        )
+        if self.accelerator.is_main_process:
+            monitor.truncate_after(self.run / METRICS, step)
+        return step
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar, once for all processes."""
@@ -148,13 +157,16 @@ class Trainer:
                 waited += time.perf_counter() - began
                 norm = self.update(batch)
                 bar.update()
-                self._log(norm, waited, bar)
+                if self._due("log", "checkpoint") and self._goes_back():
+                    bar.n = self.step
+                    continue
+                if self._due("log"):
+                    self._log(norm, waited, bar)
                 # All processes sample together, or none: their clocks differ.
                 early = not sampled and bool(processes.largest(time.perf_counter() - start > FIRST_SAMPLES_S))
                 sampled |= self._show(early=early)
                 stop = self._signal(interrupt)
-                if stop or self.step == steps or self.step % self.config.report.checkpoint == 0:
-                    self._check("norm of the gradient", float(norm))
+                if stop or self._due("checkpoint"):
                     self.save()
                 if stop:
                     break
@@ -164,10 +176,12 @@ class Trainer:
         return Outcome(self.model, 0)
 
     def update(self, batch: Batch) -> Tensor:
-        """One optimizer step on this process's part of the batch; returns the norm of the gradient."""
+        """One optimizer step on this process's part of the batch; returns the norm of the gradient. Where that is not
+        finite, the optimizer leaves weights and moments as they are.
+        """
         options = self.config.training
         torch.manual_seed(example_seed(options.seed, self.step, self.accelerator.process_index))
-        parts = options.accumulate
+        parts, total = options.accumulate, torch.zeros((), device=self.accelerator.device)
         for part in range(parts):
             x, u, noise, label = (
                 None if v is None else v.chunk(parts)[part] for v in (batch.x, batch.u, batch.noise, batch.label)
@@ -177,12 +191,16 @@ class Trainer:
             # as a whole gradient may not fit.
             with nullcontext() if part == parts - 1 or self.sharded else self.accelerator.no_sync(self.prepared):
                 losses = self.objective.loss(self.denoiser, x, u, noise, label)
-                self.accelerator.backward(losses.mean() / parts)
+                loss = losses.mean() / parts
+                # A loss that is not finite makes the gradient so, of all processes.
+                self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), 1.0, math.nan))
+            total += loss.detach()
             self.monitor.add(self.objective.log_snr(u, self.config.schedule), losses)
         norm: Tensor = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip)
         norm = norm.full_tensor() if sharding.is_sharded(norm) else norm
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
+        self.optimizer.found_inf = self.guard.add(norm, total)  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.network.project_()
@@ -200,31 +218,37 @@ class Trainer:
         return options.lr * warm * (1 - math.cos(math.pi * min(1.0, left))) / 2
 
     def _log(self, norm: Tensor, waited: float, bar: tqdm) -> None:
-        every = self.config.report.log
-        if self.step % every and self.step != self.config.training.steps:
-            return
         numbers = self.monitor.collect(self.accelerator.num_processes, waited)
         numbers |= {"lr": self.learning_rate(self.step - 1), "grad_norm": float(norm)}
         local = torch.tensor(numbers["loss"], device=self.accelerator.device)
         numbers["loss"] = float(self.accelerator.reduce(local, "mean"))
-        self._check("loss", numbers["loss"])
         bar.set_postfix_str(
             f"loss {numbers['loss']:.4f}, {numbers['images_per_s']:.0f} images/s, data wait {numbers['data_wait']:.0%}"
         )
-        self._record(numbers)
+        self._record({name: value for name, value in numbers.items() if math.isfinite(value)})
 
-    def _check(self, name: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"step {self.step}: the {name} is {value}; lower training.lr or set training.precision = 'fp32'"
-            )
+    def _due(self, *names: str) -> bool:
+        """Whether the step is one of those after which one of these is done, by the report's options, or the last."""
+        last = self.step == self.config.training.steps
+        return last or any(self.step % getattr(self.config.report, name) == 0 for name in names)
+
+    def _goes_back(self) -> bool:
+        """Names what was skipped; goes back to the newest checkpoint, once, if it was too much in a row."""
+        self.guard.look(self.step)
+        if self.guard.in_a_row < LIMIT:
+            return False
+        if self.went_back or not checkpoint.folders(self.run):
+            rate, schedule = self.learning_rate(self.step - 1), self.config.schedule
+            raise self.guard.give_up(self.run, self.step, rate, lambda u: self.objective.log_snr(u, schedule))
+        self.say(f"step {self.step}: {self.guard.in_a_row} steps in a row were skipped; going back, once")
+        self.monitor.forget()
+        self.went_back, self.guard.in_a_row = True, 0
+        self.step = self._restored()
+        return True
 
     def _show(self, *, early: bool) -> bool:
         """Sample grids, validation and plots when they are due; whether a grid was made."""
-        due = self.config.report
-        last = self.step == self.config.training.steps
-        samples = early or last or self.step % due.samples == 0
-        evaluation = last or self.step % due.evaluate == 0
+        samples, evaluation = early or self._due("samples"), self._due("evaluate")
         if not (samples or evaluation):
             return False
         average = self.model
@@ -237,9 +261,13 @@ class Trainer:
     def _record(self, numbers: dict[str, float]) -> None:
         if not numbers:
             return
-        self.accelerator.log(numbers, step=self.step)
+        try:
+            self.accelerator.log(numbers, step=self.step)
+        except Exception as error:  # a tracker's own, of any type; the numbers are in the run folder too
+            self.say(f"report.tracker: {self.config.report.tracker} failed and gets no more numbers: {error!r}")
+            self.accelerator.trackers = []
         if self.accelerator.is_main_process:
-            monitor.append(self.run / "metrics.jsonl", {"step": self.step, **numbers})
+            monitor.append(self.run / METRICS, {"step": self.step, **numbers})
 
     def _signal(self, interrupt: Interrupt) -> int:
         """The signal that any process received, 0 for none; all of them get the same answer."""
