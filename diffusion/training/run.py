@@ -6,20 +6,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
 from diffusion import checkpoint, config, processes
+from diffusion.checkpoint import CheckpointError
 from diffusion.config import Config, ConfigError
-from diffusion.data import open_source
+from diffusion.data import Dataset, open_source
 from diffusion.files import write_text
+from diffusion.training import lock
 from diffusion.training.trainer import Outcome, Trainer
 
 RESOLVED = "config.json"
 # What may change between two parts of a run: how long it is and what it shows, not what is learned.
 FREE = (
+    "data.max_bad",
     "report.",
     "sampler.",
     "grid.",
@@ -33,19 +37,26 @@ FREE = (
 STUDENT = ("grid.", "sampling.steps")
 
 
-def train(experiment: Config, run: Path) -> int:
+def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
     """Trains in a run folder, going on from its newest checkpoint, and returns the exit code.
 
-    Raises ConfigError when the folder holds another experiment, FolderError for data that cannot be used,
-    CheckpointError when all its checkpoints are damaged.
+    Raises ConfigError when the folder holds another experiment, InputError while another process trains in it,
+    FolderError for data that cannot be used, and CheckpointError when all its checkpoints are damaged or, if `strict`,
+    one newer than all whole ones is.
     """
     # Without being told, it takes processes on CPUs for strangers, each with a run of its own.
     PartialState(cpu=processes.device().type == "cpu")
-    # The first process packs the images; the others then find them in the cache.
-    with processes.main_first():
-        if processes.is_main():
-            prepare(experiment, run)
-        dataset = open_source(experiment.data, processes.say)
+    with ExitStack() as stack:
+        # The first process packs the images; the others then find them in the cache.
+        with processes.main_first():
+            if processes.is_main():
+                stack.enter_context(lock.held(run, processes.say))
+                prepare(experiment, run, strict=strict)
+            dataset = open_source(experiment.data, processes.say)
+        return _train(experiment, run, dataset)
+
+
+def _train(experiment: Config, run: Path, dataset: Dataset) -> int:
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     trainer = Trainer(experiment, training, held_out, run)
     trained = trainer.step < experiment.training.steps
@@ -61,16 +72,19 @@ def train(experiment: Config, run: Path) -> int:
     return outcome.exit_code
 
 
-def prepare(experiment: Config, run: Path) -> None:
-    """Makes the run folder and writes the resolved configuration, or checks that the one there is of the same
-    experiment.
+def prepare(experiment: Config, run: Path, *, strict: bool) -> None:
+    """Writes the resolved configuration into the run folder, or checks that the one there is of the same experiment;
+    if `strict`, that no checkpoint has to be passed over, too.
     """
+    if strict and (problems := checkpoint.newest(run)[1]):
+        listing = "".join(f"\n  {problem}" for problem in problems)
+        raise CheckpointError(f"{run}: --strict refuses to go on from an older checkpoint than the newest:{listing}")
     tree = config.to_dict(experiment)
     path = run / RESOLVED
     # Before the first checkpoint there is nothing to protect: a mistyped path or a batch too large may be corrected.
     if path.exists() and checkpoint.folders(run):
         # Read as a configuration, so that an option that came later has its default.
-        before = config.to_dict(config.from_dict(json.loads(path.read_text(encoding="utf-8")), where=str(path)))
+        before = config.to_dict(config.from_dict(_read(path), where=str(path)))
         fixed = STUDENT if experiment.distillation.teacher else ()
         changes = [line for line in difference(before, tree) if line.startswith(fixed) or not line.startswith(FREE)]
         if changes:
@@ -78,8 +92,16 @@ def prepare(experiment: Config, run: Path) -> None:
             raise ConfigError(
                 f"{run}: holds a run of another configuration; choose another folder with --out, or undo:{listing}"
             )
-    run.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(tree, indent=1))
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401, whatever JSON holds
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path}: damaged ({error}); if its run was begun with this configuration, delete the file and go on"
+        ) from None
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -18,11 +18,11 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from diffusion import checkpoint, figures
+from diffusion.checkpoint import CheckpointError
 from diffusion.config import Config, ConfigError, to_dict
 from diffusion.data import open_source
 from diffusion.errors import InputError
 from diffusion.training import monitor, train
-from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.trainer import Outcome, Trainer
 from tests.conftest import tiny
 
@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(experiment: Config, run: Path) -> Trainer:
+    run.mkdir(exist_ok=True)
     dataset = open_source(experiment.data, lambda text: None)
     return Trainer(experiment, *dataset.split(experiment.data.held_out, experiment.data.seed), run)
 
@@ -121,6 +122,32 @@ def test_resumption_repeats_the_steps_after_the_newest_checkpoint(
     assert_equal(weights(whole), weights(parts))
     assert losses(whole) == losses(parts)
     assert [f.name for f in checkpoint.folders(parts)] == ["step-00000012", "step-00000010"]
+
+
+def test_strict_refuses_to_go_on_from_an_older_checkpoint(
+    shapes: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = tiny(shapes, training={"steps": 40}, report={"checkpoint": 20, "samples": 20, "evaluate": 20})
+    (run / "checkpoints" / "step-00000040" / "training.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"--strict refuses(.|\n)*step-00000040: damaged") as caught:
+        train(experiment, run, strict=True)
+    assert "step-00000020" not in str(caught.value)
+    checkpoint.verify(run / "checkpoints" / "step-00000020")
+
+
+def test_the_checkpoint_with_the_best_bound_is_kept(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals = {2: 5.0, 4: 3.0, 6: 4.0}
+
+    def show(self: Trainer, *, early: bool) -> bool:
+        if self.step in totals:
+            self._record({"held_out/total_bits_per_dim": totals[self.step], "held_out/total_bits_per_dim_se": -9.0})
+        return False
+
+    monkeypatch.setattr(Trainer, "_show", show)
+    start(tiny(shapes, report={"checkpoint": 2, "keep": 1}), tmp_path).train()
+    assert [checkpoint.step_of(folder) for folder in checkpoint.folders(tmp_path)] == [12, 4]
 
 
 def test_a_crash_before_the_first_checkpoint_leaves_no_rows_behind(
@@ -258,6 +285,13 @@ def test_another_configuration_is_refused_and_the_difference_named(shapes: Path,
     assert (run / "config.json").read_text() == before
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"training": 3}', b"\xff"])
+def test_a_damaged_configuration_of_a_run_is_named(shapes: Path, run: Path, data: bytes) -> None:
+    (run / "config.json").write_bytes(data)
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        train(tiny(shapes, training={"steps": 40}), run)
+
+
 def test_another_network_is_refused(shapes: Path, run: Path) -> None:
     with pytest.raises(ConfigError, match=r"backbone\.channels: \[8, 16\] -> \[8, 8\]"):
         train(tiny(shapes, backbone={"channels": [8, 8]}, training={"steps": 40}), run)
@@ -289,22 +323,6 @@ def test_a_finished_run_says_so_and_may_be_made_longer(
 def test_a_batch_that_cannot_be_split_is_named(shapes: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"training\.accumulate: must divide .*8.*, got 3"):
         start(tiny(shapes, training={"accumulate": 3}), tmp_path)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = BatchMaker.__call__
-
-    def broken(self: BatchMaker, step: int) -> Batch:
-        batch = real(self, step)
-        return replace(batch, x=batch.x * math.nan) if step == 6 else batch
-
-    monkeypatch.setattr(BatchMaker, "__call__", broken)
-    with pytest.raises(FloatingPointError, match=r"step 10: the norm of the gradient is nan; lower training\.lr"):
-        go(tiny(shapes, report={"checkpoint": 5, "log": 100}), tmp_path, monkeypatch)
-    assert [folder.name for folder in checkpoint.folders(tmp_path)] == ["step-00000005"]
-    assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path).values())
 
 
 def test_a_tracker_receives_every_logged_number(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

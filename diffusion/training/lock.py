@@ -1,0 +1,56 @@
+"""One process at a time trains in a run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from diffusion.errors import InputError
+
+LOCK = ".lock"
+
+
+@contextmanager
+def held(run: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Makes a run folder and holds it for this process.
+
+    The system releases the lock (flock) with its process, however that ends; what a killed one left behind is named and
+    taken over. Raises InputError naming the process and host that hold the folder.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / LOCK
+    with _locked(path) as file:
+        file.seek(0)
+        if left := file.read():
+            say(f"{run}: {left} ended there without a word; going on from what it saved")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[str]:
+    while True:
+        file = path.open("a+", encoding="utf-8", errors="replace")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read() or "another process"
+            file.close()
+            raise InputError(
+                f"{path.parent}: {holder} is training in this folder; wait for it, or choose another with --out"
+            ) from None
+        except OSError:
+            return file  # Some network file systems have no locks; a run there goes without.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()  # Its last holder removed the file after it was opened here: nobody else would find this lock.
