@@ -32,13 +32,16 @@ class Train:
     """Values that replace those of the file, such as data.path=photos training.steps=5000."""
     out: Path | None = None
     """The run folder; runs/NAME for configs/NAME.toml by default."""
+    strict: bool = False
+    """Refuse to go on from an older checkpoint where the newest is damaged."""
 
     def __call__(self) -> int:
         """Returns the exit code."""
         from diffusion import config
         from diffusion.training import train
 
-        return train(config.load(self.config, self.overrides), self.out or Path("runs") / self.config.stem)
+        run = self.out or Path("runs") / self.config.stem
+        return train(config.load(self.config, self.overrides), run, strict=self.strict)
 
 
 @dataclass(frozen=True)
@@ -195,23 +198,67 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Scan:
-    """Look through an image folder, tar shards or a Hugging Face dataset as training would, without training."""
+class Inspect:
+    """Look through an image folder, tar shards or a Hugging Face dataset as training would, without training: what is
+    in it, what repeats or is damaged, a configuration to start from and what training by it takes here.
+    """
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     """The folder, or whatever data.path may be."""
     labels: bool = False
     """Show the classes."""
+    decode: bool = True
+    """Decode every image, which finds damaged ones and near duplicates."""
+    measure: bool = True
+    """Time a part of a training step on this machine."""
+    out: Path | None = None
+    """Write the suggested configuration to this TOML file."""
 
     def __call__(self) -> int:
         """Returns the exit code."""
-        from diffusion.data import scan, table
+        from diffusion.inspection import inspect
 
-        print(table(scan(self.path, labels=self.labels)))
-        return 0
+        return inspect(self)
 
 
-Command = Train | Distill | Sample | Inpaint | Evaluate | Scan
+@dataclass(frozen=True)
+class VerifyResume:
+    """Prove on this machine that a run of a configuration, interrupted and started again, ends as if it had not been:
+    the same weights, moments and losses to the last bit. Otherwise the exit code is 1.
+    """
+
+    config: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")]
+    """A TOML file, as in configs/."""
+    overrides: Overrides = ()
+    """Values that replace those of the file."""
+    steps: int = 6
+    """Steps of the run, which is interrupted in their middle."""
+
+    def __call__(self) -> int:
+        """Returns the exit code."""
+        from diffusion import config
+        from diffusion.training.verify import verify_resume
+
+        found = verify_resume(config.load(self.config, self.overrides), self.steps)
+        resumed = f"resumed from step {self.steps // 2} of {self.steps}"
+        print("\n".join([f"{resumed}: not the same", *found]) if found else f"{resumed}: the same to the last bit")
+        return int(bool(found))
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what a report of a fault should say of this machine, and what is broken on it; then the exit code is 1."""
+
+    def __call__(self) -> int:
+        """Returns the exit code."""
+        from diffusion import doctor
+
+        findings = doctor.examine()
+        print(doctor.report(findings))
+        return int(any(finding.broken for finding in findings))
+
+
+Command = Train | Distill | Sample | Inpaint | Evaluate | Inspect | VerifyResume | Doctor
 DESCRIPTION = "Diffusion models of a folder of images: train, sample, restore damaged images, measure the likelihood."
 COMMANDS: dict[str, Callable[..., Command]] = {
     "train": Train,
@@ -219,7 +266,9 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "sample": Sample,
     "inpaint": Inpaint,
     "evaluate": Evaluate,
-    "scan": Scan,
+    "inspect": Inspect,
+    "verify-resume": VerifyResume,
+    "doctor": Doctor,
 }
 
 

@@ -217,12 +217,6 @@ def test_another_folder_is_measured_by_the_model_of_the_run(
     assert "--data: must have the classes disk, square, got circle" in fails(capsys, "evaluate", run, "--data", one)
 
 
-def test_scan_says_what_is_in_a_folder(shapes: Path, capsys: pytest.CaptureFixture) -> None:
-    assert cli.main(["scan", str(shapes), "--labels"]) == 0
-    text = capsys.readouterr().out
-    assert "40" in text and "disk (20), square (20)" in text and "all 8x8" in text
-
-
 def test_a_truncated_image_among_good_ones_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = draw_shapes(tmp_path / "shapes", per_class=10)
     Image.effect_noise((64, 64), 50).save(folder / "disk" / "broken.jpg")
@@ -350,7 +344,8 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["train.py"], ["CONFIG", "SECTION.KEY=VALUE", "--out"]),
         (["sample.py"], ["RUN", "--n", "--steps", "--image", "--mask", "--film", "repaint", "dpmpp_2m"]),
-        (["-m", "diffusion"], ["train", "distill", "sample", "inpaint", "evaluate", "scan"]),
+        (["-m", "diffusion"], ["train", "distill", "sample", "inpaint", "evaluate"]),
+        (["-m", "diffusion"], ["inspect", "verify-resume", "doctor"]),
         (["-m", "diffusion", "distill"], ["RUN", "--calls", "SECTION.KEY=VALUE"]),
         (["-m", "diffusion", "inpaint"], ["IMAGE", "--mask", "--method"]),
     ],

@@ -89,14 +89,18 @@ def _labeled(found: Scan) -> Scan:
     )
 
 
+def cache_place() -> Path:
+    """Where the cache is unless told otherwise: $DIFFUSION_CACHE, $XDG_CACHE_HOME/diffusion or ~/.cache/diffusion."""
+    default = os.environ.get("DIFFUSION_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "diffusion"
+    return Path(default).expanduser().resolve()
+
+
 def cache_folder(cache: Path | None, root: Path) -> Path:
-    """The folder of the cache, which exists then: `cache`, $DIFFUSION_CACHE, $XDG_CACHE_HOME/diffusion or
-    ~/.cache/diffusion, whichever is set first.
+    """The folder of the cache, which exists then: `cache`, or else `cache_place`.
 
     Raises FolderError when it lies within the folder of images at `root` or cannot be written.
     """
-    default = os.environ.get("DIFFUSION_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "diffusion"
-    folder = Path(cache or default).expanduser().resolve()
+    folder = cache.expanduser().resolve() if cache else cache_place()
     if folder.is_relative_to(root.resolve()):
         raise FolderError(
             f"data.cache: {shown(folder)} lies within the folder of images {shown(root)}, which is never "

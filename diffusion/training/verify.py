@@ -1,0 +1,72 @@
+"""Whether a run of this configuration, on this machine, that is interrupted ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffusion import checkpoint, config
+from diffusion.config import Config
+from diffusion.errors import require
+from diffusion.training.run import train
+from diffusion.training.trainer import METRICS
+
+# What a run shows is made small: it is not what is compared.
+BRIEF = ("report.grid=1", "report.images=1", "report.draws=1", "sampling.steps=1", "report.tracker=''")
+MEASURED = ("images_per_s", "data_wait")
+
+
+def verify_resume(experiment: Config, steps: int) -> list[str]:
+    """Trains for a few steps, then again from the checkpoint in their middle, in folders that are removed; returns a
+    line for each tensor and logged number that is not the same to the last bit.
+
+    Raises InputError unless 2 <= steps.
+    """
+    require(steps >= 2, "steps", "at least 2", steps)
+    middle = steps // 2
+    brief = config.override(
+        experiment,
+        [*BRIEF, f"training.steps={steps}", "report.log=1", f"report.checkpoint={middle}", f"report.keep={steps}"],
+    )
+    with tempfile.TemporaryDirectory(prefix="diffusion-") as place:
+        whole, again = Path(place, "whole"), Path(place, "again")
+        train(brief, whole)
+        shutil.copytree(whole, again)
+        for folder in checkpoint.folders(again):
+            if checkpoint.step_of(folder) > middle:
+                shutil.rmtree(folder)
+        train(brief, again)
+        return [*_tensors(whole, again), *_numbers(whole, again)]
+
+
+def _tensors(whole: Path, again: Path) -> list[str]:
+    one, two = (_state(run) for run in (whole, again))
+    return [
+        f"{name}: differs by up to {float((one[name].double() - two[name].double()).abs().max()):.3g}"
+        for name in one
+        if not torch.equal(one[name], two[name])
+    ]
+
+
+def _state(run: Path) -> dict[str, Tensor]:
+    folder, _ = checkpoint.find(run)
+    parts = {name: checkpoint.read(folder, name) for name in ("model", "training")}
+    return {f"{name}/{key}": value for name, part in parts.items() for key, value in part.tensors.items()}
+
+
+def _numbers(whole: Path, again: Path) -> list[str]:
+    one, two = ((run / METRICS).read_text(encoding="utf-8").splitlines() for run in (whole, again))
+    found = [] if len(one) == len(two) else [f"{METRICS}: {len(one)} rows and {len(two)}"]
+    for rows in zip(one, two, strict=False):
+        mine, theirs = map(json.loads, rows)
+        found += [
+            f"step {mine['step']}: {name} {mine[name]} and {theirs.get(name)}"
+            for name in mine
+            if name not in MEASURED and mine[name] != theirs.get(name)
+        ]
+    return found
