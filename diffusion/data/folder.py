@@ -15,6 +15,8 @@ from diffusion.data.folders import FolderError, cache_folder, open_container, sc
 from diffusion.data.report import listing, table
 from diffusion.data.spec import DataSpec
 
+FEW_BAD = 10
+
 
 def open_folder(
     path: str | os.PathLike[str],
@@ -26,6 +28,7 @@ def open_folder(
     margin: int = 0,
     cache: Path | None = None,
     min_images: int = 8,
+    max_bad: float = 0.01,
     log: Callable[[str], None] = print,
     progress: bool = True,
 ) -> Dataset:
@@ -33,8 +36,9 @@ def open_folder(
 
     What lies there is never written to; decoded images are kept in the cache.
 
-    Raises FolderError when the folder or the cache cannot be used, or holds fewer than `min_images` images, and
-    InputError when a dataset cannot be loaded.
+    Raises FolderError when the folder or the cache cannot be used, or holds fewer than `min_images` images or a larger
+    share than `max_bad` of files that cannot be used, and more than a few of them; InputError when a dataset cannot be
+    loaded.
     """
     container = open_container(path)
     place = cache_folder(cache, container.root)
@@ -62,6 +66,12 @@ def open_folder(
         raise FolderError(
             f"data.path: {count} images in {container.name}, at least {min_images} are needed, for some are "
             f"held out; add images, or set data.min_images={count}"
+        )
+    bad = len(packed.problems)
+    if bad > max(FEW_BAD, max_bad * (count + bad)):
+        raise FolderError(
+            f"data.path: {bad:,} of {count + bad:,} files in {container.name} cannot be used, a larger share than "
+            f"data.max_bad, {max_bad:g}; mend or remove them, or raise it to go on without them"
         )
     spec = DataSpec((channels, *size), levels=256, classes=found.classes)
     return Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents)

@@ -29,6 +29,7 @@ class DataOptions:
     `labels` takes classes from the first level of subfolders, the .cls files of shards or the ClassLabel column of a
     dataset. Transparent pixels are composited on `background` unless `channels` is 4. `flip` mirrors half of the
     examples, `margin` is the number of pixels by which crops wander. `held_out` is the share kept from training,
+    `max_bad` the share of files of a folder that may be damaged or unreadable, beyond a few, before that stops the run,
     `count` the number of crops of a texture, dead leaves or points, `seed` that of the split and of those.
 
     No crop of a texture touches the square of side `hole` in the middle of an image. `radii` are the smallest and the
@@ -46,6 +47,7 @@ class DataOptions:
     margin: int = 0
     held_out: float = 0.1
     min_images: int = 8
+    max_bad: float = 0.01
     count: int = 20_000
     seed: int = 0
     hole: int = 0
@@ -62,6 +64,7 @@ class DataOptions:
         require(self.margin >= 0, "margin", "0 or more", self.margin)
         require(0 <= self.held_out <= 0.5, "held_out", "in [0, 0.5]", self.held_out)
         require(self.min_images >= 1, "min_images", "at least 1", self.min_images)
+        require(0 <= self.max_bad <= 1, "max_bad", "in [0, 1]", self.max_bad)
         require(self.count >= 2, "count", "at least 2", self.count)
         require(self.hole >= 0, "hole", "0 or more", self.hole)
         require(0 < self.radii[0] < self.radii[1], "radii", "an increasing pair of positive numbers", self.radii)
@@ -92,6 +95,7 @@ def _folder(options: DataOptions, log: Log) -> Dataset:
         background=options.background,
         margin=options.margin,
         min_images=options.min_images,
+        max_bad=options.max_bad,
         log=log,
     )
 

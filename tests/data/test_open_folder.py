@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion.data import Dataset, FolderError, open_folder
+from diffusion.data.folder import FEW_BAD
 from tests.bad_images import FOUND_BY_DECODING, GOOD, GREEN, RED, solid
 
 
@@ -35,6 +36,19 @@ def test_labels_and_copies(tmp_path: Path) -> None:
     assert dataset.spec.classes == ("cat", "dog")
     assert np.array_equal(dataset.labels, [0] * 4 + [1] * 4)
     assert lines[-1].startswith("copies    6 files repeat another")
+
+
+def test_many_bad_files_stop_it_unless_allowed(tmp_path: Path) -> None:
+    for i in range(30):
+        solid((8 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    options = {"size": (4, 4), "cache": tmp_path.parent / "bad", "progress": False}
+    for i in range(FEW_BAD):
+        (tmp_path / f"bad{i}.png").write_bytes(b"")
+    assert len(open_folder(tmp_path, **options)) == 30
+    (tmp_path / "one_more.png").write_bytes(b"")
+    with pytest.raises(FolderError, match=r"11 of 41 files .* cannot be used, .* data\.max_bad, 0\.01; "):
+        open_folder(tmp_path, **options)
+    assert len(open_folder(tmp_path, **options, max_bad=0.3)) == 30
 
 
 def test_too_few_images(tmp_path: Path) -> None:
