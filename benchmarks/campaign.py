@@ -1,0 +1,381 @@
+"""Faults by the hundred, and whether anything is lost.
+
+    python -m benchmarks.campaign [--kills 300] [--images 5000] [--files 2000] [--no-processes] [--seed 0] [--check]
+
+Runs are killed (SIGKILL) at random moments of start, training, sampling and saving, and started again by the same
+command until they end: then weights, average, moments, logged numbers and samples must be those of a run that was never
+killed, to the last bit, and at no moment may the newest checkpoint be damaged or older than one seen before. Saving a
+checkpoint is killed, and made to fail, at each operation on files in turn, and under limits of the size of files.
+Images, checkpoints and configurations are mutated at random: each is read, or refused with one of the package's own
+errors, within a time limit; nothing is written elsewhere and no code is run. Of two processes one is signalled, and one
+killed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import common
+from benchmarks.common import Goal
+from benchmarks.data import write_images
+from benchmarks.faults import (
+    KILLED,
+    Outcome,
+    digest,
+    forked,
+    mutated,
+    mutated_tree,
+    pictures,
+    single_threaded,
+    state_of,
+    watched,
+    writes,
+)
+from diffusion import checkpoint, config, load
+from diffusion.checkpoint import CheckpointError, Keep, Part
+from diffusion.data import decode
+from diffusion.data.decoding import MAX_PIXELS
+from diffusion.errors import InputError
+from diffusion.inspection import toml
+from diffusion.training import train, trainer
+
+ROOT = Path(__file__).parents[1]
+STEPS = 6
+SLOW_S, PATIENCE_S = 10.0, 120.0
+# Mutated files that one child process reads.
+PART = 500
+
+
+def experiment(images: Path) -> dict[str, dict[str, Any]]:
+    """A run of a few steps with everything that draws random numbers, which saves after each of them."""
+    return {
+        "data": {"path": str(images), "size": 8, "labels": True, "held_out": 0.3, "flip": True, "margin": 1},
+        "backbone": {"name": "unet", "channels": [8, 16], "blocks": 1, "attention": [1], "dropout": 0.2},
+        "training": {"steps": STEPS, "batch": 8, "accumulate": 2, "precision": "fp32", "warmup": 2},
+        "report": {"log": 1, "samples": 3, "evaluate": 3, "checkpoint": 1, "grid": 4, "images": 4, "draws": 2},
+        "sampling": {"steps": 2, "precision": "fp32"},
+    }
+
+
+def kills(place: Path, count: int, rng: random.Random) -> list[Outcome]:
+    """Runs killed at random, that many times in all, and what became of the folder of images."""
+    images, errors = place / "images", place / "errors.txt"
+    write_images(images, 40, 16)
+    before, tree = state_of(images), config.from_dict(experiment(images))
+    began = time.monotonic()
+    if forked(lambda: train(tree, place / "whole"), errors):
+        raise RuntimeError(f"the run that is not killed failed:\n{errors.read_text()[-2000:]}")
+    duration, expected = time.monotonic() - began, digest(place / "whole")
+    lost: list[str] = []
+    killed = runs = 0
+    while killed < count:
+        run, status, step = place / f"run-{runs}", KILLED, 0
+        while status == KILLED:
+            limit = rng.uniform(0, duration) if killed < count else None
+            status = forked(lambda run=run: train(tree, run), errors, kill_after=limit)  # type: ignore[misc]
+            killed += status == KILLED
+            newest, problems = checkpoint.newest(run)
+            reached = checkpoint.step_of(newest) if newest else 0
+            lost += problems
+            if reached < step:
+                lost.append(f"{run.name}: step {step} was saved, and is not any more")
+            step = reached
+        runs += 1
+        if status != 0:
+            lost.append(f"{run.name}: ended with {status}: {errors.read_text()[-300:]}")
+        elif digest(run) != expected:
+            lost.append(f"{run.name}: is not the run that was never killed")
+        shutil.rmtree(run, ignore_errors=True)
+    touched = ("the folder of images was changed",) if state_of(images) != before else ()
+    return [
+        Outcome("SIGKILL at a random moment of a run", killed, tuple(lost)),
+        Outcome(
+            "runs that ended the same to the last bit", runs, tuple(line for line in lost if "not the run" in line)
+        ),
+        Outcome("folders of images that were left alone", 1, touched),
+    ]
+
+
+def parts(step: int) -> dict[str, Part]:
+    """The files of a small checkpoint."""
+    values = {"x": torch.full((1000,), float(step))}
+    return {"model": Part(values, {"step": step}), "training": Part(values, {"step": step})}
+
+
+def save(run: Path, at: int, stop: Callable[[], None], counted: Path) -> None:
+    """Saves a second checkpoint over a first one; `stop` is called before operation number `at` on files, counted from
+    1, among which half of each safetensors file is one. Their number is written to a file.
+    """
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        if count == at:
+            stop()
+
+    real_fsync, real_save = os.fsync, checkpoint.save_file
+
+    def half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+        real_save(tensors, path, metadata)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        step()
+        path.write_bytes(whole)
+
+    sys.addaudithook(lambda event, arguments: step() if writes(event, arguments) else None)
+    os.fsync = lambda descriptor: (step(), real_fsync(descriptor))[1]  # type: ignore[assignment]
+    checkpoint.save_file = half  # type: ignore[assignment]
+    checkpoint.write(run, 2, parts(2), keep=Keep(1))
+    done, count = count, -(10**9)
+    counted.write_text(str(done))
+
+
+def die() -> None:
+    """As if the power had gone."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail() -> None:
+    """As a full disk."""
+    raise OSError(28, "No space left on device")
+
+
+def write_points(place: Path, name: str, stop: Callable[[], None], statuses: set[int]) -> Outcome:
+    """Saving stopped at each operation in turn."""
+    lost, errors, counted, at, total = [], place / "errors.txt", place / "count", 0, 1
+    while at <= total:
+        run = place / f"{name}-{at}"
+        checkpoint.write(run, 1, parts(1), keep=Keep(1))
+        status = forked(lambda run=run, at=at: save(run, at, stop, counted), errors)  # type: ignore[misc]
+        if at == 0:
+            total = int(counted.read_text())
+        if status not in (statuses if at else {0}):
+            lost.append(f"operation {at}: ended with {status}")
+        lost += [f"operation {at}: {line}" for line in unusable(run)]
+        shutil.rmtree(run)
+        at += 1
+    return Outcome(f"saving {name} at each of its operations", total, tuple(lost))
+
+
+def unusable(run: Path) -> list[str]:
+    """What is wrong with a run whose second save was stopped."""
+    newest, problems = checkpoint.newest(run)
+    if newest is None or problems:
+        return ["no whole checkpoint" if newest is None else problems[0]]
+    value, step = checkpoint.read(newest, "model").tensors["x"], checkpoint.verify(newest)
+    checkpoint.write(run, 3, parts(3), keep=Keep(1))
+    left = [path.name for path in (run / "checkpoints").iterdir()]
+    wrong = [] if bool((value == step).all()) and step in (1, 2) else [f"step {step} holds other values"]
+    return wrong + ([] if left == ["step-00000003"] else [f"left behind: {left}"])
+
+
+def size_limits(place: Path) -> Outcome:
+    """Saving under limits of the size of a file, which safetensors and Python meet in their own ways."""
+    lost, limits = [], (0, 1, 100, 1000, 4000, 4050)
+    for limit in limits:
+        run = place / f"limit-{limit}"
+        checkpoint.write(run, 1, parts(1), keep=Keep(1))
+
+        def work(run: Path = run, limit: int = limit) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            try:
+                checkpoint.write(run, 2, parts(2), keep=Keep(1))
+            except CheckpointError:
+                os._exit(7)
+
+        if (status := forked(work, place / "errors.txt")) != 7:
+            lost.append(f"{limit} bytes: ended with {status}")
+        lost += [f"{limit} bytes: {line}" for line in unusable(run)]
+    return Outcome("saving under a limit of the size of files", len(limits), tuple(lost))
+
+
+def reading(name: str, place: Path, count: int, seed: int, read: Callable[[random.Random, Path], None]) -> Outcome:
+    """What happens when so many mutated files are read: `read` makes one in a folder and reads it."""
+    lost: list[str] = []
+    for start in range(0, count, PART):
+        folder = place / f"{name}-{start}"
+        folder.mkdir(parents=True)
+        numbers = range(start, min(start + PART, count))
+
+        def work(folder: Path = folder, numbers: Iterable[int] = numbers) -> None:
+            with watched(folder) as seen:
+                found = [line for number in numbers for line in attempt(f"{name} {number}", seed, folder, read)]
+            (folder / "found.json").write_text(json.dumps(found + seen))
+
+        status = forked(work, place / "errors.txt")
+        answer = folder / "found.json"
+        lost += json.loads(answer.read_text()) if answer.exists() else [f"{name} {numbers}: ended with {status}"]
+        shutil.rmtree(folder)
+    return Outcome(f"mutated {name}", count, tuple(lost))
+
+
+def attempt(name: str, seed: int, folder: Path, read: Callable[[random.Random, Path], None]) -> list[str]:
+    """Reads one mutated file; what is wrong with how that ended."""
+    began = time.monotonic()
+    try:
+        with suppress(InputError):
+            read(random.Random(f"{seed} {name}"), folder)
+    except Exception as error:  # what must not happen, of any type
+        return [f"{name}: {type(error).__name__}: {error!s:.200}"]
+    taken = time.monotonic() - began
+    return [f"{name}: took {taken:.0f} s"] if taken > SLOW_S else []
+
+
+def read_image(bases: list[bytes]) -> Callable[[random.Random, Path], None]:
+    """Reads a mutated image."""
+
+    def read(rng: random.Random, folder: Path) -> None:
+        path = folder / "image"
+        path.write_bytes(mutated(rng.choice(bases), rng.choice(bases), rng))
+        channels = rng.choice((1, 3, 4))
+        pixels = decode(path, channels=channels, background=(255, 255, 255))
+        if pixels.dtype != "uint8" or pixels.shape[2:] != (channels,) or pixels[..., 0].size > MAX_PIXELS:
+            raise AssertionError(f"{pixels.dtype} {pixels.shape}")
+
+    return read
+
+
+def read_checkpoint(golden: Path) -> Callable[[random.Random, Path], None]:
+    """Loads a model from a checkpoint in which a file, or what is written in one, was mutated; in most of them the
+    manifest vouches for it all the same.
+    """
+
+    def read(rng: random.Random, folder: Path) -> None:
+        run = folder / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        if rng.random() < 0.5:
+            part = checkpoint.read(golden, "model")
+            description = json.loads(json.dumps(mutated_tree(dict(part.description), rng), ensure_ascii=True))
+            checkpoint.write(run, 3, {"model": Part(part.tensors, description)}, keep=Keep(1))
+        else:
+            target = Path(shutil.copytree(golden, run / "checkpoints" / golden.name))
+            path = rng.choice(sorted(target.iterdir()))
+            path.write_bytes(mutated(path.read_bytes(), rng.choice(sorted(golden.iterdir())).read_bytes(), rng))
+            if path.name != checkpoint.MANIFEST and rng.random() < 0.8:
+                manifest = json.loads((target / checkpoint.MANIFEST).read_text())
+                manifest["files"][path.name] = {"size": path.stat().st_size, "sha256": checkpoint.file_hash(path)}
+                (target / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+        load(run, device="cpu")
+        checkpoint.read(checkpoint.find(run)[0], "model")
+
+    return read
+
+
+def read_config(shipped: list[Path]) -> Callable[[random.Random, Path], None]:
+    """Reads a mutated configuration, as bytes or as a tree."""
+
+    def read(rng: random.Random, folder: Path) -> None:
+        path = rng.choice(shipped)
+        if rng.random() < 0.5:
+            (folder / "x.toml").write_bytes(mutated(path.read_bytes(), rng.choice(shipped).read_bytes(), rng))
+            config.load(folder / "x.toml")
+        else:
+            config.from_dict(mutated_tree(config.to_dict(config.load(path)), rng))
+
+    return read
+
+
+def two_processes(place: Path) -> list[Outcome]:
+    """Runs of two processes of which one is ended, and started again by the same command."""
+    images = place / "two"
+    write_images(images, 40, 16)
+    tree = experiment(images)
+    tree["training"]["steps"] = 40
+    (place / "two.toml").write_text(toml(tree))
+    launched(place, place / "two-whole").wait()
+    expected, outcomes = digest(place / "two-whole"), []
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        run, lost = place / f"two-{number.name}", []
+        first = launched(place, run)
+        while not (run / "metrics.jsonl").exists() and first.poll() is None:
+            time.sleep(0.02)
+        workers = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+        os.kill(int(workers[-1]), number)
+        try:
+            ended = first.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            first.kill()
+            ended = 0
+            lost.append("the launcher did not end")
+        if ended == 0 or checkpoint.newest(run)[1]:
+            lost.append(f"ended with {ended}, {checkpoint.newest(run)}")
+        elif launched(place, run).wait(PATIENCE_S) != 0 or digest(run) != expected:
+            lost.append("is not the run of two processes that was never ended")
+        outcomes.append(Outcome(f"{number.name} to one of two processes", 1, tuple(lost)))
+    return outcomes
+
+
+def launched(place: Path, run: Path) -> subprocess.Popen[bytes]:
+    """The command that trains with two processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, str(ROOT / "train.py"), str(place / "two.toml"), "--out", str(run)]
+    log = (place / "two.log").open("ab")
+    return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def campaign(place: Path, *, kill: int, images: int, files: int, processes: bool, seed: int) -> list[Outcome]:
+    """All faults, in a folder for what they leave behind."""
+    single_threaded()
+    sys.dont_write_bytecode = True
+    os.environ["DIFFUSION_CACHE"] = str(place / "cache")
+    # When the first samples are drawn depends on the clock, and what is compared must not.
+    trainer.FIRST_SAMPLES_S = math.inf
+    outcomes = kills(place, kill, random.Random(seed))
+    outcomes.append(write_points(place, "killed", die, {KILLED}))
+    outcomes.append(write_points(place, "failing", fail, {0, 1}))
+    outcomes.append(size_limits(place))
+    bases = [path.read_bytes() for path in pictures(place / "pictures")]
+    golden = sorted((ROOT / "tests" / "golden").glob("format-*/checkpoints/step-*"))[-1]
+    load(golden, device="cpu")  # What it imports, children then have.
+    outcomes.append(reading("images", place, images, seed, read_image(bases)))
+    outcomes.append(reading("checkpoints", place, files // 2, seed, read_checkpoint(golden)))
+    shipped = sorted((ROOT / "configs").glob("*.toml"))
+    outcomes.append(reading("configurations", place, files - files // 2, seed, read_config(shipped)))
+    return outcomes + (two_processes(place) if processes else [])
+
+
+def main() -> None:
+    """Runs the campaign and prints its table."""
+    options = common.parser(__doc__, "campaign")
+    options.add_argument("--kills", type=int, default=300)
+    options.add_argument("--images", type=int, default=5000)
+    options.add_argument("--files", type=int, default=2000)
+    options.add_argument("--no-processes", dest="processes", action="store_false")
+    options.add_argument("--seed", type=int, default=0)
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        outcomes = campaign(
+            Path(place).resolve(),
+            kill=chosen.kills,
+            images=chosen.images,
+            files=chosen.files,
+            processes=chosen.processes,
+            seed=chosen.seed,
+        )
+    for outcome in outcomes:
+        for line in outcome.lost[:20]:
+            print(f"{outcome.fault}: {line}")
+    goals = [Goal(f"lost, {outcome.fault}", len(outcome.lost), 0, "at most") for outcome in outcomes]
+    common.finish(goals, {"Faults": [outcome.row() for outcome in outcomes]}, chosen.out, check=chosen.check)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""What a campaign of faults is made of: work in processes that are killed, a watch over what code does to the system,
+and files that are mutated at random.
+
+Work is forked from this process, which has imported everything and computes nothing itself: a child starts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diffusion import checkpoint
+from diffusion.data.decoding import FORMATS
+
+PATIENCE_S = 120.0
+KILLED = -signal.SIGKILL
+# What changes files, as Python announces it (PEP 578); opening counts when it is for writing.
+CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
+# What runs code that a file may have chosen, or reaches out.
+RUNS = {"pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one kind of fault: how often it was tried, and a line for each time that it was not survived."""
+
+    fault: str
+    tried: int
+    lost: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, object]:
+        """A line of the table."""
+        return {
+            "fault": self.fault,
+            "tried": self.tried,
+            "survived": max(0, self.tried - len(self.lost)),
+            "lost": len(self.lost),
+        }
+
+
+def forked(work: Callable[[], object], errors: Path, *, kill_after: float | None = None) -> int:
+    """Does work in a child process and returns its exit code, or minus the signal that ended it: 0 if it returned, 1 if
+    it raised; its output and traceback are added to a file. It is killed after some seconds.
+    """
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            log = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            sys.stdout = sys.stderr = os.fdopen(log, "w")
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with suppress(OSError):
+                sys.stderr.flush()
+            os._exit(code)
+    end = time.monotonic() + (PATIENCE_S if kill_after is None else kill_after)
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def writes(event: str, arguments: Sequence[Any]) -> bool:
+    """Whether an announced event changes a file."""
+    if event != "open":
+        return event in CHANGES
+    flags = arguments[2]
+    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+
+@contextmanager
+def watched(allowed: Path) -> Iterator[list[str]]:
+    """Yields a list that receives what happens meanwhile and must not: files changed outside of a folder, code chosen
+    by a file, connections. Once begun it goes on watching, so it is for a child process.
+    """
+    seen: list[str] = []
+    on = True
+
+    def note(event: str, arguments: Sequence[Any]) -> None:
+        if on and event in RUNS:
+            seen.append(f"{event}: {arguments!r:.80}")
+        elif on and writes(event, arguments) and isinstance(arguments[0], str | bytes):
+            # What a tree is removed by names files relative to an open folder, the last argument.
+            folder = arguments[-1] if event in ("os.remove", "os.rmdir") and arguments[-1] >= 0 else None
+            base = os.getcwd() if folder is None else os.readlink(f"/proc/self/fd/{folder}")
+            place = os.path.normpath(os.path.join(base, os.fsdecode(arguments[0])))
+            if not place.startswith((str(allowed), os.devnull)):
+                seen.append(f"{event}: {place}")
+
+    sys.addaudithook(note)
+    try:
+        yield seen
+    finally:
+        on = False
+
+
+def digest(run: Path) -> str:
+    """A hash of all that a run has learned and shown: weights, average, moments, logged numbers and samples."""
+    found = hashlib.sha256()
+    folder, _ = checkpoint.find(run)
+    for name in ("model", "training"):
+        for key, tensor in sorted(checkpoint.read(folder, name).tensors.items()):
+            found.update(key.encode() + tensor.contiguous().numpy().tobytes())
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        found.update(repr([(k, v) for k, v in sorted(row.items()) if k not in ("images_per_s", "data_wait")]).encode())
+    for path in sorted(run.rglob("*.png")):
+        if "loss" not in path.name:  # Its running mean begins anew when a run is resumed.
+            found.update(path.name.encode() + np.asarray(Image.open(path)).tobytes())
+    return found.hexdigest()
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, int, str]]:
+    """Size, time and contents of all files in a folder."""
+    return {
+        str(path): (path.stat().st_size, path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def pictures(folder: Path) -> list[Path]:
+    """A small image file of every format and of every mode that it has."""
+    folder.mkdir(parents=True)
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8))
+    gray16 = Image.fromarray(np.arange(768, dtype=np.uint16).reshape(24, 32) * 80)
+    modes = {"RGB": photo, "L": photo.convert("L"), "1": photo.convert("1"), "P": photo.convert("P"), "I;16": gray16}
+    modes |= {"RGBA": photo.convert("RGBA"), "LA": photo.convert("LA"), "CMYK": photo.convert("CMYK")}
+    for kind in FORMATS:
+        for mode, image in modes.items():
+            path = folder / f"{mode.replace(';', '')}.{kind.lower()}"
+            try:
+                image.save(path, format=kind, **({"save_all": True, "append_images": [image]} if kind == "GIF" else {}))
+            except (OSError, ValueError, KeyError):  # Not every format has every mode.
+                path.unlink(missing_ok=True)
+    return sorted(folder.iterdir())
+
+
+def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
+    """Bytes with some of them flipped, cut out, repeated, replaced, put in or taken from another file; or cut short."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        start = rng.randrange(len(changed) + 1) if rng.random() < 0.5 else rng.randrange(min(64, len(changed)) + 1)
+        length = rng.choice((1, 2, 4, 16, 256))
+        action = rng.randrange(6)
+        if action == 0 and start < len(changed):
+            changed[start] ^= 1 << rng.randrange(8)
+        elif action == 1:
+            del changed[start : start + length]
+        elif action == 2:
+            changed[start:start] = changed[start : start + length]
+        elif action == 3:
+            changed[start : start + length] = rng.choice((b"\0", b"\xff", b"\x7f", b"9")) * length
+        elif action == 4:
+            changed[start:start] = rng.randbytes(length)
+        else:
+            begin = rng.randrange(len(other) + 1)
+            changed[start : start + length] = other[begin : begin + length]
+    return bytes(changed[: rng.randrange(len(changed) + 1)] if rng.random() < 0.2 else changed)
+
+
+VALUES: tuple[Any, ...] = (
+    None, True, 0, -1, 1, 2**31, 2**63, 2**70, -(10**40), 0.5, -1e308, float("inf"), float("nan"), "", "os.system",
+    "\0", "é" * 300, "../../etc/passwd", [], [[]], [0] * 40, [2**40], {}, {"name": "unet"}, {"name": {}},
+    {"_target_": "os.system", "_args_": ["touch canary"]}, {"__reduce__": "x"},
+)  # fmt: skip
+
+
+def mutated_tree(tree: Any, rng: random.Random) -> Any:  # noqa: ANN401, whatever JSON holds
+    """A copy of nested plain values in which one is another, has gone, or is new."""
+    if not isinstance(tree, dict | list) or not tree or rng.random() < 0.15:
+        return rng.choice(VALUES)
+    copy = dict(tree) if isinstance(tree, dict) else list(tree)
+    key = rng.choice(list(copy)) if isinstance(copy, dict) else rng.randrange(len(copy))
+    action = rng.random()
+    if action < 0.1:
+        del copy[key]  # type: ignore[arg-type]
+    elif action < 0.2 and isinstance(copy, dict):
+        copy[rng.choice(("_target_", "__class__", "name", "", "é", str(key) + "x"))] = rng.choice(VALUES)
+    else:
+        copy[key] = mutated_tree(copy[key], rng)  # type: ignore[index]
+    return copy
+
+
+def single_threaded() -> None:
+    """Keeps this process from starting compute threads, which a forked child would miss."""
+    torch.set_num_threads(1)
