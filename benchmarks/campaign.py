@@ -1,11 +1,13 @@
 """Faults by the hundred, and whether anything is lost.
 
-    python -m benchmarks.campaign [--kills 300] [--images 5000] [--files 2000] [--no-processes] [--seed 0] [--check]
+    python -m benchmarks.campaign [--kills 300] [--signals 100] [--images 5000] [--files 2000] [--no-processes]
+        [--seed 0] [--check]
 
-Runs are killed (SIGKILL) at random moments of start, training, sampling and saving, and started again by the same
-command until they end: then weights, average, moments, logged numbers and samples must be those of a run that was never
-killed, to the last bit, and at no moment may the newest checkpoint be damaged or older than one seen before. Saving a
-checkpoint is killed, and made to fail, at each operation on files in turn, and under limits of the size of files.
+Runs are killed (SIGKILL) or asked to end (SIGTERM) at random moments of start, training, sampling and saving, and
+started again by the same command until they end: then weights, average, moments, logged numbers and samples must be
+those of a run that was never ended, to the last bit, and at no moment may the newest checkpoint be damaged or older
+than one seen before. Saving a checkpoint is killed, and made to fail, at each operation on files in turn, and under
+limits of the size of files.
 Images, checkpoints and configurations are mutated at random: each is read, or refused with one of the package's own
 errors, within a time limit; nothing is written elsewhere and no code is run. Of two processes one is signalled, and one
 killed.
@@ -50,6 +52,7 @@ from benchmarks.faults import (
 )
 from diffusion import checkpoint, config, load
 from diffusion.checkpoint import CheckpointError, Keep, Part
+from diffusion.config import Config
 from diffusion.data import decode
 from diffusion.data.decoding import MAX_PIXELS
 from diffusion.errors import InputError
@@ -74,43 +77,59 @@ def experiment(images: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def kills(place: Path, count: int, rng: random.Random) -> list[Outcome]:
-    """Runs killed at random, that many times in all, and what became of the folder of images."""
+def random_ends(place: Path, kills: int, signals: int, rng: random.Random) -> list[Outcome]:
+    """Runs ended at random, that many times in all, and what became of the folder of images."""
     images, errors = place / "images", place / "errors.txt"
     write_images(images, 40, 16)
     before, tree = state_of(images), config.from_dict(experiment(images))
     began = time.monotonic()
     if forked(lambda: train(tree, place / "whole"), errors):
-        raise RuntimeError(f"the run that is not killed failed:\n{errors.read_text()[-2000:]}")
+        raise RuntimeError(f"the run that is not ended failed:\n{errors.read_text()[-2000:]}")
     duration, expected = time.monotonic() - began, digest(place / "whole")
-    lost: list[str] = []
-    killed = runs = 0
-    while killed < count:
-        run, status, step = place / f"run-{runs}", KILLED, 0
-        while status == KILLED:
-            limit = rng.uniform(0, duration) if killed < count else None
-            status = forked(lambda run=run: train(tree, run), errors, kill_after=limit)  # type: ignore[misc]
-            killed += status == KILLED
-            newest, problems = checkpoint.newest(run)
-            reached = checkpoint.step_of(newest) if newest else 0
-            lost += problems
-            if reached < step:
-                lost.append(f"{run.name}: step {step} was saved, and is not any more")
-            step = reached
-        runs += 1
-        if status != 0:
-            lost.append(f"{run.name}: ended with {status}: {errors.read_text()[-300:]}")
-        elif digest(run) != expected:
-            lost.append(f"{run.name}: is not the run that was never killed")
-        shutil.rmtree(run, ignore_errors=True)
+    outcomes, runs, other = [], 0, []
+    for number, count in ((signal.SIGKILL, kills), (signal.SIGTERM, signals)):
+        lost: list[str] = []
+        ended = 0
+        while ended < count:
+            run = place / f"run-{runs}"
+            times, found, last = until_it_ends(run, tree, errors, number, duration, count - ended, rng)
+            ended, runs, lost = ended + times, runs + 1, lost + found
+            if last != 0:
+                other.append(f"{run.name}: ended with {last}: {errors.read_text()[-300:]}")
+            elif digest(run) != expected:
+                other.append(f"{run.name}: is not the run that was never ended")
+            shutil.rmtree(run, ignore_errors=True)
+        outcomes.append(Outcome(f"{number.name} at a random moment of a run", ended, tuple(lost)))
     touched = ("the folder of images was changed",) if state_of(images) != before else ()
     return [
-        Outcome("SIGKILL at a random moment of a run", killed, tuple(lost)),
-        Outcome(
-            "runs that ended the same to the last bit", runs, tuple(line for line in lost if "not the run" in line)
-        ),
+        *outcomes,
+        Outcome("runs that ended the same to the last bit", runs, tuple(other)),
         Outcome("folders of images that were left alone", 1, touched),
     ]
+
+
+def until_it_ends(
+    run: Path, tree: Config, errors: Path, number: signal.Signals, duration: float, most: int, rng: random.Random
+) -> tuple[int, list[str], int]:
+    """Starts a run again and again, ended by a signal at a random moment at most so many times; how often it was, what
+    was lost, and the last exit code.
+    """
+    # Until it has begun, a run that is asked to end does so as any program.
+    by_signal = {-number} if number == signal.SIGKILL else {-number, 128 + number}
+    lost: list[str] = []
+    times = step = 0
+    while True:
+        after = rng.uniform(0, duration) if times < most else None
+        status = forked(lambda: train(tree, run), errors, after=after, number=number)
+        newest, problems = checkpoint.newest(run)
+        reached = checkpoint.step_of(newest) if newest else 0
+        lost += problems
+        if reached < step:
+            lost.append(f"{run.name}: step {step} was saved, and is not any more")
+        step = reached
+        if status not in by_signal:
+            return times, lost, status
+        times += 1
 
 
 def parts(step: int) -> dict[str, Part]:
@@ -331,14 +350,16 @@ def launched(place: Path, run: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def campaign(place: Path, *, kill: int, images: int, files: int, processes: bool, seed: int) -> list[Outcome]:
+def campaign(
+    place: Path, *, kills: int, signals: int, images: int, files: int, processes: bool, seed: int
+) -> list[Outcome]:
     """All faults, in a folder for what they leave behind."""
     single_threaded()
     sys.dont_write_bytecode = True
     os.environ["DIFFUSION_CACHE"] = str(place / "cache")
     # When the first samples are drawn depends on the clock, and what is compared must not.
     trainer.FIRST_SAMPLES_S = math.inf
-    outcomes = kills(place, kill, random.Random(seed))
+    outcomes = random_ends(place, kills, signals, random.Random(seed)) if kills or signals else []
     outcomes.append(write_points(place, "killed", die, {KILLED}))
     outcomes.append(write_points(place, "failing", fail, {0, 1}))
     outcomes.append(size_limits(place))
@@ -356,6 +377,7 @@ def main() -> None:
     """Runs the campaign and prints its table."""
     options = common.parser(__doc__, "campaign")
     options.add_argument("--kills", type=int, default=300)
+    options.add_argument("--signals", type=int, default=100)
     options.add_argument("--images", type=int, default=5000)
     options.add_argument("--files", type=int, default=2000)
     options.add_argument("--no-processes", dest="processes", action="store_false")
@@ -364,7 +386,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         outcomes = campaign(
             Path(place).resolve(),
-            kill=chosen.kills,
+            kills=chosen.kills,
+            signals=chosen.signals,
             images=chosen.images,
             files=chosen.files,
             processes=chosen.processes,

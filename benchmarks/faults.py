@@ -53,9 +53,12 @@ class Outcome:
         }
 
 
-def forked(work: Callable[[], object], errors: Path, *, kill_after: float | None = None) -> int:
-    """Does work in a child process and returns its exit code, or minus the signal that ended it: 0 if it returned, 1 if
-    it raised; its output and traceback are added to a file. It is killed after some seconds.
+def forked(
+    work: Callable[[], int | None], errors: Path, *, after: float | None = None, number: int = signal.SIGKILL
+) -> int:
+    """Does work in a child process and returns its exit code, or minus the signal that ended it: what it returned, 0
+    for None, or 1 if it raised; its output and traceback are added to a file. It gets the signal after some seconds,
+    and is killed if it does not end.
     """
     sys.stdout.flush()
     pid = os.fork()
@@ -66,21 +69,22 @@ def forked(work: Callable[[], object], errors: Path, *, kill_after: float | None
             os.dup2(log, 1)
             os.dup2(log, 2)
             sys.stdout = sys.stderr = os.fdopen(log, "w")
-            work()
-            code = 0
+            code = work() or 0
         except BaseException:
             traceback.print_exc()
         finally:
             with suppress(OSError):
                 sys.stderr.flush()
             os._exit(code)
-    end = time.monotonic() + (PATIENCE_S if kill_after is None else kill_after)
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
+    for seconds, sent in ((after, number), (PATIENCE_S, signal.SIGKILL)):
+        end = time.monotonic() + (seconds or 0.0)
+        while time.monotonic() < end:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.001)
+        if seconds is not None:
+            os.kill(pid, sent)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

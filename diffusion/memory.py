@@ -32,6 +32,11 @@ def keep_freed() -> bool:
     return all(done)
 
 
+def exhausted(error: RuntimeError) -> bool:
+    """Whether it says that a device, or this process, has no more memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
 def suited_batch(call: Callable[[int], object], positions: int, device: torch.device) -> int:
     """How many examples of that many positions at once suit a device, given a call that takes some through the network.
 

@@ -22,6 +22,8 @@ from torch import distributed as dist
 
 # The first process may take hours to pack a folder while the others wait.
 PATIENCE = timedelta(days=1)
+# What gloo says of a peer; other backends raise DistError.
+LOST = ("Connection closed by peer", "onnection reset by peer", "Timed out waiting")
 
 
 def join() -> None:
@@ -90,6 +92,11 @@ def largest(number: int) -> int:
     if count() > 1:
         dist.all_reduce(value, dist.ReduceOp.MAX, group=_exchange())
     return int(value)
+
+
+def lost(error: RuntimeError) -> bool:
+    """Whether it says that another process has ended or does not answer."""
+    return count() > 1 and (isinstance(error, dist.DistError) or any(text in str(error) for text in LOST))
 
 
 @contextmanager

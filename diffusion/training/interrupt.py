@@ -1,19 +1,33 @@
-"""Ctrl-C and termination, noticed between steps."""
+"""Ctrl-C, termination and calls that do not come back."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
+class Stopped(BaseException):
+    """A signal came where nothing is lost by ending at once. Like KeyboardInterrupt it is no Exception, so that nobody
+    takes it for a fault.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class Interrupt:
-    """A context in which the first SIGINT or SIGTERM only sets `signal`; a second one acts as it would have outside.
+    """A context in which the first SIGINT or SIGTERM raises Stopped, or within `noted` only sets `signal`; a second one
+    acts as it would have outside.
 
     Works in the main thread; elsewhere, as in notebooks' workers, signals are left alone.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._raises = True
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupt:
@@ -28,6 +42,51 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within it a signal is only noted."""
+        self._raises = False
+        try:
+            yield
+        finally:
+            self._raises = True
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Within it, itself within `noted`, a signal raises Stopped again, also one noted before."""
+        self._raises = True
+        try:
+            if self.signal:
+                raise Stopped(self.signal)
+            yield
+        finally:
+            self._raises = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         self.__exit__()
+        if self._raises:
+            raise Stopped(number)
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """A context in which TimeoutError is raised when it takes longer; only in the main thread, where there are alarms.
+
+    What waits in compiled code that does not return for signals goes on waiting.
+    """
+    try:
+        before = signal.signal(signal.SIGALRM, _expire)
+    except ValueError:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _expire(number: int, frame: FrameType | None) -> None:
+    raise TimeoutError("it does not answer")

@@ -23,6 +23,7 @@ class MeasuredObjective:
 
     Given what came before, the law of a step is fixed and its draws are not, so each step's estimate is unbiased. The
     law is the same on all processes. Losses stay on their device until the next law is due, so no step waits for it.
+    Those of a step count once it is done (`advance`).
     """
 
     def __init__(self, objective: Objective, levels: Measured) -> None:
@@ -32,6 +33,7 @@ class MeasuredObjective:
         # Of each bin, the number of draws and their sum of squares; on every process those of its own draws.
         self._sums = torch.zeros(levels.bins, 2, dtype=torch.float64)
         self._pending: list[tuple[Tensor, Tensor]] = []
+        self._step: list[tuple[Tensor, Tensor]] = []
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
         """The noise levels that uniform numbers stand for at this step: (B,) -> (B,)."""
@@ -40,11 +42,17 @@ class MeasuredObjective:
     def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """That of the objective, which is remembered: (B,). Arguments as for `Objective`."""
         losses = replace(self._objective, noise_levels=self.law).loss(denoiser, x, u, noise, label)
-        self._pending.append((u, losses.detach()))
+        self._step.append((u, losses.detach()))
         return losses
+
+    def forget(self) -> None:
+        """Drops the losses of a step that is not done and begins again."""
+        self._step = []
 
     def advance(self, step: int) -> None:
         """Takes the law that the losses so far ask for, when it is due; all processes must call it after every step."""
+        self._pending += self._step
+        self._step = []
         if step % self.levels.every:
             return
         draws, squares = self._gathered().unbind(1)
@@ -59,7 +67,7 @@ class MeasuredObjective:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`."""
-        self._pending = []
+        self._pending, self._step = [], []
         self.law = Histogram(tensors["shares"])
         self._sums = tensors["sums"] if processes.is_main() else torch.zeros_like(tensors["sums"])
 

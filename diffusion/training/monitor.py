@@ -83,15 +83,21 @@ def append(path: Path, row: Mapping[str, object]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def best(path: Path, steps: Iterable[int]) -> int | None:
-    """Of these steps the one with the lowest bound on held-out examples in a file of rows; None if none has any."""
-    wanted, found = set(steps), {}
+def bounds(path: Path) -> dict[int, float]:
+    """The bounds on held-out examples in a file of rows, by their steps."""
+    found = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         row = json.loads(line)
         totals = [value for key, value in row.items() if key.startswith(TOTAL) and not key.endswith("_se")]
-        if totals and row["step"] in wanted:
+        if totals:
             found[row["step"]] = totals[0]
-    return min(found, key=found.__getitem__, default=None)
+    return found
+
+
+def best(path: Path, steps: Iterable[int]) -> int | None:
+    """Of these steps the one with the lowest bound in a file of rows; None if none has any."""
+    found = bounds(path)
+    return min((step for step in steps if step in found), key=found.__getitem__, default=None)
 
 
 def truncate_after(path: Path, step: int) -> None:

@@ -43,6 +43,10 @@ class Reporter:
         """Whether an earlier part of this run left a grid."""
         return any((self.run / "samples").glob("step-*.png"))
 
+    def has_shown(self, step: int) -> bool:
+        """Whether there is a grid of a step."""
+        return self._grid(step).exists()
+
     @property
     def measures(self) -> bool:
         """Whether there are held-out examples, and a model that has a likelihood and restores."""
@@ -60,15 +64,16 @@ class Reporter:
             values, _ = self.train.batch(torch.arange(min(count, len(self.train))))
             real = self.train.center(values) if self.train.spec.is_image else values
             figures.save_png(figures.draw(model.spec.decode(model.spec.encode(real))), folder / "real.png", {})
-        path = folder / f"step-{model.step:08d}.png"
-        figures.save_png(
-            figures.draw(x), path, {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
-        )
+        info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
+        figures.save_png(figures.draw(x), self._grid(model.step), info)
+
+    def _grid(self, step: int) -> Path:
+        return self.run / "samples" / f"step-{step:08d}.png"
 
     def validation(self, model: Model, levels: LossByLevel) -> dict[str, float]:
         """The held-out bound by terms, and the plot of the loss by noise level."""
-        if processes.is_main():
-            figures.loss_by_level(levels.rows(), self.run / "loss_by_level.png", model.step)
+        if processes.is_main() and (seen := levels.rows()):
+            figures.loss_by_level(seen, self.run / "loss_by_level.png", model.step)
         if not self.measures:
             return {}
         due = self.config.report

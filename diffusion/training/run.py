@@ -18,6 +18,7 @@ from diffusion.config import Config, ConfigError
 from diffusion.data import Dataset, open_source
 from diffusion.files import write_text
 from diffusion.training import lock
+from diffusion.training.interrupt import Interrupt, Stopped
 from diffusion.training.trainer import Outcome, Trainer
 
 RESOLVED = "config.json"
@@ -29,6 +30,7 @@ FREE = (
     "grid.",
     "sampling.",
     "training.steps",
+    "training.accumulate",
     "training.precision",
     "training.compile",
     "training.gradient_checkpointing",
@@ -41,33 +43,48 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
     """Trains in a run folder, going on from its newest checkpoint, and returns the exit code.
 
     Raises ConfigError when the folder holds another experiment, InputError while another process trains in it,
-    FolderError for data that cannot be used, and CheckpointError when all its checkpoints are damaged or, if `strict`,
-    one newer than all whole ones is.
+    FolderError for data that cannot be used, CheckpointError when all its checkpoints are damaged or, if `strict`,
+    one newer than all whole ones is, and ConnectionError when another process of the run is lost.
     """
     # Without being told, it takes processes on CPUs for strangers, each with a run of its own.
     PartialState(cpu=processes.device().type == "cpu")
-    with ExitStack() as stack:
-        # The first process packs the images; the others then find them in the cache.
-        with processes.main_first():
-            if processes.is_main():
-                stack.enter_context(lock.held(run, processes.say))
-                prepare(experiment, run, strict=strict)
-            dataset = open_source(experiment.data, processes.say)
-        return _train(experiment, run, dataset)
+    try:
+        with Interrupt() as interrupt, ExitStack() as stack:
+            # The first process packs the images; the others then find them in the cache.
+            with processes.main_first():
+                if processes.is_main():
+                    stack.enter_context(lock.held(run, processes.say))
+                    prepare(experiment, run, strict=strict)
+                dataset = open_source(experiment.data, processes.say)
+            return _train(experiment, run, dataset, interrupt)
+    except Stopped as stopped:
+        saved = next(iter(checkpoint.folders(run)), None)
+        so_far = f"saved to step {checkpoint.step_of(saved)} in {run}" if saved else "before the first step was saved"
+        processes.say(f"stopped, {so_far}; the same command goes on from here")
+        return 128 + stopped.number
+    except RuntimeError as error:
+        if not processes.lost(error):
+            raise
+        raise ConnectionError(
+            f"{run}: process {processes.rank()} of {processes.count()} does not reach another one any more ({error}); "
+            "the checkpoints are whole: start all processes again by the same command"
+        ) from error
 
 
-def _train(experiment: Config, run: Path, dataset: Dataset) -> int:
+def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt) -> int:
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     trainer = Trainer(experiment, training, held_out, run)
     trained = trainer.step < experiment.training.steps
     if not trained:
         trainer.say(f"{run}: already at step {trainer.step}; to go on, raise training.steps")
+        trainer.catch_up()
         outcome = Outcome(trainer.model, 0)
     else:
-        outcome = trainer.train()
+        outcome = trainer.train(interrupt)
     if outcome.exit_code == 0 and (trained or not processes.largest(trainer.reporter.finished)):
         trainer.reporter.finish(outcome.model)
     trainer.accelerator.wait_for_everyone()
+    trainer.tracking.close()
     trainer.accelerator.end_training()
     return outcome.exit_code
 

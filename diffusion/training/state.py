@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion import checkpoint, processes
-from diffusion.checkpoint import Part
+from diffusion.checkpoint import CheckpointError, Part
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.model import describe
@@ -32,9 +32,10 @@ def parts(
     average: nn.Module,
     optimizer: torch.optim.Optimizer,
     objective: AnyObjective,
+    at_once: int,
 ) -> dict[str, Part]:
     """The files of a checkpoint, with full tensors on the main process and none on the others, which must call this
-    too.
+    too. `at_once` is the number of examples that the device takes at once.
     """
     tensors: dict[str, Tensor] = {f"{NETWORK}{name}": value for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
@@ -43,7 +44,10 @@ def parts(
     if isinstance(objective, MeasuredObjective):
         tensors |= {f"{LEVELS}{name}": value for name, value in objective.tensors().items()}
     description = describe(config, spec, step)
-    return {"model": Part(_kept(average.state_dict()), description), "training": Part(_kept(tensors), {"step": step})}
+    return {
+        "model": Part(_kept(average.state_dict()), description),
+        "training": Part(_kept(tensors), {"step": step, "at_once": at_once}),
+    }
 
 
 def restore(
@@ -53,13 +57,14 @@ def restore(
     optimizer: torch.optim.Optimizer,
     objective: AnyObjective,
     say: Callable[[str], None],
-) -> int:
-    """Puts the newest whole checkpoint of a run into the arguments and returns its step, 0 if there is none.
+) -> tuple[int, int | None]:
+    """Puts the newest whole checkpoint of a run into the arguments and returns its step, 0 if there is none, and how
+    many examples the device took at once.
 
     Damaged checkpoints are named and passed over. Raises CheckpointError if there are some and none of them is whole.
     """
     if not checkpoint.folders(run):
-        return 0
+        return 0, None
     folder, problems = checkpoint.find(run)
     for problem in problems:
         say(f"{problem}; using {folder.name} instead")
@@ -72,9 +77,13 @@ def restore(
         optimizer.state[parameter] = {key.rpartition("/")[2]: sharding.like(tensors[key], parameter) for key in keys}
     if isinstance(objective, MeasuredObjective):
         objective.load(_under(LEVELS, tensors))
-    step = int(saved.description["step"])
+    try:
+        step, at_once = int(saved.description["step"]), saved.description.get("at_once")
+        at_once = None if at_once is None else int(at_once)
+    except checkpoint.DAMAGE as error:
+        raise CheckpointError(f"{folder}: damaged checkpoint: its description: {error!r}") from None
     say(f"resuming {run} from step {step}")
-    return step
+    return step, at_once
 
 
 def load(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:

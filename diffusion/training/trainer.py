@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,17 +27,20 @@ from diffusion.files import sync
 from diffusion.memory import keep_freed
 from diffusion.model import Model
 from diffusion.precision import use_bf16
-from diffusion.randomness import example_seed
 from diffusion.training import monitor, sharding, state, teacher
 from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.ema import PowerEMA
+from diffusion.training.gradient import Gradient
 from diffusion.training.guard import LIMIT, Guard
 from diffusion.training.interrupt import Interrupt
 from diffusion.training.levels import MeasuredObjective
 from diffusion.training.report import Reporter
+from diffusion.training.tracking import Tracking
 
 FIRST_SAMPLES_S = 30.0
 METRICS = "metrics.jsonl"
+# What is saved or shown of a step comes after a look at whether steps were skipped.
+LOOKED_AT = ("log", "checkpoint", "samples", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Trainer:
             fused=True,
         )
         self.network = network
-        self.step = self._restored()
+        self.step, at_once = self._restored()
         if processes.largest(self.step) != -processes.largest(-self.step):
             raise InputError(f"{run}: not every process sees its checkpoints; put it on a disk that all machines share")
         network.gradient_checkpointing = options.gradient_checkpointing
@@ -104,19 +106,32 @@ class Trainer:
             processes.count(),
             self.accelerator.device,
         )
+        share = options.batch // processes.count()
+        self.gradient = Gradient(
+            self.accelerator,
+            self.prepared,
+            self.denoiser,
+            self.objective,
+            share,
+            min(share // options.accumulate, at_once or share),
+            options.seed,
+            self.say,
+            sharded=self.sharded,
+        )
         schedule = config.schedule
         self.monitor = monitor.Monitor(monitor.LossByLevel(schedule.log_snr_min, schedule.log_snr_max))
         self.reporter = Reporter(config, run, train, held_out, self.say)
+        self.tracking = Tracking(self.accelerator, config.report.tracker, self.say)
         self.guard, self.went_back = Guard(self.maker, self.say), False
 
-    def _restored(self) -> int:
-        """The step of the newest checkpoint, whose state everything then has; rows of later steps are dropped."""
-        step = state.restore(
-            self.run, self.network, self.ema.network, self.optimizer, self.objective, self.say
-        )
+    def _restored(self) -> tuple[int, int | None]:
+        """The step of the newest checkpoint, whose state everything then has, and how many examples were taken at once
+        by then; rows of later steps are dropped.
+        """
+        found = state.restore(self.run, self.network, self.ema.network, self.optimizer, self.objective, self.say)
         if self.accelerator.is_main_process:
-            monitor.truncate_after(self.run / METRICS, step)
-        return step
+            monitor.truncate_after(self.run / METRICS, found[0])
+        return found
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar, once for all processes."""
@@ -134,11 +149,14 @@ class Trainer:
             network.load_state_dict(dict(sharding.whole(self.ema.network.state_dict())))
         return Model(model.assemble(self.config, network), spec, self.config, self.step, self.accelerator.device)
 
-    def train(self) -> Outcome:
-        """Runs to the last step or until a signal, then saves."""
+    def train(self, interrupt: Interrupt | None = None) -> Outcome:
+        """Runs to the last step or until a signal, then saves. What is shown of a step is made after saving it, so that
+        a signal may end it.
+        """
         self.say(self._headline())
-        self._open_tracker()
-        steps, start, waited = self.config.training.steps, time.perf_counter(), 0.0
+        self.tracking.open(self.run.name, flat(self.config))
+        self.catch_up()
+        steps, start, waited, stop = self.config.training.steps, time.perf_counter(), 0.0, 0
         bar = tqdm(
             total=steps,
             initial=self.step,
@@ -148,8 +166,9 @@ class Trainer:
             dynamic_ncols=True,
         )
         sampled = bool(processes.largest(self.reporter.has_samples))
-        with Interrupt() as interrupt, bar:
-            while self.step < steps:
+        interrupt = interrupt or Interrupt()
+        with interrupt.noted(), bar:
+            while self.step < steps and not stop:
                 # Made here and not in a thread: it costs a hundredth of a step, and a second team of compute threads
                 # takes several times that from the step.
                 began = time.perf_counter()
@@ -157,44 +176,42 @@ class Trainer:
                 waited += time.perf_counter() - began
                 norm = self.update(batch)
                 bar.update()
-                if self._due("log", "checkpoint") and self._goes_back():
+                if self._due(*LOOKED_AT) and self._goes_back():
                     bar.n = self.step
                     continue
                 if self._due("log"):
                     self._log(norm, waited, bar)
+                stop = self._signal(interrupt)
                 # All processes sample together, or none: their clocks differ.
                 early = not sampled and bool(processes.largest(time.perf_counter() - start > FIRST_SAMPLES_S))
-                sampled |= self._show(early=early)
-                stop = self._signal(interrupt)
-                if stop or self._due("checkpoint"):
+                samples, evaluation = early or self._due("samples"), self._due("evaluate")
+                if stop or samples or evaluation or self._due("checkpoint"):
                     self.save()
-                if stop:
-                    break
-        if self.step < steps:
+                if not stop and (samples or evaluation):
+                    with interrupt.heeded():
+                        self._show(samples=samples, evaluation=evaluation)
+                    sampled |= samples
+        if stop:
             self.say(f"stopped at step {self.step}, saved in {self.run}; the same command goes on from here")
-            return Outcome(self.model, 128 + stop)
-        return Outcome(self.model, 0)
+        return Outcome(self.model, 128 + stop if stop else 0)
+
+    def catch_up(self) -> None:
+        """Makes the grid and the numbers of the step that a run goes on from, if it ended between saving and these."""
+        if self.step == 0:
+            return
+        missing = not self.reporter.has_shown(self.step), self.step not in monitor.bounds(self.run / METRICS)
+        samples = bool(processes.largest(missing[0] and self._due("samples")))
+        evaluation = bool(processes.largest(missing[1] and self._due("evaluate") and self.reporter.measures))
+        if samples or evaluation:
+            self._show(samples=samples, evaluation=evaluation)
 
     def update(self, batch: Batch) -> Tensor:
         """One optimizer step on this process's part of the batch; returns the norm of the gradient. Where that is not
         finite, the optimizer leaves weights and moments as they are.
         """
         options = self.config.training
-        torch.manual_seed(example_seed(options.seed, self.step, self.accelerator.process_index))
-        parts, total = options.accumulate, torch.zeros((), device=self.accelerator.device)
-        for part in range(parts):
-            x, u, noise, label = (
-                None if v is None else v.chunk(parts)[part] for v in (batch.x, batch.u, batch.noise, batch.label)
-            )
-            assert x is not None and u is not None and noise is not None
-            # Processes exchange gradients once per step, with the last part; those of sharded weights with every part,
-            # as a whole gradient may not fit.
-            with nullcontext() if part == parts - 1 or self.sharded else self.accelerator.no_sync(self.prepared):
-                losses = self.objective.loss(self.denoiser, x, u, noise, label)
-                loss = losses.mean() / parts
-                # A loss that is not finite makes the gradient so, of all processes.
-                self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), 1.0, math.nan))
-            total += loss.detach()
+        total, parts = self.gradient(batch, self.step)
+        for u, losses in parts:
             self.monitor.add(self.objective.log_snr(u, self.config.schedule), losses)
         norm: Tensor = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip)
         norm = norm.full_tensor() if sharding.is_sharded(norm) else norm
@@ -243,29 +260,21 @@ class Trainer:
         self.say(f"step {self.step}: {self.guard.in_a_row} steps in a row were skipped; going back, once")
         self.monitor.forget()
         self.went_back, self.guard.in_a_row = True, 0
-        self.step = self._restored()
+        self.step, _ = self._restored()
         return True
 
-    def _show(self, *, early: bool) -> bool:
-        """Sample grids, validation and plots when they are due; whether a grid was made."""
-        samples, evaluation = early or self._due("samples"), self._due("evaluate")
-        if not (samples or evaluation):
-            return False
+    def _show(self, *, samples: bool, evaluation: bool) -> None:
+        """A grid of samples, and validation and plots."""
         average = self.model
         if samples:
             self.reporter.samples(average)
         if evaluation:
             self._record(self.reporter.validation(average, self.monitor.levels))
-        return samples
 
     def _record(self, numbers: dict[str, float]) -> None:
         if not numbers:
             return
-        try:
-            self.accelerator.log(numbers, step=self.step)
-        except Exception as error:  # a tracker's own, of any type; the numbers are in the run folder too
-            self.say(f"report.tracker: {self.config.report.tracker} failed and gets no more numbers: {error!r}")
-            self.accelerator.trackers = []
+        self.tracking.log(numbers, self.step)
         if self.accelerator.is_main_process:
             monitor.append(self.run / METRICS, {"step": self.step, **numbers})
 
@@ -275,8 +284,16 @@ class Trainer:
 
     def save(self) -> None:
         """Writes a checkpoint from the main process, and removes those that need not be kept."""
-        spec, average = self.maker.dataset.spec, self.ema.network
-        parts = state.parts(self.config, spec, self.step, self.network, average, self.optimizer, self.objective)
+        parts = state.parts(
+            self.config,
+            self.maker.dataset.spec,
+            self.step,
+            self.network,
+            self.ema.network,
+            self.optimizer,
+            self.objective,
+            self.gradient.at_once,
+        )
         if self.accelerator.is_main_process:
             report, rows = self.config.report, self.run / METRICS
             # Rows up to this step will not be written again.
@@ -287,15 +304,6 @@ class Trainer:
             checkpoint.write(self.run, self.step, parts, keep=checkpoint.Keep(report.keep, report.keep_every, best))
         self.accelerator.wait_for_everyone()
 
-    def _open_tracker(self) -> None:
-        name = self.config.report.tracker
-        if not name:
-            return
-        if not self.accelerator.log_with:
-            raise InputError(f"report.tracker: {name} is not installed; install it, or leave the tracker out")
-        flat = {f"{s}.{k}": str(v) for s, values in to_dict(self.config).items() for k, v in values.items()}
-        self.accelerator.init_trackers(self.run.name, config=flat)
-
     def _headline(self) -> str:
         parameters = sum(p.numel() for p in self.network.parameters())
         precision = "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32"
@@ -304,6 +312,11 @@ class Trainer:
             f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {precision}"
             f"{', sharded' if self.sharded else ''}, from step {self.step}"
         )
+
+
+def flat(config: Config) -> dict[str, str]:
+    """The values of a configuration by section.key, as text."""
+    return {f"{s}.{k}": str(v) for s, values in to_dict(config).items() for k, v in values.items()}
 
 
 def check(options: TrainingConfig, sharded: bool) -> None:

@@ -16,7 +16,7 @@ from benchmarks import faults
 from benchmarks.faults import Outcome, forked, mutated, mutated_tree, pictures, state_of
 from tests.conftest import ROOT
 
-FEW = ["--kills", "6", "--images", "400", "--files", "120", "--no-processes"]
+FEW = ["--kills", "6", "--signals", "4", "--images", "400", "--files", "120", "--no-processes"]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,8 @@ def tried(record: dict[str, dict[str, int]], fault: str) -> int:
 
 def test_runs_killed_at_random_end_as_if_they_had_not_been(record: dict[str, dict[str, int]]) -> None:
     assert tried(record, "SIGKILL at a random moment of a run") >= 6
-    assert tried(record, "runs that ended the same to the last bit") >= 1
+    assert tried(record, "SIGTERM at a random moment of a run") >= 4
+    assert tried(record, "runs that ended the same to the last bit") >= 2
 
 
 def test_the_folder_of_images_is_left_alone(record: dict[str, dict[str, int]]) -> None:
@@ -87,12 +88,17 @@ def test_the_watch_sees_files_elsewhere_pickles_and_programs(tmp_path: Path) -> 
     assert any(line.startswith("subprocess.Popen") for line in lines), done.stderr
 
 
+def pause() -> None:
+    signal.pause()
+
+
 def test_forked_work_tells_how_it_ended(tmp_path: Path) -> None:
     errors = tmp_path / "errors.txt"
-    assert forked(lambda: None, errors) == 0
-    assert forked(lambda: 1 / 0, errors) == 1 and "ZeroDivisionError" in errors.read_text()
+    assert forked(lambda: None, errors) == 0 and forked(lambda: 5, errors) == 5
+    assert forked(lambda: int(1 / 0), errors) == 1 and "ZeroDivisionError" in errors.read_text()
     assert forked(lambda: os.kill(os.getpid(), signal.SIGSEGV), errors) == -signal.SIGSEGV
-    assert forked(signal.pause, errors, kill_after=0.05) == faults.KILLED
+    assert forked(pause, errors, after=0.05) == faults.KILLED
+    assert forked(pause, errors, after=0.05, number=signal.SIGTERM) == -signal.SIGTERM
 
 
 def test_mutations_change_most_and_are_the_same_for_a_seed(tmp_path: Path) -> None:

@@ -122,3 +122,41 @@ def test_levels_are_uniform_until_every_bin_has_been_drawn_from() -> None:
     assert torch.equal(objective.law.shares, LAW.fit(torch.ones(16)).shares), "not due"
     objective.advance(4)
     assert float(objective.law.shares.max() / objective.law.shares.min()) > 5
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_counts_as_if_its_example_had_not_been(value: float) -> None:
+    u = torch.rand(512, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(512, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    denoiser, laws = Denoiser(OracleNetwork(ORACLE, EDM()), SCHEDULE, EDM()), []
+    for broken in (True, False):
+        objective = MeasuredObjective(Objective(LAW, Exact()), LAW)
+        examples, numbers = (x, u) if broken else (x[1:], u[1:])
+        examples = examples.clone()
+        if broken:
+            examples[0, 0] = value
+        objective.loss(denoiser, examples, numbers, torch.zeros_like(examples))
+        objective.advance(1)
+        laws.append(objective.tensors())
+    assert all(bool(tensor.isfinite().all()) for tensor in laws[0].values())
+    assert all(torch.equal(laws[0][name], laws[1][name]) for name in laws[1])
+    assert float(laws[0]["shares"].max() / laws[0]["shares"].min()) > 2
+
+
+def test_what_came_after_a_state_or_within_a_step_that_began_again_is_forgotten(measured: MeasuredObjective) -> None:
+    state = {name: tensor.clone() for name, tensor in measured.tensors().items()}
+    objective = MeasuredObjective(Objective(LAW, Exact()), LAW)
+    objective.load(state)
+    losses(objective, 1, draws=512)
+    objective.advance(109)
+    losses(objective, 2, draws=512)
+    objective.load(state)
+    losses(objective, 3, draws=512)
+    objective.forget()
+    other = MeasuredObjective(Objective(LAW, Exact()), LAW)
+    other.load(state)
+    for one in (objective, other):
+        losses(one, 4, draws=512)
+        one.advance(109)
+    assert all(torch.equal(value, other.tensors()[name]) for name, value in objective.tensors().items())
+    assert not torch.equal(objective.law.shares, state["shares"])

@@ -39,7 +39,7 @@ def go(experiment: Config, run: Path, monkeypatch: pytest.MonkeyPatch, stop: int
     """Trains to the end, or as if SIGINT had come in step `stop`; without the pictures along the way."""
     run.mkdir(exist_ok=True)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_show", lambda self, early: False)
+        patch.setattr(Trainer, "_show", lambda self, samples, evaluation: None)
         if stop is not None:
             patch.setattr(Trainer, "_signal", lambda self, interrupt: signal.SIGINT if self.step == stop else 0)
         return start(experiment, run).train()
@@ -140,13 +140,12 @@ def test_the_checkpoint_with_the_best_bound_is_kept(
 ) -> None:
     totals = {2: 5.0, 4: 3.0, 6: 4.0}
 
-    def show(self: Trainer, *, early: bool) -> bool:
+    def show(self: Trainer, *, samples: bool, evaluation: bool) -> None:
         if self.step in totals:
             self._record({"held_out/total_bits_per_dim": totals[self.step], "held_out/total_bits_per_dim_se": -9.0})
-        return False
 
     monkeypatch.setattr(Trainer, "_show", show)
-    start(tiny(shapes, report={"checkpoint": 2, "keep": 1}), tmp_path).train()
+    start(tiny(shapes, report={"checkpoint": 2, "evaluate": 2, "keep": 1}), tmp_path).train()
     assert [checkpoint.step_of(folder) for folder in checkpoint.folders(tmp_path)] == [12, 4]
 
 

@@ -1,0 +1,125 @@
+"""The gradient of a batch, with as many examples at once as the memory of the device holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from diffusion import memory, processes
+from diffusion.denoiser import Denoiser
+from diffusion.errors import InputError
+from diffusion.objectives import AnyObjective
+from diffusion.randomness import example_seed
+from diffusion.training.batches import Batch
+from diffusion.training.levels import MeasuredObjective
+
+# A step with the optimizer's moments in memory, which the first step makes, is the second one.
+REHEARSALS = 2
+
+
+class Gradient:
+    """Leaves the gradient of a process's part of a batch, `share` examples, in the weights, averaged over processes.
+
+    It is taken `at_once` examples at a time, a divisor of `share`. When memory runs out these become half as many, and
+    the step begins again: nothing has changed by then, so the order and, up to rounding, the result are the same.
+
+    Several processes exchange gradients during the last part, in which a process cannot begin again alone. They
+    rehearse their first two steps without exchange, and agree. Sharded weights are exchanged everywhere.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        network: nn.Module,
+        denoiser: Denoiser,
+        objective: AnyObjective,
+        share: int,
+        at_once: int,
+        seed: int,
+        say: Callable[[str], None],
+        *,
+        sharded: bool,
+    ) -> None:
+        self.accelerator, self.network, self.denoiser, self.objective = accelerator, network, denoiser, objective
+        self.share, self.seed, self.say, self.sharded = share, seed, say, sharded
+        self.at_once = divisor(share, at_once)
+        self._rehearsals = REHEARSALS if processes.count() > 1 and not sharded else 0
+
+    def __call__(self, batch: Batch, step: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Returns the loss, (), and of every part the uniform numbers and the losses, (at_once,) each.
+
+        Raises InputError when memory runs out with one example at once, and where the processes cannot agree.
+        """
+        if self._rehearsals:
+            self._rehearsals -= 1
+            while processes.largest(self._tried(batch, step, exchange=False) is None):
+                self._halve(step)
+            self._forget()
+        while (found := self._tried(batch, step, exchange=True)) is None:
+            if processes.count() > 1:
+                raise InputError(
+                    f"training.accumulate: process {processes.rank()} ran out of memory in step {step + 1} with "
+                    f"{self.at_once} examples at once; raise it, which changes neither order nor result, and go on"
+                )
+            self._halve(step)
+        return found
+
+    def _tried(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, list[tuple[Tensor, Tensor]]] | None:
+        try:
+            return self._accumulated(batch, step, exchange=exchange)
+        except RuntimeError as error:
+            if not memory.exhausted(error):
+                raise
+        # Only here: the error holds on to the tensors of the step.
+        self._forget()
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _accumulated(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        torch.manual_seed(example_seed(self.seed, step, self.accelerator.process_index))
+        count, total = self.share // self.at_once, torch.zeros((), device=self.accelerator.device)
+        found = []
+        for part in range(count):
+            x, u, noise, label = (
+                None if v is None else v.split(self.at_once)[part] for v in (batch.x, batch.u, batch.noise, batch.label)
+            )
+            assert x is not None and u is not None and noise is not None
+            # Processes exchange gradients once per step, with the last part; those of sharded weights with every part,
+            # as a whole gradient may not fit.
+            last = exchange and part == count - 1
+            with nullcontext() if last or self.sharded else self.accelerator.no_sync(self.network):
+                losses = self.objective.loss(self.denoiser, x, u, noise, label)
+                loss = losses.mean() / count
+                # A loss that is not finite makes the gradient so, of all processes.
+                self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), 1.0, math.nan))
+            total += loss.detach()
+            found.append((u, losses.detach()))
+        return total, found
+
+    def _forget(self) -> None:
+        self.network.zero_grad()
+        if isinstance(self.objective, MeasuredObjective):
+            self.objective.forget()
+
+    def _halve(self, step: int) -> None:
+        if self.at_once == 1:
+            raise InputError(
+                f"backbone: out of memory with one example at once, of {self.accelerator.device}; make the network or "
+                "data.size smaller, or set training.gradient_checkpointing = true"
+            )
+        before, self.at_once = self.at_once, divisor(self.share, self.at_once // 2)
+        self.say(
+            f"step {step + 1}: out of memory with {before} examples at once; from here on {self.at_once}, and "
+            f"{self.share // self.at_once} times for a step. Batches and their order stay"
+        )
+
+
+def divisor(n: int, most: int) -> int:
+    """The largest divisor of n that is not more than `most`, and at least 1."""
+    return next(d for d in range(max(1, min(n, most)), 0, -1) if n % d == 0)

@@ -1,0 +1,165 @@
+"""Memory that runs out: fewer examples at once, in the same order, as if the run had been begun so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion import memory
+from diffusion.config import Config
+from diffusion.errors import InputError
+from diffusion.objectives import Objective
+from diffusion.training.gradient import divisor
+from tests.conftest import finish, tiny, torchrun
+from tests.conftest import start as launch
+from tests.training.test_trainer import assert_equal, go, losses, start, weights
+
+Loss = Callable[..., Tensor]
+
+
+def short(monkeypatch: pytest.MonkeyPatch, most: int, *, backward: bool = False, from_call: int = 0) -> list[int]:
+    """Lets no more than so many examples through at once from a call on; the sizes that were tried."""
+    real, tried = Objective.loss, []
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    def loss(self: Objective, denoiser: object, x: Tensor, *others: Tensor | None) -> Tensor:
+        tried.append(len(x))
+        values = real(self, denoiser, x, *others)  # type: ignore[arg-type]
+        if len(x) <= most or len(tried) <= from_call:
+            return values
+        if not backward:
+            full()
+        values.register_hook(full)
+        return values
+
+    monkeypatch.setattr(Objective, "loss", loss)
+    return tried
+
+
+def experiment(shapes: Path, **sections: dict[str, object]) -> Config:
+    measured = {"noise_levels": {"name": "measured", "bins": 4, "every": 2}, "weighting": {"name": "exact"}}
+    return tiny(shapes, backbone={"dropout": 0.2}, **measured, **sections)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_step_begins_again_with_half_as_many_examples_at_once(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backward: bool
+) -> None:
+    go(experiment(shapes, training={"accumulate": 4}), tmp_path / "parts", monkeypatch)
+    capsys.readouterr()
+    tried = short(monkeypatch, 2, backward=backward)
+    go(experiment(shapes), tmp_path / "short", monkeypatch)
+    said = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
+    assert said == [
+        "step 1: out of memory with 8 examples at once; from here on 4, and 2 times for a step. Batches and their "
+        "order stay",
+        "step 1: out of memory with 4 examples at once; from here on 2, and 4 times for a step. Batches and their "
+        "order stay",
+    ]
+    assert tried == [8, 4] + [2] * 4 * 12
+    assert losses(tmp_path / "short") == losses(tmp_path / "parts")
+    assert_equal(weights(tmp_path / "short"), weights(tmp_path / "parts"))
+
+
+def test_a_run_that_was_interrupted_goes_on_with_as_few(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short(monkeypatch, 4, from_call=3)
+    go(experiment(shapes), tmp_path / "whole", monkeypatch)
+    with monkeypatch.context() as patch:
+        short(patch, 4, from_call=3)
+        go(experiment(shapes), tmp_path / "parts", patch, stop=6)
+    capsys.readouterr()
+    go(experiment(shapes), tmp_path / "parts", monkeypatch)
+    assert "out of memory" not in capsys.readouterr().out
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_one_example_that_is_too_much_is_an_error_that_says_what_to_do(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short(monkeypatch, 0)
+    trainer = start(tiny(shapes), tmp_path)
+    with pytest.raises(InputError, match=r"backbone: out of memory with one example .*gradient_checkpointing"):
+        trainer.update(trainer.maker(0))
+
+
+def test_other_errors_are_not_taken_for_it(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = start(tiny(shapes), tmp_path)
+    monkeypatch.setattr(Objective, "loss", lambda *values: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        trainer.update(trainer.maker(0))
+
+
+def test_what_the_cpu_says_is_understood() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert memory.exhausted(caught.value)
+    assert not memory.exhausted(RuntimeError("the size of tensor a must match"))
+
+
+@pytest.mark.parametrize(("n", "most", "expected"), [(8, 8, 8), (8, 5, 4), (48, 10, 8), (7, 6, 1), (6, 0, 1)])
+def test_the_largest_divisor(n: int, most: int, expected: int) -> None:
+    assert divisor(n, most) == expected
+
+
+PROGRAM = """
+import os, sys
+import torch
+from diffusion import cli
+from diffusion.objectives import Objective
+
+real = Objective.loss
+
+def loss(self, denoiser, x, *others):
+    if os.environ["RANK"] == "1" and len(x) > 1:
+        raise torch.OutOfMemoryError("out of memory")
+    return real(self, denoiser, x, *others)
+
+if sys.argv.pop(1) == "short":
+    Objective.loss = loss
+sys.exit(cli.main_as("train"))
+"""
+TOML = """
+[data]
+path = {path}
+size = 8
+held_out = 0.0
+[backbone]
+channels = [8]
+blocks = 1
+attention = []
+[training]
+steps = 3
+batch = 8
+precision = "fp32"
+[report]
+log = 1
+grid = 1
+[sampling]
+steps = 1
+"""
+
+
+def test_two_processes_agree_where_one_of_them_has_too_little(shapes: Path, tmp_path: Path) -> None:
+    config, program = tmp_path / "shapes.toml", tmp_path / "program.py"
+    config.write_text(TOML.format(path=json.dumps(str(shapes))))
+    program.write_text(PROGRAM)
+    runs = [
+        launch(torchrun(2), str(program), name, str(config), *more, "--out", str(tmp_path / name))
+        for name, more in (("short", []), ("parts", ["training.accumulate=4"]))
+    ]
+    for launched in runs:
+        code, out, err = finish(launched)
+        assert code == 0, err
+        assert out.count("step 1: out of memory with ") == (2 if launched is runs[0] else 0)
+    assert losses(tmp_path / "short") == losses(tmp_path / "parts")
+    assert_equal(weights(tmp_path / "short"), weights(tmp_path / "parts"))
