@@ -133,8 +133,7 @@ def digest(run: Path) -> str:
         row = json.loads(line)
         found.update(repr([(k, v) for k, v in sorted(row.items()) if k not in ("images_per_s", "data_wait")]).encode())
     for path in sorted(run.rglob("*.png")):
-        if "loss" not in path.name:  # Its running mean begins anew when a run is resumed.
-            found.update(path.name.encode() + np.asarray(Image.open(path)).tobytes())
+        found.update(path.name.encode() + np.asarray(Image.open(path)).tobytes())
     return found.hexdigest()
 
 

@@ -94,7 +94,7 @@ def assert_same_pictures(one: Path, two: Path) -> None:
     expected, got = pictures(one), pictures(two)
     assert expected.keys() == got.keys() != set()
     for name, picture in expected.items():
-        if "loss" not in name:  # A plot of the part of the losses that the main process has seen.
+        if "loss" not in name:  # Where a line of a plot moves a little, pixels change by more.
             assert picture.shape == got[name].shape and np.abs(picture - got[name]).max() <= 1, name
 
 

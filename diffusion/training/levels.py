@@ -66,10 +66,12 @@ class MeasuredObjective:
         return {"shares": self.law.shares, "sums": self._gathered()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `tensors`."""
+        """The inverse of `tensors`; of nothing, the law of the beginning."""
         self._pending, self._step = [], []
-        self.law = Histogram(tensors["shares"])
-        self._sums = tensors["sums"] if processes.is_main() else torch.zeros_like(tensors["sums"])
+        bins = self.levels.bins
+        self.law = Histogram(tensors["shares"]) if tensors else self.levels.fit(torch.ones(bins))
+        sums = tensors.get("sums", torch.zeros(bins, 2, dtype=torch.float64))
+        self._sums = sums if processes.is_main() else torch.zeros_like(sums)
 
     def _gathered(self) -> Tensor:
         for u, losses in self._pending:

@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffusion import processes
 from diffusion.files import write_text
 
 BINS = 24
 MEMORY = 0.98
 TOTAL = "held_out/total_"
+NOTHING = torch.zeros(0, dtype=torch.float64), torch.zeros(0)
 
 
 class LossByLevel:
@@ -43,11 +45,15 @@ class LossByLevel:
 
 
 class Monitor:
-    """Keeps losses on the device until they are asked for, and measures speed between two such moments."""
+    """Keeps losses on the device until they are asked for, and measures speed between two such moments. What it has
+    kept goes into checkpoints, so that numbers and plots go on too. All processes must call its methods together.
+    """
 
     def __init__(self, levels: LossByLevel) -> None:
         self.levels = levels
         self._pending: list[tuple[Tensor, Tensor]] = []
+        # Those of an earlier part of the run, on the CPU, and how many there are of all processes.
+        self._earlier, self._restored = NOTHING, 0
         self._since = time.perf_counter()
         self._waited = 0.0
 
@@ -55,26 +61,46 @@ class Monitor:
         """Losses (B,) of one part of a batch, at log-SNRs (B,)."""
         self._pending.append((log_snr, loss.detach()))
 
-    def collect(self, processes: int, waited: float) -> dict[str, float]:
-        """Mean loss, images/s over all processes and the share of time spent waiting for data since the last call;
-        `waited` is the total wait. Losses that are not finite are left out of the mean, which is NaN if none is.
+    def collect(self, waited: float) -> dict[str, float]:
+        """Mean loss, images/s and the share of time spent waiting for data since the last call, the first two of all
+        processes; `waited` is the total wait. Losses that are not finite are left out of the mean, which is NaN if none
+        is.
         """
-        losses = torch.cat([loss for _, loss in self._pending]).cpu()
-        levels, finite = torch.cat([level for level, _ in self._pending]).cpu(), losses.isfinite()
+        levels, losses = map(processes.gather, self._seen())
+        finite = losses.isfinite()
         self.levels.update(levels[finite], losses[finite])
         now = time.perf_counter()
         elapsed = max(now - self._since, 1e-9)
         numbers = {
             "loss": float(losses[finite].mean()),
-            "images_per_s": len(losses) * processes / elapsed,
+            "images_per_s": (len(losses) - self._restored) / elapsed,
             "data_wait": (waited - self._waited) / elapsed,
         }
-        self._pending, self._since, self._waited = [], now, waited
+        self._pending, self._earlier, self._restored, self._since, self._waited = [], NOTHING, 0, now, waited
         return numbers
 
-    def forget(self) -> None:
-        """Drops the losses since the last call of `collect`."""
-        self._pending = []
+    def tensors(self) -> dict[str, Tensor]:
+        """What was added since the last call of `collect`, and the loss by level."""
+        pending = dict(zip(("log_snr", "loss"), map(processes.gather, self._seen()), strict=True))
+        return {**pending, "mean": self.levels.mean, "weight": self.levels.weight}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `tensors`; of nothing, a new beginning."""
+        self._pending, self._earlier, self._restored = [], NOTHING, 0
+        self.levels.mean, self.levels.weight = (
+            tensors.get(name, torch.zeros(BINS, dtype=torch.float64)).clone() for name in ("mean", "weight")
+        )
+        if tensors:
+            self._restored = len(tensors["loss"])
+            mine = processes.share(self._restored)
+            self._earlier = tensors["log_snr"][mine.start : mine.stop], tensors["loss"][mine.start : mine.stop]
+
+    def _seen(self) -> tuple[Tensor, Tensor]:
+        """Log-SNRs and losses since the last call of `collect`, on the CPU."""
+        if not self._pending:
+            return self._earlier
+        levels, losses = (torch.cat(new).cpu() for new in zip(*self._pending, strict=True))
+        return torch.cat([self._earlier[0], levels]), torch.cat([self._earlier[1], losses])
 
 
 def append(path: Path, row: Mapping[str, object]) -> None:

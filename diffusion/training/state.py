@@ -1,11 +1,12 @@
-"""What a run must remember, as named tensors: weights, their average, the optimizer's moments and the law of noise
-levels that it has measured.
+"""What a run must remember, as named tensors: weights, their average, the optimizer's moments, and whatever else is to
+go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,20 @@ from diffusion.checkpoint import CheckpointError, Part
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.model import describe
-from diffusion.objectives import AnyObjective
 from diffusion.training import sharding
-from diffusion.training.levels import MeasuredObjective
 
 OPTIMIZER = "optimizer/"
 NETWORK = "network/"
-LEVELS = "levels/"
+
+
+class Remembered(Protocol):
+    """What has a state besides the weights; all processes must call its methods together."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state, the same on all processes."""
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `tensors`; of nothing, where there was no such state, a new beginning."""
 
 
 def parts(
@@ -31,7 +39,7 @@ def parts(
     network: nn.Module,
     average: nn.Module,
     optimizer: torch.optim.Optimizer,
-    objective: AnyObjective,
+    others: Mapping[str, Remembered],
     at_once: int,
 ) -> dict[str, Part]:
     """The files of a checkpoint, with full tensors on the main process and none on the others, which must call this
@@ -41,8 +49,8 @@ def parts(
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"{OPTIMIZER}{name}/{key}"] = value
-    if isinstance(objective, MeasuredObjective):
-        tensors |= {f"{LEVELS}{name}": value for name, value in objective.tensors().items()}
+    for place, other in others.items():
+        tensors |= {f"{place}/{name}": value for name, value in other.tensors().items()}
     description = describe(config, spec, step)
     return {
         "model": Part(_kept(average.state_dict()), description),
@@ -55,7 +63,7 @@ def restore(
     network: nn.Module,
     average: nn.Module,
     optimizer: torch.optim.Optimizer,
-    objective: AnyObjective,
+    others: Mapping[str, Remembered],
     say: Callable[[str], None],
 ) -> tuple[int, int | None]:
     """Puts the newest whole checkpoint of a run into the arguments and returns its step, 0 if there is none, and how
@@ -75,8 +83,8 @@ def restore(
     for name, parameter in network.named_parameters():
         keys = (key for key in tensors if key.startswith(f"{OPTIMIZER}{name}/"))
         optimizer.state[parameter] = {key.rpartition("/")[2]: sharding.like(tensors[key], parameter) for key in keys}
-    if isinstance(objective, MeasuredObjective):
-        objective.load(_under(LEVELS, tensors))
+    for place, other in others.items():
+        other.load(_under(f"{place}/", tensors))
     try:
         step, at_once = int(saved.description["step"]), saved.description.get("at_once")
         at_once = None if at_once is None else int(at_once)

@@ -86,6 +86,11 @@ class Trainer:
             fused=True,
         )
         self.network = network
+        schedule = config.schedule
+        self.monitor = monitor.Monitor(monitor.LossByLevel(schedule.log_snr_min, schedule.log_snr_max))
+        self.remembered: dict[str, state.Remembered] = {"monitor": self.monitor}
+        if isinstance(self.objective, MeasuredObjective):
+            self.remembered["levels"] = self.objective
         self.step, at_once = self._restored()
         if processes.largest(self.step) != -processes.largest(-self.step):
             raise InputError(f"{run}: not every process sees its checkpoints; put it on a disk that all machines share")
@@ -118,8 +123,6 @@ class Trainer:
             self.say,
             sharded=self.sharded,
         )
-        schedule = config.schedule
-        self.monitor = monitor.Monitor(monitor.LossByLevel(schedule.log_snr_min, schedule.log_snr_max))
         self.reporter = Reporter(config, run, train, held_out, self.say)
         self.tracking = Tracking(self.accelerator, config.report.tracker, self.say)
         self.guard, self.went_back = Guard(self.maker, self.say), False
@@ -128,7 +131,7 @@ class Trainer:
         """The step of the newest checkpoint, whose state everything then has, and how many examples were taken at once
         by then; rows of later steps are dropped.
         """
-        found = state.restore(self.run, self.network, self.ema.network, self.optimizer, self.objective, self.say)
+        found = state.restore(self.run, self.network, self.ema.network, self.optimizer, self.remembered, self.say)
         if self.accelerator.is_main_process:
             monitor.truncate_after(self.run / METRICS, found[0])
         return found
@@ -235,10 +238,8 @@ class Trainer:
         return options.lr * warm * (1 - math.cos(math.pi * min(1.0, left))) / 2
 
     def _log(self, norm: Tensor, waited: float, bar: tqdm) -> None:
-        numbers = self.monitor.collect(self.accelerator.num_processes, waited)
+        numbers = self.monitor.collect(waited)
         numbers |= {"lr": self.learning_rate(self.step - 1), "grad_norm": float(norm)}
-        local = torch.tensor(numbers["loss"], device=self.accelerator.device)
-        numbers["loss"] = float(self.accelerator.reduce(local, "mean"))
         bar.set_postfix_str(
             f"loss {numbers['loss']:.4f}, {numbers['images_per_s']:.0f} images/s, data wait {numbers['data_wait']:.0%}"
         )
@@ -258,7 +259,6 @@ class Trainer:
             rate, schedule = self.learning_rate(self.step - 1), self.config.schedule
             raise self.guard.give_up(self.run, self.step, rate, lambda u: self.objective.log_snr(u, schedule))
         self.say(f"step {self.step}: {self.guard.in_a_row} steps in a row were skipped; going back, once")
-        self.monitor.forget()
         self.went_back, self.guard.in_a_row = True, 0
         self.step, _ = self._restored()
         return True
@@ -291,7 +291,7 @@ class Trainer:
             self.network,
             self.ema.network,
             self.optimizer,
-            self.objective,
+            self.remembered,
             self.gradient.at_once,
         )
         if self.accelerator.is_main_process:

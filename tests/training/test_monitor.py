@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -53,10 +54,29 @@ def test_collect_means_over_all_parts_and_starts_anew() -> None:
     watch = Monitor(LossByLevel(-1, 1))
     watch.add(torch.zeros(2), torch.tensor([1.0, 2.0], requires_grad=True))
     watch.add(torch.zeros(1), torch.tensor([6.0]))
-    first = watch.collect(2, waited=0.0)
+    first = watch.collect(waited=0.0)
     assert first["loss"] == 3.0 and first["images_per_s"] > 0 and first["data_wait"] == 0.0
     watch.add(torch.zeros(1), torch.tensor([8.0]))
-    assert watch.collect(2, waited=0.0)["loss"] == 8.0
+    assert watch.collect(waited=0.0)["loss"] == 8.0
+
+
+def test_what_was_not_collected_yet_goes_on_from_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, clock = torch.Generator().manual_seed(0), itertools.count()
+    monkeypatch.setattr(monitor.time, "perf_counter", lambda: float(next(clock)))
+    whole, first, second = (Monitor(LossByLevel(-1, 1)) for _ in range(3))
+    for step in range(7):
+        levels, losses = torch.rand(4, generator=generator, dtype=torch.float64), torch.rand(4, generator=generator)
+        whole.add(levels, losses)
+        (first if step < 5 else second).add(levels, losses)
+        if step == 2:
+            assert whole.collect(0.0)["loss"] == first.collect(0.0)["loss"]
+        if step == 4:
+            second.add(levels, losses)
+            second.load(first.tensors())
+    assert whole.collect(0.0)["loss"] == second.collect(0.0)["loss"]
+    assert whole.levels.rows() == second.levels.rows() != []
+    second.load({})
+    assert second.levels.rows() == [] and len(second.tensors()["loss"]) == 0
 
 
 def test_images_per_second_counts_what_was_seen_since_the_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,10 +84,10 @@ def test_images_per_second_counts_what_was_seen_since_the_last_call(monkeypatch:
     monkeypatch.setattr(monitor.time, "perf_counter", lambda: next(clock))
     watch = Monitor(LossByLevel(-1, 1))
     watch.add(torch.zeros(8), torch.ones(8))
-    first = watch.collect(4, waited=0.5)
-    assert first["images_per_s"] == 16.0 and first["data_wait"] == 0.25
+    first = watch.collect(waited=0.5)
+    assert first["images_per_s"] == 4.0 and first["data_wait"] == 0.25
     watch.add(torch.zeros(8), torch.ones(8))
-    second = watch.collect(1, waited=1.5)
+    second = watch.collect(waited=1.5)
     assert second["images_per_s"] == 2.0 and second["data_wait"] == 0.25
 
 

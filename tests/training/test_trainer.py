@@ -88,6 +88,15 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(
     assert descriptions[0] == descriptions[1]
 
 
+def test_numbers_over_several_steps_go_on_too(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = tiny(shapes, report={"log": 5})
+    go(experiment, tmp_path / "whole", monkeypatch)
+    for stop in (3, 8, None):
+        go(experiment, tmp_path / "parts", monkeypatch, stop)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert [step for step, _ in losses(tmp_path / "parts")] == [5, 10, 12]
+
+
 @pytest.mark.parametrize("stops", [(2,), (3,), (5, 11)])
 def test_a_run_that_measures_its_levels_goes_on_with_what_it_measured(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, ...]
