@@ -35,13 +35,18 @@ def verify_resume(experiment: Config, steps: int) -> list[str]:
     )
     with tempfile.TemporaryDirectory(prefix="diffusion-") as place:
         whole, again = Path(place, "whole"), Path(place, "again")
-        train(brief, whole)
+        _trained(brief, whole)
         shutil.copytree(whole, again)
         for folder in checkpoint.folders(again):
             if checkpoint.step_of(folder) > middle:
                 shutil.rmtree(folder)
-        train(brief, again)
+        _trained(brief, again)
         return [*_tensors(whole, again), *_numbers(whole, again)]
+
+
+def _trained(experiment: Config, run: Path) -> None:
+    if code := train(experiment, run):
+        raise SystemExit(code)  # A signal ended it.
 
 
 def _tensors(whole: Path, again: Path) -> list[str]:
