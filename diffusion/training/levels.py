@@ -71,7 +71,7 @@ class MeasuredObjective:
         bins = self.levels.bins
         self.law = Histogram(tensors["shares"]) if tensors else self.levels.fit(torch.ones(bins))
         sums = tensors.get("sums", torch.zeros(bins, 2, dtype=torch.float64))
-        self._sums = sums if processes.is_main() else torch.zeros_like(sums)
+        self._sums = sums.clone() if processes.is_main() else torch.zeros_like(sums)
 
     def _gathered(self) -> Tensor:
         for u, losses in self._pending:

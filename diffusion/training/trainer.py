@@ -65,7 +65,8 @@ class Trainer:
             mixed_precision="bf16" if use_bf16(options.precision, device) else "no",
             log_with=config.report.tracker or None,
             project_dir=run,
-            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+            # Buffers are constants; sent around, they would be waited for where a process begins a step again.
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
         )
         self.sharded = sharding.requested()
         check(options, self.sharded)

@@ -96,7 +96,7 @@ def test_forked_work_tells_how_it_ended(tmp_path: Path) -> None:
     errors = tmp_path / "errors.txt"
     assert forked(lambda: None, errors) == 0 and forked(lambda: 5, errors) == 5
     assert forked(lambda: int(1 / 0), errors) == 1 and "ZeroDivisionError" in errors.read_text()
-    assert forked(lambda: os.kill(os.getpid(), signal.SIGSEGV), errors) == -signal.SIGSEGV
+    assert forked(lambda: os.kill(os.getpid(), signal.SIGUSR1), errors) == -signal.SIGUSR1
     assert forked(pause, errors, after=0.05) == faults.KILLED
     assert forked(pause, errors, after=0.05, number=signal.SIGTERM) == -signal.SIGTERM
 

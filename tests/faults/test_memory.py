@@ -71,12 +71,11 @@ def test_a_step_begins_again_with_half_as_many_examples_at_once(
 def test_a_run_that_was_interrupted_goes_on_with_as_few(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short(monkeypatch, 4, from_call=3)
-    go(experiment(shapes), tmp_path / "whole", monkeypatch)
-    with monkeypatch.context() as patch:
-        short(patch, 4, from_call=3)
-        go(experiment(shapes), tmp_path / "parts", patch, stop=6)
-    capsys.readouterr()
+    for name, stop in (("whole", None), ("parts", 6)):
+        with monkeypatch.context() as patch:
+            short(patch, 4, from_call=3)
+            go(experiment(shapes), tmp_path / name, patch, stop)
+        assert "step 4: out of memory with 8 examples at once" in capsys.readouterr().out
     go(experiment(shapes), tmp_path / "parts", monkeypatch)
     assert "out of memory" not in capsys.readouterr().out
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
