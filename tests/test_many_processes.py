@@ -151,20 +151,6 @@ def test_a_signal_to_one_process_ends_both_after_saving_once(shapes: Path, tmp_p
     assert values(run, "step")[-1] == step
 
 
-def test_a_process_that_is_lost_ends_the_other_with_a_message(shapes: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    launched = start(torchrun(2), *training(shapes, tmp_path, steps=100_000), "report.checkpoint=1")
-    while not checkpoint.folders(run) and launched.poll() is None:
-        time.sleep(0.02)
-    if launched.poll() is None:
-        workers = Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()
-        os.kill(int(workers[-1]), signal.SIGKILL)
-    code, _, err = finish(launched)
-    assert code != 0
-    assert "process 0 of 2 does not reach another one any more" in err
-    assert checkpoint.newest(run)[1] == []
-
-
 def commands(run: Path, folder: Path, image: Path, mask: Path) -> list[list[str]]:
     """Work that two processes cannot divide evenly; of a single sample one of them has nothing."""
     return [

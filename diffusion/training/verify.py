@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -45,7 +47,10 @@ def verify_resume(experiment: Config, steps: int) -> list[str]:
 
 
 def _trained(experiment: Config, run: Path) -> None:
-    if code := train(experiment, run):
+    # Its progress is seen; what it says is not what was asked.
+    with redirect_stdout(io.StringIO()):
+        code = train(experiment, run)
+    if code:
         raise SystemExit(code)  # A signal ended it.
 
 

@@ -16,7 +16,7 @@ from benchmarks import faults
 from benchmarks.faults import Outcome, forked, mutated, mutated_tree, pictures, state_of
 from tests.conftest import ROOT
 
-FEW = ["--kills", "6", "--signals", "4", "--images", "400", "--files", "120", "--no-processes"]
+FEW = ["--kills", "3", "--signals", "2", "--images", "300", "--files", "100", "--no-processes"]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def tried(record: dict[str, dict[str, int]], fault: str) -> int:
 
 
 def test_runs_killed_at_random_end_as_if_they_had_not_been(record: dict[str, dict[str, int]]) -> None:
-    assert tried(record, "SIGKILL at a random moment of a run") >= 6
-    assert tried(record, "SIGTERM at a random moment of a run") >= 4
+    assert tried(record, "SIGKILL at a random moment of a run") >= 3
+    assert tried(record, "SIGTERM at a random moment of a run") >= 2
     assert tried(record, "runs that ended the same to the last bit") >= 2
 
 
@@ -55,7 +55,7 @@ def test_saving_may_meet_a_limit_of_the_size_of_files(record: dict[str, dict[str
     assert tried(record, "saving under a limit of the size of files") == 6
 
 
-@pytest.mark.parametrize(("what", "count"), [("images", 400), ("checkpoints", 60), ("configurations", 60)])
+@pytest.mark.parametrize(("what", "count"), [("images", 300), ("checkpoints", 50), ("configurations", 50)])
 def test_mutated_files_are_read_or_refused_and_run_nothing(
     record: dict[str, dict[str, int]], what: str, count: int
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from diffusion.config import Config
 from diffusion.errors import InputError
 from diffusion.objectives import Objective
 from diffusion.training.gradient import divisor
-from tests.conftest import finish, tiny, torchrun
-from tests.conftest import start as launch
+from tests.conftest import tiny
 from tests.training.test_trainer import assert_equal, go, losses, start, weights
 
 Loss = Callable[..., Tensor]
@@ -108,57 +106,3 @@ def test_what_the_cpu_says_is_understood() -> None:
 @pytest.mark.parametrize(("n", "most", "expected"), [(8, 8, 8), (8, 5, 4), (48, 10, 8), (7, 6, 1), (6, 0, 1)])
 def test_the_largest_divisor(n: int, most: int, expected: int) -> None:
     assert divisor(n, most) == expected
-
-
-PROGRAM = """
-import os, sys
-import torch
-from diffusion import cli
-from diffusion.objectives import Objective
-
-real = Objective.loss
-
-def loss(self, denoiser, x, *others):
-    if os.environ["RANK"] == "1" and len(x) > 1:
-        raise torch.OutOfMemoryError("out of memory")
-    return real(self, denoiser, x, *others)
-
-if sys.argv.pop(1) == "short":
-    Objective.loss = loss
-sys.exit(cli.main_as("train"))
-"""
-TOML = """
-[data]
-path = {path}
-size = 8
-held_out = 0.0
-[backbone]
-channels = [8]
-blocks = 1
-attention = []
-[training]
-steps = 3
-batch = 8
-precision = "fp32"
-[report]
-log = 1
-grid = 1
-[sampling]
-steps = 1
-"""
-
-
-def test_two_processes_agree_where_one_of_them_has_too_little(shapes: Path, tmp_path: Path) -> None:
-    config, program = tmp_path / "shapes.toml", tmp_path / "program.py"
-    config.write_text(TOML.format(path=json.dumps(str(shapes))))
-    program.write_text(PROGRAM)
-    runs = [
-        launch(torchrun(2), str(program), name, str(config), *more, "--out", str(tmp_path / name))
-        for name, more in (("short", []), ("parts", ["training.accumulate=4"]))
-    ]
-    for launched in runs:
-        code, out, err = finish(launched)
-        assert code == 0, err
-        assert out.count("step 1: out of memory with ") == (2 if launched is runs[0] else 0)
-    assert losses(tmp_path / "short") == losses(tmp_path / "parts")
-    assert_equal(weights(tmp_path / "short"), weights(tmp_path / "parts"))
