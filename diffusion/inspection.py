@@ -21,7 +21,8 @@ from diffusion.data.duplicates import copies, look, named
 from diffusion.data.folders import cache_folder, open_container
 from diffusion.data.report import LINES
 from diffusion.files import write_text
-from diffusion.objectives import LogNormal, Objective
+from diffusion.noise_levels import LogNormal
+from diffusion.objectives import Objective
 from diffusion.precision import Lowered, use_bf16
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ class Gradient:
         found = []
         for part in range(count):
             x, u, noise, label = (
-                None if v is None else v.split(self.at_once)[part] for v in (batch.x, batch.u, batch.noise, batch.label)
+                None if v is None else v.chunk(count)[part] for v in (batch.x, batch.u, batch.noise, batch.label)
             )
             assert x is not None and u is not None and noise is not None
             # Processes exchange gradients once per step, with the last part; those of sharded weights with every part,
