@@ -301,7 +301,7 @@ def test_the_metadata_hold_the_experiment_and_the_description_of_the_data(traine
     assert description["step"] == 40
     assert description["config"] == json.loads((trained / "config.json").read_text())
     assert description["spec"]["shape"] == [3, 8, 8] and description["spec"]["classes"] == ["disk", "square"]
-    assert checkpoint.read(folder, "training").description == {"step": 40}
+    assert checkpoint.read(folder, "training").description == {"step": 40, "at_once": 8}
     assert names(trained) == ["step-00000020", "step-00000040"]
 
 
