@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from accelerate import Accelerator
 
+from diffusion.config import Config, to_dict
 from diffusion.errors import InputError
 from diffusion.training.interrupt import limited
 
@@ -21,13 +22,14 @@ class Tracking:
     def __init__(self, accelerator: Accelerator, name: str, say: Callable[[str], None]) -> None:
         self.accelerator, self.name, self.say = accelerator, name, say
 
-    def open(self, project: str, settings: Mapping[str, str]) -> None:
-        """Begins a run. Raises InputError for a tracker that is not installed."""
+    def open(self, run: str, config: Config) -> None:
+        """Begins a run, with every value of its configuration as section.key. Raises InputError for a tracker that is not installed."""
         if not self.name:
             return
         if not self.accelerator.log_with:
             raise InputError(f"report.tracker: {self.name} is not installed; install it, or leave the tracker out")
-        self._tried(lambda: self.accelerator.init_trackers(project, config=dict(settings)))
+        flat = {f"{s}.{k}": str(v) for s, values in to_dict(config).items() for k, v in values.items()}
+        self._tried(lambda: self.accelerator.init_trackers(run, config=flat))
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         """Passes on the numbers of a step."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion import checkpoint, model, processes
-from diffusion.config import Config, TrainingConfig, to_dict
+from diffusion.config import Config, TrainingConfig
 from diffusion.data import Dataset
 from diffusion.errors import InputError
 from diffusion.files import sync
@@ -158,7 +158,7 @@ class Trainer:
         a signal may end it.
         """
         self.say(self._headline())
-        self.tracking.open(self.run.name, flat(self.config))
+        self.tracking.open(self.run.name, self.config)
         self.catch_up()
         steps, start, waited, stop = self.config.training.steps, time.perf_counter(), 0.0, 0
         bar = tqdm(
@@ -313,11 +313,6 @@ class Trainer:
             f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {precision}"
             f"{', sharded' if self.sharded else ''}, from step {self.step}"
         )
-
-
-def flat(config: Config) -> dict[str, str]:
-    """The values of a configuration by section.key, as text."""
-    return {f"{s}.{k}": str(v) for s, values in to_dict(config).items() for k, v in values.items()}
 
 
 def check(options: TrainingConfig, sharded: bool) -> None:
