@@ -23,7 +23,9 @@ class Tracking:
         self.accelerator, self.name, self.say = accelerator, name, say
 
     def open(self, run: str, config: Config) -> None:
-        """Begins a run, with every value of its configuration as section.key. Raises InputError for a tracker that is not installed."""
+        """Begins a run, with every value of its configuration as section.key. Raises InputError for a tracker that is
+        not installed.
+        """
         if not self.name:
             return
         if not self.accelerator.log_with:
