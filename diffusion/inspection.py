@@ -78,12 +78,12 @@ def inspect(options: Inspect) -> int:
 def repeated(found: Scan, *, decode: bool) -> list[str]:
     """Lines about files that repeat another, and, if all are decoded, about near duplicates and damaged files."""
     exact = copies(found)
-    lines = [f"copies    {len(exact):,} repeat the bytes of another", *_some(list(named(found, exact)))]
+    lines = [f"copies    {len(exact):,} repeat the bytes of another", *_some(list(named(found, exact, "repeats")))]
     if decode:
         seen = look(found)
         lines += [
             f"alike     {len(seen.near):,} look like another: copies that were resized or compressed again",
-            *_some(list(named(found, seen.near[:LINES])), len(seen.near)),
+            *_some(list(named(found, seen.near[:LINES], "looks like")), len(seen.near)),
             f"damaged   {len(seen.damaged):,} behind a whole header",
             *_some([str(problem) for problem in seen.damaged]),
         ]
@@ -194,7 +194,7 @@ def costs(experiment: Config, spent: Cost, images: int) -> list[str]:
 
 def duration(seconds: float) -> str:
     """Seconds in the unit that suits them."""
-    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+    for unit, length in (("years", 31_556_952), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.0f} seconds"
