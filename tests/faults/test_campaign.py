@@ -16,7 +16,7 @@ from benchmarks import faults
 from benchmarks.faults import Outcome, forked, mutated, mutated_tree, pictures, state_of
 from tests.conftest import ROOT
 
-FEW = ["--kills", "2", "--signals", "1", "--images", "300", "--files", "100", "--no-processes"]
+FEW = ["--kills", "2", "--signals", "0", "--images", "200", "--files", "60", "--no-processes"]
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,7 @@ def tried(record: dict[str, dict[str, int]], fault: str) -> int:
 
 def test_runs_killed_at_random_end_as_if_they_had_not_been(record: dict[str, dict[str, int]]) -> None:
     assert tried(record, "SIGKILL at a random moment of a run") >= 2
-    assert tried(record, "SIGTERM at a random moment of a run") >= 1
-    assert tried(record, "runs that ended the same to the last bit") >= 2
+    assert tried(record, "runs that ended the same to the last bit") >= 1
 
 
 def test_the_folder_of_images_is_left_alone(record: dict[str, dict[str, int]]) -> None:
@@ -55,7 +54,7 @@ def test_saving_may_meet_a_limit_of_the_size_of_files(record: dict[str, dict[str
     assert tried(record, "saving under a limit of the size of files") == 6
 
 
-@pytest.mark.parametrize(("what", "count"), [("images", 300), ("checkpoints", 50), ("configurations", 50)])
+@pytest.mark.parametrize(("what", "count"), [("images", 200), ("checkpoints", 30), ("configurations", 30)])
 def test_mutated_files_are_read_or_refused_and_run_nothing(
     record: dict[str, dict[str, int]], what: str, count: int
 ) -> None:
