@@ -32,6 +32,7 @@ from diffusion.model_likelihood import Likelihood
 from diffusion.operators import Mask
 from diffusion.precision import Lowered, use_bf16
 from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.replacement import Replacement
 
 # The log-SNR below which an image looks like noise alone.
 FIRST_SEEN = -4.0
@@ -281,7 +282,7 @@ class Model:
         else:
             require(noise == 0, "noise", f"0 for {method}, which keeps what is known", noise)
             solver, times = self._method(sampler or samplers.DDPM(), steps)
-            solver = posterior.Replacement(solver, mask, y[None], repeats if method == "repaint" else 1)
+            solver = Replacement(solver, mask, y[None], repeats if method == "repaint" else 1)
         parts = [torch.zeros(0, *self.spec.shape)]
         runs = batches(n, batch or self._batch(denoiser, self.labels(label, n)), shared=shared)
         for numbers in tqdm(runs, desc="restoring", disable=not progress):

@@ -11,34 +11,37 @@ and methods differ only by their model C of the covariance Cov[x|x_t] = (σ²/α
     Diagonal    (σ²/α) (∂x̂/∂x_t)ᵀ 1           Boys et al. 2023, arXiv 2310.06721 (TMPD)
     Jacobian    (σ²/α) ∂x̂/∂x_t                 Rozet et al. 2024, arXiv 2405.13712 (MMPS)
 
-With the Jacobian the expectation is exact for Gaussian data. `Replacement` is a sampler: the known part is drawn from
-the forward process at every time. That alone is biased, as the unknown part never hears of the known future; repeating
-each step repairs it (RePaint).
+With the Jacobian the expectation is exact for Gaussian data. Where x given x_t is far from Gaussian, as between the
+modes of a mixture, all of them weigh the modes wrongly; `particles.py` corrects that. An operator that is not linear is
+linearized at x̂.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffusion import process
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import InputError, require
-from diffusion.operators import Mask, Operator, conjugate_gradients
-from diffusion.samplers import RandN, Sampler, State
+from diffusion.operators import Operator, conjugate_gradients
 from diffusion.schedules import Schedule, expand
 
 Linear = Callable[[Tensor], Tensor]
 
 
 class Covariance(ABC):
-    """A model of Cov[x|x_t] as a linear map on (B, C, *)."""
+    """A model of Cov[x|x_t] as a linear map on (B, C, *).
 
-    iterations: int = 100
+    `tolerance` is the largest residual of σ_y² + A C Aᵀ solved by conjugate gradients, relative to y - A x̂.
+    """
+
+    tolerance: float = 1e-6
 
     @abstractmethod
     def __call__(self, tweedie: Linear, like: Tensor, alpha: Tensor, sigma: Tensor) -> Linear:
@@ -81,21 +84,36 @@ class Diagonal(Covariance):
 
 @dataclass(frozen=True)
 class Jacobian(Covariance):
-    """The whole Jacobian, one backward pass for each of at most `iterations` of conjugate gradients."""
+    """The whole Jacobian, one backward pass for each iteration of conjugate gradients, as many as the tolerance takes:
+    more, the smaller the noise of y is beside the spread of A x.
+    """
 
-    iterations: int = 5
+    tolerance: float = 1e-3
 
     def __call__(self, tweedie: Linear, like: Tensor, alpha: Tensor, sigma: Tensor) -> Linear:
         """v -> (σ²/α) (∂x̂/∂x_t)ᵀ v."""
         return tweedie
 
 
+class Conditioned(NamedTuple):
+    """What is known at (x_t, t) without and with y: E[x|x_t], E[x|x_t, y], and log p(y|x_t) in nats, (B,).
+
+    The last is complete where the `Posterior` is `dense`; otherwise log √det(2π(σ_y² + A C Aᵀ)) is left out.
+    """
+
+    prior: Prediction
+    posterior: Prediction
+    log_likelihood: Tensor
+
+
 @dataclass(frozen=True)
 class Posterior:
-    """The denoiser E[x|x_t, y] for y = A x + N(0, noise²). It works with any sampler; each call costs at least one
+    """The denoiser E[x|x_t, y] for y = A(x) + N(0, noise²). It works with any sampler; each call costs at least one
     backward pass.
 
-    `y` is what the operator gives for the batch at hand, or broadcasts against it.
+    `y` is what the operator gives for the batch at hand, or broadcasts against it. With `dense` the matrix
+    σ_y² + A C Aᵀ is written out, a backward pass for each observation with the Jacobian, and not iterated upon: for few
+    observations.
     """
 
     denoiser: AnyDenoiser
@@ -103,6 +121,7 @@ class Posterior:
     y: Tensor
     noise: float = 0.0
     covariance: Covariance = Isotropic()
+    dense: bool = False
 
     def __post_init__(self) -> None:
         require(self.noise >= 0, "noise", "0 or more", self.noise)
@@ -118,61 +137,52 @@ class Posterior:
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """x_t: (B, C, *); t: () or (B,); label: (B,)."""
+        return self.condition(x_t, t, label).posterior
+
+    def condition(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Conditioned:
+        """Without and with y. Arguments as for a call."""
         alpha, sigma = (expand(v, x_t) for v in self.schedule(t.double()))
         with torch.enable_grad():
             leaf = x_t.detach().requires_grad_()
             prediction = self.denoiser(leaf, t, label)
-        mean, fraction = prediction.mean.detach(), prediction.fraction
+        fraction = None if prediction.fraction is None else prediction.fraction.detach()
+        mean = prediction.mean.detach()
 
         def tweedie(v: Tensor) -> Tensor:
             return sigma.square() / alpha * torch.autograd.grad(prediction.mean, leaf, v, retain_graph=True)[0]
 
         covariance = self.covariance(tweedie, mean, alpha, sigma)
+        operator = self.operator.linearized(mean)
 
         def observed(u: Tensor) -> Tensor:
-            return self.noise**2 * u + self.operator(covariance(self.operator.adjoint(u, mean)))
+            return self.noise**2 * u + operator(covariance(operator.adjoint(u, mean)))
 
         residual = self.y - self.operator(mean)
-        solution = conjugate_gradients(observed, residual, iterations=self.covariance.iterations, tolerance=1e-6)
-        guided = mean + tweedie(self.operator.adjoint(solution, mean))
-        return Prediction(guided, None if fraction is None else fraction.detach())
+        if self.dense:
+            solution, half_log_det = eigen_solve(observed, residual, self.noise**2)
+        else:
+            solution = conjugate_gradients(observed, residual, tolerance=self.covariance.tolerance)
+            half_log_det = residual.new_zeros(())
+        guided = mean + tweedie(operator.adjoint(solution, mean))
+        log_likelihood = -(residual * solution).flatten(1).sum(1) / 2 - half_log_det
+        return Conditioned(Prediction(mean, fraction), Prediction(guided, fraction), log_likelihood)
 
 
-@dataclass(frozen=True)
-class Replacement(Sampler):
-    """Another sampler, with the known part of x_s drawn from q(x_s|y) after each step, y = x where known.
+def eigen_solve(apply: Linear, b: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """M⁻¹ b and log √det(2πM) for each row of a batch, M symmetric of eigenvalues `least` or more: (B, *), (B,).
 
-    With `repeats` > 1 each step is taken that often, going back by q(x_t|x_s) in between (Lugmayr et al. 2022, arXiv
-    2201.09865, algorithm 1), so that known and unknown parts agree; with 1 it is the biased replacement of Song et al.
-    (2021, arXiv 2011.13456).
+    M is written out by applying it to unit vectors; of an inexact M the symmetric part counts. Eigenvalues below
+    `least`, or below the rounding of the largest, are raised to that.
     """
-
-    sampler: Sampler
-    mask: Mask
-    y: Tensor
-    repeats: int = 1
-
-    def __post_init__(self) -> None:
-        require(self.repeats >= 1, "repeats", "at least 1", self.repeats)
-
-    @property
-    def calls_per_step(self) -> int:
-        """Those of the sampler, for every repeat."""
-        return self.sampler.calls_per_step * self.repeats
-
-    def step(
-        self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
-    ) -> tuple[Tensor, State]:
-        """State: that of the sampler."""
-        schedule, y = denoiser.schedule, self.y.expand_as(x_t)
-        for repeat in range(self.repeats):
-            x_s, state_s = self.sampler.step(denoiser, x_t, t, s, state, randn)
-            x_s = torch.where(self.mask.known, process.marginal(schedule, y, s).sample(randn(x_t)), x_s)
-            if repeat < self.repeats - 1:
-                x_t = process.transition(schedule, x_s, s, t).sample(randn(x_t))
-                # The state remembers a path that the new x_t is not on: to extrapolate from it would amplify noise.
-                state = None
-        return x_s, state_s
+    flat = b.flatten(1)
+    units = torch.eye(flat.shape[1], dtype=b.dtype, device=b.device)
+    columns = [apply(unit.expand_as(flat).reshape(b.shape)).flatten(1) for unit in units]
+    matrix = torch.stack(columns, 2)
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    rounding = len(units) * torch.finfo(b.dtype).eps * values[:, -1:].abs()
+    values = values.clamp_min(least).maximum(rounding)
+    solution = (vectors @ ((vectors.mT @ flat[..., None]) / values[..., None]))[..., 0]
+    return solution.reshape(b.shape), (2 * math.pi * values).log().sum(1) / 2
 
 
 COVARIANCES: dict[str, type[Covariance]] = {

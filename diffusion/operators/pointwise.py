@@ -1,0 +1,91 @@
+"""Operators that need no neighborhood: nothing at all, a mask, a sum of channels, any matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion.errors import require
+from diffusion.operators.base import Linear
+
+
+@dataclass(frozen=True)
+class Identity(Linear):
+    """All of x: what is left to do is to remove the noise."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x."""
+        return x
+
+    def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
+        """y."""
+        return y
+
+    def pinv(self, y: Tensor, like: Tensor) -> Tensor:
+        """y."""
+        return y
+
+
+@dataclass(frozen=True)
+class Mask(Linear):
+    """Keeps the known values and sets the others to zero. `known` is bool and broadcasts against (B, C, *)."""
+
+    known: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x where known, else 0: (B, C, *)."""
+        return torch.where(self.known, x, 0.0)
+
+    def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
+        """The same as the operator: it is an orthogonal projection."""
+        return self(y)
+
+    def pinv(self, y: Tensor, like: Tensor) -> Tensor:
+        """The same as the operator."""
+        return self(y)
+
+
+@dataclass(frozen=True)
+class Grayscale(Linear):
+    """The weighted sum of the channels, (B, C, *) -> (B, 1, *); by default the luma of ITU-R BT.601."""
+
+    weights: tuple[float, ...] = (0.299, 0.587, 0.114)
+
+    def __post_init__(self) -> None:
+        require(any(self.weights), "weights", "not all 0", self.weights)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Σ_c w_c x_c.
+
+        Raises InputError unless x has as many channels as there are weights.
+        """
+        require(x.shape[1] == len(self.weights), "gray", f"given {len(self.weights)} channels", x.shape[1])
+        return (x * self._column(x)).sum(1, keepdim=True)
+
+    def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
+        """w_c y."""
+        return y * self._column(like)
+
+    def pinv(self, y: Tensor, like: Tensor) -> Tensor:
+        """w_c y / ‖w‖²: A Aᵀ is the number ‖w‖²."""
+        return self.adjoint(y, like) / sum(w * w for w in self.weights)
+
+    def _column(self, x: Tensor) -> Tensor:
+        return x.new_tensor(self.weights).reshape(-1, *[1] * (x.ndim - 2))
+
+
+@dataclass(frozen=True)
+class Matrix(Linear):
+    """Any matrix (m, n) on flattened examples of n values: (B, C, *) -> (B, m)."""
+
+    matrix: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """A x, (B, m)."""
+        return x.flatten(1) @ self.matrix.mT.to(x)
+
+    def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
+        """Aᵀ y."""
+        return (y @ self.matrix.to(y)).reshape(like.shape)
