@@ -13,7 +13,8 @@ from torch import Tensor
 from diffusion.denoiser import Prediction
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Mask, Matrix
-from diffusion.posterior import COVARIANCES, Diagonal, Isotropic, Jacobian, Posterior, Replacement, Zero
+from diffusion.posterior import COVARIANCES, Diagonal, Isotropic, Jacobian, Posterior, Zero
+from diffusion.replacement import Replacement
 from diffusion.samplers import DDIM, DDPM, SAMPLERS, Sampler, sample, trajectory
 from diffusion.schedules import EDM, Cosine, Flow, Schedule
 from tests.oracles import GaussianOracle, affine, correlated
