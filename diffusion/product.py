@@ -1,4 +1,4 @@
-"""Restoration by multiplying distributions, as Sohl-Dickstein et al. (2015, arXiv 1503.03585, section 2.5) published it.
+"""Restoration by multiplying distributions, as Sohl-Dickstein et al. (2015, arXiv 1503.03585, section 2.5) have it.
 
 With r(x) = N(y; A x, noise²) every step of the reverse trajectory is multiplied by r_s(x_s) and normalized (eq. 22),
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from diffusion import process

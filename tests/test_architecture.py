@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import diffusion
-from diffusion import config, posterior
+from diffusion import config, operators, posterior, restoration
 
 ROOT = Path(diffusion.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -28,6 +28,11 @@ THEORY = {
     "guidance",
     "operators",
     "posterior",
+    "corrections",
+    "product",
+    "replacement",
+    "particles",
+    "restoration",
     "likelihood",
     "trajectories",
     "work",
@@ -144,7 +149,12 @@ def test_the_command_line_imports_nothing_heavy_before_it_has_parsed() -> None:
 
 
 def registries() -> list[tuple[str, str, type]]:
-    found = [*config.REGISTRIES.items(), ("covariance", posterior.COVARIANCES)]
+    found = [
+        *config.REGISTRIES.items(),
+        ("covariance", posterior.COVARIANCES),
+        ("operator", operators.OPERATORS),
+        ("method", restoration.METHODS),
+    ]
     return [(section, name, cls) for section, registry in found for name, cls in registry.items()]
 
 

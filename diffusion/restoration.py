@@ -1,0 +1,253 @@
+"""Methods of restoration under one signature, and the one that is taken unless another is named.
+
+A method draws from its idea of p(x|y), y = A(x) + N(0, noise²), starting from noise on a grid of times. What they are
+worth is measured against posteriors that are known by `python -m benchmarks.posterior`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion.corrections import DPS, RangeNull
+from diffusion.denoiser import AnyDenoiser, Prediction
+from diffusion.errors import InputError, require
+from diffusion.operators import Linear, Mask, Operator
+from diffusion.particles import Particles, particles
+from diffusion.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
+from diffusion.product import Power, Product
+from diffusion.replacement import Replacement
+from diffusion.samplers import DDPM, RandN, Sampler, SDESolver, prior, sample
+from diffusion.schedules import Schedule
+
+# Up to this many observations the default weighs particles: the weights of more of them would fall on a single one.
+FEW = 16
+
+
+@dataclass(frozen=True)
+class Observation:
+    """y = A(x) + N(0, noise²) of one example: y (1, *), as the operator gives it for a batch of one."""
+
+    operator: Operator
+    y: Tensor
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.noise >= 0, "noise", "0 or more", self.noise)
+        require(len(self.y) == 1, "y", "that of one example, (1, *)", tuple(self.y.shape))
+
+    def linear(self, method: str) -> Linear:
+        """The operator, for a method that needs it to be linear. Raises InputError otherwise."""
+        if not isinstance(self.operator, Linear):
+            raise InputError(f"operator: must be linear for {method}, got {self.operator}")
+        return self.operator
+
+
+class Method(ABC):
+    """A way to draw x given y. Methods are frozen dataclasses with defaults."""
+
+    @abstractmethod
+    def __call__(
+        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
+    ) -> Particles:
+        """Restorations on the grid `times` from standard normal noise (n, C, *), n of them.
+
+        Raises InputError where the method does not know what to do with the operator or its noise.
+        """
+
+
+def restore(
+    denoiser: AnyDenoiser,
+    seen: Observation,
+    noise: Tensor,
+    times: Tensor,
+    *,
+    method: Method | None = None,
+    label: Tensor | None = None,
+    randn: RandN = torch.randn_like,
+) -> Particles:
+    """n restorations of one example from standard normal noise (n, C, *) on a grid of times, by the default method
+    unless another is given. `label`: (1,) int64.
+    """
+    if label is not None:
+        denoiser = OneLabel(denoiser, label)
+    chosen = default(seen) if method is None else method
+    with torch.no_grad():
+        return chosen(denoiser, seen, noise, times, randn)
+
+
+def default(seen: Observation) -> Method:
+    """Weighted particles for few observations, of which many examples are that differ in kind; for images the Jacobian
+    without weights.
+    """
+    return Twisted() if seen.y.numel() <= FEW else Guided()
+
+
+@dataclass(frozen=True)
+class OneLabel:
+    """A denoiser with the same label (1,) for any number of examples."""
+
+    denoiser: AnyDenoiser
+    label: Tensor
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of the denoiser."""
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        """A label given here goes before the fixed one."""
+        return self.denoiser(x_t, t, self.label.expand(len(x_t)) if label is None else label)
+
+
+def unweighted(x: Tensor) -> Particles:
+    """Independent samples, of which no evidence is known."""
+    return Particles(x, torch.tensor(torch.nan, dtype=torch.float64), torch.ones(0, dtype=torch.float64), len(x))
+
+
+@dataclass(frozen=True)
+class Guided(Method):
+    """A sampler of the posterior denoiser with a covariance model."""
+
+    covariance: Covariance = Jacobian()
+    sampler: Sampler = SDESolver()
+
+    def __call__(
+        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
+    ) -> Particles:
+        """Independent samples."""
+        posterior = Posterior(denoiser, seen.operator, seen.y, seen.noise, self.covariance)
+        return unweighted(sample(posterior, self.sampler, prior(denoiser, noise, times[0]), times, randn=randn))
+
+
+@dataclass(frozen=True)
+class TweedieDiagonal(Guided):
+    """`Guided` by the diagonal model (TMPD)."""
+
+    covariance: Covariance = Diagonal()
+
+
+@dataclass(frozen=True)
+class PseudoInverse(Guided):
+    """`Guided` by the isotropic model (ΠGDM)."""
+
+    covariance: Covariance = Isotropic()
+
+
+@dataclass(frozen=True)
+class NoCovariance(Guided):
+    """`Guided` by no covariance: what DPS stands for."""
+
+    covariance: Covariance = Zero()
+
+
+@dataclass(frozen=True)
+class Twisted(Method):
+    """Sequential Monte Carlo with `particles` of them for each restoration asked for."""
+
+    particles: int = 4
+    covariance: Covariance = Jacobian()
+    sampler: Sampler = SDESolver()
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(self.particles >= 1, "particles", "at least 1", self.particles)
+
+    def __call__(
+        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
+    ) -> Particles:
+        """Resampled particles."""
+        n = len(noise)
+
+        def draw(like: Tensor) -> Tensor:
+            return torch.cat([randn(part) for part in like.split(n)])
+
+        dense = seen.y.numel() <= FEW
+        posterior = Posterior(denoiser, seen.operator, seen.y, seen.noise, self.covariance, dense)
+        whole = torch.cat([noise, *(randn(noise) for _ in range(self.particles - 1))])
+        start = prior(denoiser, whole, times[0])
+        return particles(posterior, self.sampler, start, times, n=n, threshold=self.threshold, randn=draw)
+
+
+@dataclass(frozen=True)
+class RePaint(Method):
+    """Replacement of what is known, each step taken `repeats` times; for masks, without noise or as if without."""
+
+    repeats: int = 10
+    sampler: Sampler = DDPM()
+
+    def __call__(
+        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
+    ) -> Particles:
+        """Independent samples."""
+        if not isinstance(seen.operator, Mask):
+            raise InputError(f"operator: must be a mask for replacement, got {seen.operator}")
+        sampler = Replacement(self.sampler, seen.operator, seen.y, self.repeats)
+        return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
+
+
+@dataclass(frozen=True)
+class Once(RePaint):
+    """Replacement without repeats."""
+
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
+class Multiplied(Method):
+    """The product of distributions of 2015."""
+
+    power: Power = "constant"
+
+    def __call__(
+        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
+    ) -> Particles:
+        """Independent samples."""
+        sampler = Product(seen.linear("the product of distributions"), seen.y, seen.noise, self.power)
+        return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
+
+
+@dataclass(frozen=True)
+class Descent(Method):
+    """DPS with its heuristic step."""
+
+    scale: float = 1.0
+    sampler: Sampler = DDPM()
+
+    def __call__(
+        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
+    ) -> Particles:
+        """Independent samples."""
+        sampler = DPS(self.sampler, seen.operator, seen.y, self.scale)
+        return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
+
+
+@dataclass(frozen=True)
+class NullSpace(Method):
+    """DDNM: the range of Aᵀ from y, its complement from the denoiser."""
+
+    sampler: Sampler = DDPM()
+
+    def __call__(
+        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
+    ) -> Particles:
+        """Independent samples."""
+        corrected = RangeNull(denoiser, seen.linear("the range and null space"), seen.y, seen.noise)
+        return unweighted(sample(corrected, self.sampler, prior(denoiser, noise, times[0]), times, randn=randn))
+
+
+METHODS: dict[str, type[Method]] = {
+    "product": Multiplied,
+    "replacement": Once,
+    "repaint": RePaint,
+    "dps": Descent,
+    "ddnm": NullSpace,
+    "zero": NoCovariance,
+    "pigdm": PseudoInverse,
+    "tmpd": TweedieDiagonal,
+    "mmps": Guided,
+    "particles": Twisted,
+}
