@@ -7,9 +7,9 @@ Wasserstein distance, mean ± 1.96 standard errors over the seeds, beside the pu
 distance of two exact samples. Problems are drawn by that paper's code, 2,000 samples each, with the package's schedule
 and grids measured once on the prior. A particle is not a step: "particles" has as many as it says for each sample.
 
-Fields: Gaussian images of 32x32 pixels through a mask, a blur and a downsampling. The error of the mean and the variance
-against the exact ones, and the exact probability of intervals that hold 90 % of a right sampler's draws. Less than 88 %
-is over-confident.
+Fields: Gaussian images of 32x32 pixels through a mask, a blur and a downsampling. The error of the mean and the
+variance against the exact ones, and the exact probability of intervals that hold 90 % of a right sampler's draws. Less
+than 88 % is over-confident.
 """
 
 from __future__ import annotations
