@@ -32,7 +32,7 @@ from diffusion.errors import InputError, require
 from diffusion.operators import Operator, conjugate_gradients
 from diffusion.schedules import Schedule, expand
 
-Linear = Callable[[Tensor], Tensor]
+LinearMap = Callable[[Tensor], Tensor]
 
 
 class Covariance(ABC):
@@ -44,7 +44,7 @@ class Covariance(ABC):
     tolerance: float = 1e-6
 
     @abstractmethod
-    def __call__(self, tweedie: Linear, like: Tensor, alpha: Tensor, sigma: Tensor) -> Linear:
+    def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
         """`tweedie` applies (σ²/α) (∂x̂/∂x_t)ᵀ to a tensor like `like`, (B, C, *); alpha and sigma broadcast
         against it.
         """
@@ -54,7 +54,7 @@ class Covariance(ABC):
 class Zero(Covariance):
     """No uncertainty about x: too sure of y at high noise. Needs observations with noise."""
 
-    def __call__(self, tweedie: Linear, like: Tensor, alpha: Tensor, sigma: Tensor) -> Linear:
+    def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
         """v -> 0."""
         return torch.zeros_like
 
@@ -65,7 +65,7 @@ class Isotropic(Covariance):
 
     sigma_data: float = 1.0
 
-    def __call__(self, tweedie: Linear, like: Tensor, alpha: Tensor, sigma: Tensor) -> Linear:
+    def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
         """v -> σ² s²/(α² s² + σ²) v."""
         variance = (sigma * self.sigma_data).square() / ((alpha * self.sigma_data).square() + sigma.square())
         return lambda v: variance * v
@@ -75,7 +75,7 @@ class Isotropic(Covariance):
 class Diagonal(Covariance):
     """The row sums of the Jacobian: exact for data of independent coordinates, one backward pass."""
 
-    def __call__(self, tweedie: Linear, like: Tensor, alpha: Tensor, sigma: Tensor) -> Linear:
+    def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
         """v -> diag(row sums) v, the sums no less than a thousandth of those of white data of unit variance."""
         white = sigma.square() / (alpha.square() + sigma.square())
         variance = torch.maximum(tweedie(torch.ones_like(like)), 1e-3 * white)
@@ -90,7 +90,7 @@ class Jacobian(Covariance):
 
     tolerance: float = 1e-3
 
-    def __call__(self, tweedie: Linear, like: Tensor, alpha: Tensor, sigma: Tensor) -> Linear:
+    def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
         """v -> (σ²/α) (∂x̂/∂x_t)ᵀ v."""
         return tweedie
 
@@ -168,7 +168,7 @@ class Posterior:
         return Conditioned(Prediction(mean, fraction), Prediction(guided, fraction), log_likelihood)
 
 
-def eigen_solve(apply: Linear, b: Tensor, least: float) -> tuple[Tensor, Tensor]:
+def eigen_solve(apply: LinearMap, b: Tensor, least: float) -> tuple[Tensor, Tensor]:
     """M⁻¹ b and log √det(2πM) for each row of a batch, M symmetric of eigenvalues `least` or more: (B, *), (B,).
 
     M is written out by applying it to unit vectors; of an inexact M the symmetric part counts. Eigenvalues below

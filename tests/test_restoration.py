@@ -91,7 +91,7 @@ def test_jpeg_is_restored_by_methods_that_linearize() -> None:
 def test_what_cannot_be_restored_is_named() -> None:
     with pytest.raises(ValueError, match="operator: must be a mask for replacement, got Downsample"):
         restore(ORACLE, Observation(Downsample(1), normal(1, 1, 2, 3)), normal(2, 1, 2, 3), TIMES, method=RePaint())
-    with pytest.raises(ValueError, match="noise: must be 0 or more, got -0.1"):
+    with pytest.raises(ValueError, match=r"noise: must be 0 or more, got -0\.1"):
         Observation(Mask(KNOWN), normal(1, 1, 2, 3), -0.1)
     with pytest.raises(ValueError, match=r"y: must be that of one example, \(1, \*\), got \(2, 3\)"):
         Observation(Mask(KNOWN), normal(2, 3))
