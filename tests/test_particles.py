@@ -52,21 +52,21 @@ def run(count: int, seed: int, steps: int = 40, sampler: Sampler | None = None, 
 @pytest.mark.parametrize("sampler", [SDESolver(), DDPM(0.5), DDIM(1.0)], ids=["2m", "ddpm", "ddim"])
 def test_the_evidence_is_within_its_interval_of_the_exact_one(sampler: Sampler) -> None:
     """Of e^(log p̂ - log p), whose mean is 1 for a chain of small steps; first-order samplers take more of them."""
-    steps = 60 if isinstance(sampler, SDESolver) else 240
-    ratios = torch.stack([run(400, seed, steps, sampler).log_evidence for seed in range(6)]).sub(exact()[0]).exp()
+    steps = 40 if isinstance(sampler, SDESolver) else 120
+    ratios = torch.stack([run(300, seed, steps, sampler).log_evidence for seed in range(5)]).sub(exact()[0]).exp()
     error = ratios.std() / len(ratios) ** 0.5
-    assert error < 0.04
-    assert abs(ratios.mean() - 1) < 3 * error + 0.01
+    assert error < 0.05
+    assert abs(ratios.mean() - 1) < 3 * error + 0.02
 
 
 def test_the_square_error_falls_as_one_over_the_particles() -> None:
     _, mean = exact()
     errors = []
     for count in (16, 64, 256):
-        found = torch.stack([run(count, seed).x.mean(0) for seed in range(30)])
+        found = torch.stack([run(count, seed, 20).x.mean(0) for seed in range(20)])
         errors.append((found - mean).square().sum(1).mean().log().item())
     order = (errors[2] - errors[0]) / math.log(256 / 16)
-    assert order == pytest.approx(-1, abs=0.25)
+    assert order == pytest.approx(-1, abs=0.35)
 
 
 def test_without_weights_the_same_steps_are_wrong_about_the_modes() -> None:
@@ -77,9 +77,9 @@ def test_without_weights_the_same_steps_are_wrong_about_the_modes() -> None:
     def randn(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=generator, dtype=torch.float64)
 
-    x = sample(posterior, SDESolver(), prior(MIXTURE, randn(torch.zeros(4000, 2)), times[0]), times, randn=randn)
+    x = sample(posterior, SDESolver(), prior(MIXTURE, randn(torch.zeros(2000, 2)), times[0]), times, randn=randn)
     _, mean = exact()
-    assert (x.mean(0) - mean).norm() > 3 * (run(4000, 0).x.mean(0) - mean).norm()
+    assert (x.mean(0) - mean).norm() > 3 * (run(2000, 0).x.mean(0) - mean).norm()
 
 
 def test_weights_are_equal_and_the_evidence_exact_for_gaussian_data_and_small_steps() -> None:
@@ -90,7 +90,7 @@ def test_weights_are_equal_and_the_evidence_exact_for_gaussian_data_and_small_st
         matrix @ oracle.mean, matrix @ oracle.covariance @ matrix.mT + 0.25 * torch.eye(2, dtype=torch.float64)
     )
     shares = []
-    for steps in (50, 200):
+    for steps in (40, 120):
         times = UniformLogSNR(-10.0, 8.0)(oracle.schedule, steps)
         generator = torch.Generator().manual_seed(0)
 
@@ -149,5 +149,5 @@ def test_isotropic_twists_come_to_the_same_posterior() -> None:
     def randn(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=generator, dtype=torch.float64)
 
-    found = particles(posterior, SDESolver(), prior(MIXTURE, randn(torch.zeros(4000, 2)), times[0]), times, randn=randn)
+    found = particles(posterior, SDESolver(), prior(MIXTURE, randn(torch.zeros(2000, 2)), times[0]), times, randn=randn)
     assert (found.x.mean(0) - exact()[1]).norm() < 0.2

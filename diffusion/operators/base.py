@@ -47,7 +47,9 @@ class Linear(Operator):
 
         Exact for y in the range of A, to the tolerance of `conjugate_gradients`.
         """
-        return self.adjoint(conjugate_gradients(lambda u: self(self.adjoint(u, like)), y), like)
+        # As ill-conditioned as a blur is, the residual rises for long before it falls.
+        patience = y[0].numel()
+        return self.adjoint(conjugate_gradients(lambda u: self(self.adjoint(u, like)), y, patience=patience), like)
 
     def linearized(self, x: Tensor) -> Linear:
         """Itself."""
