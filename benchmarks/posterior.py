@@ -34,7 +34,7 @@ from diffusion.grids import measure
 from diffusion.operators import Downsample, GaussianBlur, Linear, Mask, Matrix
 from diffusion.particles import Particles
 from diffusion.posterior import Isotropic
-from diffusion.restoration import METHODS, Descent, Method, Observation, PseudoInverse, Twisted, default
+from diffusion.restoration import METHODS, Descent, Method, Observation, PseudoInverse, Selected, default
 from diffusion.schedules import Schedule
 
 OBSERVATIONS = (1, 2, 4)
@@ -51,6 +51,8 @@ PUBLISHED = {
     (800, 4): ("0.47 ± 0.19", "8.39 ± 1.48", "5.51 ± 1.18"),
 }
 STEPS, MANY = 20, 100
+# The methods with weights, and the one that is the default for observations as few as those of the mixtures.
+WEIGHTED, DEFAULT = ("particles", "selected"), "selected"
 SAMPLES, LINES, PATHS = 2000, 100, 512
 # The log-SNRs of the last calls: within components of variance 1, and below the noise of the images' observations.
 LAST, LAST_IMAGE = 4.6, 8.0
@@ -113,6 +115,7 @@ def contestants(scale: float, *, masks: bool) -> Contestants:
     methods = {name: kind() for name, kind in METHODS.items() if masks or name not in ("replacement", "repaint")}
     methods["pigdm"] = PseudoInverse(Isotropic(scale))
     methods["dps"] = Descent(scale=scale)
+    methods["selected"] = Selected(until=Selected().until - 2 * math.log(scale))
     return {name: (method, STEPS) for name, method in methods.items()}
 
 
@@ -126,9 +129,12 @@ def mixtures(chosen: Namespace) -> tuple[Rows, list[Goal]]:
         paths = torch.randn(PATHS, dim, generator=generator, dtype=torch.float64).to(chosen.dtype)
         grid = measure(mixture, paths, first=mixture.schedule.log_snr_min, last=LAST)
         for observations in OBSERVATIONS:
-            entries = contestants(STD, masks=False) | {f"particles, {MANY} steps": (Twisted(), MANY)}
+            entries = contestants(STD, masks=False)
+            entries |= {f"{name}, {MANY} steps": (entries[name][0], MANY) for name in WEIGHTED}
             if chosen.only:
                 entries = {name: entry for name, entry in entries.items() if name in chosen.only}
+            if chosen.fewer:
+                entries = {name: entry for name, entry in entries.items() if entry[1] == STEPS}
             tallies = {name: Tally() for name in ("exact", *entries)}
             for seed in tqdm(range(chosen.seeds), desc=f"{dim}, {observations}", disable=None):
                 draws = torch.Generator().manual_seed(1000 * observations + seed)
@@ -187,8 +193,8 @@ def summary(cell: tuple[int, int], tallies: dict[str, Tally], samples: int) -> t
                 "sliced Wasserstein": tally.interval("distance"),
                 "of the floor": tally.mean("distance") / floor,
                 "mode weights, TV": tally.mean("weights"),
-                "error of log p(y)": tally.mean("evidence") if "particles" in name else "",
-                "effective": tally.mean("effective") if "particles" in name else "",
+                "error of log p(y)": tally.mean("evidence") if name.startswith(WEIGHTED) else "",
+                "effective": tally.mean("effective") if name.startswith(WEIGHTED) else "",
                 "calls": tally.mean("calls") if tally.figures.get("calls") else "",
                 "backward": tally.mean("backward") if tally.figures.get("calls") else "",
             }
@@ -199,11 +205,11 @@ def summary(cell: tuple[int, int], tallies: dict[str, Tally], samples: int) -> t
         )
     goals = []
     where = f"mixture {cell[0]}, {cell[1]}"
-    if "particles" in tallies and cell in PUBLISHED:
-        ours, theirs = tallies["particles"].mean("distance"), float(PUBLISHED[cell][0].split()[0])
+    if DEFAULT in tallies and cell in PUBLISHED:
+        ours, theirs = tallies[DEFAULT].mean("distance"), float(PUBLISHED[cell][0].split()[0])
         goals.append(Goal(f"{where}: the default over MCGdiff", ours / theirs, 1.0, "at most"))
         goals.append(Goal(f"{where}: the default over the floor", ours / floor, 2.0, "at most"))
-    many = f"particles, {MANY} steps"
+    many = f"{DEFAULT}, {MANY} steps"
     if many in tallies:
         goals.append(Goal(f"{where}: {many}, over the floor", tallies[many].mean("distance") / floor, 1.2, "at most"))
     return rows, goals
@@ -225,6 +231,8 @@ def images(chosen: Namespace) -> tuple[Rows, list[Goal]]:
     rows: Rows = []
     goals = []
     for where, operator in operators(chosen.side).items():
+        if chosen.operators and where not in chosen.operators:
+            continue
         known = Known(prior, operator, NOISE)
         entries: Contestants = {}
         for name, (method, steps) in contestants(1.0, masks=where == "mask").items():
@@ -301,7 +309,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--dims", type=int, nargs="*", default=[8, 80, 800], help="of the mixtures, even numbers")
     options.add_argument("--samples", type=int, default=SAMPLES)
     options.add_argument("--images", type=int, default=10, help="observations of each operator; 0 for none")
+    options.add_argument("--operators", nargs="*", default=[], help="of the images, by default all")
     options.add_argument("--side", type=int, default=32)
+    options.add_argument("--fewer", action="store_true", help="leave out the mixtures at many steps")
     options.add_argument("--only", nargs="*", default=[], help="methods")
     chosen = options.parse_args(arguments)
     chosen.dtype = torch.float32

@@ -22,6 +22,7 @@ from diffusion.product import Power, Product
 from diffusion.replacement import Replacement
 from diffusion.samplers import DDPM, RandN, Sampler, SDESolver, prior, sample
 from diffusion.schedules import Schedule
+from diffusion.selection import select
 
 # Up to this many observations the default weighs particles: the weights of more of them would fall on a single one.
 FEW = 16
@@ -80,10 +81,10 @@ def restore(
 
 
 def default(seen: Observation) -> Method:
-    """Weighted particles for few observations, of which many examples are that differ in kind; for images the Jacobian
-    without weights.
+    """Selected particles for few observations, which leave open of what kind x is; for images, which do not, the
+    Jacobian alone.
     """
-    return Twisted() if seen.y.numel() <= FEW else Guided()
+    return Selected() if seen.y.numel() <= FEW else Guided()
 
 
 @dataclass(frozen=True)
@@ -160,16 +161,45 @@ class Twisted(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Resampled particles."""
-        n = len(noise)
-
-        def draw(like: Tensor) -> Tensor:
-            return torch.cat([randn(part) for part in like.split(n)])
-
-        dense = seen.y.numel() <= FEW
+        n, dense = len(noise), seen.y.numel() <= FEW
         posterior = Posterior(denoiser, seen.operator, seen.y, seen.noise, self.covariance, dense)
-        whole = torch.cat([noise, *(randn(noise) for _ in range(self.particles - 1))])
-        start = prior(denoiser, whole, times[0])
+        start = prior(denoiser, multiplied(noise, self.particles, randn), times[0])
+        draw = in_parts(randn, n)
         return particles(posterior, self.sampler, start, times, n=n, threshold=self.threshold, randn=draw)
+
+
+@dataclass(frozen=True)
+class Selected(Method):
+    """`particles` of the prior for each restoration asked for, selected at the log-SNR `until`: with data of unit
+    variance, where what is undecided is a quarter of their standard deviation.
+    """
+
+    particles: int = 4
+    until: float = 3.0
+    covariance: Covariance = Jacobian()
+    sampler: Sampler = SDESolver()
+
+    def __post_init__(self) -> None:
+        require(self.particles >= 1, "particles", "at least 1", self.particles)
+
+    def __call__(
+        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
+    ) -> Particles:
+        """Independent but for common ancestors."""
+        posterior = Posterior(denoiser, seen.operator, seen.y, seen.noise, self.covariance, seen.y.numel() <= FEW)
+        start = prior(denoiser, multiplied(noise, self.particles, randn), times[0])
+        draw = in_parts(randn, len(noise))
+        return select(posterior, start, times, until=self.until, n=len(noise), sampler=self.sampler, randn=draw)
+
+
+def multiplied(noise: Tensor, times: int, randn: RandN) -> Tensor:
+    """noise (n, *) and further draws like it: (n times, *)."""
+    return torch.cat([noise, *(randn(noise) for _ in range(times - 1))])
+
+
+def in_parts(randn: RandN, n: int) -> RandN:
+    """A source of noise for n examples as one for any number of them."""
+    return lambda like: torch.cat([randn(part) for part in like.split(n)])
 
 
 @dataclass(frozen=True)
@@ -250,4 +280,5 @@ METHODS: dict[str, type[Method]] = {
     "tmpd": TweedieDiagonal,
     "mmps": Guided,
     "particles": Twisted,
+    "selected": Selected,
 }

@@ -32,6 +32,7 @@ THEORY = {
     "product",
     "replacement",
     "particles",
+    "selection",
     "restoration",
     "likelihood",
     "trajectories",

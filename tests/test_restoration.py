@@ -11,7 +11,7 @@ from diffusion.grids import UniformLogSNR
 from diffusion.guidance import ClassifierFree
 from diffusion.operators import JPEG, Downsample, Mask, Matrix
 from diffusion.randomness import ExampleNoise
-from diffusion.restoration import METHODS, Guided, Observation, RePaint, Twisted, default, restore
+from diffusion.restoration import METHODS, Guided, Observation, RePaint, Selected, Twisted, default, restore
 from diffusion.samplers import DDIM, Heun
 from diffusion.schedules import Cosine
 from tests.oracles import MixtureOracle, correlated
@@ -37,7 +37,7 @@ def test_every_method_agrees_with_what_is_known(name: str) -> None:
 
 
 def test_the_default_follows_the_number_of_observations() -> None:
-    assert isinstance(default(Observation(Matrix(normal(4, 6)), normal(1, 4))), Twisted)
+    assert isinstance(default(Observation(Matrix(normal(4, 6)), normal(1, 4))), Selected)
     assert isinstance(default(Observation(Downsample(2), normal(1, 3, 8, 8))), Guided)
 
 
@@ -45,7 +45,7 @@ def test_a_label_and_guidance_reach_the_denoiser() -> None:
     means = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
     mixture = MixtureOracle(Cosine(), means, 0.05, torch.tensor([0.5, 0.5], dtype=torch.float64))
     seen = Observation(Matrix(torch.tensor([[0.0, 1.0]], dtype=torch.float64)), torch.tensor([[0.1]]).double(), 0.1)
-    for method in (Guided(), Twisted()):
+    for method in (Guided(), Twisted(), Selected()):
         guided = ClassifierFree(mixture, 1.5)
         options = {"method": method, "label": torch.tensor([1]), "randn": ExampleNoise(range(6))}
         x = restore(guided, seen, normal(6, 2), TIMES, **options).x  # type: ignore[arg-type]

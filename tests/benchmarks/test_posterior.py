@@ -79,14 +79,14 @@ def test_exact_draws_have_the_coverage_of_their_intervals() -> None:
 
 def test_a_small_run_ranks_the_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "posterior.json"
-    arguments = ["--seeds", "3", "--dims", "8", "--samples", "400", "--images", "1", "--side", "12"]
-    posterior.main([*arguments, "--only", "particles", "mmps", "dps", "replacement", "--out", str(out)])
+    arguments = ["--seeds", "3", "--dims", "8", "--samples", "400", "--images", "1", "--side", "12", "--fewer"]
+    posterior.main([*arguments, "--only", "selected", "mmps", "dps", "replacement", "--out", str(out)])
     record = json.loads(out.read_text())
     mixtures, fields = record["tables"].values()
     for observations in (1, 2, 4):
         rows = {row["method"]: row for row in mixtures if row["d, d_y"] == f"8, {observations}"}
-        assert rows["particles"]["calls"] == 20
-        assert rows["particles"]["of the floor"] < rows["mmps"]["of the floor"] < rows["dps"]["of the floor"]
+        assert rows["selected"]["calls"] == 20
+        assert rows["selected"]["of the floor"] < rows["mmps"]["of the floor"] < rows["dps"]["of the floor"]
     coverage = {(row["operator"], row["method"]): row["coverage"] for row in fields}
     for operator in ("mask", "blur", "downsample"):
         assert 0.85 < coverage[operator, "mmps, 100 steps"] < 0.94
