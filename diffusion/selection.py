@@ -1,9 +1,9 @@
 """Restoration by selection: the prior decides what there is, y which of it, the posterior denoiser does the rest.
 
 Data of several kinds, the modes of a mixture, take their decision at log-SNRs at which x given x_t is not Gaussian, and
-a closure of `posterior.py` leads them to the wrong kinds. So many particles follow the prior's own flow, without y, to a
-level where x given x_t is about Gaussian. There p(y|x_t) is that of the closure, particles are resampled by it, and each
-goes on alone with E[x|x_t, y].
+a closure of `posterior.py` leads them to the wrong kinds. So many particles follow the prior's own flow, without y, to
+a level where x given x_t is about Gaussian. There p(y|x_t) is that of the closure, particles are resampled by it, and
+each goes on alone with E[x|x_t, y].
 
 Both errors can be made small: what is wrong with the closure at that level by a later level, where the weights fall on
 fewer particles, and that by more of them. In the limit it is importance sampling of the prior by y. The mean weight
