@@ -1,4 +1,4 @@
-"""Selected particles have the weights of the modes and the evidence that are exact, and better ones the later they are."""
+"""Selected particles have the exact weights of the modes and the exact evidence, nearer the later they are selected."""
 
 from __future__ import annotations
 
