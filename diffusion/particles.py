@@ -93,7 +93,7 @@ def particles(
     effective.append(cloud.effective / count)
     log_evidence = log_evidence + log_mean_exp(cloud.log_weight).cpu()
     cloud = cloud.resampled(uniform(cloud, randn), n)
-    return Particles(cloud.at.posterior.mean, log_evidence, torch.stack(effective), len(cloud.ancestor.unique()))
+    return Particles(cloud.at.posterior.mean, log_evidence, torch.stack(effective), len(torch.unique(cloud.ancestor)))
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ def _rows(state: State, index: Tensor) -> State:
 
 def uniform(cloud: Cloud, randn: RandN) -> Tensor:
     """A number uniform in [0, 1) from the stream of normal ones: ()."""
-    return torch.special.ndtr(randn(cloud.log_weight[:, None])[0, 0])
+    offset: Tensor = torch.special.ndtr(randn(cloud.log_weight[:, None])[0, 0])
+    return offset
 
 
 def systematic(log_weight: Tensor, offset: Tensor, n: int) -> Tensor:

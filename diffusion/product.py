@@ -10,6 +10,7 @@ the clean x, where r asks x_s itself to agree with y. `posterior.py` and `partic
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +59,7 @@ class Product(Sampler):
         # A power of r is r of another noise; at power 0 it says nothing.
         if power == 0:
             return reverse.sample(randn(x_t)), None
-        noise = self.noise / power**0.5
+        noise = self.noise / math.sqrt(power)
         if self.perturbed:
             pull = self.operator.adjoint(self.y - self.operator(reverse.mean), x_t) / noise**2
             return reverse.sample(randn(x_t)) + reverse.variance * pull, None

@@ -199,7 +199,7 @@ def multiplied(noise: Tensor, times: int, randn: RandN) -> Tensor:
 
 def in_parts(randn: RandN, n: int) -> RandN:
     """A source of noise for n examples as one for any number of them."""
-    return lambda like: torch.cat([randn(part) for part in like.split(n)])
+    return lambda like: torch.cat([randn(part) for part in torch.split(like, n)])
 
 
 @dataclass(frozen=True)

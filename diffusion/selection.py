@@ -63,4 +63,4 @@ def select(
         at = at if t == times[switch] else posterior(x, t, label)
         x, state = sampler.step(Given(posterior.schedule, at), x, t, s, state, randn)
     share = cloud.effective[None] / count
-    return Particles(x, log_mean_exp(cloud.log_weight).cpu(), share, len(chosen.ancestor.unique()))
+    return Particles(x, log_mean_exp(cloud.log_weight).cpu(), share, len(torch.unique(chosen.ancestor)))

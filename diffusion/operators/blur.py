@@ -71,14 +71,15 @@ def transfer(kernel: Tensor, like: Tensor) -> Tensor:
     )
     torus = torch.zeros(*sides, dtype=torch.float64, device=like.device)
     torus.index_put_((rows[:, None], columns), kernel.to(torus), accumulate=True)
-    gain = torch.fft.rfft2(torus)
+    gain: Tensor = torch.fft.rfft2(torus)
     return gain.to(torch.complex128 if like.dtype == torch.float64 else torch.complex64)
 
 
 def filtered(x: Tensor, gain: Tensor) -> Tensor:
     """x (*, H, W) multiplied by the gain (H, W // 2 + 1) in Fourier space."""
     height, width = x.shape[-2:]
-    return torch.fft.irfft2(torch.fft.rfft2(x) * gain, s=(height, width))
+    result: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * gain, s=(height, width))
+    return result
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def cosine_transform() -> Tensor:
 
 def blocks(x: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, H / 8, W / 8, 8, 8)."""
-    return x.unflatten(3, (-1, BLOCK)).unflatten(2, (-1, BLOCK)).transpose(3, 4)
+    batch, channels, height, width = x.shape
+    return x.reshape(batch, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(3, 4)
 
 
 def unblocks(x: Tensor, like: Tensor) -> Tensor:

@@ -45,8 +45,9 @@ class Downsample(Linear):
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
         """R⁺ y (C⁺)ᵀ."""
-        rows, columns = (torch.linalg.pinv(matrix) for matrix in self._matrices(like))
-        return rows @ y @ columns.mT
+        rows, columns = self._matrices(like)
+        inverse: Tensor = torch.linalg.pinv(rows) @ y @ torch.linalg.pinv(columns).mT
+        return inverse
 
     def _matrices(self, x: Tensor) -> tuple[Tensor, Tensor]:
         height, width = x.shape[-2:]
