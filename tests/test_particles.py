@@ -117,10 +117,7 @@ def test_systematic_resampling_is_rounding() -> None:
     log_weight = normal(7) * 2
     expected = 20 * log_weight.softmax(0)
     counts = torch.stack(
-        [
-            torch.bincount(systematic(log_weight, torch.tensor(u), 20), minlength=7)
-            for u in torch.linspace(0, 0.999, 200)
-        ]
+        [torch.bincount(systematic(log_weight, u, 20), minlength=7) for u in torch.linspace(0, 0.999, 200)]
     )
     assert (counts.sum(1) == 20).all()
     assert (counts >= expected.floor()).all() and (counts <= expected.ceil()).all()
