@@ -54,6 +54,8 @@ STEPS, MANY = 20, 100
 # The methods with weights, and the one that is the default for observations as few as those of the mixtures.
 WEIGHTED, DEFAULT = ("particles", "selected"), "selected"
 SAMPLES, LINES, PATHS = 2000, 100, 512
+# Particles for each sample at many steps.
+MORE = 16
 # The log-SNRs of the last calls: within components of variance 1, and below the noise of the images' observations.
 LAST, LAST_IMAGE = 4.6, 8.0
 # Draws of a pixel: the second smallest and the second largest of 39 hold 36/40 of all further ones.
@@ -115,8 +117,13 @@ def contestants(scale: float, *, masks: bool) -> Contestants:
     methods = {name: kind() for name, kind in METHODS.items() if masks or name not in ("replacement", "repaint")}
     methods["pigdm"] = PseudoInverse(Isotropic(scale))
     methods["dps"] = Descent(scale=scale)
-    methods["selected"] = Selected(until=Selected().until - 2 * math.log(scale))
+    methods["selected"] = Selected(until=late(scale))
     return {name: (method, STEPS) for name, method in methods.items()}
+
+
+def late(scale: float) -> float:
+    """The log-SNR of the default selection for data of that standard deviation."""
+    return Selected().until - 2 * math.log(scale)
 
 
 def mixtures(chosen: Namespace) -> tuple[Rows, list[Goal]]:
@@ -130,7 +137,8 @@ def mixtures(chosen: Namespace) -> tuple[Rows, list[Goal]]:
         grid = measure(mixture, paths, first=mixture.schedule.log_snr_min, last=LAST)
         for observations in OBSERVATIONS:
             entries = contestants(STD, masks=False)
-            entries |= {f"{name}, {MANY} steps": (entries[name][0], MANY) for name in WEIGHTED}
+            entries[f"particles, {MANY} steps"] = entries["particles"][0], MANY
+            entries[f"{DEFAULT}, {MANY} steps"] = Selected(MORE, late(STD)), MANY
             if chosen.only:
                 entries = {name: entry for name, entry in entries.items() if name in chosen.only}
             if chosen.fewer:
