@@ -34,7 +34,7 @@ from diffusion.grids import measure
 from diffusion.operators import Downsample, GaussianBlur, Linear, Mask, Matrix
 from diffusion.particles import Particles
 from diffusion.posterior import Isotropic
-from diffusion.restoration import METHODS, Descent, Method, Observation, PseudoInverse, Selected, default
+from diffusion.restoration import DPS, METHODS, Method, Observation, PiGDM, Selected, default
 from diffusion.schedules import Schedule
 
 OBSERVATIONS = (1, 2, 4)
@@ -115,8 +115,8 @@ def contestants(scale: float, *, masks: bool) -> Contestants:
     deviation of the data, which the isotropic model takes as known, as does the step of DPS.
     """
     methods = {name: kind() for name, kind in METHODS.items() if masks or name not in ("replacement", "repaint")}
-    methods["pigdm"] = PseudoInverse(Isotropic(scale))
-    methods["dps"] = Descent(scale=scale)
+    methods["pigdm"] = PiGDM(Isotropic(scale))
+    methods["dps"] = DPS(scale=scale)
     methods["selected"] = Selected(until=late(scale))
     return {name: (method, STEPS) for name, method in methods.items()}
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion.corrections import DPS, RangeNull
+from diffusion import corrections, product, replacement
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import InputError, require
 from diffusion.operators import Linear, Mask, Operator
 from diffusion.particles import Particles, particles
 from diffusion.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
-from diffusion.product import Power, Product
-from diffusion.replacement import Replacement
+from diffusion.product import Power
 from diffusion.samplers import DDPM, RandN, Sampler, SDESolver, prior, sample
 from diffusion.schedules import Schedule
 from diffusion.selection import select
@@ -125,14 +124,14 @@ class Guided(Method):
 
 
 @dataclass(frozen=True)
-class TweedieDiagonal(Guided):
+class TMPD(Guided):
     """`Guided` by the diagonal model (TMPD)."""
 
     covariance: Covariance = Diagonal()
 
 
 @dataclass(frozen=True)
-class PseudoInverse(Guided):
+class PiGDM(Guided):
     """`Guided` by the isotropic model (ΠGDM)."""
 
     covariance: Covariance = Isotropic()
@@ -215,19 +214,19 @@ class RePaint(Method):
         """Independent samples."""
         if not isinstance(seen.operator, Mask):
             raise InputError(f"operator: must be a mask for replacement, got {seen.operator}")
-        sampler = Replacement(self.sampler, seen.operator, seen.y, self.repeats)
+        sampler = replacement.Replacement(self.sampler, seen.operator, seen.y, self.repeats)
         return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
 @dataclass(frozen=True)
-class Once(RePaint):
+class Replacement(RePaint):
     """Replacement without repeats."""
 
     repeats: int = 1
 
 
 @dataclass(frozen=True)
-class Multiplied(Method):
+class Product(Method):
     """The product of distributions of 2015."""
 
     power: Power = "constant"
@@ -236,12 +235,12 @@ class Multiplied(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        sampler = Product(seen.linear("the product of distributions"), seen.y, seen.noise, self.power)
+        sampler = product.Product(seen.linear("the product of distributions"), seen.y, seen.noise, self.power)
         return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
 @dataclass(frozen=True)
-class Descent(Method):
+class DPS(Method):
     """DPS with its heuristic step."""
 
     scale: float = 1.0
@@ -251,12 +250,12 @@ class Descent(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        sampler = DPS(self.sampler, seen.operator, seen.y, self.scale)
+        sampler = corrections.DPS(self.sampler, seen.operator, seen.y, self.scale)
         return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
 @dataclass(frozen=True)
-class NullSpace(Method):
+class DDNM(Method):
     """DDNM: the range of Aᵀ from y, its complement from the denoiser."""
 
     sampler: Sampler = DDPM()
@@ -265,19 +264,19 @@ class NullSpace(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        corrected = RangeNull(denoiser, seen.linear("the range and null space"), seen.y, seen.noise)
+        corrected = corrections.RangeNull(denoiser, seen.linear("the range and null space"), seen.y, seen.noise)
         return unweighted(sample(corrected, self.sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
 METHODS: dict[str, type[Method]] = {
-    "product": Multiplied,
-    "replacement": Once,
+    "product": Product,
+    "replacement": Replacement,
     "repaint": RePaint,
-    "dps": Descent,
-    "ddnm": NullSpace,
+    "dps": DPS,
+    "ddnm": DDNM,
     "zero": NoCovariance,
-    "pigdm": PseudoInverse,
-    "tmpd": TweedieDiagonal,
+    "pigdm": PiGDM,
+    "tmpd": TMPD,
     "mmps": Guided,
     "particles": Twisted,
     "selected": Selected,
