@@ -32,9 +32,9 @@ from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import InputError
 from diffusion.grids import measure
 from diffusion.operators import Downsample, GaussianBlur, Linear, Mask, Matrix
-from diffusion.particles import Particles
-from diffusion.posterior import Isotropic
-from diffusion.restoration import DPS, METHODS, Method, Observation, PiGDM, Selected, default
+from diffusion.restoration.methods import DPS, METHODS, Method, Observation, PiGDM, Selected, default
+from diffusion.restoration.particles import Particles
+from diffusion.restoration.posterior import Isotropic
 from diffusion.schedules import Schedule
 
 OBSERVATIONS = (1, 2, 4)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion import checkpoint, config, grids, posterior, processes, samplers
+from diffusion import checkpoint, config, grids, processes, samplers
 from diffusion.backbones import Backbone
 from diffusion.config import Config
 from diffusion.data import DataSpec
@@ -32,7 +32,8 @@ from diffusion.model_likelihood import Likelihood
 from diffusion.operators import Mask
 from diffusion.precision import Lowered, use_bf16
 from diffusion.randomness import ExampleNoise, example_seed
-from diffusion.replacement import Replacement
+from diffusion.restoration import posterior
+from diffusion.restoration.replacement import Replacement
 
 # The log-SNR below which an image looks like noise alone.
 FIRST_SEEN = -4.0

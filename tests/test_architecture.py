@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import diffusion
-from diffusion import config, operators, posterior, restoration
+from diffusion import config, operators
+from diffusion.restoration import methods, posterior
 
 ROOT = Path(diffusion.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -27,12 +28,6 @@ THEORY = {
     "distillation",
     "guidance",
     "operators",
-    "posterior",
-    "corrections",
-    "product",
-    "replacement",
-    "particles",
-    "selection",
     "restoration",
     "likelihood",
     "trajectories",
@@ -154,7 +149,7 @@ def registries() -> list[tuple[str, str, type]]:
         *config.REGISTRIES.items(),
         ("covariance", posterior.COVARIANCES),
         ("operator", operators.OPERATORS),
-        ("method", restoration.METHODS),
+        ("method", methods.METHODS),
     ]
     return [(section, name, cls) for section, registry in found for name, cls in registry.items()]
 

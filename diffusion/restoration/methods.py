@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion import corrections, product, replacement
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import InputError, require
 from diffusion.operators import Linear, Mask, Operator
-from diffusion.particles import Particles, particles
-from diffusion.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
-from diffusion.product import Power
+from diffusion.restoration import corrections, product, replacement
+from diffusion.restoration.particles import Particles, particles
+from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
+from diffusion.restoration.product import Power
+from diffusion.restoration.selection import select
 from diffusion.samplers import DDPM, RandN, Sampler, SDESolver, prior, sample
 from diffusion.schedules import Schedule
-from diffusion.selection import select
 
 # Up to this many observations the default weighs particles: the weights of more of them would fall on a single one.
 FEW = 16

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from diffusion.denoiser import Prediction
 from diffusion.errors import InputError, require
-from diffusion.posterior import Conditioned, Posterior
 from diffusion.process import Gaussian
+from diffusion.restoration.posterior import Conditioned, Posterior
 from diffusion.samplers import RandN, Sampler, State
 from diffusion.schedules import Schedule
 from diffusion.work import log_mean_exp

@@ -12,8 +12,8 @@ from torch import Tensor
 from diffusion import process
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Mask, Matrix
-from diffusion.posterior import Jacobian, Posterior
-from diffusion.product import Product
+from diffusion.restoration.posterior import Jacobian, Posterior
+from diffusion.restoration.product import Product
 from diffusion.samplers import DDPM, sample
 from diffusion.schedules import Cosine
 from tests.oracles import affine, correlated

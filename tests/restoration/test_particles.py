@@ -11,8 +11,8 @@ from torch import Tensor
 
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Matrix
-from diffusion.particles import Particles, particles, systematic
-from diffusion.posterior import Isotropic, Jacobian, Posterior
+from diffusion.restoration.particles import Particles, particles, systematic
+from diffusion.restoration.posterior import Isotropic, Jacobian, Posterior
 from diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Sampler, SDESolver, prior, sample
 from diffusion.schedules import EDM, Cosine
 from tests.oracles import MixtureOracle, correlated

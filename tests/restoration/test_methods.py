@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.corrections import DPS, RangeNull
 from diffusion.grids import UniformLogSNR
 from diffusion.guidance import ClassifierFree
 from diffusion.operators import JPEG, Downsample, Mask, Matrix
 from diffusion.randomness import ExampleNoise
-from diffusion.restoration import METHODS, Guided, Observation, RePaint, Selected, Twisted, default, restore
+from diffusion.restoration.corrections import DPS, RangeNull
+from diffusion.restoration.methods import METHODS, Guided, Observation, RePaint, Selected, Twisted, default, restore
 from diffusion.samplers import DDIM, Heun
 from diffusion.schedules import Cosine
 from tests.oracles import MixtureOracle, correlated

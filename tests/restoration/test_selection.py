@@ -10,11 +10,11 @@ from torch import Tensor
 
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Matrix
-from diffusion.particles import Particles
-from diffusion.posterior import Jacobian, Posterior
+from diffusion.restoration.particles import Particles
+from diffusion.restoration.posterior import Jacobian, Posterior
+from diffusion.restoration.selection import select
 from diffusion.samplers import Heun, Sampler, prior
 from diffusion.schedules import EDM
-from diffusion.selection import select
 from tests.oracles import MixtureOracle
 
 SCHEDULE = EDM(sigma_max=80.0)

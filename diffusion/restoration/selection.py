@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import require
-from diffusion.particles import Cloud, Given, Particles, uniform
-from diffusion.posterior import Posterior
+from diffusion.restoration.particles import Cloud, Given, Particles, uniform
+from diffusion.restoration.posterior import Posterior
 from diffusion.samplers import DPMSolver, RandN, Sampler, SDESolver
 from diffusion.work import log_mean_exp
 

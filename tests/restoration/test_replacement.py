@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Mask
-from diffusion.replacement import Replacement
+from diffusion.restoration.replacement import Replacement
 from diffusion.samplers import DDIM, DDPM, SAMPLERS, Sampler, sample, trajectory
 from diffusion.schedules import Cosine
 from tests.oracles import GaussianOracle, affine, correlated
