@@ -87,7 +87,8 @@ def observation(y: Tensor, operator: Operator, noise: float, spec: DataSpec) -> 
     require(0 <= noise < math.inf, "noise", "0 or more", noise)
     like = torch.zeros(1, *spec.shape)
     shape = tuple(operator(like).shape[1:])
-    require(tuple(y.shape) == shape, "y", f"of the shape {shape} that the operator makes of {spec.shape}", tuple(y.shape))
+    rule = f"of the shape {shape} that the operator makes of {spec.shape}"
+    require(tuple(y.shape) == shape, "y", rule, tuple(y.shape))
     given = y[None].detach().cpu().float()
     # What a mask hides is not looked at: it may hold anything.
     seen = Observation(operator, operator(given) if isinstance(operator, Mask) else given, noise)

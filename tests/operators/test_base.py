@@ -25,6 +25,7 @@ from diffusion.operators import (
     Matrix,
     MotionBlur,
     Operator,
+    Selection,
     compose,
     conjugate_gradients,
 )
@@ -61,6 +62,7 @@ SMALL, IMAGE = (2, 3, 4), (3, 8, 12)
 CASES: dict[str, tuple[Linear, tuple[int, ...]]] = {
     "mask": (Mask(known(*SMALL)), SMALL),
     "mask broadcast": (Mask(known(1, 3, 4)), SMALL),
+    "selection": (Selection(known(*SMALL)), SMALL),
     "wide matrix": (Matrix(normal(7, 24)), SMALL),
     "tall matrix": (Matrix(normal(30, 24)), SMALL),
     "deficient matrix": (Matrix(normal(9, 3) @ normal(3, 24, seed=1)), SMALL),
