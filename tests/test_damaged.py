@@ -56,7 +56,7 @@ def test_alpha_is_a_mask_and_leaves_the_colors_of_what_is_half_transparent(tmp_p
     image, shown, _ = read(save(np.dstack([pixels(3), alpha]), tmp_path / "clear.png"))
     assert torch.equal(shown[0], torch.tensor(known()))
     assert np.array_equal((image * 255).round().numpy(), np.moveaxis(pixels(3), 2, 0))
-    with pytest.raises(InputError, match="opaque.png: nothing is transparent in it; say with --mask"):
+    with pytest.raises(InputError, match=r"opaque\.png: nothing is transparent in it; say with --mask"):
         read(save(pixels(3), tmp_path / "opaque.png"))
 
 
