@@ -238,7 +238,8 @@ def test_every_method_keeps_what_is_known_exactly(model: Model, images: Tensor, 
     assert all(torch.equal(sample[everywhere], image[everywhere]) for sample in result.samples)
     filled = result.samples[:, ~everywhere]
     assert bool(torch.isfinite(filled).all()) and float(filled.min()) >= 0 and float(filled.max()) <= 1
-    assert all(float((filled[i] - filled[j]).abs().max()) > 1e-3 for i, j in ((0, 1), (0, 2), (1, 2)))
+    alike = method == "particles"  # Those of one ancestor may be.
+    assert alike or all(float((filled[i] - filled[j]).abs().max()) > 1e-3 for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_restorations_have_their_mean_and_standard_deviation(model: Model, images: Tensor, known: Tensor) -> None:

@@ -143,7 +143,7 @@ def test_what_a_mask_hides_is_not_looked_at(model: Model, image: Tensor) -> None
         (Downsample(2), (3, 4, 4), {"method": "repaint"}, "operator: must be a mask for replacement"),
         (Downsample(2), (3, 4, 4), {"method": "zero"}, "noise: must be positive with the zero covariance"),
         (Downsample(2), (3, 4, 4), {"sampler": "euler"}, "sampler: must be one of ddpm"),
-        (GaussianBlur(1.0), (3, 8, 8), {}, "y: without noise it must be what the operator gives"),
+        (GaussianBlur(1.5, "circular"), (3, 8, 8), {}, "y: without noise it must be what the operator gives"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_restored_is_named(

@@ -33,7 +33,7 @@ class Counted:
         self.watch(t)
         prediction = self.denoiser(x_t, t, label)
         if prediction.mean.requires_grad:
-            prediction.mean.register_hook(self._count)
+            prediction.mean.register_hook(self._count)  # type: ignore[no-untyped-call]
         return prediction
 
     def _count(self, gradient: Tensor) -> None:

@@ -74,7 +74,8 @@ def test_the_evidence_is_that_of_what_a_mask_shows(method: Method, noise: float)
     law = torch.distributions.MultivariateNormal(
         rows @ ORACLE.mean.flatten(), rows @ ORACLE.covariance @ rows.mT + noise**2 * torch.eye(3).double()
     )
-    assert float(found[0].log_evidence) == pytest.approx(float(law.log_prob(y[0, KNOWN])), abs=0.1)
+    error = 3 / float(found[0].effective.min() * 1600) ** 0.5
+    assert float(found[0].log_evidence) == pytest.approx(float(law.log_prob(y[0, KNOWN])), abs=error) and error < 0.5
 
 
 def test_without_the_determinant_there_is_no_evidence() -> None:
@@ -95,7 +96,7 @@ def test_a_method_takes_another_sampler_if_it_has_one() -> None:
 def test_calls_and_backward_passes_are_counted() -> None:
     counted, seen = Counted(ORACLE), Observation(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 0.1)
     restore(counted, seen, normal(2, 1, 2, 3), TIMES, method=METHODS["tmpd"](), randn=ExampleNoise(range(2)))
-    assert counted.calls == len(TIMES) - 1 and counted.backward > 2 * counted.calls, "the covariance, and y"
+    assert counted.calls == len(TIMES) - 1 and counted.backward == 2 * counted.calls, "row sums, and y"
     at: list[float] = []
     counted = Counted(ORACLE, lambda t: at.append(float(t)))
     restore(counted, seen, normal(2, 1, 2, 3), TIMES, method=RePaint(3), randn=ExampleNoise(range(2)))
