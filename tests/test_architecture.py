@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import diffusion
-from diffusion import config, posterior
+from diffusion import config, operators
+from diffusion.restoration import methods, posterior
 
 ROOT = Path(diffusion.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -27,7 +28,7 @@ THEORY = {
     "distillation",
     "guidance",
     "operators",
-    "posterior",
+    "restoration",
     "likelihood",
     "trajectories",
     "work",
@@ -144,7 +145,12 @@ def test_the_command_line_imports_nothing_heavy_before_it_has_parsed() -> None:
 
 
 def registries() -> list[tuple[str, str, type]]:
-    found = [*config.REGISTRIES.items(), ("covariance", posterior.COVARIANCES)]
+    found = [
+        *config.REGISTRIES.items(),
+        ("covariance", posterior.COVARIANCES),
+        ("operator", operators.OPERATORS),
+        ("method", methods.METHODS),
+    ]
     return [(section, name, cls) for section, registry in found for name, cls in registry.items()]
 
 

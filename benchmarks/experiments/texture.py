@@ -71,7 +71,7 @@ def restore(model: Model, image: Tensor, known: Tensor, path: Path) -> Path:
     larger = replace(model, spec=replace(model.spec, shape=tuple(image.shape)))
     result = larger.inpaint(image, known, n=RESTORED, steps=STEPS, batch=1, progress=True)
     damaged = torch.where(known, image, 0.5)
-    picture = figures.restoration(image, known, result.samples, result.std, damaged)
+    picture = figures.restoration(damaged, result.samples, result.std, known=known, original=image)
     return figures.save_png(picture, path, {"step": model.step})
 
 

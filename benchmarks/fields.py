@@ -1,0 +1,82 @@
+"""Images whose posterior is known: a stationary Gaussian process on a torus, seen through an operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from diffusion.denoiser import Prediction
+from diffusion.operators import Linear
+from diffusion.schedules import EDM, Schedule, expand
+
+# Pixels over which the field changes, and the exponent of its spectrum beyond: edges are not smooth in photographs.
+SCALE = 8.0
+EXPONENT = 3.0
+
+
+@dataclass(frozen=True)
+class Field:
+    """Images (1, side, side) of mean 0 and variance 1, and their exact denoiser."""
+
+    side: int = 32
+    schedule: Schedule = EDM()
+
+    @cached_property
+    def spectrum(self) -> Tensor:
+        """The eigenvalues of the covariance by frequency, (side, side // 2 + 1) float64."""
+        rows = torch.fft.fftfreq(self.side, dtype=torch.float64)[:, None]
+        columns = torch.fft.rfftfreq(self.side, dtype=torch.float64)
+        power = ((rows.square() + columns.square()) * SCALE**2 + 1) ** (-EXPONENT / 2)
+        return power / float(torch.fft.irfft2(power, s=(self.side, self.side))[0, 0])
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """(side², side²)."""
+        return self.filtered(torch.eye(self.side**2, dtype=torch.float64), self.spectrum)
+
+    def filtered(self, x: Tensor, gain: Tensor) -> Tensor:
+        """x (B, *) of side² values each, multiplied by a gain in Fourier space."""
+        images = x.reshape(-1, self.side, self.side)
+        return torch.fft.irfft2(torch.fft.rfft2(images) * gain.to(x), s=images.shape[1:]).reshape(x.shape)
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        """E[x|x_t] for one time t (); the label is ignored."""
+        alpha, sigma = (expand(v, self.spectrum) for v in self.schedule(t.double()))
+        return Prediction(self.filtered(x_t, alpha * self.spectrum / (alpha.square() * self.spectrum + sigma.square())))
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, 1, side, side)."""
+        white = torch.randn(n, 1, self.side, self.side, generator=generator, dtype=torch.float64)
+        return self.filtered(white, self.spectrum.sqrt())
+
+
+@dataclass(frozen=True)
+class Known:
+    """The exact posterior of a field given y = A x + N(0, noise²), for any y."""
+
+    field: Field
+    operator: Linear
+    noise: float
+
+    @cached_property
+    def gain(self) -> tuple[Tensor, Tensor]:
+        """A C, (M, side²), and the Cholesky factor of σ² + A C Aᵀ, (M, M)."""
+        side = self.field.side
+        cross = self.operator(self.field.covariance.reshape(-1, 1, side, side)).flatten(1)
+        inner = self.operator(cross.mT.reshape(-1, 1, side, side)).flatten(1)
+        return cross.mT, torch.linalg.cholesky(inner + self.noise**2 * torch.eye(len(inner), dtype=torch.float64))
+
+    @cached_property
+    def std(self) -> Tensor:
+        """Of every pixel: (side²,)."""
+        cross, factor = self.gain
+        explained = torch.linalg.solve_triangular(factor, cross, upper=False).square().sum(0)
+        return (self.field.covariance.diagonal() - explained).sqrt()
+
+    def mean(self, y: Tensor) -> Tensor:
+        """y (1, *) -> (side²,)."""
+        cross, factor = self.gain
+        return cross.mT @ torch.cholesky_solve(y.reshape(-1, 1), factor)[:, 0]

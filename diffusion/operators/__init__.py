@@ -1,0 +1,35 @@
+"""What damaged an image: operators A of y = A(x) + noise."""
+
+from diffusion.operators.base import Chain, Composition, Linear, Operator, Tangent, compose, conjugate_gradients
+from diffusion.operators.blur import Blur, BoxBlur, GaussianBlur, KernelBlur, MotionBlur
+from diffusion.operators.jpeg import JPEG
+from diffusion.operators.pointwise import Grayscale, Identity, Mask, Matrix, Selection
+from diffusion.operators.resampling import Downsample
+from diffusion.operators.text import OPERATORS, parse
+from diffusion.operators.units import Standardized, standardized
+
+__all__ = [
+    "JPEG",
+    "OPERATORS",
+    "Blur",
+    "BoxBlur",
+    "Chain",
+    "Composition",
+    "Downsample",
+    "GaussianBlur",
+    "Grayscale",
+    "Identity",
+    "KernelBlur",
+    "Linear",
+    "Mask",
+    "Matrix",
+    "MotionBlur",
+    "Operator",
+    "Selection",
+    "Standardized",
+    "Tangent",
+    "compose",
+    "conjugate_gradients",
+    "parse",
+    "standardized",
+]

@@ -1,0 +1,54 @@
+"""Restoration by overwriting: the known part is drawn from the forward process at every time.
+
+That alone is biased, as the unknown part never hears of the known future; repeating each step repairs it (RePaint).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion import process
+from diffusion.denoiser import AnyDenoiser
+from diffusion.errors import require
+from diffusion.operators import Mask
+from diffusion.samplers import RandN, Sampler, State
+
+
+@dataclass(frozen=True)
+class Replacement(Sampler):
+    """Another sampler, with the known part of x_s drawn from q(x_s|y) after each step, y = x where known.
+
+    With `repeats` > 1 each step is taken that often, going back by q(x_t|x_s) in between (Lugmayr et al. 2022, arXiv
+    2201.09865, algorithm 1), so that known and unknown parts agree; with 1 it is the biased replacement of Song et al.
+    (2021, arXiv 2011.13456).
+    """
+
+    sampler: Sampler
+    mask: Mask
+    y: Tensor
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.repeats >= 1, "repeats", "at least 1", self.repeats)
+
+    @property
+    def calls_per_step(self) -> int:
+        """Those of the sampler, for every repeat."""
+        return self.sampler.calls_per_step * self.repeats
+
+    def step(
+        self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
+    ) -> tuple[Tensor, State]:
+        """State: that of the sampler."""
+        schedule, y, known = denoiser.schedule, self.y.expand_as(x_t), self.mask.known.to(x_t.device)
+        for repeat in range(self.repeats):
+            x_s, state_s = self.sampler.step(denoiser, x_t, t, s, state, randn)
+            x_s = torch.where(known, process.marginal(schedule, y, s).sample(randn(x_t)), x_s)
+            if repeat < self.repeats - 1:
+                x_t = process.transition(schedule, x_s, s, t).sample(randn(x_t))
+                # The state remembers a path that the new x_t is not on: to extrapolate from it would amplify noise.
+                state = None
+        return x_s, state_s

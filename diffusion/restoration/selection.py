@@ -1,0 +1,66 @@
+"""Restoration by selection: the prior decides what there is, y which of it, the posterior denoiser does the rest.
+
+Data of several kinds, the modes of a mixture, take their decision at log-SNRs at which x given x_t is not Gaussian, and
+a closure of `posterior.py` leads them to the wrong kinds. So many particles follow the prior's own flow, without y, to
+a level where x given x_t is about Gaussian. There p(y|x_t) is that of the closure, particles are resampled by it, and
+each goes on alone with E[x|x_t, y].
+
+Both errors can be made small: what is wrong with the closure at that level by a later level, where the weights fall on
+fewer particles, and that by more of them. In the limit it is importance sampling of the prior by y. The mean weight
+estimates p(y) as in `work.py`.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from diffusion.errors import require
+from diffusion.restoration.particles import Cloud, Given, Particles, uniform
+from diffusion.restoration.posterior import Posterior
+from diffusion.samplers import DPMSolver, RandN, Sampler, SDESolver
+from diffusion.work import log_mean_exp
+
+
+@torch.no_grad()
+def select(
+    posterior: Posterior,
+    x: Tensor,
+    times: Tensor,
+    *,
+    until: float,
+    n: int | None = None,
+    flow: Sampler = DPMSolver(),  # noqa: B008
+    sampler: Sampler = SDESolver(),  # noqa: B008
+    label: Tensor | None = None,
+    randn: RandN = torch.randn_like,
+) -> Particles:
+    """n restorations, by default N, from N particles x (N, C, *), which are at times[0].
+
+    `flow` takes them to the first of the times of a log-SNR of at least `until`, at most to the last before the clean
+    end; `sampler` takes those selected on from there, and draws the noise that tells copies apart. A step is one
+    call of the denoiser, with backward passes only after the selection.
+
+    Raises InputError unless both samplers call once a step and 1 <= n <= N.
+    """
+    count = len(x)
+    n = count if n is None else n
+    require(1 <= n <= count, "n", f"between 1 and the {count} particles", n)
+    for name, each in (("flow", flow), ("sampler", sampler)):
+        require(each.calls_per_step == 1, name, "one with a call a step", each)
+    times = times.detach().double().cpu()
+    late = (posterior.schedule.log_snr(times[:-1]) >= until).nonzero()
+    switch = int(late[0]) if len(late) else len(times) - 2
+    state = None
+    for t, s in pairwise(times[: switch + 1]):
+        x, state = flow.step(Given(posterior.schedule, posterior.denoiser(x, t, label)), x, t, s, state, randn)
+    cloud = Cloud.begin(x, posterior.condition(x, times[switch], label))
+    chosen = cloud.resampled(uniform(cloud, randn), n)
+    x, at, state = chosen.x, chosen.at.posterior, None
+    for t, s in pairwise(times[switch:]):
+        at = at if t == times[switch] else posterior(x, t, label)
+        x, state = sampler.step(Given(posterior.schedule, at), x, t, s, state, randn)
+    share = cloud.effective[None] / count
+    return Particles(x, log_mean_exp(cloud.log_weight).cpu(), share, len(torch.unique(chosen.ancestor)))

@@ -1,0 +1,168 @@
+"""Every method restores through one signature; corrections do what they say; the default suits the observations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion.grids import UniformLogSNR
+from diffusion.guidance import ClassifierFree
+from diffusion.operators import JPEG, Downsample, Mask, Matrix
+from diffusion.randomness import ExampleNoise
+from diffusion.restoration.corrections import DPS, RangeNull
+from diffusion.restoration.counted import Counted
+from diffusion.restoration.methods import (
+    METHODS,
+    Guided,
+    Method,
+    Observation,
+    RePaint,
+    Selected,
+    Twisted,
+    default,
+    restore,
+)
+from diffusion.samplers import DDIM, Heun
+from diffusion.schedules import Cosine
+from tests.oracles import MixtureOracle, correlated
+
+KNOWN = torch.tensor([[[True, False, True], [False, False, True]]])
+ORACLE = correlated(Cosine(), (1, 2, 3))
+TIMES = UniformLogSNR(-8.0, 6.0)(Cosine(), 40)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# What is not a posterior of the stated noise: a step of fixed length, and no covariance, which diverges below noise 1.
+ROUGH = {"dps": (0.05, 0.5), "zero": (1.0, 1.5)}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_agrees_with_what_is_known(name: str) -> None:
+    y = ORACLE.sample(1, torch.Generator().manual_seed(0)) * KNOWN
+    noise, limit = ROUGH.get(name, (0.05, 0.25))
+    seen = Observation(Mask(KNOWN), y, noise)
+    found = restore(ORACLE, seen, normal(8, 1, 2, 3), TIMES, method=METHODS[name](), randn=ExampleNoise(range(8)))
+    assert found.x.shape == (8, 1, 2, 3) and torch.isfinite(found.x).all()
+    assert (found.x - y)[:, KNOWN].square().mean().sqrt() < limit
+    again = restore(ORACLE, seen, normal(8, 1, 2, 3), TIMES, method=METHODS[name](), randn=ExampleNoise(range(8)))
+    assert torch.equal(found.x, again.x)
+
+
+def test_the_default_follows_the_number_of_observations() -> None:
+    assert isinstance(default(Observation(Matrix(normal(4, 6)), normal(1, 4))), Selected)
+    assert isinstance(default(Observation(Downsample(2), normal(1, 3, 8, 8))), Guided)
+    pixels = torch.arange(64).reshape(1, 8, 8)
+    shown = {count: Observation(Mask(pixels < count), torch.zeros(1, 1, 8, 8)) for count in (0, 16, 17)}
+    assert isinstance(default(shown[16]), Selected), "what counts is what a mask shows"
+    assert isinstance(default(shown[17]), Guided) and isinstance(default(shown[0]), Guided)
+
+
+@pytest.mark.parametrize("method", [Twisted(8), Selected(8)])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_evidence_is_that_of_what_a_mask_shows(method: Method, noise: float) -> None:
+    y = ORACLE.sample(1, torch.Generator().manual_seed(0)) * KNOWN
+    rows = torch.eye(6, dtype=torch.float64)[KNOWN.flatten()]
+    found = []
+    for seen in (Observation(Mask(KNOWN), y, noise), Observation(Matrix(rows), y[:, KNOWN], noise)):
+        options = {"method": method, "randn": ExampleNoise(range(200))}
+        found.append(restore(ORACLE, seen, normal(200, 1, 2, 3), TIMES, **options))  # type: ignore[arg-type]
+    assert torch.allclose(found[0].x, found[1].x, rtol=0, atol=1e-9)
+    law = torch.distributions.MultivariateNormal(
+        rows @ ORACLE.mean.flatten(), rows @ ORACLE.covariance @ rows.mT + noise**2 * torch.eye(3).double()
+    )
+    error = 3 / float(found[0].effective.min() * 1600) ** 0.5
+    assert float(found[0].log_evidence) == pytest.approx(float(law.log_prob(y[0, KNOWN])), abs=error) and error < 0.5
+
+
+def test_without_the_determinant_there_is_no_evidence() -> None:
+    seen = Observation(Downsample(1), normal(1, 1, 4, 5), 0.5)
+    oracle = correlated(Cosine(), (1, 4, 5))
+    for method in (Twisted(2), Selected(2)):
+        found = restore(oracle, seen, normal(4, 1, 4, 5), TIMES[::4], method=method, randn=ExampleNoise(range(4)))
+        assert torch.isnan(found.log_evidence) and torch.isfinite(found.x).all()
+
+
+def test_a_method_takes_another_sampler_if_it_has_one() -> None:
+    assert METHODS["mmps"]().with_sampler(DDIM(0.5)) == Guided(sampler=DDIM(0.5))
+    with pytest.raises(ValueError, match="sampler: must not be given, as product is one by itself, got DDIM"):
+        METHODS["product"]().with_sampler(DDIM())
+    assert {name: kind().name for name, kind in METHODS.items()} == {name: name for name in METHODS}
+
+
+def test_calls_and_backward_passes_are_counted() -> None:
+    counted, seen = Counted(ORACLE), Observation(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 0.1)
+    restore(counted, seen, normal(2, 1, 2, 3), TIMES, method=METHODS["tmpd"](), randn=ExampleNoise(range(2)))
+    assert counted.calls == len(TIMES) - 1 and counted.backward == 2 * counted.calls, "row sums, and y"
+    at: list[float] = []
+    counted = Counted(ORACLE, lambda t: at.append(float(t)))
+    restore(counted, seen, normal(2, 1, 2, 3), TIMES, method=RePaint(3), randn=ExampleNoise(range(2)))
+    assert counted.backward == 0 and at == [float(t) for t in TIMES[:-1] for _ in range(3)]
+
+
+def test_a_label_and_guidance_reach_the_denoiser() -> None:
+    means = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
+    mixture = MixtureOracle(Cosine(), means, 0.05, torch.tensor([0.5, 0.5], dtype=torch.float64))
+    seen = Observation(Matrix(torch.tensor([[0.0, 1.0]], dtype=torch.float64)), torch.tensor([[0.1]]).double(), 0.1)
+    for method in (Guided(), Twisted(), Selected()):
+        guided = ClassifierFree(mixture, 1.5)
+        options = {"method": method, "label": torch.tensor([1]), "randn": ExampleNoise(range(6))}
+        x = restore(guided, seen, normal(6, 2), TIMES, **options).x  # type: ignore[arg-type]
+        assert (x[:, 0] > 1).all() and ((x[:, 1] - 0.1).abs() < 0.4).all()
+
+
+def test_the_range_comes_from_y_and_the_null_space_from_the_denoiser() -> None:
+    matrix, y, x_t = normal(2, 3), normal(1, 2, seed=1), normal(4, 3, seed=2)
+    oracle, t = correlated(Cosine(), (3,)), torch.tensor(0.3, dtype=torch.float64)
+    mean = RangeNull(oracle, Matrix(matrix), y)(x_t, t).mean
+    assert torch.allclose(mean @ matrix.mT, y.expand(4, 2), rtol=0, atol=1e-8)
+    null = torch.eye(3, dtype=torch.float64) - torch.linalg.pinv(matrix) @ matrix
+    assert torch.allclose(mean @ null, oracle(x_t, t).mean @ null, rtol=0, atol=1e-8)
+    alpha, sigma = Cosine()(t)
+    noisy = RangeNull(oracle, Matrix(matrix), y, noise=2 * float(sigma / alpha))(x_t, t).mean
+    assert torch.allclose(noisy, (mean + oracle(x_t, t).mean) / 2, rtol=0, atol=1e-8)
+
+
+def test_dps_steps_down_the_misfit_by_a_length_of_its_own() -> None:
+    oracle, operator = correlated(Cosine(), (3,)), Matrix(normal(2, 3))
+    y, x_t = normal(1, 2, seed=1), normal(4, 3, seed=2)
+    t, s = (torch.tensor(v, dtype=torch.float64) for v in (0.5, 0.4))
+    free = DDIM().step(oracle, x_t, t, s, None, torch.zeros_like)[0]
+    moved = DPS(DDIM(), operator, y, 0.5).step(oracle, x_t, t, s, None, torch.zeros_like)[0] - free
+    small = 1e-6 * moved
+    misfit = [(y - operator(oracle(x, t).mean)).norm(dim=1) for x in (x_t, x_t + small)]
+    slope = (misfit[1] - misfit[0]) / small.norm(dim=1)
+    assert torch.allclose(slope, -moved.norm(dim=1) / 0.5, rtol=1e-4), "along the gradient, and scale times its length"
+    assert DPS(Heun(), operator, y).calls_per_step == 3
+
+
+def test_jpeg_is_restored_by_methods_that_linearize() -> None:
+    oracle = correlated(Cosine(), (1, 8, 8), low=1e-3, high=0.3)
+    x = oracle.sample(1, torch.Generator().manual_seed(1))
+    seen = Observation(JPEG(30), JPEG(30)(x), 0.05)
+    for name in ("pigdm", "mmps", "dps"):
+        found = restore(oracle, seen, normal(4, 1, 8, 8), TIMES, method=METHODS[name](), randn=ExampleNoise(range(4)))
+        assert torch.isfinite(found.x).all()
+        free = restore(
+            oracle,
+            Observation(JPEG(30), JPEG(30)(x), 1e3),
+            normal(4, 1, 8, 8),
+            TIMES,
+            method=METHODS["mmps"](),
+            randn=ExampleNoise(range(4)),
+        )
+        assert (JPEG(30)(found.x) - seen.y).square().mean() < 0.5 * (JPEG(30)(free.x) - seen.y).square().mean()
+    with pytest.raises(ValueError, match="operator: must be linear for the range and null space, got JPEG"):
+        restore(oracle, seen, normal(4, 1, 8, 8), TIMES, method=METHODS["ddnm"]())
+
+
+def test_what_cannot_be_restored_is_named() -> None:
+    with pytest.raises(ValueError, match="operator: must be a mask for replacement, got Downsample"):
+        restore(ORACLE, Observation(Downsample(1), normal(1, 1, 2, 3)), normal(2, 1, 2, 3), TIMES, method=RePaint())
+    with pytest.raises(ValueError, match=r"noise: must be 0 or more, got -0\.1"):
+        Observation(Mask(KNOWN), normal(1, 1, 2, 3), -0.1)
+    with pytest.raises(ValueError, match=r"y: must be that of one example, \(1, \*\), got \(2, 3\)"):
+        Observation(Mask(KNOWN), normal(2, 3))

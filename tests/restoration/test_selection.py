@@ -1,0 +1,99 @@
+"""Selected particles have the exact weights of the modes and the exact evidence, nearer the later they are selected."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion.grids import UniformLogSNR
+from diffusion.operators import Matrix
+from diffusion.restoration.particles import Particles
+from diffusion.restoration.posterior import Jacobian, Posterior
+from diffusion.restoration.selection import select
+from diffusion.samplers import Heun, Sampler, prior
+from diffusion.schedules import EDM
+from tests.oracles import MixtureOracle
+
+SCHEDULE = EDM(sigma_max=80.0)
+MEANS = torch.tensor([[-6.0, 2.0], [0.0, -4.0], [6.0, 3.0]], dtype=torch.float64)
+MIXTURE = MixtureOracle(SCHEDULE, MEANS, 0.25, torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64))
+MATRIX = torch.tensor([[0.3, 0.4]], dtype=torch.float64)
+Y, NOISE = torch.tensor([0.2], dtype=torch.float64), 0.8
+
+
+def run(count: int, seed: int, until: float, steps: int = 40, **options: object) -> Particles:
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator, dtype=torch.float64)
+
+    times = UniformLogSNR(-7.0, 6.0)(SCHEDULE, steps)
+    posterior = Posterior(MIXTURE, Matrix(MATRIX), Y, NOISE, Jacobian(), dense=True)
+    start = prior(MIXTURE, randn(torch.zeros(count, 2)), times[0])
+    return select(posterior, start, times, until=until, randn=randn, **options)  # type: ignore[arg-type]
+
+
+def exact() -> tuple[Tensor, Tensor, Tensor]:
+    """log p(y), the posterior weights of the modes (K,), and their means (K, 2)."""
+    total = NOISE**2 + 0.25 * MATRIX.square().sum()
+    missed = Y - MEANS @ MATRIX[0]
+    joint = MIXTURE.weights.log() - missed.square() / (2 * total) - (2 * torch.pi * total).log() / 2
+    return joint.logsumexp(0), joint.softmax(0), MEANS + 0.25 / total * missed[:, None] * MATRIX
+
+
+def kinds(x: Tensor) -> Tensor:
+    return torch.cdist(x, MEANS).argmin(1)
+
+
+def test_modes_their_moments_and_the_evidence_are_exact() -> None:
+    found = run(8000, 0, until=1.0)
+    evidence, weights, means = exact()
+    assert float(found.log_evidence) == pytest.approx(float(evidence), abs=0.03)
+    kind = kinds(found.x)
+    shares = torch.bincount(kind, minlength=3) / len(kind)
+    assert (shares - weights).abs().max() < 0.03
+    total = NOISE**2 + 0.25 * MATRIX.square().sum()
+    covariance = 0.25 * torch.eye(2, dtype=torch.float64) - 0.0625 / total * MATRIX.mT @ MATRIX
+    for k in range(3):
+        inside = found.x[kind == k]
+        assert (inside.mean(0) - means[k]).norm() < 5 * (0.25 / len(inside)) ** 0.5 + 0.02
+        assert (inside.mT.cov() - covariance).abs().max() < 0.05
+
+
+def test_the_error_of_the_evidence_falls_as_the_square_root_of_the_particles() -> None:
+    errors = []
+    for count in (100, 1600):
+        found = torch.stack([run(count, seed, 1.0, 20).log_evidence for seed in range(24)])
+        errors.append(float((found - exact()[0]).square().mean().sqrt()))
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.5)
+
+
+def test_selecting_before_the_modes_are_decided_is_wrong_about_them() -> None:
+    _, weights, _ = exact()
+
+    def error(until: float) -> float:
+        shares = torch.bincount(kinds(run(4000, 1, until).x), minlength=3) / 4000
+        return float((shares - weights).abs().sum())
+
+    assert error(-5.0) > 3 * error(1.0)
+
+
+def test_fewer_samples_than_particles_and_a_level_beyond_the_grid() -> None:
+    found = run(300, 0, until=50.0, steps=10, n=40)
+    assert found.x.shape == (40, 2) and 1 <= found.ancestors <= 40 and found.effective.shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "n: must be between 1 and the 8 particles, got 0"),
+        ({"flow": Heun()}, "flow: must be one with a call a step"),
+        ({"sampler": Heun()}, "sampler: must be one with a call a step"),
+    ],
+)
+def test_bad_arguments_are_named(options: dict[str, int | Sampler], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run(8, 0, 1.0, 3, **options)
