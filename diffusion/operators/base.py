@@ -126,7 +126,7 @@ def conjugate_gradients(
     residual, where a direction has no positive curvature or that least has not been undercut for `patience` iterations:
     in exact arithmetic and with such an M neither lasts, but rounding and an inexact M bring both about. A symmetric M
     makes each residual orthogonal to the one before: a step after which the cosine between them is beyond `asymmetry`
-    is not taken, and the last. `iterations` limits them besides.
+    is not taken, and the last, unless it solves all but that share. `iterations` limits them besides.
     """
     require(iterations is None or iterations >= 1, "iterations", "at least 1", iterations)
     u, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
@@ -142,8 +142,10 @@ def conjugate_gradients(
         step = torch.where(active, square / torch.where(active, curvature, 1.0), 0.0)
         following = residual - step * image
         if asymmetry is not None:
-            sizes = (_dot(following, following) * square).sqrt()
-            active = active & (_dot(following, residual).abs() <= asymmetry * sizes)
+            size, sizes = _dot(following, following), (_dot(following, following) * square).sqrt()
+            orthogonal = _dot(following, residual).abs() <= asymmetry * sizes
+            # What is left after a large part is solved is small and may be rounding, which has any direction.
+            active = active & (orthogonal | (size <= asymmetry**2 * square))
         u = torch.where(active, u + step * direction, u)
         residual = torch.where(active, following, residual)
         square, before = _dot(residual, residual), square
