@@ -102,14 +102,14 @@ def test_windows_come_near_the_exact_denoiser_where_correlations_are_short(log_s
     """The root of the mean square of what they are wrong by, against what the exact denoiser does not know."""
     t = Cosine().time(torch.tensor(log_snr, dtype=torch.float64))
     alpha, sigma = Cosine()(t)
-    x = LARGE.sample(200, torch.Generator().manual_seed(0))
-    x_t = alpha * x + sigma * normal(200, 1, *IMAGE, seed=1)
+    x = LARGE.sample(100, torch.Generator().manual_seed(0))
+    x_t = alpha * x + sigma * normal(100, 1, *IMAGE, seed=1)
     exact = LARGE(x_t, t).mean
     error = (Windows(SMALL, WINDOW)(x_t, t).mean - exact).square().mean().sqrt() / (x - exact).square().mean().sqrt()
-    assert float(error) < 0.1
+    assert float(error) < 0.05
     # Windows side by side, stitched where they touch, do worse.
-    stitched = (Windows(SMALL, WINDOW, stride=(8, 8))(x_t, t).mean - exact).square().mean().sqrt()
-    assert float(stitched / (x - exact).square().mean().sqrt()) > 1.5 * float(error)
+    stitched = (Windows(SMALL, WINDOW, stride=WINDOW)(x_t, t).mean - exact).square().mean().sqrt()
+    assert float(stitched / (x - exact).square().mean().sqrt()) > 1.3 * float(error)
 
 
 def test_samples_have_no_seam_where_windows_begin() -> None:
