@@ -28,14 +28,13 @@ from benchmarks import common
 from benchmarks.common import Goal, Rows
 from benchmarks.fields import Field, Known
 from benchmarks.mixture import STD, Mixture, Problem, directions, sliced_wasserstein
-from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import InputError
 from diffusion.grids import measure
 from diffusion.operators import Downsample, GaussianBlur, Linear, Mask, Matrix
+from diffusion.restoration.counted import Counted
 from diffusion.restoration.methods import DPS, METHODS, Method, Observation, PiGDM, Selected, default
 from diffusion.restoration.particles import Particles
 from diffusion.restoration.posterior import Isotropic
-from diffusion.schedules import Schedule
 
 OBSERVATIONS = (1, 2, 4)
 # Sliced Wasserstein of 20 steps and half its 95 % interval (their table, from the data it is made of).
@@ -61,29 +60,6 @@ LAST, LAST_IMAGE = 4.6, 8.0
 # Draws of a pixel: the second smallest and the second largest of 39 hold 36/40 of all further ones.
 DRAWS = 39
 NOISE = 0.05
-
-
-@dataclass
-class Counted:
-    """A denoiser that counts its calls and the backward passes through them."""
-
-    denoiser: AnyDenoiser
-    calls: int = 0
-    backward: int = 0
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
-
-    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        self.calls += 1
-        prediction = self.denoiser(x_t, t, label)
-        if prediction.mean.requires_grad:
-            prediction.mean.register_hook(self.count)
-        return prediction
-
-    def count(self, gradient: Tensor) -> None:
-        self.backward += 1
 
 
 @dataclass

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,16 +28,16 @@ from tqdm import tqdm
 
 from benchmarks import common
 from benchmarks.common import Goal, Rows
-from benchmarks.posterior import Counted, Tally
+from benchmarks.posterior import Tally
 from benchmarks.similarity import psnr, ssim
 from diffusion import figures
 from diffusion.data import open_folder
 from diffusion.errors import InputError
-from diffusion.model import Model, load
+from diffusion.model import RESTORATION_STEPS, Model, load
+from diffusion.model_restoration import Restoration
 from diffusion.operators import Downsample, GaussianBlur, Mask, Operator
 from diffusion.randomness import ExampleNoise, example_seed
-from diffusion.restoration import METHODS, Method, Observation, restore
-from diffusion.restoration.methods import default
+from diffusion.restoration import METHODS
 from diffusion.restoration.statistics import coverage, seam
 
 COMPARED = ("repaint", "replacement", "ddnm", "product", "pigdm")
@@ -78,80 +78,64 @@ def tasks(height: int, width: int) -> dict[str, Task]:
 
 @dataclass(frozen=True)
 class Case:
-    """An image (C, H, W) in [0, 1] as a task shows it: y in the model's units, and its noise there."""
+    """An image (C, H, W) in [0, 1], and what a task leaves of it."""
 
     image: Tensor
     task: Task
-    seen: Observation
+    y: Tensor
 
     @classmethod
-    def of(cls, model: Model, image: Tensor, task: Task, seed: int) -> Case:
+    def of(cls, image: Tensor, task: Task, seed: int = 0) -> Case:
         """With the noise of that seed."""
-        image = image.to(model.device)
-        y = task.operator(model.spec.standardize(image)[None])
-        level = task.noise * model.spec.top / model.spec.std
-        return cls(image, task, Observation(task.operator, y + level * ExampleNoise([seed])(y), level))
+        y = task.operator(image[None])
+        return cls(image, task, (y + task.noise * ExampleNoise([seed])(y))[0])
 
-    def damaged(self, model: Model) -> Tensor:
-        """As a picture of the size of the image: gray where nothing is known."""
-        y = model.spec.decode(self.seen.y[0])
-        if self.task.known is not None:
-            return torch.where(self.task.known, y, 0.5)
-        rows, columns = (mine // seen for mine, seen in zip(self.image.shape[1:], y.shape[1:], strict=True))
-        return y.repeat_interleave(rows, 1).repeat_interleave(columns, 2)
+    def restored(self, model: Model, method: str, n: int, *, seed: int = 0, **options: int | None) -> Restoration:
+        """n restorations of 8 bits, as they are in files, in the order of their numbers."""
+        found = model.restore(
+            self.y, self.task.operator, noise=self.task.noise, n=n, method=method, seed=seed, **options
+        )
+        return replace(found, samples=model.spec.quantize(found.samples).float() / model.spec.top)
 
-
-@dataclass(frozen=True)
-class Restored:
-    """Restorations (n, C, H, W) in [0, 1] of 8 bits, and what they took."""
-
-    x: Tensor
-    calls: int
-    backward: int
-    seconds: float
-
-    @property
-    def work(self) -> int:
-        """Calls of the network and backward passes through it, for a batch of n."""
-        return self.calls + self.backward
+    def picture(self, results: Mapping[str, Restoration]) -> Image.Image:
+        """A row for each method: its name and work, what is damaged, restorations, their mean and deviation, and the
+        original.
+        """
+        known = self.task.known
+        damaged = self.y.clamp(0, 1) if known is None else torch.where(known, self.image, 0.5)
+        rows = []
+        for name, found in results.items():
+            shown = found.samples[:SHOWN]
+            row = figures.restoration(damaged, shown, found.std, known=known, original=self.image)
+            rows.append(figures.captioned([(f"{name}, {work(found):.0f} calls", row)]))
+        return figures.stack(rows)
 
 
-def run(model: Model, case: Case, method: Method, steps: int, n: int, seed: int) -> Restored:
-    """n restorations in that many steps. The image may be larger than the model's where its network does not mind."""
-    randn = ExampleNoise([example_seed(seed, i) for i in range(n)])
-    denoiser = Counted(model.guided())
-    times = model.config.grid(model.denoiser.schedule, steps)
-    noise = randn(case.image.expand(n, *case.image.shape))
-    start = time.perf_counter()
-    x = restore(denoiser, case.seen, noise, times, method=method, randn=randn).x
-    seconds = time.perf_counter() - start
-    levels = model.spec.quantize(model.spec.decode(x)).float() / model.spec.top
-    if case.task.known is not None:
-        levels = torch.where(case.task.known, case.image, levels)
-    return Restored(levels, denoiser.calls, denoiser.backward, seconds)
+def work(found: Restoration) -> float:
+    """Calls of the network and backward passes through it, of a batch."""
+    return found.diagnostics.calls + found.diagnostics.backward
 
 
-def measured(case: Case, found: Restored) -> dict[str, float]:
+def measured(case: Case, found: Restoration) -> dict[str, float]:
     """The figures of one image."""
-    mean, known = found.x.mean(0, keepdim=True), case.task.known
-    covered = coverage(found.x, case.image, level=LEVEL)
+    mean, known, image = found.mean[None], case.task.known, case.image
+    covered = coverage(found.samples, image, level=LEVEL)
     return {
-        "PSNR of the mean": float(psnr(mean, case.image[None])),
-        "SSIM of the mean": float(ssim(mean, case.image[None])),
-        "coverage": float(covered.mean() if known is None else covered[~known.expand_as(case.image)].mean()),
-        "seam": math.nan if known is None else float(seam(found.x, known, case.image).mean()),
-        "std": float(found.x.std(0).mean()),
-        "calls": found.calls,
-        "backward": found.backward,
-        f"seconds, {VARIANTS} variants": found.seconds * VARIANTS / len(found.x),
+        "PSNR of the mean": float(psnr(mean, image[None])),
+        "SSIM of the mean": float(ssim(mean, image[None])),
+        "coverage": float(covered.mean() if known is None else covered[~known.expand_as(image)].mean()),
+        "seam": math.nan if known is None else float(seam(found.samples, known, image).mean()),
+        "std": float(found.std.mean()),
+        "calls": found.diagnostics.calls,
+        "backward": found.diagnostics.backward,
+        f"seconds, {VARIANTS} variants": found.diagnostics.seconds * VARIANTS / len(found.samples),
     }
 
 
-def contestants(names: Sequence[str], work: int) -> dict[str, tuple[Method, int]]:
-    """The methods, each with the steps that come to that much work."""
-    methods = {name: METHODS[name]() for name in names}
-    each = {name: getattr(method, "repeats", 1) * PER_STEP.get(name, 1) for name, method in methods.items()}
-    return {name: (method, max(2, round(work / each[name]))) for name, method in methods.items()}
+def contestants(names: Sequence[str], work: float) -> dict[str, int]:
+    """The steps that come to that much work, by method."""
+    each = {name: getattr(METHODS[name](), "repeats", 1) * PER_STEP.get(name, 1) for name in names}
+    return {name: max(2, round(work / each[name])) for name in names}
 
 
 def compare(model: Model, images: Tensor, name: str, task: Task, chosen: argparse.Namespace) -> tuple[Rows, list[Goal]]:
@@ -159,37 +143,21 @@ def compare(model: Model, images: Tensor, name: str, task: Task, chosen: argpars
     tallies: dict[str, Tally] = {}
     pictures = []
     for number, image in enumerate(tqdm(images, desc=name, disable=None)):
-        case = Case.of(model, image, task, example_seed(1, number))
-        best = run(model, case, default(case.seen), chosen.steps, chosen.n, number)
-        results = {DEFAULT: best}
-        for other, (method, steps) in contestants(chosen.methods, best.work).items():
-            try:
-                results[other] = run(model, case, method, steps, chosen.n, number)
-            except InputError:
-                continue  # Not for such operators.
+        case = Case.of(image, task, example_seed(1, number))
+        results = {DEFAULT: case.restored(model, "auto", chosen.n, seed=number, steps=chosen.steps)}
+        for other, steps in contestants(chosen.methods, work(results[DEFAULT])).items():
+            with suppress(InputError):  # Not for such operators.
+                results[other] = case.restored(model, other, chosen.n, seed=number, steps=steps)
         for who, found in results.items():
             tallies.setdefault(who, Tally()).add(**measured(case, found))
         if number < PICTURES:
-            pictures.append(picture(model, case, results))
+            pictures.append(case.picture(results))
     figures.save_png(figures.stack(pictures), chosen.out.with_suffix("") / f"{name}.png", {"step": model.step})
     rows: Rows = [
         {"task": name, "method": who, **{column: tally.mean(column) for column in tally.figures}}
         for who, tally in tallies.items()
     ]
     return rows, goals(name, tallies)
-
-
-def picture(model: Model, case: Case, results: dict[str, Restored]) -> Image.Image:
-    """A row for each method: its name, what is damaged, restorations, their mean and deviation, and the original."""
-    known = torch.zeros(1, *case.image.shape[1:]) if case.task.known is None else case.task.known
-    rows = [
-        figures.captioned(
-            [(f"{name}, {found.work} calls",
-              figures.restoration(case.image, known, found.x[:SHOWN], found.x.std(0), case.damaged(model)))]
-        )
-        for name, found in results.items()
-    ]  # fmt: skip
-    return figures.stack(rows)
 
 
 def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
@@ -222,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--data", type=Path, required=True, help="folder of held-out images")
     options.add_argument("--limit", type=int, default=16, help="images")
     options.add_argument("--n", type=int, default=19, help="restorations of each image, at least 19")
-    options.add_argument("--steps", type=int, default=32, help="of the default")
+    options.add_argument("--steps", type=int, default=RESTORATION_STEPS, help="of the default")
     options.add_argument("--methods", nargs="*", choices=METHODS, default=list(COMPARED), help="to compare with")
     options.add_argument("--tasks", nargs="*", default=[], help="by default all")
     chosen = options.parse_args(arguments)

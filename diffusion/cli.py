@@ -18,7 +18,21 @@ Overrides = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metav
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 SamplerName = Literal["ddpm", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde"]
 LikelihoodMethod = Literal["bound", "ode", "work"]
-Method = Literal["repaint", "replacement", "zero", "isotropic", "diagonal", "jacobian"]
+Method = Literal[
+    "auto",
+    "product",
+    "replacement",
+    "repaint",
+    "dps",
+    "ddnm",
+    "zero",
+    "pigdm",
+    "tmpd",
+    "mmps",
+    "particles",
+    "selected",
+]
+Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE ...")]
 
 
 @dataclass(frozen=True)
@@ -90,10 +104,10 @@ class Sample:
     """An image to restore. A transparent PNG is its own mask."""
     mask: Path | None = None
     """Its mask: white is known, black is to be filled."""
-    method: Method = "repaint"
+    method: Method = "auto"
     """How to restore."""
     noise: float = 0.0
-    """Standard deviation of noise on what is known, in [0, 1]; not for repaint and replacement."""
+    """Standard deviation of noise on what is known of it, in [0, 1]."""
     batch: int | None = None
     """Images at a time; what suits the device by default."""
 
@@ -103,31 +117,34 @@ class Sample:
 
         if self.image is None and self.mask is not None:
             raise InputError("--mask: needs --image, the image that it belongs to")
-        if self.image is not None:
-            return commands.inpaint(self, self.image, self.mask)
-        return commands.sample(self)
+        if self.image is None:
+            return commands.sample(self)
+        given = (
+            self.n,
+            self.method,
+            self.steps,
+            self.sampler,
+            self.seed,
+            self.label,
+            self.guidance,
+            self.out,
+            self.batch,
+        )
+        return Inpaint(self.run, (self.image,), mask=self.mask, noise=self.noise, options=Restorations(*given))()
 
 
 @dataclass(frozen=True)
-class Inpaint:
-    """Restore the unknown part of an image, several times over."""
+class Restorations:
+    """How restorations are drawn and where they go."""
 
-    run: Run
-    """A run folder."""
-    image: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
-    """The damaged image. A transparent PNG is its own mask."""
-    mask: Path | None = None
-    """Its mask: white is known, black is to be filled."""
     n: int = 4
-    """How many different restorations."""
-    method: Method = "repaint"
-    """How to restore."""
-    noise: float = 0.0
-    """Standard deviation of noise on what is known, in [0, 1]; not for repaint and replacement."""
+    """How many different restorations of each image."""
+    method: Method = "auto"
+    """How to restore; what the others are and where they are biased is in docs/restoration.md."""
     steps: int | None = None
     """Steps of the sampler."""
     sampler: SamplerName | None = None
-    """Instead of the one in the run's config."""
+    """Instead of the method's own."""
     seed: int = 0
     """The same seed gives the same restorations."""
     label: str | None = None
@@ -135,15 +152,58 @@ class Inpaint:
     guidance: float | None = None
     """Strength of the label; 1 is none."""
     out: Path | None = None
-    """Where to write; RUN/restored-NAME by default."""
+    """Where to write; RUN/restored-NAME by default. Of several images each gets a folder of its name there."""
     batch: int | None = None
     """Restorations at a time; what suits the device by default."""
 
+
+@dataclass(frozen=True)
+class Inpaint:
+    """Restore the unknown part of images, several times over."""
+
+    run: Run
+    """A run folder."""
+    images: Images
+    """Damaged images, or folders of them. A transparent PNG is its own mask."""
+    mask: Path | None = None
+    """Their mask: white is known, black is to be filled. Or a folder of masks with the names of the images."""
+    unknown_color: str | None = None
+    """The color, as #ff00ff, in which the unknown part is drawn into the images."""
+    threshold: float = 0.1
+    """How far from that color, in [0, 1], each channel of an unknown pixel may be."""
+    noise: float = 0.0
+    """Standard deviation of noise on what is known, in [0, 1]; without it known pixels are kept as they are."""
+    options: Annotated[Restorations, tyro.conf.OmitArgPrefixes] = Restorations()
+
     def __call__(self) -> int:
         """Returns the exit code."""
-        from diffusion import commands
+        from diffusion import restoring
 
-        return commands.inpaint(self, self.image, self.mask)
+        return restoring.inpaint(self)
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Restore images that were blurred, made smaller, gray or noisy, or compressed, several times over."""
+
+    run: Run
+    """A run folder."""
+    images: Images
+    """What is left of the images, or folders of it."""
+    operator: str
+    """What happened to them: denoise, gray, blur, box, motion, downsample or jpeg, with options as in blur:sigma=2, one
+    after another as in blur:sigma=1+downsample:factor=2."""
+    noise: float | None = None
+    """Standard deviation of the noise on them, in [0, 1]; that of rounding to 8 bits by default."""
+    damage: bool = False
+    """The images are whole: do this to them first, to try it out."""
+    options: Annotated[Restorations, tyro.conf.OmitArgPrefixes] = Restorations()
+
+    def __call__(self) -> int:
+        """Returns the exit code."""
+        from diffusion import restoring
+
+        return restoring.restore(self)
 
 
 @dataclass(frozen=True)
@@ -208,13 +268,14 @@ class Scan:
         return 0
 
 
-Command = Train | Distill | Sample | Inpaint | Evaluate | Scan
+Command = Train | Distill | Sample | Inpaint | Restore | Evaluate | Scan
 DESCRIPTION = "Diffusion models of a folder of images: train, sample, restore damaged images, measure the likelihood."
 COMMANDS: dict[str, Callable[..., Command]] = {
     "train": Train,
     "distill": Distill,
     "sample": Sample,
     "inpaint": Inpaint,
+    "restore": Restore,
     "evaluate": Evaluate,
     "scan": Scan,
 }

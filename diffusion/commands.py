@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from diffusion import config, figures, processes
-from diffusion.data import Dataset, DataSpec, decode, fit, open_source
+from diffusion.data import Dataset, open_source
 from diffusion.data.sources import SOURCES
 from diffusion.errors import InputError, require
 from diffusion.evaluation import ByBound, ByFlow, ByWork, Evaluation
@@ -23,7 +22,7 @@ from diffusion.model import Model, load
 from diffusion.work import Works
 
 if TYPE_CHECKING:
-    from diffusion.cli import Evaluate, Inpaint, Sample
+    from diffusion.cli import Evaluate, Sample
 
 FILM_ROWS = 4
 STRIP_FRAMES = 9
@@ -87,91 +86,6 @@ def sample(options: Sample) -> int:
         figures.save_animation(frames, out / "film.gif")
     print(f"{out}: {options.n} samples of step {model.step} in {seconds:.1f} s, seed {options.seed}")
     return 0
-
-
-def inpaint(options: Sample | Inpaint, path: Path, mask: Path | None) -> int:
-    """Writes restorations, their mean and standard deviation, and one figure beside the damaged image."""
-    processes.join()
-    model = load(options.run)
-    if not model.spec.is_image:
-        raise InputError(f"{options.run}: this model was trained on points; inpainting files needs a model of images")
-    image, known, notice = read_damaged(path, mask, model.spec)
-    if notice:
-        processes.say(notice)
-    out = options.out or options.run / f"restored-{path.stem}"
-    result = model.inpaint(
-        image,
-        known,
-        n=options.n,
-        method=options.method,
-        noise=options.noise,
-        steps=options.steps,
-        sampler=options.sampler,
-        seed=options.seed,
-        label=options.label,
-        guidance=options.guidance,
-        batch=options.batch,
-        shared=True,
-        progress=processes.is_main(),
-    )
-    if not processes.is_main():
-        return 0
-    info = {
-        "run": options.run.name,
-        "step": model.step,
-        "method": options.method,
-        "noise": options.noise,
-        "seed": options.seed,
-        "image": path.name,
-        "steps": options.steps or model.config.sampling.steps,
-    }
-    for i, restored in enumerate(result.samples):
-        figures.save_png(restored, out / f"restored-{i}.png", {**info, "index": i})
-    figures.save_png(result.mean, out / "mean.png", info)
-    figures.save_png(
-        result.std / result.std.max().clamp_min(1e-9), out / "std.png", {**info, "white": float(result.std.max())}
-    )
-    damaged = torch.where(known, image, 0.5)
-    figures.save_png(
-        figures.restoration(None, known, result.samples, result.std, damaged), out / "restoration.png", info
-    )
-    filled = 1 - known.float().mean()
-    print(
-        f"{out}: {path.name} restored {options.n} times by {options.method}, {filled:.0%} filled, seed {options.seed}"
-    )
-    return 0
-
-
-def read_damaged(path: Path, mask: Path | None, spec: DataSpec) -> tuple[Tensor, Tensor, str]:
-    """An image (C, H, W) in [0, 1] and what is known of it (1, H, W), brought to the size of the data, and a notice if
-    it had another.
-
-    Known is where the mask is at least half white; without a mask, where the image is opaque.
-
-    Raises InputError when the sizes differ, or an image without transparency comes without a mask.
-    """
-    channels, *size = spec.shape
-    pixels = decode(path, channels=channels, background=(0, 0, 0))
-    if mask is not None:
-        known = decode(mask, channels=1, background=(0, 0, 0)) >= 128
-        if known.shape[:2] != pixels.shape[:2]:
-            raise InputError(
-                f"--mask: {mask.name} is {known.shape[1]} x {known.shape[0]} pixels, but {path.name} is "
-                f"{pixels.shape[1]} x {pixels.shape[0]}; a mask has the size of its image"
-            )
-    else:
-        known = decode(path, channels=4, background=(0, 0, 0))[:, :, 3:] >= 128
-        if known.all():
-            raise InputError(f"{path.name}: nothing is transparent in it; say with --mask MASK what is unknown (black)")
-    notice = ""
-    height, width = pixels.shape[:2]
-    if (height, width) != tuple(size):
-        notice = f"{path.name}: resized and cropped from {width} x {height} to the model's {size[1]} x {size[0]}"
-        pixels = fit(pixels, (size[0], size[1]))
-        # A pixel is known only if all that it was resized from is.
-        known = fit(known.astype("uint8") * 255, (size[0], size[1])) == 255
-    image = torch.tensor(pixels).permute(2, 0, 1) / 255
-    return image, torch.tensor(known).permute(2, 0, 1), notice
 
 
 def evaluate(options: Evaluate) -> int:

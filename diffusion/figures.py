@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN_SIDE = 64
 PANEL_SIDE = 96
+SHOWN_SAMPLES = 8
 GAP = 4
 # Neither the white nor the black of a picture, so that its edges show.
 PAPER = (228, 228, 228)
@@ -109,21 +110,25 @@ def save_animation(frames: Sequence[Tensor], path: Path, *, seconds: float = 2.0
     return path
 
 
-def restoration(original: Tensor | None, known: Tensor, samples: Tensor, std: Tensor, damaged: Tensor) -> Image.Image:
+def restoration(
+    damaged: Tensor, samples: Tensor, std: Tensor, *, known: Tensor | None = None, original: Tensor | None = None
+) -> Image.Image:
     """One row: damaged, mask, restorations, their mean, standard deviation, and the original if there is one; labeled.
 
-    All (C, H, W) in [0, 1], `samples` (N, C, H, W); the standard deviation is scaled so that its largest value is
-    white.
+    All (C, H, W) in [0, 1], `samples` (N, C, H, W), of which the first few are shown; what is damaged may have other
+    channels and be smaller by a whole factor. The standard deviation is scaled so that its largest value is white.
     """
     spread = std.mean(0, keepdim=True)
     top = float(spread.max())
-    panels = [("damaged", damaged), ("mask", known.float().amin(0, keepdim=True))]
-    panels += [(f"restored {i + 1}", sample) for i, sample in enumerate(samples)]
+    panels = [("damaged", _enlarged(damaged, max(1, samples.shape[-2] // damaged.shape[-2])))]
+    if known is not None:
+        panels.append(("mask", known.float().amin(0, keepdim=True)))
+    panels += [(f"restored {i + 1}", sample) for i, sample in enumerate(samples[:SHOWN_SAMPLES])]
     if len(samples) > 1:
         panels += [("mean", samples.mean(0)), (f"std (white {top:.2f})", spread / max(top, 1e-9))]
     if original is not None:
         panels.append(("original", original))
-    scale = max(1, math.ceil(PANEL_SIDE / max(damaged.shape[-2:])))
+    scale = max(1, math.ceil(PANEL_SIDE / max(samples.shape[-2:])))
     return captioned([(name, to_image(_enlarged(_rgb(x), scale))) for name, x in panels])
 
 

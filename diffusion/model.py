@@ -2,7 +2,8 @@
 
 model = diffusion.load("runs/digits")
 images = model.sample(16, seed=0)                                # (16, C, H, W) float in [0, 1]
-restored = model.inpaint(image, known, n=8)                      # .samples, .mean, .std
+restored = model.inpaint(image, known, n=8)                      # .samples, .mean, .std, .quantile, .diagnostics
+restored = model.restore(y, operators.parse("blur:sigma=2"), noise=0.05)
 nats = model.log_likelihood(images)                              # (16,) lower bounds
 """
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion import checkpoint, config, grids, processes, samplers
+from diffusion import checkpoint, config, grids, model_restoration, processes, samplers
 from diffusion.backbones import Backbone
 from diffusion.config import Config
 from diffusion.data import DataSpec
@@ -29,37 +30,18 @@ from diffusion.guidance import ClassifierFree
 from diffusion.likelihood import Bound
 from diffusion.memory import keep_freed, suited_batch
 from diffusion.model_likelihood import Likelihood
-from diffusion.operators import Mask
+from diffusion.model_restoration import Restoration
+from diffusion.operators import Mask, Operator
 from diffusion.precision import Lowered, use_bf16
 from diffusion.randomness import ExampleNoise, example_seed
-from diffusion.restoration import posterior
-from diffusion.restoration.replacement import Replacement
+from diffusion.restoration import Method
 
 # The log-SNR below which an image looks like noise alone.
 FIRST_SEEN = -4.0
 FILM_STEPS = 32
 LONG = 100
-METHODS = ("repaint", "replacement", *posterior.COVARIANCES)
-
-
-@dataclass(frozen=True)
-class Restoration:
-    """Restorations of one example: `samples` (n, *), their `mean` and pixelwise standard deviation `std` (*), in
-    the units of the data.
-    """
-
-    samples: Tensor
-    known: Tensor
-
-    @property
-    def mean(self) -> Tensor:
-        """(C, H, W) or (D,)."""
-        return self.samples.mean(0)
-
-    @property
-    def std(self) -> Tensor:
-        """(C, H, W) or (D,); 0 for a single sample and wherever the pixel is known."""
-        return self.samples.std(0, correction=min(1, len(self.samples) - 1))
+# Steps of a restoration, which guidance by y bends more than the path of a sample is bent.
+RESTORATION_STEPS = 32
 
 
 @dataclass(frozen=True)
@@ -190,7 +172,8 @@ class Model:
         require(n >= 1, "n", "at least 1", n)
         require(batch is None or batch >= 1, "batch", "at least 1", batch)
         given = self.labels(label, n)
-        runs = batches(n, batch or self._batch(self.guided(guidance, lowered=True), given), shared=shared)
+        size = batch or self._batch(self.guided(guidance, lowered=True), given)
+        runs = processes.batches(n, size, shared=shared)
         parts = [torch.zeros(0, *self.spec.shape)]
         with tqdm(total=sum(map(len, runs)), desc="sampling", unit="image", disable=not progress) as bar:
             for numbers in runs:
@@ -233,15 +216,14 @@ class Model:
         chosen = torch.linspace(0, len(rest) - 1, max(1, min(frames - 1, len(rest)))).round().long().tolist()
         return [start, *(rest[i][1] for i in chosen)]
 
-    def inpaint(
+    def restore(
         self,
-        image: Tensor,
-        known: Tensor,
+        y: Tensor,
+        operator: Operator,
         *,
-        n: int = 4,
-        method: str = "repaint",
-        repeats: int = 10,
         noise: float = 0.0,
+        n: int = 4,
+        method: str | Method = "auto",
         steps: int | None = None,
         sampler: str | samplers.Sampler | None = None,
         seed: int = 0,
@@ -251,17 +233,16 @@ class Model:
         shared: bool = False,
         progress: bool = False,
     ) -> Restoration:
-        """Draws n restorations of one example whose values are given where `known`; `shared` as for `sample`.
+        """Draws n examples given y = operator(example) + N(0, noise²), all in the units of the data: images in [0, 1].
 
-        Without `noise`, known values are returned exactly; otherwise it is the standard deviation of what is known, in
-        the units of the data, which the covariance models take into account.
+        y: (*) as the operator gives it for one example, and exactly so without `noise`, its standard deviation; what a
+        mask hides may be anything, and what it shows is then kept as it is. `method` is a key of `restoration.METHODS`,
+        one of them with other options, or "auto" (`restoration.default`); it has a `sampler` of its own unless another
+        is given. Restoration i depends on (seed, i) alone, as a sample does, except by methods that weigh particles
+        against each other: these draw all at once, whatever `batch`, and in the main process. `shared` as for `sample`.
 
-        image: (C, H, W) in [0, 1] or (D,), of the size of the data. known: bool, broadcasts against it. `method` is
-        "replacement", "repaint" (with that many `repeats` of each step) or a covariance model of
-        `posterior.COVARIANCES`. Replacement and RePaint resample, and so use the ancestral sampler unless told
-        otherwise.
-
-        Raises InputError for another shape, an unknown method, or one that the noise does not suit.
+        Raises InputError for another shape, an unknown method or one that does not suit the operator, noise below 0,
+        and without noise for a y that no example has.
         """
         if self.teacher:
             raise InputError(
@@ -269,32 +250,62 @@ class Model:
             )
         require(n >= 1, "n", "at least 1", n)
         require(batch is None or batch >= 1, "batch", "at least 1", batch)
-        require(method in METHODS, "method", f"one of {', '.join(METHODS)}", repr(method))
+        seen = model_restoration.observation(y, operator, noise, self.spec)
+        chosen = model_restoration.choose(method, self._sampler(sampler), seen)
+        denoiser = self.guided(guidance, lowered=not chosen.differentiates)
+        one = self.labels(label, 1)
+        return model_restoration.restore(
+            denoiser,
+            seen,
+            chosen,
+            self.config.grid(self.denoiser.schedule, RESTORATION_STEPS if steps is None else steps),
+            self.spec,
+            self.device,
+            n=n,
+            seed=seed,
+            label=one,
+            batch=batch or self._batch(model_restoration.heaviest(denoiser, chosen), one),
+            shared=shared,
+            progress=progress,
+        )
+
+    def inpaint(
+        self,
+        image: Tensor,
+        known: Tensor,
+        *,
+        noise: float = 0.0,
+        n: int = 4,
+        method: str | Method = "auto",
+        steps: int | None = None,
+        sampler: str | samplers.Sampler | None = None,
+        seed: int = 0,
+        label: int | str | None = None,
+        guidance: float | None = None,
+        batch: int | None = None,
+        shared: bool = False,
+        progress: bool = False,
+    ) -> Restoration:
+        """Draws n restorations of one example, (C, H, W) in [0, 1] or (D,), whose values are given where `known`, a
+        bool tensor that broadcasts against it: `restore` with a mask.
+        """
         if image.shape != self.spec.shape:
             raise InputError(f"image: must have the shape {self.spec.shape} of the data, got {tuple(image.shape)}")
-        known = known.to(torch.bool).broadcast_to(image.shape)
-        y = self.spec.standardize(image).to(self.device)
-        mask = Mask(known.to(self.device))
-        denoiser = self.guided(guidance, lowered=method not in posterior.COVARIANCES)
-        if method in posterior.COVARIANCES:
-            solver, times = self._method(sampler, steps)
-            level = noise * self.spec.top / self.spec.std
-            denoiser = posterior.Posterior(denoiser, mask, mask(y[None]), level, posterior.COVARIANCES[method]())
-        else:
-            require(noise == 0, "noise", f"0 for {method}, which keeps what is known", noise)
-            solver, times = self._method(sampler or samplers.DDPM(), steps)
-            solver = Replacement(solver, mask, y[None], repeats if method == "repaint" else 1)
-        parts = [torch.zeros(0, *self.spec.shape)]
-        runs = batches(n, batch or self._batch(denoiser, self.labels(label, n)), shared=shared)
-        for numbers in tqdm(runs, desc="restoring", disable=not progress):
-            randn = self._noise(seed, numbers)
-            x = samplers.prior(denoiser, randn(self._blank(len(numbers))), times[0])
-            with torch.no_grad():
-                x = samplers.sample(denoiser, solver, x, times, label=self.labels(label, len(numbers)), randn=randn)
-            restored = self.spec.decode(x).cpu()
-            parts.append(restored if noise else torch.where(known, image, restored))
-        samples = torch.cat(parts)
-        return Restoration(processes.gather(samples) if shared else samples, known)
+        return self.restore(
+            image,
+            Mask(known.to(torch.bool)),
+            noise=noise,
+            n=n,
+            method=method,
+            steps=steps,
+            sampler=sampler,
+            seed=seed,
+            label=label,
+            guidance=guidance,
+            batch=batch,
+            shared=shared,
+            progress=progress,
+        )
 
     def likelihood(self, *, guidance: float = 1.0, dtype: torch.dtype = torch.float32) -> Likelihood:
         """The likelihoods of this model by the bound, the flow and works, with guidance of that strength; its network
@@ -328,14 +339,18 @@ class Model:
         return -self.bound(x, steps=steps, draws=draws, seed=seed).total.cpu()
 
     def _method(self, sampler: str | samplers.Sampler | None, steps: int | None) -> tuple[samplers.Sampler, Tensor]:
-        if isinstance(sampler, str):
-            require(sampler in samplers.SAMPLERS, "sampler", f"one of {', '.join(samplers.SAMPLERS)}", repr(sampler))
-            sampler = samplers.SAMPLERS[sampler]()
+        given = self._sampler(sampler)
         own = self.config.sampling.steps
         count = own if steps is None else steps
-        if self.teacher and (count != own or sampler):
+        if self.teacher and (count != own or given):
             raise InputError(f"steps, sampler: this model was distilled for {own} steps of its own sampler")
-        return sampler or self.config.sampler, self.config.grid(self.denoiser.schedule, count)
+        return given or self.config.sampler, self.config.grid(self.denoiser.schedule, count)
+
+    def _sampler(self, sampler: str | samplers.Sampler | None) -> samplers.Sampler | None:
+        if not isinstance(sampler, str):
+            return sampler
+        require(sampler in samplers.SAMPLERS, "sampler", f"one of {', '.join(samplers.SAMPLERS)}", repr(sampler))
+        return samplers.SAMPLERS[sampler]()
 
     @torch.no_grad()
     def _batch(self, denoiser: AnyDenoiser, label: Tensor | None) -> int:
@@ -351,12 +366,6 @@ class Model:
 
     def _blank(self, n: int) -> Tensor:
         return torch.zeros(n, *self.spec.shape, device=self.device)
-
-
-def batches(n: int, batch: int, *, shared: bool) -> list[range]:
-    """The numbers 0, ..., n - 1, or this process's share of them, in runs of at most `batch`."""
-    mine = processes.share(n) if shared else range(n)
-    return [mine[start : start + batch] for start in range(0, len(mine), batch)]
 
 
 def build(experiment: Config, spec: DataSpec) -> Backbone:

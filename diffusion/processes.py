@@ -64,6 +64,12 @@ def share(n: int) -> range:
     return range(n * rank() // count(), n * (rank() + 1) // count())
 
 
+def batches(n: int, batch: int, *, shared: bool) -> list[range]:
+    """The numbers 0, ..., n - 1, or this process's share of them, in runs of at most `batch`."""
+    mine = share(n) if shared else range(n)
+    return [mine[start : start + batch] for start in range(0, len(mine), batch)]
+
+
 def gather(part: Tensor) -> Tensor:
     """The rows (N, *) of all processes, in their order, from those of each, (N_rank, *), on the CPU.
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from diffusion import config
+from diffusion import cli, config
 from diffusion.config import Config
 from diffusion.training import train
 
@@ -78,6 +79,20 @@ def finish(launched: subprocess.Popen[str]) -> tuple[int, str, str]:
         launched.terminate()  # Unlike when it is killed, it takes its processes with it.
         out, err = launched.communicate()
     return launched.returncode, out, err
+
+
+def image_of(path: Path) -> torch.Tensor:
+    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Runs a command that must end with exit code 2 and one message; returns it."""
+    capsys.readouterr()
+    assert cli.main([str(a) for a in arguments]) == 2
+    text = capsys.readouterr().err
+    message = text[text.index("error: ") :]
+    assert "Traceback" not in text
+    return message
 
 
 @pytest.fixture(scope="session")

@@ -15,25 +15,12 @@ import torch
 from PIL import Image
 
 from diffusion import cli, figures
-from diffusion.model import METHODS, load
+from diffusion.model import load
+from diffusion.restoration import METHODS
 from diffusion.samplers import SAMPLERS
-from tests.conftest import draw_shapes
+from tests.conftest import draw_shapes, fails, image_of
 
 ROOT = Path(__file__).parent.parent
-
-
-def image_of(path: Path) -> torch.Tensor:
-    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Runs a command that must end with exit code 2 and one message; returns it."""
-    capsys.readouterr()
-    assert cli.main([str(a) for a in arguments]) == 2
-    text = capsys.readouterr().err
-    message = text[text.index("error: ") :]
-    assert "Traceback" not in text
-    return message
 
 
 def small(tmp_path: Path, folder: Path, text: str = "") -> list[object]:
@@ -86,77 +73,6 @@ def test_a_film_is_a_strip_and_an_animation(trained: Path, tmp_path: Path) -> No
     with Image.open(tmp_path / "film.png") as strip, Image.open(tmp_path / "film.gif") as animation:
         assert strip.width > 4 * strip.height / 2 and animation.n_frames > 5
     assert figures.read_info(tmp_path / "film.png")["seed"] == 0
-
-
-@pytest.fixture
-def damaged(tmp_path: Path) -> tuple[Path, Path, torch.Tensor]:
-    """An image, its mask, and what is known (8, 8)."""
-    values = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    known = np.ones((8, 8), dtype=bool)
-    known[2:5, 3:7] = False
-    Image.fromarray(values).save(tmp_path / "photo.png")
-    Image.fromarray(known.astype(np.uint8) * 255).save(tmp_path / "mask.png")
-    return tmp_path / "photo.png", tmp_path / "mask.png", torch.from_numpy(known)
-
-
-def check_restoration(out: Path, photo: Path, known: torch.Tensor, n: int) -> None:
-    assert {p.name for p in out.iterdir()} == {
-        *(f"restored-{i}.png" for i in range(n)),
-        "mean.png",
-        "std.png",
-        "restoration.png",
-    }
-    restored = [image_of(out / f"restored-{i}.png") for i in range(n)]
-    assert all(torch.equal(x[:, known], image_of(photo)[:, known]) for x in restored)
-    assert torch.equal(image_of(out / "mean.png")[:, known], image_of(photo)[:, known])
-    assert bool((image_of(out / "std.png")[:, known] == 0).all()) and int(image_of(out / "std.png").max()) == 255
-    assert not torch.equal(restored[0], restored[1])
-
-
-@pytest.mark.parametrize("command", ["inpaint", "sample"])
-def test_restoring_with_a_mask(
-    trained: Path, damaged: tuple, tmp_path: Path, command: str, capsys: pytest.CaptureFixture
-) -> None:
-    photo, mask, known = damaged
-    where = [str(photo)] if command == "inpaint" else ["--image", str(photo)]
-    out = tmp_path / "out"
-    options = ["--mask", str(mask), "--n", "3", "--steps", "2", "--out", str(out)]
-    assert cli.main([command, str(trained), *where, *options]) == 0
-    check_restoration(out, photo, known, 3)
-    assert "19% filled" in capsys.readouterr().out
-    info = figures.read_info(out / "restored-2.png")
-    assert info["index"] == 2 and info["image"] == "photo.png" and info["method"] == "repaint"
-
-
-def test_restoring_what_is_transparent(run: Path, damaged: tuple) -> None:
-    photo, _, known = damaged
-    rgba = np.dstack([np.array(Image.open(photo)), known.numpy().astype(np.uint8) * 255])
-    clear = photo.with_name("clear.png")
-    Image.fromarray(rgba).save(clear)
-    assert cli.main(["inpaint", str(run), str(clear), "--n", "2", "--steps", "2", "--method", "isotropic"]) == 0
-    check_restoration(run / "restored-clear", photo, known, 2)
-
-
-def test_an_image_of_another_size_is_brought_to_that_of_the_model(
-    trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    for path in damaged[:2]:
-        Image.open(path).resize((24, 16), Image.Resampling.NEAREST).save(path)
-    arguments = [
-        "inpaint",
-        trained,
-        damaged[0],
-        "--mask",
-        damaged[1],
-        "--n",
-        "1",
-        "--steps",
-        "1",
-        "--out",
-        tmp_path / "o",
-    ]
-    assert cli.main([str(a) for a in arguments]) == 0
-    assert "photo.png: resized and cropped from 24 x 16 to the model's 8 x 8" in capsys.readouterr().out
 
 
 def test_evaluate_prints_the_terms_and_writes_them(run: Path, capsys: pytest.CaptureFixture) -> None:
@@ -254,23 +170,6 @@ def test_mistakes_in_a_configuration(tmp_path: Path, shapes: Path, capsys: pytes
     assert "training.ema: must be between" in fails(capsys, *small(tmp_path, shapes), "training.ema=0.4")
 
 
-def test_a_mask_of_another_size_names_both(trained: Path, damaged: tuple, capsys: pytest.CaptureFixture) -> None:
-    photo, mask, _ = damaged
-    Image.open(mask).resize((9, 10)).save(mask)
-    message = fails(capsys, "inpaint", trained, photo, "--mask", mask)
-    assert "mask.png is 9 x 10 pixels, but photo.png is 8 x 8" in message
-
-
-def test_what_cannot_be_restored(trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    photo, mask, _ = damaged
-    assert "nothing is transparent in it; say with --mask" in fails(capsys, "inpaint", trained, photo)
-    assert "--mask: needs --image" in fails(capsys, "sample", trained, "--mask", mask)
-    assert "gone.png" in fails(capsys, "inpaint", trained, tmp_path / "gone.png", "--mask", mask)
-    (tmp_path / "text.png").write_text("text")
-    assert "text.png: not an image" in fails(capsys, "inpaint", trained, tmp_path / "text.png")
-    assert "noise" in fails(capsys, "inpaint", trained, photo, "--mask", mask, "--method", "zero")
-
-
 def test_runs_that_cannot_be_used(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "no such run folder" in fails(capsys, "sample", tmp_path / "gone")
     (tmp_path / "empty").mkdir()
@@ -336,7 +235,7 @@ def test_a_mistyped_option_is_named(capsys: pytest.CaptureFixture, arguments: li
 
 
 def test_the_command_line_offers_exactly_what_there_is() -> None:
-    assert get_args(cli.SamplerName) == tuple(SAMPLERS) and get_args(cli.Method) == METHODS
+    assert get_args(cli.SamplerName) == tuple(SAMPLERS) and get_args(cli.Method) == ("auto", *METHODS)
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -350,9 +249,10 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["train.py"], ["CONFIG", "SECTION.KEY=VALUE", "--out"]),
         (["sample.py"], ["RUN", "--n", "--steps", "--image", "--mask", "--film", "repaint", "dpmpp_2m"]),
-        (["-m", "diffusion"], ["train", "distill", "sample", "inpaint", "evaluate", "scan"]),
+        (["-m", "diffusion"], ["train", "distill", "sample", "inpaint", "restore", "evaluate", "scan"]),
         (["-m", "diffusion", "distill"], ["RUN", "--calls", "SECTION.KEY=VALUE"]),
-        (["-m", "diffusion", "inpaint"], ["IMAGE", "--mask", "--method"]),
+        (["-m", "diffusion", "inpaint"], ["IMAGE", "--mask", "--method", "--n"]),
+        (["-m", "diffusion", "restore"], ["IMAGE", "--operator", "--noise", "--method", "--n", "--out"]),
     ],
 )
 def test_help_needs_no_torch(arguments: list[str], parts: list[str]) -> None:

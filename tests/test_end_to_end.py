@@ -60,7 +60,7 @@ def test_train_load_sample_inpaint_evaluate_and_draw(tree: dict[str, dict], shap
     example = units[0]
     known = torch.zeros(example.shape, dtype=torch.bool)
     known[..., : example.shape[-1] // 2] = True
-    restored = model.inpaint(example, known, n=3, repeats=2)
+    restored = model.inpaint(example, known, n=3)
     assert torch.equal(restored.samples[:, known], example[known].expand(3, -1))
     assert bool((restored.std[known] == 0).all()) and float(restored.std[~known].max()) > 0
 

@@ -127,7 +127,7 @@ def test_a_restoration_shows_damage_mask_samples_mean_spread_and_original() -> N
     known[:, 2:6, 2:6] = False
     damaged = torch.where(known, original, 0.5)
     std = samples.std(0)
-    shown = panels(figures.restoration(original, known, samples, std, damaged), 96)
+    shown = panels(figures.restoration(damaged, samples, std, known=known, original=original), 96)
     spread = std.mean(0, keepdim=True)
     expected = [damaged, known.float(), *samples, samples.mean(0), spread / spread.max(), original]
     assert len(shown) == len(expected) == 9
@@ -135,12 +135,12 @@ def test_a_restoration_shows_damage_mask_samples_mean_spread_and_original() -> N
         small = panel[:, ::12, ::12]
         assert torch.equal(small.repeat_interleave(12, 1).repeat_interleave(12, 2), panel)
         assert float((small / 255 - x).abs().max()) <= 0.5 / 255 + 1e-6
-    assert len(panels(figures.restoration(None, known, samples, std, damaged), 96)) == 8
+    assert len(panels(figures.restoration(damaged, samples, std, known=known), 96)) == 8
 
 
 def test_one_sample_has_no_mean_and_no_spread() -> None:
     x, known = images(1), torch.ones(1, 8, 8, dtype=torch.bool)
-    assert len(panels(figures.restoration(None, known, x, torch.zeros(3, 8, 8), x[0]), 96)) == 3
+    assert len(panels(figures.restoration(x[0], x, torch.zeros(3, 8, 8), known=known), 96)) == 3
 
 
 def test_stacked_pictures_lie_below_each_other() -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import restoration, timed
+from benchmarks import timed
 from benchmarks.common import Rows
 from benchmarks.experiments import pictures
 from benchmarks.experiments.setting import Outcome, Setting
-from benchmarks.restoration import Task
+from benchmarks.restoration import Case, Task, work
 from diffusion import config, figures
 from diffusion.data import Dataset, decode, open_source
 from diffusion.data.decoding import SUFFIXES
@@ -26,7 +26,6 @@ from diffusion.errors import InputError
 from diffusion.evaluation import ByBound, Evaluation, evaluate
 from diffusion.model import Model
 from diffusion.operators import Mask
-from diffusion.restoration.methods import Product, default
 
 CONFIG = Path("configs/texture.toml")
 # Minutes on two cores instead of hours on a GPU. Crops are smaller than the hole, so that some lie within it; a quarter
@@ -74,10 +73,11 @@ def fill(model: Model, image: Tensor, known: Tensor, path: Path) -> Path:
     """The figure of an image (C, H, W) in [0, 1] of any size with a hole: filled by the default method of restoration,
     and by the product of distributions of the paper in as many calls of the same network.
     """
-    case = restoration.Case.of(model, image, Task(Mask(known.to(model.device))), seed=0)
-    ours = restoration.run(model, case, default(case.seen), STEPS, RESTORED, seed=0)
-    theirs = restoration.run(model, case, Product(), ours.work, RESTORED, seed=0)
-    picture = restoration.picture(model, case, {"the default": ours, "product of 2015": theirs})
+    larger = replace(model, spec=replace(model.spec, shape=tuple(image.shape)))
+    case = Case.of(image, Task(Mask(known)))
+    ours = case.restored(larger, "auto", RESTORED, steps=STEPS, batch=1)
+    theirs = case.restored(larger, "product", RESTORED, steps=round(work(ours)), batch=1)
+    picture = case.picture({"the default": ours, "product of 2015": theirs})
     return figures.save_png(picture, path, {"step": model.step})
 
 

@@ -3,9 +3,10 @@
 from diffusion.operators.base import Chain, Composition, Linear, Operator, Tangent, compose, conjugate_gradients
 from diffusion.operators.blur import Blur, BoxBlur, GaussianBlur, KernelBlur, MotionBlur
 from diffusion.operators.jpeg import JPEG
-from diffusion.operators.pointwise import Crop, Grayscale, Identity, Mask, Matrix
+from diffusion.operators.pointwise import Crop, Grayscale, Identity, Mask, Matrix, Selection
 from diffusion.operators.resampling import Downsample
 from diffusion.operators.text import OPERATORS, parse
+from diffusion.operators.units import Standardized, standardized
 
 __all__ = [
     "JPEG",
@@ -25,8 +26,11 @@ __all__ = [
     "Matrix",
     "MotionBlur",
     "Operator",
+    "Selection",
+    "Standardized",
     "Tangent",
     "compose",
     "conjugate_gradients",
     "parse",
+    "standardized",
 ]

@@ -41,19 +41,16 @@ COLORS = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -
 
 @dataclass(frozen=True)
 class JPEG(Operator):
-    """An image (B, 1 or 3, H, W) as JPEG of that quality, 1 to 100, gives it back.
+    """An image (B, 1 or 3, H, W) in [0, 1] as JPEG of that quality, 1 to 100, gives it back.
 
-    In bytes x is mean + std x; by default x is in [-1, 1]. Rounding has no useful derivative: it is taken to be 1
-    ("straight through"), so that the linearization is the identity.
+    Rounding has no useful derivative: it is taken to be 1 ("straight through"), so that the linearization is the
+    identity.
     """
 
     quality: int = 10
-    mean: float = 127.5
-    std: float = 127.5
 
     def __post_init__(self) -> None:
         require(1 <= self.quality <= 100, "jpeg.quality", "between 1 and 100", self.quality)
-        require(self.std > 0, "jpeg.std", "a positive number", self.std)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Colors apart, blocks transformed, rounded, and back; sides are extended to multiples of 8 and cut again.
@@ -63,19 +60,15 @@ class JPEG(Operator):
         channels, height, width = x.shape[1:]
         require(channels in (1, 3), "jpeg", "given 1 or 3 channels", channels)
         colors = x.new_tensor(COLORS) if channels == 3 else torch.eye(1).to(x)
-        shifted = torch.einsum("dc,bchw->bdhw", colors, self.mean - 128 + self.std * x)
+        shifted = torch.einsum("dc,bchw->bdhw", colors, 255 * x - 128)
         wide = F.pad(shifted, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
         steps = self.steps.to(x)[:channels, None, None]
         cosines = cosine_transform().to(x)
         coefficients = cosines @ blocks(wide) @ cosines.mT
-        rounded = (coefficients / steps).round() * steps
+        rounded = coefficients + ((coefficients / steps).round() * steps - coefficients).detach()
         back = unblocks(cosines.mT @ rounded @ cosines, wide)[..., :height, :width]
         pixels = torch.einsum("cd,bdhw->bchw", torch.linalg.inv(colors), back)
-        return (pixels - (self.mean - 128)) / self.std
-
-    def vjp(self, x: Tensor, v: Tensor) -> Tensor:
-        """v."""
-        return v
+        return (pixels + 128) / 255
 
     def linearized(self, x: Tensor) -> Linear:
         """The identity."""

@@ -36,8 +36,14 @@ class Mask(Linear):
     known: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x where known, else 0: (B, C, *)."""
-        return torch.where(self.known, x, 0.0)
+        """x where known, else 0: (B, C, *).
+
+        Raises InputError where the mask does not fit the example.
+        """
+        fits = all(mine in (1, its) for mine, its in zip(self.known.shape[::-1], x.shape[::-1], strict=False))
+        fits = fits and self.known.ndim <= x.ndim
+        require(fits, "mask", f"of a shape that broadcasts to {tuple(x.shape[1:])}", tuple(self.known.shape))
+        return torch.where(self.known.to(x.device), x, 0.0)
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
         """The same as the operator: it is an orthogonal projection."""
@@ -83,6 +89,27 @@ class Crop(Linear):
 
 
 @dataclass(frozen=True)
+class Selection(Linear):
+    """The known values alone, one after another: a mask without its zeros. `known` is bool, of an example's shape."""
+
+    known: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, *) -> (B, M), M of them."""
+        return x[:, self.known.to(x.device)]
+
+    def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
+        """Each in its place, 0 elsewhere."""
+        x = torch.zeros_like(like)
+        x[:, self.known.to(x.device)] = y
+        return x
+
+    def pinv(self, y: Tensor, like: Tensor) -> Tensor:
+        """The same as the adjoint."""
+        return self.adjoint(y, like)
+
+
+@dataclass(frozen=True)
 class Grayscale(Linear):
     """The weighted sum of the channels, (B, C, *) -> (B, 1, *); by default the luma of ITU-R BT.601."""
 
@@ -118,7 +145,13 @@ class Matrix(Linear):
     matrix: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """A x, (B, m)."""
+        """A x, (B, m).
+
+        Raises InputError where examples have another number of values than the matrix has columns.
+        """
+        shape = tuple(x.shape[1:])
+        fits = self.matrix.ndim == 2 and self.matrix.shape[1] == x[0].numel()
+        require(fits, "matrix", f"(m, {x[0].numel()}) for examples {shape}", tuple(self.matrix.shape))
         return x.flatten(1) @ self.matrix.mT.to(x)
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from diffusion.restoration.methods import METHODS as METHODS
 from diffusion.restoration.methods import Method as Method
-from diffusion.restoration.methods import Observation as Observation
 from diffusion.restoration.methods import default as default
 from diffusion.restoration.methods import restore as restore
+from diffusion.restoration.observation import Observation as Observation
 from diffusion.restoration.particles import Particles as Particles

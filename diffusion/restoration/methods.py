@@ -7,15 +7,17 @@ worth is measured against posteriors that are known by `python -m benchmarks.pos
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import InputError, require
-from diffusion.operators import Linear, Mask, Operator
+from diffusion.operators import Mask
 from diffusion.restoration import corrections, product, replacement
+from diffusion.restoration.observation import Observation as Observation
 from diffusion.restoration.particles import Particles, particles
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.restoration.product import Power
@@ -23,31 +25,26 @@ from diffusion.restoration.selection import select
 from diffusion.samplers import DDPM, RandN, Sampler, SDESolver, prior, sample
 from diffusion.schedules import Schedule
 
-# Up to this many observations the default weighs particles: the weights of more of them would fall on a single one.
-FEW = 16
-
-
-@dataclass(frozen=True)
-class Observation:
-    """y = A(x) + N(0, noise²) of one example: y (1, *), as the operator gives it for a batch of one."""
-
-    operator: Operator
-    y: Tensor
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(self.noise >= 0, "noise", "0 or more", self.noise)
-        require(len(self.y) == 1, "y", "that of one example, (1, *)", tuple(self.y.shape))
-
-    def linear(self, method: str) -> Linear:
-        """The operator, for a method that needs it to be linear. Raises InputError otherwise."""
-        if not isinstance(self.operator, Linear):
-            raise InputError(f"operator: must be linear for {method}, got {self.operator}")
-        return self.operator
-
 
 class Method(ABC):
-    """A way to draw x given y. Methods are frozen dataclasses with defaults."""
+    """A way to draw x given y. Methods are frozen dataclasses with defaults.
+
+    `independent` says whether each restoration is drawn by itself, `differentiates` whether the denoiser is.
+    """
+
+    independent: ClassVar[bool] = True
+    differentiates: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """Its key in `METHODS`, or that of its class for one of your own."""
+        return next((name for name, kind in METHODS.items() if kind is type(self)), type(self).__name__)
+
+    def with_sampler(self, sampler: Sampler) -> Method:
+        """The same with another sampler. Raises InputError where it has none."""
+        if "sampler" not in (field.name for field in fields(self)):  # type: ignore[arg-type]
+            raise InputError(f"sampler: must not be given, as {self.name} is one by itself, got {sampler}")
+        return replace(self, sampler=sampler)  # type: ignore[type-var]
 
     @abstractmethod
     def __call__(
@@ -83,7 +80,7 @@ def default(seen: Observation) -> Method:
     """Selected particles for few observations, which leave open of what kind x is; for images, which do not, the
     Jacobian alone.
     """
-    return Selected() if seen.y.numel() <= FEW else Guided()
+    return Selected() if seen.few else Guided()
 
 
 @dataclass(frozen=True)
@@ -152,6 +149,7 @@ class Twisted(Method):
     covariance: Covariance = Jacobian()
     sampler: Sampler = SDESolver()
     threshold: float = 0.5
+    independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.particles >= 1, "particles", "at least 1", self.particles)
@@ -160,11 +158,11 @@ class Twisted(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Resampled particles."""
-        n, dense = len(noise), seen.y.numel() <= FEW
-        posterior = Posterior(denoiser, seen.operator, seen.y, seen.noise, self.covariance, dense)
+        n, draw = len(noise), in_parts(randn, len(noise))
+        posterior = closure(denoiser, seen, self.covariance)
         start = prior(denoiser, multiplied(noise, self.particles, randn), times[0])
-        draw = in_parts(randn, n)
-        return particles(posterior, self.sampler, start, times, n=n, threshold=self.threshold, randn=draw)
+        found = particles(posterior, self.sampler, start, times, n=n, threshold=self.threshold, randn=draw)
+        return complete(found, posterior)
 
 
 @dataclass(frozen=True)
@@ -177,6 +175,7 @@ class Selected(Method):
     until: float = 3.0
     covariance: Covariance = Jacobian()
     sampler: Sampler = SDESolver()
+    independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.particles >= 1, "particles", "at least 1", self.particles)
@@ -185,10 +184,22 @@ class Selected(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent but for common ancestors."""
-        posterior = Posterior(denoiser, seen.operator, seen.y, seen.noise, self.covariance, seen.y.numel() <= FEW)
+        n, draw = len(noise), in_parts(randn, len(noise))
+        posterior = closure(denoiser, seen, self.covariance)
         start = prior(denoiser, multiplied(noise, self.particles, randn), times[0])
-        draw = in_parts(randn, len(noise))
-        return select(posterior, start, times, until=self.until, n=len(noise), sampler=self.sampler, randn=draw)
+        found = select(posterior, start, times, until=self.until, n=n, sampler=self.sampler, randn=draw)
+        return complete(found, posterior)
+
+
+def closure(denoiser: AnyDenoiser, seen: Observation, covariance: Covariance) -> Posterior:
+    """p(y|x_t) for weights: of observations as few as that, with its determinant."""
+    compact = seen.compact
+    return Posterior(denoiser, compact.operator, compact.y, seen.noise, covariance, dense=seen.few)
+
+
+def complete(found: Particles, posterior: Posterior) -> Particles:
+    """With the evidence where it lacks no constant, else NaN."""
+    return found if posterior.dense else replace(found, log_evidence=found.log_evidence * torch.nan)
 
 
 def multiplied(noise: Tensor, times: int, randn: RandN) -> Tensor:
@@ -207,6 +218,7 @@ class RePaint(Method):
 
     repeats: int = 10
     sampler: Sampler = DDPM()
+    differentiates: ClassVar[bool] = False
 
     def __call__(
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
@@ -230,6 +242,7 @@ class Product(Method):
     """The product of distributions of 2015."""
 
     power: Power = "constant"
+    differentiates: ClassVar[bool] = False
 
     def __call__(
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
@@ -259,6 +272,7 @@ class DDNM(Method):
     """DDNM: the range of Aᵀ from y, its complement from the denoiser."""
 
     sampler: Sampler = DDPM()
+    differentiates: ClassVar[bool] = False
 
     def __call__(
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN

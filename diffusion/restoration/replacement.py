@@ -43,10 +43,10 @@ class Replacement(Sampler):
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
     ) -> tuple[Tensor, State]:
         """State: that of the sampler."""
-        schedule, y = denoiser.schedule, self.y.expand_as(x_t)
+        schedule, y, known = denoiser.schedule, self.y.expand_as(x_t), self.mask.known.to(x_t.device)
         for repeat in range(self.repeats):
             x_s, state_s = self.sampler.step(denoiser, x_t, t, s, state, randn)
-            x_s = torch.where(self.mask.known, process.marginal(schedule, y, s).sample(randn(x_t)), x_s)
+            x_s = torch.where(known, process.marginal(schedule, y, s).sample(randn(x_t)), x_s)
             if repeat < self.repeats - 1:
                 x_t = process.transition(schedule, x_s, s, t).sample(randn(x_t))
                 # The state remembers a path that the new x_t is not on: to extrapolate from it would amplify noise.

@@ -122,5 +122,5 @@ def restorations(model: Model, held_out: Dataset) -> Image.Image:
     for image in images:
         result = model.inpaint(image, known, n=4, shared=True)
         damaged = torch.where(known, image, 0.5)
-        rows.append(figures.restoration(image, known, result.samples, result.std, damaged))
+        rows.append(figures.restoration(damaged, result.samples, result.std, known=known, original=image))
     return figures.stack(rows)

@@ -14,14 +14,13 @@ import torch
 from PIL import Image
 
 from benchmarks import restoration
-from benchmarks.restoration import Case, measured, run, tasks
+from benchmarks.restoration import Case, measured, tasks, work
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import Denoiser, V
 from diffusion.grids import UniformLogSNR
 from diffusion.model import Model
 from diffusion.restoration import METHODS
-from diffusion.restoration.methods import Product
 from diffusion.schedules import EDM
 from tests.oracles import GaussianOracle, OracleNetwork
 
@@ -58,11 +57,11 @@ def test_the_tasks_hide_what_they_say() -> None:
 def test_the_default_is_right_and_the_product_is_not(model: Model) -> None:
     figures: dict[str, list[dict[str, float]]] = {"exact": [], "product": []}
     for number, image in enumerate(images(6)):
-        case = Case.of(model, image, tasks(SIDE, SIDE)["box"], number)
-        best = run(model, case, METHODS["mmps"](), 30, 19, number)
-        assert torch.equal(best.x[:, :, 0], image[None, :, 0].expand(19, -1, -1)), "what is known is kept"
+        case = Case.of(image, tasks(SIDE, SIDE)["box"])
+        best = case.restored(model, "mmps", 19, steps=30)
+        assert torch.equal(best.samples[:, :, 0], image[None, :, 0].expand(19, -1, -1)), "what is known is kept"
         figures["exact"].append(measured(case, best))
-        figures["product"].append(measured(case, run(model, case, Product(), best.work, 19, number)))
+        figures["product"].append(measured(case, case.restored(model, "product", 19, steps=round(work(best)))))
     mean = {
         name: {column: float(np.mean([row[column] for row in rows])) for column in rows[0]}
         for name, rows in figures.items()

@@ -9,7 +9,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion.operators import JPEG, BoxBlur, Crop, Downsample, GaussianBlur, Grayscale, KernelBlur, MotionBlur, parse
+from diffusion.operators import (
+    JPEG,
+    BoxBlur,
+    Crop,
+    Downsample,
+    GaussianBlur,
+    Grayscale,
+    Identity,
+    KernelBlur,
+    Mask,
+    Matrix,
+    MotionBlur,
+    Standardized,
+    compose,
+    parse,
+    standardized,
+)
 from diffusion.operators.jpeg import cosine_transform
 
 
@@ -64,7 +80,7 @@ def test_gray_is_luma() -> None:
 
 
 def test_jpeg_rounds_coefficients_to_multiples_and_a_second_time_changes_nothing() -> None:
-    x = 0.3 * normal(2, 3, 16, 24)
+    x = 0.5 + 0.15 * normal(2, 3, 16, 24)
     for quality in (10, 50, 95):
         once = JPEG(quality)(x)
         assert torch.allclose(JPEG(quality)(once), once, rtol=0, atol=1e-6)
@@ -73,17 +89,29 @@ def test_jpeg_rounds_coefficients_to_multiples_and_a_second_time_changes_nothing
     assert errors == sorted(errors, reverse=True)
     gray = JPEG(50)(x[:, :1])
     cosines = cosine_transform()
-    coefficients = cosines @ (127.5 * gray[0, 0, :8, 8:16] - 0.5) @ cosines.mT
+    coefficients = cosines @ (255 * gray[0, 0, :8, 8:16] - 128) @ cosines.mT
     assert torch.allclose(coefficients / JPEG(50).steps[0], (coefficients / JPEG(50).steps[0]).round(), atol=1e-9)
     assert torch.allclose(cosines @ cosines.mT, torch.eye(8, dtype=torch.float64), atol=1e-14)
 
 
-def test_jpeg_of_other_sides_and_units() -> None:
-    x = 0.3 * normal(1, 1, 11, 13)
+def test_jpeg_of_other_sides_and_its_derivative() -> None:
+    x = 0.5 + 0.15 * normal(1, 3, 11, 13)
     assert JPEG(20)(x).shape == x.shape
-    bytes_ = JPEG(20, mean=0, std=1)(127.5 + 127.5 * x)
-    assert torch.allclose(bytes_, 127.5 + 127.5 * JPEG(20)(x), rtol=0, atol=1e-9)
-    assert torch.equal(JPEG(20).vjp(x, x), x)
+    assert torch.allclose(JPEG(20).vjp(x, x), x, rtol=0, atol=1e-12)
+    chain = compose(JPEG(20), Grayscale())
+    v = normal(1, 1, 11, 13, seed=1)
+    assert torch.allclose(chain.vjp(x, v), Grayscale().adjoint(v, x), rtol=0, atol=1e-12), "rounding comes last"
+
+
+def test_units_of_the_data_are_those_of_the_operator() -> None:
+    mean, std, x = 0.4, 0.25, 0.8 * normal(2, 3, 16, 16)
+    assert standardized(GaussianBlur(1.0), mean, std) == GaussianBlur(1.0)
+    operator = standardized(JPEG(30), mean, std)
+    gray = JPEG(30)(torch.full((1, 3, 16, 16), mean).double())
+    assert torch.allclose(gray + std * operator(x), JPEG(30)(mean + std * x), rtol=0, atol=1e-12)
+    blurred = Standardized(GaussianBlur(1.0), mean, std)
+    assert torch.allclose(blurred(x), GaussianBlur(1.0)(x), rtol=0, atol=1e-12), "exactly so for what is linear"
+    assert torch.allclose(operator.vjp(x, x), x, rtol=0, atol=1e-12) and operator.linearized(x) == Identity()
 
 
 def test_operators_are_named_in_words() -> None:
@@ -129,6 +157,10 @@ def test_images_of_the_wrong_shape_are_named() -> None:
         Crop(5, 6)(normal(1, 1, 4, 8))
     with pytest.raises(ValueError, match="gray: must be given 3 channels, got 1"):
         Grayscale()(normal(1, 1, 4, 4))
+    with pytest.raises(ValueError, match=r"mask: must be of a shape that broadcasts to \(3, 4, 4\), got \(1, 4, 5\)"):
+        Mask(torch.ones(1, 4, 5, dtype=torch.bool))(normal(2, 3, 4, 4))
+    with pytest.raises(ValueError, match=r"matrix: must be \(m, 48\) for examples \(3, 4, 4\), got \(5, 16\)"):
+        Matrix(normal(5, 16))(normal(2, 3, 4, 4))
     with pytest.raises(ValueError, match="blur: must be given an image larger than the kernel's reach of 8x8"):
         GaussianBlur(2.0)(normal(1, 1, 8, 20))
     assert math.isfinite(float(GaussianBlur(2.0, "circular")(normal(1, 1, 8, 8)).sum()))

@@ -11,7 +11,18 @@ from diffusion.guidance import ClassifierFree
 from diffusion.operators import JPEG, Downsample, Mask, Matrix
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration.corrections import DPS, RangeNull
-from diffusion.restoration.methods import METHODS, Guided, Observation, RePaint, Selected, Twisted, default, restore
+from diffusion.restoration.counted import Counted
+from diffusion.restoration.methods import (
+    METHODS,
+    Guided,
+    Method,
+    Observation,
+    RePaint,
+    Selected,
+    Twisted,
+    default,
+    restore,
+)
 from diffusion.samplers import DDIM, Heun
 from diffusion.schedules import Cosine
 from tests.oracles import MixtureOracle, correlated
@@ -44,6 +55,52 @@ def test_every_method_agrees_with_what_is_known(name: str) -> None:
 def test_the_default_follows_the_number_of_observations() -> None:
     assert isinstance(default(Observation(Matrix(normal(4, 6)), normal(1, 4))), Selected)
     assert isinstance(default(Observation(Downsample(2), normal(1, 3, 8, 8))), Guided)
+    pixels = torch.arange(64).reshape(1, 8, 8)
+    shown = {count: Observation(Mask(pixels < count), torch.zeros(1, 1, 8, 8)) for count in (0, 16, 17)}
+    assert isinstance(default(shown[16]), Selected), "what counts is what a mask shows"
+    assert isinstance(default(shown[17]), Guided) and isinstance(default(shown[0]), Guided)
+
+
+@pytest.mark.parametrize("method", [Twisted(8), Selected(8)])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_evidence_is_that_of_what_a_mask_shows(method: Method, noise: float) -> None:
+    y = ORACLE.sample(1, torch.Generator().manual_seed(0)) * KNOWN
+    rows = torch.eye(6, dtype=torch.float64)[KNOWN.flatten()]
+    found = []
+    for seen in (Observation(Mask(KNOWN), y, noise), Observation(Matrix(rows), y[:, KNOWN], noise)):
+        options = {"method": method, "randn": ExampleNoise(range(200))}
+        found.append(restore(ORACLE, seen, normal(200, 1, 2, 3), TIMES, **options))  # type: ignore[arg-type]
+    assert torch.allclose(found[0].x, found[1].x, rtol=0, atol=1e-9)
+    law = torch.distributions.MultivariateNormal(
+        rows @ ORACLE.mean.flatten(), rows @ ORACLE.covariance @ rows.mT + noise**2 * torch.eye(3).double()
+    )
+    error = 3 / float(found[0].effective.min() * 1600) ** 0.5
+    assert float(found[0].log_evidence) == pytest.approx(float(law.log_prob(y[0, KNOWN])), abs=error) and error < 0.5
+
+
+def test_without_the_determinant_there_is_no_evidence() -> None:
+    seen = Observation(Downsample(1), normal(1, 1, 4, 5), 0.5)
+    oracle = correlated(Cosine(), (1, 4, 5))
+    for method in (Twisted(2), Selected(2)):
+        found = restore(oracle, seen, normal(4, 1, 4, 5), TIMES[::4], method=method, randn=ExampleNoise(range(4)))
+        assert torch.isnan(found.log_evidence) and torch.isfinite(found.x).all()
+
+
+def test_a_method_takes_another_sampler_if_it_has_one() -> None:
+    assert METHODS["mmps"]().with_sampler(DDIM(0.5)) == Guided(sampler=DDIM(0.5))
+    with pytest.raises(ValueError, match="sampler: must not be given, as product is one by itself, got DDIM"):
+        METHODS["product"]().with_sampler(DDIM())
+    assert {name: kind().name for name, kind in METHODS.items()} == {name: name for name in METHODS}
+
+
+def test_calls_and_backward_passes_are_counted() -> None:
+    counted, seen = Counted(ORACLE), Observation(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 0.1)
+    restore(counted, seen, normal(2, 1, 2, 3), TIMES, method=METHODS["tmpd"](), randn=ExampleNoise(range(2)))
+    assert counted.calls == len(TIMES) - 1 and counted.backward == 2 * counted.calls, "row sums, and y"
+    at: list[float] = []
+    counted = Counted(ORACLE, lambda t: at.append(float(t)))
+    restore(counted, seen, normal(2, 1, 2, 3), TIMES, method=RePaint(3), randn=ExampleNoise(range(2)))
+    assert counted.backward == 0 and at == [float(t) for t in TIMES[:-1] for _ in range(3)]
 
 
 def test_a_label_and_guidance_reach_the_denoiser() -> None:
@@ -89,6 +146,15 @@ def test_jpeg_is_restored_by_methods_that_linearize() -> None:
     for name in ("pigdm", "mmps", "dps"):
         found = restore(oracle, seen, normal(4, 1, 8, 8), TIMES, method=METHODS[name](), randn=ExampleNoise(range(4)))
         assert torch.isfinite(found.x).all()
+        free = restore(
+            oracle,
+            Observation(JPEG(30), JPEG(30)(x), 1e3),
+            normal(4, 1, 8, 8),
+            TIMES,
+            method=METHODS["mmps"](),
+            randn=ExampleNoise(range(4)),
+        )
+        assert (JPEG(30)(found.x) - seen.y).square().mean() < 0.5 * (JPEG(30)(free.x) - seen.y).square().mean()
     with pytest.raises(ValueError, match="operator: must be linear for the range and null space, got JPEG"):
         restore(oracle, seen, normal(4, 1, 8, 8), TIMES, method=METHODS["ddnm"]())
 

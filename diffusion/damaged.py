@@ -1,0 +1,169 @@
+"""Damaged images from files: which there are, what masks belong to them, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageColor
+from torch import Tensor
+
+from diffusion.data import DataSpec, decode, fit
+from diffusion.data.decoding import Color, Pixels
+from diffusion.data.walk import FolderWalk
+from diffusion.errors import InputError, require
+
+BLACK = (0, 0, 0)
+Known = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image file, its mask file if it has one, and where its restorations go, relative to those of all images."""
+
+    image: Path
+    mask: Path | None
+    place: Path
+
+
+@dataclass(frozen=True)
+class Marked:
+    """The color that unknown pixels are drawn in, and how far from it, in [0, 1], each channel of theirs may be."""
+
+    color: str
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(0 <= self.threshold <= 1, "--threshold", "in [0, 1]", self.threshold)
+
+    def known(self, pixels: Pixels) -> Known:
+        """(H, W, 1) of pixels (H, W, 3). Raises InputError for what is no color."""
+        try:
+            color = ImageColor.getrgb(self.color)[:3]
+        except ValueError as error:
+            raise InputError(f"--unknown-color: must be a color as #ff00ff, got {self.color!r}") from error
+        off = np.abs(pixels.astype(np.int16) - np.array(color)).max(2, keepdims=True)
+        return np.asarray(off > 255 * self.threshold)
+
+
+def sources(paths: Sequence[Path], masks: Path | None = None) -> list[Source]:
+    """The images at these paths, files or folders, with their masks: a file for all of them, or a folder with one for
+    each under the same name but for the suffix.
+
+    Raises InputError when there is no image, when one has no mask, or two would be restored into the same place.
+    """
+    found = [each for path in paths for each in _within(path, alone=len(paths) == 1)]
+    if not found:
+        raise InputError(f"{', '.join(map(str, paths)) or 'IMAGE'}: no images there")
+    mask_of = _by_name(masks) if masks is not None and masks.is_dir() else None
+    taken: dict[Path, Path] = {}
+    chosen = []
+    for path, name, place in found:
+        if place in taken:
+            raise InputError(f"{path}: must have a name of its own, got that of {taken[place]}, restored into {place}")
+        taken[place] = path
+        if mask_of is not None and name not in mask_of:
+            raise InputError(f"--mask: must hold {name}.png, or of another suffix, for {path}; {masks} does not")
+        chosen.append(Source(path, masks if mask_of is None else mask_of[name], place))
+    return chosen
+
+
+def _within(path: Path, *, alone: bool) -> list[tuple[Path, Path, Path]]:
+    """Image files with their names within their folder, without suffix, and the places of their restorations."""
+    if not path.is_dir():
+        return [(path, Path(path.stem), Path(path.stem))]
+    prefix = Path() if alone else Path(path.resolve().name)
+    return [(file, name, prefix / name) for name, file in _by_name(path).items()]
+
+
+def _by_name(folder: Path) -> dict[Path, Path]:
+    """The image files in a folder and below it, in natural order, by their names in it without suffix."""
+    files: dict[Path, Path] = {}
+    for member in FolderWalk(folder, ordered=True):
+        name = Path(member.path).with_suffix("")
+        if name in files:
+            raise InputError(f"{folder / member.path}: must have a name of its own, got that of {files[name]}")
+        files[name] = folder / member.path
+    return files
+
+
+def read_damaged(source: Source, spec: DataSpec, marked: Marked | None = None) -> tuple[Tensor, Tensor, str]:
+    """An image (C, H, W) in [0, 1] and what is known of it (1, H, W), brought to the size of the data, and a notice if
+    it had another.
+
+    Known is where the mask is at least half white, or what is not `marked`; without either, where the image is opaque.
+
+    Raises InputError when the sizes differ, when both are given, and when an image without transparency has neither.
+    """
+    name, (channels, height, width) = source.image.name, spec.shape
+    # Colors as they are: composited on anything, pixels that are half transparent would be known wrongly.
+    rgba = decode(source.image, channels=4, background=BLACK)
+    if source.mask is not None and marked is not None:
+        raise InputError(f"--unknown-color: must not be given with --mask, got {marked.color} and {source.mask}")
+    if source.mask is not None:
+        known = read_mask(source.mask, source.image, rgba.shape[:2])
+    else:
+        known = rgba[:, :, 3:] >= 128 if marked is None else marked.known(rgba[:, :, :3])
+        if marked is None and known.all():
+            raise InputError(
+                f"{name}: nothing is transparent in it; say with --mask MASK what is unknown (black), or with "
+                "--unknown-color how it is drawn"
+            )
+    pixels, notice = converted(rgba, channels), ""
+    if pixels.shape[:2] != (height, width):
+        was = f"{pixels.shape[1]} x {pixels.shape[0]}"
+        notice = f"{name}: resized and cropped from {was} to the model's {width} x {height}"
+        # A pixel is known only if all that it was resized from is.
+        known = fit(known.astype(np.uint8) * 255, (height, width)) == 255
+        pixels = fit(pixels, (height, width))
+    return to_tensor(pixels), torch.tensor(known).permute(2, 0, 1), notice
+
+
+def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
+    """What a mask shows, (H, W, 1), of an image of that size."""
+    known = decode(mask, channels=1, background=BLACK) >= 128
+    if known.shape[:2] != size:
+        raise InputError(
+            f"--mask: {mask.name} is {known.shape[1]} x {known.shape[0]} pixels, but {image.name} is "
+            f"{size[1]} x {size[0]}; a mask has the size of its image"
+        )
+    return np.asarray(known)
+
+
+def converted(rgba: Pixels, channels: int) -> Pixels:
+    """Pixels (H, W, 4) as (H, W, C), transparent or not: the luma for one channel."""
+    if channels == 1:
+        return np.asarray(Image.fromarray(rgba[:, :, :3]).convert("L"))[:, :, None]
+    return rgba[:, :, :channels]
+
+
+def read_clean(path: Path, spec: DataSpec, background: Color) -> tuple[Tensor, str]:
+    """An image (C, H, W) in [0, 1], brought to the size of the data, and a notice if it had another."""
+    channels, height, width = spec.shape
+    pixels = decode(path, channels=channels, background=background)
+    if pixels.shape[:2] == (height, width):
+        return to_tensor(pixels), ""
+    was = f"{pixels.shape[1]} x {pixels.shape[0]}"
+    fitted = to_tensor(fit(pixels, (height, width)))
+    return fitted, f"{path.name}: resized and cropped from {was} to the model's {width} x {height}"
+
+
+def read_observation(path: Path, shape: Sequence[int], background: Color) -> Tensor:
+    """What an operator made of an image: (C, H, W) in [0, 1] of that shape. Raises InputError for another size."""
+    channels, height, width = shape
+    pixels = decode(path, channels=channels, background=background)
+    if pixels.shape[:2] != (height, width):
+        raise InputError(
+            f"{path.name}: must be {width} x {height} pixels, what the operator makes of an image of the model's size, "
+            f"got {pixels.shape[1]} x {pixels.shape[0]}; with --damage the operator is applied to it first"
+        )
+    return to_tensor(pixels)
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """(H, W, C) of 8 bits as (C, H, W) in [0, 1]."""
+    return torch.tensor(pixels).permute(2, 0, 1) / 255

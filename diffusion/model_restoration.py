@@ -1,0 +1,191 @@
+"""Restorations by a trained model: n samples of an example u given y = A(u) + N(0, noise²), all in the units of the
+data, and how they came about.
+
+The model's values are x = (u - m)/s. With A(m) for an example that is m everywhere, what was seen of x is
+
+    (y - A(m))/s = (A(m + s x) - A(m))/s + N(0, (noise/s)²)
+
+whose operator is A itself where A is linear (`Observation.standardized`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from diffusion import processes
+from diffusion.data import DataSpec
+from diffusion.denoiser import AnyDenoiser
+from diffusion.errors import require
+from diffusion.operators import Identity, Mask, Operator
+from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.restoration import METHODS, Method, Observation, default
+from diffusion.restoration import restore as draw
+from diffusion.restoration.counted import Counted
+from diffusion.restoration.posterior import Isotropic, Posterior
+from diffusion.samplers import Sampler
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """How restorations came about.
+
+    `calls` of the denoiser and `backward` passes through it are those of a batch, on average; `seconds` those of all.
+    `residual` is the root mean square of y - A(u): in units of the noise, about 1 for samples of the posterior, or in
+    those of the data without noise. None of what a method does not know: `log_evidence`, log p(y) in nats, the density
+    of y in its own units; `effective`, the least share of effective particles on the way, (Σw)²/(N Σw²); `ancestors`,
+    how many of the first particles have descendants among the samples.
+    """
+
+    method: Method
+    calls: float
+    backward: float
+    seconds: float
+    residual: float
+    log_evidence: float | None = None
+    effective: float | None = None
+    ancestors: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them: the method by its name, and with its options as Python writes them."""
+        return {**vars(self), "method": self.method.name, "options": str(self.method)}
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """Restorations of one example: `samples` (n, *) in the units of the data, on the CPU, and their diagnostics."""
+
+    samples: Tensor
+    diagnostics: Diagnostics
+
+    @property
+    def mean(self) -> Tensor:
+        """(C, H, W) or (D,)."""
+        return self.samples.mean(0)
+
+    @property
+    def std(self) -> Tensor:
+        """The standard deviation by pixel, (C, H, W) or (D,); 0 for a single sample and wherever all are the same."""
+        return self.samples.std(0, correction=min(1, len(self.samples) - 1))
+
+    def quantile(self, q: float | Sequence[float]) -> Tensor:
+        """The quantiles by pixel, (*) for one q in [0, 1] and (Q, *) for several, linear between samples."""
+        return self.samples.quantile(torch.as_tensor(q, dtype=self.samples.dtype), dim=0)
+
+
+def observation(y: Tensor, operator: Operator, noise: float, spec: DataSpec) -> Observation:
+    """y (*), in the units of the data. Raises InputError for what `Model.restore` does not take."""
+    require(0 <= noise < math.inf, "noise", "0 or more", noise)
+    like = torch.zeros(1, *spec.shape)
+    shape = tuple(operator(like).shape[1:])
+    rule = f"of the shape {shape} that the operator makes of {spec.shape}"
+    require(tuple(y.shape) == shape, "y", rule, tuple(y.shape))
+    given = y[None].detach().cpu().float()
+    # What a mask hides is not looked at: it may hold anything.
+    seen = Observation(operator, operator(given) if isinstance(operator, Mask) else given, noise)
+    require(seen.y.isfinite().all(), "y", "finite", "NaN or infinity")
+    seen.check(like)
+    return seen
+
+
+def choose(method: str | Method, sampler: Sampler | None, seen: Observation) -> Method:
+    """The method of that name, with another sampler than its own if one is given."""
+    if isinstance(method, str):
+        require(method in (AUTO, *METHODS), "method", f"one of {', '.join((AUTO, *METHODS))}", repr(method))
+        method = default(seen) if method == AUTO else METHODS[method]()
+    return method if sampler is None else method.with_sampler(sampler)
+
+
+def heaviest(denoiser: AnyDenoiser, method: Method) -> AnyDenoiser:
+    """What takes as much memory in a call as the method does."""
+    return Posterior(denoiser, Identity(), torch.zeros(()), 1.0, Isotropic()) if method.differentiates else denoiser
+
+
+def restore(
+    denoiser: AnyDenoiser,
+    seen: Observation,
+    method: Method,
+    times: Tensor,
+    spec: DataSpec,
+    device: torch.device,
+    *,
+    n: int,
+    seed: int,
+    label: Tensor | None,
+    batch: int,
+    shared: bool,
+    progress: bool,
+) -> Restoration:
+    """n restorations on a grid of times of what was seen in the units of the data. `label`: (1,) int64."""
+    start = time.perf_counter()
+    like = torch.zeros(1, *spec.shape, device=device)
+    std = spec.std / spec.top
+    inner = seen.standardized(spec.mean / spec.top, std, like)
+    runs = division(n, batch, method, shared=shared)
+    parts, rows = [torch.zeros(0, *spec.shape)], [torch.zeros(0, 5, dtype=torch.float64)]
+    with tqdm(total=len(runs) * (len(times) - 1), desc="restoring", unit="step", disable=not progress) as bar:
+        for done, numbers in enumerate(runs):
+            counted = Counted(denoiser, _advance(bar, done, times))
+            randn = ExampleNoise([example_seed(seed, 0, number) for number in numbers])
+            noise = randn(like.expand(len(numbers), *spec.shape))
+            found = draw(counted, inner, noise, times, method=method, label=label, randn=randn)
+            parts.append(kept(seen, spec.decode(found.x).cpu()))
+            least = float(found.effective.min()) if len(found.effective) else math.nan
+            evidence = float(found.log_evidence) - seen.compact.y.numel() * math.log(std)
+            row = [counted.calls, counted.backward, evidence, least, found.ancestors]
+            rows.append(torch.tensor([row], dtype=torch.float64))
+        bar.update(bar.total - bar.n)
+    samples, table = torch.cat(parts), torch.cat(rows)
+    if shared:
+        samples, table = processes.gather(samples), processes.gather(table)
+    calls, backward, evidence, least, ancestors = table.mean(0).tolist()
+    weighted = not method.independent
+    return Restoration(
+        samples,
+        Diagnostics(
+            method,
+            calls,
+            backward,
+            time.perf_counter() - start,
+            float(seen.residual(samples)) / (seen.noise or 1.0),
+            evidence if weighted and math.isfinite(evidence) else None,
+            least if weighted else None,
+            int(ancestors) if weighted else None,
+        ),
+    )
+
+
+def division(n: int, batch: int, method: Method, *, shared: bool) -> list[range]:
+    """The numbers of the restorations that this process draws, at most `batch` at once where they are independent;
+    else all at once, in the main process.
+    """
+    if method.independent:
+        return processes.batches(n, batch, shared=shared)
+    return [range(n)] if processes.is_main() or not shared else []
+
+
+def kept(seen: Observation, samples: Tensor) -> Tensor:
+    """The samples (n, *) with what a mask shows without noise as it is."""
+    if seen.noise or not isinstance(seen.operator, Mask):
+        return samples
+    return torch.where(seen.operator.known.cpu(), seen.y, samples)
+
+
+def _advance(bar: tqdm[Any], done: int, times: Tensor) -> Callable[[Tensor], None]:
+    """What moves a bar to the step that a time belongs to, after so many runs along all times."""
+    steps, later = len(times) - 1, times.cpu().flip(0)
+
+    def advance(t: Tensor) -> None:
+        passed = steps - int(torch.searchsorted(later, t.detach().cpu().double().max()))
+        bar.update(max(0, done * steps + passed - bar.n))
+
+    return advance

@@ -1,0 +1,40 @@
+"""A denoiser that counts what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from diffusion.denoiser import AnyDenoiser, Prediction
+from diffusion.schedules import Schedule
+
+
+@dataclass
+class Counted:
+    """A denoiser that counts its calls and the backward passes through them, of any number of examples at once, and
+    tells `watch` the time of each call.
+    """
+
+    denoiser: AnyDenoiser
+    watch: Callable[[Tensor], None] = lambda t: None
+    calls: int = 0
+    backward: int = 0
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of the denoiser."""
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        """x_t: (B, C, *); t: () or (B,); label: (B,)."""
+        self.calls += 1
+        self.watch(t)
+        prediction = self.denoiser(x_t, t, label)
+        if prediction.mean.requires_grad:
+            prediction.mean.register_hook(self._count)  # type: ignore[no-untyped-call]
+        return prediction
+
+    def _count(self, gradient: Tensor) -> None:
+        self.backward += 1

@@ -1,0 +1,174 @@
+"""A model restores in the units of its data: the exact posterior of Gaussian data, and what cannot be restored."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion import config
+from diffusion.data import DataSpec
+from diffusion.errors import InputError
+from diffusion.model import Model, load
+from diffusion.operators import JPEG, Downsample, GaussianBlur, Mask, Matrix, Operator
+from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Selected, Twisted
+from diffusion.samplers import DDIM
+from diffusion.schedules import EDM
+from tests.oracles import GaussianOracle
+
+MEAN, STD, NOISE = 3.0, 2.0, 0.5
+COVARIANCE = torch.tensor([[1.0, 0.6, 0.0], [0.6, 0.8, 0.2], [0.0, 0.2, 0.5]], dtype=torch.float64)
+ORACLE = GaussianOracle(EDM(), torch.tensor([0.2, -0.3, 0.1], dtype=torch.float64), COVARIANCE)
+MATRIX = torch.tensor([[0.5, 0.0, 1.0], [0.2, -0.4, 0.0]], dtype=torch.float64)
+Y = torch.tensor([5.5, 0.2], dtype=torch.float64)
+STEPS = 48
+
+
+@pytest.fixture(scope="module")
+def exact() -> Model:
+    """A model of Gaussian points, in units of their own."""
+    experiment = config.from_dict({"data": {"source": "swiss_roll"}, "sampling": {"precision": "fp32"}})
+    spec = DataSpec((3,), None, mean=MEAN, std=STD)
+    return Model(ORACLE, spec, experiment)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Model:
+    return load(trained, device="cpu")
+
+
+@pytest.fixture
+def image() -> Tensor:
+    return torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def law() -> tuple[Tensor, Tensor, float]:
+    """The mean and covariance of the data given Y, and log p(Y), all in the units of the data."""
+    mean, covariance = MEAN + STD * ORACLE.mean, STD**2 * COVARIANCE
+    evidence = torch.distributions.MultivariateNormal(
+        MATRIX @ mean, MATRIX @ covariance @ MATRIX.mT + NOISE**2 * torch.eye(2).double()
+    ).log_prob(Y)
+    posterior = GaussianOracle(EDM(), mean, covariance).posterior(MATRIX, Y, NOISE)
+    return posterior.mean, posterior.covariance, float(evidence)
+
+
+@pytest.mark.parametrize("method", [Guided(), Twisted(2), Selected(8)], ids=["mmps", "particles", "selected"])
+def test_samples_are_those_of_the_posterior_in_the_units_of_the_data(exact: Model, method: Method) -> None:
+    result = exact.restore(Y.float(), Matrix(MATRIX), noise=NOISE, n=1500, method=method, steps=STEPS)
+    mean, covariance, evidence = law()
+    scale = covariance.diagonal().sqrt()
+    assert ((result.mean - mean) / scale).abs().max() < 0.12
+    assert ((result.std / scale) - 1).abs().max() < 0.1
+    low, high = result.quantile((0.05, 0.95))
+    width = 2 * 1.645 * scale
+    assert (((high - low) / width) - 1).abs().max() < 0.12
+    assert torch.equal(result.quantile(0.5), result.samples.quantile(0.5, dim=0))
+    found = result.diagnostics
+    assert found.method == method and 0.5 < found.residual < 1.2
+    if method == Guided():
+        assert found.log_evidence is found.effective is found.ancestors is None
+    else:
+        assert found.log_evidence == pytest.approx(evidence, abs=0.1)
+        assert 0 < found.effective <= 1 and found.ancestors > 100
+
+
+def test_the_default_of_a_few_observations_weighs_particles(exact: Model) -> None:
+    result = exact.restore(Y.float(), Matrix(MATRIX), noise=NOISE, n=20)
+    assert result.diagnostics.method == Selected() and result.samples.shape == (20, 3)
+    written = json.loads(json.dumps(result.diagnostics.to_dict(), allow_nan=False))
+    assert written["method"] == "selected" and written["options"].startswith("Selected(particles=4")
+    assert written["calls"] > 0 and math.isfinite(written["log_evidence"])
+
+
+@pytest.mark.parametrize(
+    ("operator", "noise"),
+    [(Downsample(2), 0.0), (GaussianBlur(0.7), 0.05), (JPEG(20), 0.05), (Mask(torch.ones(1, 8, 1).bool()), 0.1)],
+    ids=str,
+)
+def test_restorations_agree_with_what_was_seen(model: Model, image: Tensor, operator: Operator, noise: float) -> None:
+    y = operator(image[None])[0]
+    result = model.restore(y, operator, noise=noise, n=2, steps=8)
+    assert result.samples.shape == (2, 3, 8, 8) and 0 <= float(result.samples.min()) <= float(result.samples.max()) <= 1
+    missed = (operator(result.samples) - y).square().mean().sqrt()
+    assert result.diagnostics.residual == pytest.approx(float(missed) / (noise or 1), rel=1e-4)
+    other = (operator(model.sample(2)) - y).square().mean().sqrt()
+    assert missed < 0.6 * other
+
+
+def test_any_sampler_and_options_of_a_method(model: Model, image: Tensor) -> None:
+    known = torch.ones(1, 8, 8).bool().tril()
+    by_name = model.inpaint(image, known, n=2, steps=4, sampler="ddim", method="mmps")
+    given = model.inpaint(image, known, n=2, steps=4, method=Guided(sampler=DDIM()))
+    assert torch.equal(by_name.samples, given.samples) and given.diagnostics.method == Guided(sampler=DDIM())
+    often = model.inpaint(image, known, n=1, steps=4, method=RePaint(3))
+    assert often.diagnostics.calls == 12 and often.diagnostics.backward == 0
+    guided = model.inpaint(image, known, n=2, steps=4, label="disk", guidance=3.0)
+    assert not torch.allclose(
+        guided.samples, model.inpaint(image, known, n=2, steps=4, label="disk").samples, atol=1e-3
+    )
+
+
+def test_particles_do_not_depend_on_the_batch(model: Model, image: Tensor) -> None:
+    known = torch.zeros(1, 8, 8).bool()
+    known[0, 3, 3:5] = True
+    whole = model.inpaint(image, known, n=3, steps=4)
+    assert isinstance(whole.diagnostics.method, Selected) and whole.diagnostics.log_evidence is not None
+    assert torch.equal(model.inpaint(image, known, n=3, steps=4, batch=1).samples, whole.samples)
+
+
+def test_what_a_mask_hides_is_not_looked_at(model: Model, image: Tensor) -> None:
+    known = torch.ones(1, 8, 8).bool().tril()
+    hidden = torch.where(known, image, torch.nan)
+    torch.testing.assert_close(
+        model.inpaint(hidden, known, n=1, steps=3).samples, model.inpaint(image, known, n=1, steps=3).samples
+    )
+
+
+@pytest.mark.parametrize(
+    ("operator", "y", "options", "message"),
+    [
+        (Downsample(2), (3, 8, 8), {}, r"y: must be of the shape \(3, 4, 4\) .* of \(3, 8, 8\), got \(3, 8, 8\)"),
+        (Matrix(torch.ones(2, 7)), (2,), {}, r"matrix: must be \(m, 192\) for examples \(3, 8, 8\), got \(2, 7\)"),
+        (Mask(torch.ones(1, 9, 8).bool()), (3, 8, 8), {}, r"mask: must be .* \(3, 8, 8\), got \(1, 9, 8\)"),
+        (Downsample(2), (3, 4, 4), {"noise": -0.1}, r"noise: must be 0 or more, got -0\.1"),
+        (Downsample(2), (3, 4, 4), {"noise": math.nan}, "noise: must be 0 or more, got nan"),
+        (Downsample(2), (3, 4, 4), {"n": 0}, "n: must be at least 1, got 0"),
+        (Downsample(2), (3, 4, 4), {"method": "jacobian"}, "method: must be one of auto, product, replacement"),
+        (Downsample(2), (3, 4, 4), {"method": "repaint"}, "operator: must be a mask for replacement"),
+        (Downsample(2), (3, 4, 4), {"method": "zero"}, "noise: must be positive with the zero covariance"),
+        (Downsample(2), (3, 4, 4), {"sampler": "euler"}, "sampler: must be one of ddpm"),
+        (GaussianBlur(1.5, "circular"), (3, 8, 8), {}, "y: without noise it must be what the operator gives"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_restored_is_named(
+    model: Model, operator: Operator, y: tuple[int, ...], options: dict[str, Any], message: str
+) -> None:
+    seen = torch.rand(y, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(InputError, match=message):
+        model.restore(seen, operator, **options)
+
+
+def test_an_observation_that_is_not_finite_is_named(model: Model) -> None:
+    with pytest.raises(InputError, match="y: must be finite, got NaN or infinity"):
+        model.restore(torch.full((3, 4, 4), torch.nan), Downsample(2), noise=0.1)
+
+
+def test_every_method_is_a_name_of_the_model(model: Model, image: Tensor) -> None:
+    known = torch.ones(1, 8, 8).bool().tril()
+    for name in METHODS:
+        found = model.inpaint(image, known, n=1, steps=2, noise=0.2, method=name).diagnostics
+        assert found.method == METHODS[name]() and found.calls >= 2
+
+
+def test_a_student_is_refused(model: Model) -> None:
+    student = replace(
+        model, config=replace(model.config, distillation=replace(model.config.distillation, teacher="runs/teacher"))
+    )
+    with pytest.raises(InputError, match="distilled to sample in few calls; ask its teacher, runs/teacher"):
+        student.restore(torch.zeros(3, 4, 4), Downsample(2))

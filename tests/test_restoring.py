@@ -1,0 +1,144 @@
+"""`diffusion inpaint` and `diffusion restore`: what they write, and what they say about input that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusion import cli, figures
+from diffusion.model import load
+from diffusion.operators import GaussianBlur
+from tests.conftest import fails, image_of
+
+RESTORED = {"mean.png", "std.png", "restoration.png", "restoration.json"}
+QUICK = ["--n", "2", "--steps", "2"]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> tuple[Path, Path, torch.Tensor]:
+    """An image, its mask, and what is known (8, 8)."""
+    values = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    known = np.ones((8, 8), dtype=bool)
+    known[2:5, 3:7] = False
+    Image.fromarray(values).save(tmp_path / "photo.png")
+    Image.fromarray(known.astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    return tmp_path / "photo.png", tmp_path / "mask.png", torch.from_numpy(known)
+
+
+def call(*arguments: object) -> None:
+    assert cli.main([str(a) for a in arguments]) == 0
+
+
+def check_restoration(out: Path, photo: Path, known: torch.Tensor, n: int) -> None:
+    assert {p.name for p in out.iterdir()} == {*(f"restored-{i}.png" for i in range(n)), *RESTORED}
+    restored = [image_of(out / f"restored-{i}.png") for i in range(n)]
+    assert all(torch.equal(x[:, known], image_of(photo)[:, known]) for x in restored)
+    assert torch.equal(image_of(out / "mean.png")[:, known], image_of(photo)[:, known])
+    assert bool((image_of(out / "std.png")[:, known] == 0).all()) and int(image_of(out / "std.png").max()) == 255
+    assert not torch.equal(restored[0], restored[1])
+
+
+@pytest.mark.parametrize("command", ["inpaint", "sample"])
+def test_restoring_with_a_mask(
+    trained: Path, damaged: tuple, tmp_path: Path, command: str, capsys: pytest.CaptureFixture
+) -> None:
+    photo, mask, known = damaged
+    where = [photo] if command == "inpaint" else ["--image", photo]
+    out = tmp_path / "out"
+    call(command, trained, *where, "--mask", mask, "--n", 3, "--steps", 2, "--out", out)
+    check_restoration(out, photo, known, 3)
+    assert "19% filled" in capsys.readouterr().out
+    info = figures.read_info(out / "restored-2.png")
+    assert info["index"] == 2 and info["image"] == "photo.png" and info["method"] == "mmps" and info["seed"] == 0
+    written = json.loads((out / "restoration.json").read_text())
+    assert written["mask"] == "mask.png" and written["steps"] == 2 and written["n"] == 3
+    assert written["diagnostics"]["calls"] == 2 and written["diagnostics"]["seconds"] > 0
+
+
+def test_restoring_what_is_transparent(run: Path, damaged: tuple) -> None:
+    photo, _, known = damaged
+    rgba = np.dstack([np.array(Image.open(photo)), known.numpy().astype(np.uint8) * 255])
+    clear = photo.with_name("clear.png")
+    Image.fromarray(rgba).save(clear)
+    call("inpaint", run, clear, *QUICK, "--method", "pigdm")
+    check_restoration(run / "restored-clear", photo, known, 2)
+
+
+def test_an_image_of_another_size_is_brought_to_that_of_the_model(
+    trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for path in damaged[:2]:
+        Image.open(path).resize((24, 16), Image.Resampling.NEAREST).save(path)
+    call("inpaint", trained, damaged[0], "--mask", damaged[1], "--n", 1, "--steps", 1, "--out", tmp_path / "o")
+    assert "photo.png: resized and cropped from 24 x 16 to the model's 8 x 8" in capsys.readouterr().out
+
+
+def test_a_folder_and_what_is_drawn_in_a_color(run: Path, damaged: tuple, tmp_path: Path) -> None:
+    photo, mask, known = damaged
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "masks").mkdir()
+    for name in ("one", "two"):
+        Image.open(photo).save(tmp_path / "photos" / f"{name}.png")
+        Image.open(mask).save(tmp_path / "masks" / f"{name}.png")
+    call("inpaint", run, tmp_path / "photos", "--mask", tmp_path / "masks", *QUICK)
+    for name in ("one", "two"):
+        check_restoration(run / "restored-photos" / name, photo, known, 2)
+    (tmp_path / "masks" / "two.png").unlink()
+    values = np.where(known[..., None], np.array(Image.open(photo)), np.array([255, 0, 255])).astype(np.uint8)
+    Image.fromarray(values).save(drawn := tmp_path / "drawn.png")
+    call("inpaint", run, drawn, "--unknown-color", "#ff00ff", *QUICK, "--out", tmp_path / "out")
+    again = [image_of(folder / "restored-1.png") for folder in (tmp_path / "out", run / "restored-photos" / "one")]
+    assert torch.equal(*again)
+
+
+def test_a_damaged_image_is_restored_and_one_that_is_whole_damaged_first(
+    trained: Path, damaged: tuple, tmp_path: Path
+) -> None:
+    photo, out = damaged[0], tmp_path / "out"
+    options = ["--operator", "blur:sigma=0.8", "--noise", "0.02", *QUICK, "--steps", "8"]
+    call("restore", trained, photo, *options, "--damage", "--out", out)
+    assert {p.name for p in out.iterdir()} == {"restored-0.png", "restored-1.png", "damaged.png", *RESTORED}
+    blurred = GaussianBlur(0.8)(image_of(photo)[None] / 255)[0]
+    off = image_of(out / "damaged.png") / 255 - blurred
+    assert 0.015 < float(off.square().mean().sqrt()) < 0.025
+    call("restore", trained, out / "damaged.png", *options, "--out", tmp_path / "again")
+    close = [(image_of(folder / "restored-0.png") / 255) for folder in (out, tmp_path / "again")]
+    assert float((close[0] - close[1]).abs().mean()) < 0.05
+    written = json.loads((tmp_path / "again" / "restoration.json").read_text())
+    assert written["operator"] == "blur:sigma=0.8" and written["noise"] == 0.02 and written["method"] == "mmps"
+    assert 0.1 < written["diagnostics"]["residual"] < 5
+
+
+def test_without_a_word_the_noise_is_that_of_eight_bits(trained: Path, damaged: tuple, tmp_path: Path) -> None:
+    model = load(trained)
+    gray = (image_of(damaged[0])[None] / 255).mean(1, keepdim=True)
+    figures.save_png(gray[0], tmp_path / "gray.png", {})
+    call("restore", trained, tmp_path / "gray.png", "--operator", "gray", *QUICK, "--out", tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "restoration.json").read_text())
+    assert written["noise"] == pytest.approx(1 / 255 / 12**0.5)
+    assert image_of(tmp_path / "out" / "restored-0.png").shape == model.spec.shape
+
+
+def test_what_cannot_be_restored(trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    photo, mask, _ = damaged
+    assert "nothing is transparent in it; say with --mask" in fails(capsys, "inpaint", trained, photo)
+    assert "--mask: needs --image" in fails(capsys, "sample", trained, "--mask", mask)
+    assert "gone.png" in fails(capsys, "inpaint", trained, tmp_path / "gone.png", "--mask", mask)
+    (tmp_path / "text.png").write_text("text")
+    assert "text.png: not an image" in fails(capsys, "inpaint", trained, tmp_path / "text.png")
+    assert "noise" in fails(capsys, "inpaint", trained, photo, "--mask", mask, "--method", "zero")
+    assert "n: must be at least 1, got 0" in fails(capsys, "inpaint", trained, photo, "--mask", mask, "--n", "0")
+    sized = fails(capsys, "restore", trained, photo, "--operator", "downsample:factor=2")
+    assert "photo.png: must be 4 x 4 pixels" in sized and "got 8 x 8" in sized
+    assert "got 'blurr'" in fails(capsys, "restore", trained, photo, "--operator", "blurr")
+    assert "misses it by" in fails(
+        capsys, "restore", trained, photo, "--operator", "blur:border=circular", "--noise", "0"
+    )
+    Image.open(mask).resize((9, 10)).save(mask)
+    message = fails(capsys, "inpaint", trained, photo, "--mask", mask)
+    assert "mask.png is 9 x 10 pixels, but photo.png is 8 x 8" in message
