@@ -44,7 +44,8 @@ COMPARED = ("repaint", "replacement", "ddnm", "product", "pigdm")
 DEFAULT = "default"
 # Of images in [0, 1], where an operator averages.
 NOISE = 0.05
-LEVEL, VARIANTS, SECONDS = 0.9, 8, 60.0
+LEVEL, FEWEST = 0.9, 19
+VARIANTS, SECONDS = 8, 60.0
 SHOWN, PICTURES = 4, 2
 # Calls and backward passes of a step, where they are not one.
 PER_STEP = {"zero": 2, "pigdm": 2, "tmpd": 3, "dps": 3}
@@ -90,11 +91,12 @@ class Case:
         y = task.operator(image[None])
         return cls(image, task, (y + task.noise * ExampleNoise([seed])(y))[0])
 
-    def restored(self, model: Model, method: str, n: int, *, seed: int = 0, **options: int | None) -> Restoration:
-        """n restorations of 8 bits, as they are in files, in the order of their numbers."""
-        found = model.restore(
-            self.y, self.task.operator, noise=self.task.noise, n=n, method=method, seed=seed, **options
-        )
+    def restored(
+        self, model: Model, method: str, n: int, *, steps: int, seed: int = 0, batch: int | None = None
+    ) -> Restoration:
+        """n restorations, rounded to 8 bits as they are in files."""
+        options = {"noise": self.task.noise, "n": n, "method": method, "steps": steps, "seed": seed, "batch": batch}
+        found = model.restore(self.y, self.task.operator, **options)
         return replace(found, samples=model.spec.quantize(found.samples).float() / model.spec.top)
 
     def picture(self, results: Mapping[str, Restoration]) -> Image.Image:
@@ -189,11 +191,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("run", type=Path, help="run folder of a model of images")
     options.add_argument("--data", type=Path, required=True, help="folder of held-out images")
     options.add_argument("--limit", type=int, default=16, help="images")
-    options.add_argument("--n", type=int, default=19, help="restorations of each image, at least 19")
+    options.add_argument("--n", type=int, default=FEWEST, help="restorations of each image")
     options.add_argument("--steps", type=int, default=RESTORATION_STEPS, help="of the default")
     options.add_argument("--methods", nargs="*", choices=METHODS, default=list(COMPARED), help="to compare with")
     options.add_argument("--tasks", nargs="*", default=[], help="by default all")
     chosen = options.parse_args(arguments)
+    if chosen.n < FEWEST:
+        options.error(f"--n: must be at least {FEWEST}, of which {100 * LEVEL:g} % have an interval, got {chosen.n}")
     model = load(chosen.run, device="cpu")
     images = held_out(model, chosen.data, chosen.limit)
     rows: Rows = []

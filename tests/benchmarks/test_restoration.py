@@ -56,7 +56,7 @@ def test_the_tasks_hide_what_they_say() -> None:
 
 def test_the_default_is_right_and_the_product_is_not(model: Model) -> None:
     figures: dict[str, list[dict[str, float]]] = {"exact": [], "product": []}
-    for number, image in enumerate(images(6)):
+    for image in images(6):
         case = Case.of(image, tasks(SIDE, SIDE)["box"])
         best = case.restored(model, "mmps", 19, steps=30)
         assert torch.equal(best.samples[:, :, 0], image[None, :, 0].expand(19, -1, -1)), "what is known is kept"
