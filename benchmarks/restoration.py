@@ -156,10 +156,15 @@ def compare(model: Model, images: Tensor, name: str, task: Task, chosen: argpars
             pictures.append(case.picture(results))
     figures.save_png(figures.stack(pictures), chosen.out.with_suffix("") / f"{name}.png", {"step": model.step})
     rows: Rows = [
-        {"task": name, "method": who, **{column: tally.mean(column) for column in tally.figures}}
+        {"task": name, "method": who, **{column: present(tally.mean(column)) for column in tally.figures}}
         for who, tally in tallies.items()
     ]
     return rows, goals(name, tallies)
+
+
+def present(value: float) -> float | str:
+    """A figure, or a blank where there is none."""
+    return value if math.isfinite(value) else ""
 
 
 def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:

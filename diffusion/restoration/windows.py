@@ -81,7 +81,7 @@ class Windows:
         predicted = self._predict(stacked, along(t, count), None if label is None else along(label, count))
 
         def blended(parts: Tensor) -> Tensor:
-            whole = parts.unflatten(0, (len(x_t), down.count, right.count)).movedim(3, 1)
+            whole = parts.reshape(len(x_t), down.count, right.count, *parts.shape[1:]).movedim(3, 1)
             return down.blend(right.blend(whole.movedim(3, 4), 4), 2)
 
         mean, fraction = predicted
@@ -94,7 +94,7 @@ class Windows:
         def call(part: slice) -> Prediction:
             arguments = windows[part], t[part] if t.ndim else t, None if label is None else label[part]
             if again:
-                return checkpoint(self.denoiser, *arguments, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+                return checkpoint(self.denoiser, *arguments, use_reentrant=False, preserve_rng_state=False)
             return self.denoiser(*arguments)
 
         means, fractions = zip(*map(call, parts), strict=True)
@@ -106,7 +106,8 @@ def along(values: Tensor, count: int) -> Tensor:
     return values.repeat_interleave(count) if values.ndim else values
 
 
-class Line(NamedTuple):
+@dataclass(frozen=True)
+class Line:
     """Segments along one side of an image: `places` (K, h) of pixels, and their `weights` (K, h), which sum to 1 at
     every pixel.
     """
@@ -134,7 +135,8 @@ class Line(NamedTuple):
 
     def cut(self, x: Tensor, dim: int) -> Tensor:
         """The segments of x along a dimension: (*, length, *) -> (*, K, h, *)."""
-        return x.index_select(dim, self.places.flatten().to(x.device)).unflatten(dim, self.places.shape)
+        segments = x.index_select(dim, self.places.flatten().to(x.device))
+        return segments.reshape(*x.shape[:dim], *self.places.shape, *x.shape[dim + 1 :])
 
     def blend(self, parts: Tensor, dim: int) -> Tensor:
         """The weighted sum of segments where they overlap: (*, K, h, *) -> (*, length, *)."""

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks import restoration
-from benchmarks.restoration import Case, measured, tasks, work
+from benchmarks.restoration import Case, measured, tasks
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import Denoiser, V
@@ -30,7 +30,7 @@ SPEC = DataSpec((1, SIDE, SIDE), 256, (), 127.5, 30.0)
 
 def law() -> GaussianOracle:
     places = torch.arange(SIDE, dtype=torch.float64)
-    line = torch.exp(-(places[:, None] - places).abs() / 3)
+    line = torch.exp(-(places[:, None] - places).abs() / 1.5)
     return GaussianOracle(EDM(), torch.zeros(1, SIDE, SIDE, dtype=torch.float64), torch.kron(line, line))
 
 
@@ -56,12 +56,12 @@ def test_the_tasks_hide_what_they_say() -> None:
 
 def test_the_default_is_right_and_the_product_is_not(model: Model) -> None:
     figures: dict[str, list[dict[str, float]]] = {"exact": [], "product": []}
-    for image in images(6):
+    for image in images(10):
         case = Case.of(image, tasks(SIDE, SIDE)["box"])
-        best = case.restored(model, "mmps", 19, steps=30)
+        best = case.restored(model, "mmps", 19, steps=16)
         assert torch.equal(best.samples[:, :, 0], image[None, :, 0].expand(19, -1, -1)), "what is known is kept"
         figures["exact"].append(measured(case, best))
-        figures["product"].append(measured(case, case.restored(model, "product", 19, steps=round(work(best)))))
+        figures["product"].append(measured(case, case.restored(model, "product", 19, steps=16)))
     mean = {
         name: {column: float(np.mean([row[column] for row in rows])) for column in rows[0]}
         for name, rows in figures.items()
@@ -86,7 +86,7 @@ def test_all_methods_do_as_much_work_as_the_default(
     ((title, rows),) = record["tables"].items()
     assert "2 images of 12x12, 19 restorations" in title
     by_task = {task: {row["method"]: row for row in rows if row["task"] == task} for task in ("random", "x4")}
-    assert set(by_task["random"]) == {"default", *names}
+    assert set(by_task["random"]) == {"default", *names} - {"zero"}, "which cannot do without noise"
     assert set(by_task["x4"]) == {"default", *names} - {"repaint", "replacement"}
     for found in by_task.values():
         work = {name: row["calls"] + row["backward"] for name, row in found.items()}
