@@ -118,13 +118,15 @@ def conjugate_gradients(
     tolerance: float = 1e-10,
     iterations: int | None = None,
     patience: int = 20,
+    asymmetry: float | None = None,
 ) -> Tensor:
     """Solves M u = b for each row of a batch, M symmetric and positive semi-definite: (B, *) -> (B, *).
 
     A row is done when its residual is below `tolerance` times the norm of its b. It gives up, with the u of its least
     residual, where a direction has no positive curvature or that least has not been undercut for `patience` iterations:
-    in exact arithmetic and with such an M neither lasts, but rounding and an inexact M bring both about. `iterations`
-    limits them besides.
+    in exact arithmetic and with such an M neither lasts, but rounding and an inexact M bring both about. A symmetric M
+    makes each residual orthogonal to the one before: a step after which the cosine between them is beyond `asymmetry`
+    is not taken, and the last. `iterations` limits them besides.
     """
     require(iterations is None or iterations >= 1, "iterations", "at least 1", iterations)
     u, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
@@ -138,8 +140,12 @@ def conjugate_gradients(
         curvature = _dot(direction, image)
         active = active & (curvature > 0)
         step = torch.where(active, square / torch.where(active, curvature, 1.0), 0.0)
-        u = u + step * direction
-        residual = residual - step * image
+        following = residual - step * image
+        if asymmetry is not None:
+            sizes = (_dot(following, following) * square).sqrt()
+            active = active & (_dot(following, residual).abs() <= asymmetry * sizes)
+        u = torch.where(active, u + step * direction, u)
+        residual = torch.where(active, following, residual)
         square, before = _dot(residual, residual), square
         better = square < least
         best, least = torch.where(better, u, best), torch.where(better, square, least)

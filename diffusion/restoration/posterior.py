@@ -49,6 +49,10 @@ class Covariance(ABC):
         against it.
         """
 
+    def solve(self, observed: LinearMap, residual: Tensor, white: LinearMap) -> Tensor:
+        """u of (σ_y² + A C Aᵀ) u = residual; `observed` applies that matrix, `white` that of white data."""
+        return conjugate_gradients(observed, residual, tolerance=self.tolerance)
+
 
 @dataclass(frozen=True)
 class Zero(Covariance):
@@ -86,13 +90,31 @@ class Diagonal(Covariance):
 class Jacobian(Covariance):
     """The whole Jacobian, one backward pass for each iteration of conjugate gradients, as many as the tolerance takes:
     more, the smaller the noise of y is beside the spread of A x.
+
+    The Jacobian of a network is not symmetric, and at high noise its errors, multiplied by σ²/α, exceed the covariance
+    in all but the widest directions: to invert it there amplifies them. Iterations end at negative curvature, and where
+    the cosine between successive residuals, 0 for a covariance, is beyond `asymmetry`. An example of which they leave
+    more than the share `unsolved` is taken with the covariance of white data instead, as by `Isotropic`; of exact
+    denoisers none is.
     """
 
     tolerance: float = 1e-3
+    asymmetry: float = 0.1
+    unsolved: float = 0.1
 
     def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
         """v -> (σ²/α) (∂x̂/∂x_t)ᵀ v."""
         return tweedie
+
+    def solve(self, observed: LinearMap, residual: Tensor, white: LinearMap) -> Tensor:
+        """By the Jacobian where it acts as a covariance, else by white data."""
+        solution = conjugate_gradients(observed, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
+        left, all_of_it = (v.flatten(1).norm(dim=1) for v in (residual - observed(solution), residual))
+        solved = left <= self.unsolved * all_of_it
+        if bool(solved.all()):
+            return solution
+        chosen = solved.reshape(-1, *[1] * (residual.ndim - 1))
+        return torch.where(chosen, solution, conjugate_gradients(white, residual, tolerance=self.tolerance))
 
 
 class Conditioned(NamedTuple):
@@ -152,16 +174,20 @@ class Posterior:
             return sigma.square() / alpha * torch.autograd.grad(prediction.mean, leaf, v, retain_graph=True)[0]
 
         covariance = self.covariance(tweedie, mean, alpha, sigma)
+        isotropic = Isotropic()(tweedie, mean, alpha, sigma)
         operator = self.operator.linearized(mean)
 
         def observed(u: Tensor) -> Tensor:
             return self.noise**2 * u + operator(covariance(operator.adjoint(u, mean)))
 
+        def white(u: Tensor) -> Tensor:
+            return self.noise**2 * u + operator(isotropic(operator.adjoint(u, mean)))
+
         residual = self.y - self.operator(mean)
         if self.dense:
             solution, half_log_det = eigen_solve(observed, residual, self.noise**2)
         else:
-            solution = conjugate_gradients(observed, residual, tolerance=self.covariance.tolerance)
+            solution = self.covariance.solve(observed, residual, white)
             half_log_det = residual.new_zeros(())
         guided = mean + tweedie(operator.adjoint(solution, mean))
         log_likelihood = -(residual * solution).flatten(1).sum(1) / 2 - half_log_det
