@@ -1,5 +1,6 @@
 """A texture with a hole (figure 5 of the paper, there of bark): a network without attention, trained on crops of one
-photograph that do not touch the square in its middle, is applied to the whole photograph, and fills the square.
+photograph that do not touch the square in its middle, is applied to the whole photograph, and fills the square, by the
+default method of restoration and by the paper's.
 
 What the square hides was never seen: crops of it, of the size of those trained on, measure the likelihood, in the unit
 of the paper's table 1. They overlap, so that their interval says nothing of other photographs.
@@ -17,12 +18,14 @@ from benchmarks import timed
 from benchmarks.common import Rows
 from benchmarks.experiments import pictures
 from benchmarks.experiments.setting import Outcome, Setting
+from benchmarks.restoration import Case, Task, work
 from diffusion import config, figures
 from diffusion.data import Dataset, decode, open_source
 from diffusion.data.decoding import SUFFIXES
 from diffusion.errors import InputError
 from diffusion.evaluation import ByBound, Evaluation, evaluate
 from diffusion.model import Model
+from diffusion.operators import Mask
 
 CONFIG = Path("configs/texture.toml")
 # Minutes on two cores instead of hours on a GPU. Crops are smaller than the hole, so that some lie within it; a quarter
@@ -66,12 +69,15 @@ def density(model: Model, hidden: Tensor) -> Evaluation:
     return evaluate(model, Dataset(crops.numpy(), model.spec, None, names), method=ByBound(draws=DRAWS), progress=True)
 
 
-def restore(model: Model, image: Tensor, known: Tensor, path: Path) -> Path:
-    """The figure of an image (C, H, W) in [0, 1] of any size: damaged, restored, and as it is."""
+def fill(model: Model, image: Tensor, known: Tensor, path: Path) -> Path:
+    """The figure of an image (C, H, W) in [0, 1] of any size with a hole: filled by the default method of restoration,
+    and by the product of distributions of the paper in as many calls of the same network.
+    """
     larger = replace(model, spec=replace(model.spec, shape=tuple(image.shape)))
-    result = larger.inpaint(image, known, n=RESTORED, steps=STEPS, batch=1, progress=True)
-    damaged = torch.where(known, image, 0.5)
-    picture = figures.restoration(damaged, result.samples, result.std, known=known, original=image)
+    case = Case.of(image, Task(Mask(known)))
+    ours = case.restored(larger, "auto", RESTORED, steps=STEPS, batch=1)
+    theirs = case.restored(larger, "product", RESTORED, steps=round(work(ours)), batch=1)
+    picture = case.picture({"the default": ours, "product of 2015": theirs})
     return figures.save_png(picture, path, {"step": model.step})
 
 
@@ -88,7 +94,7 @@ def run(setting: Setting) -> Outcome:
     found = density(model, values[:, *square])
     known = torch.ones(1, *values.shape[1:], dtype=torch.bool)
     known[:, *square] = False
-    restore(model, values.float() / 255, known, setting.folder / "texture.png")
+    fill(model, values.float() / 255, known, setting.folder / "texture.png")
     pictures.record(model, data.spec.encode(data.batch(range(ROWS))[0]), setting.folder, "texture")
     rows: Rows = [
         {"model": f"ours, {path.name}", "K, bits/pixel": found.k["K"], "K − L_null": found.k["K - L_null"],

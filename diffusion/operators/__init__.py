@@ -3,7 +3,7 @@
 from diffusion.operators.base import Chain, Composition, Linear, Operator, Tangent, compose, conjugate_gradients
 from diffusion.operators.blur import Blur, BoxBlur, GaussianBlur, KernelBlur, MotionBlur
 from diffusion.operators.jpeg import JPEG
-from diffusion.operators.pointwise import Grayscale, Identity, Mask, Matrix, Selection
+from diffusion.operators.pointwise import Crop, Grayscale, Identity, Mask, Matrix, Selection
 from diffusion.operators.resampling import Downsample
 from diffusion.operators.text import OPERATORS, parse
 from diffusion.operators.units import Standardized, standardized
@@ -15,6 +15,7 @@ __all__ = [
     "BoxBlur",
     "Chain",
     "Composition",
+    "Crop",
     "Downsample",
     "GaussianBlur",
     "Grayscale",

@@ -1,4 +1,4 @@
-"""Operators that need no neighborhood: nothing at all, a mask, a sum of channels, any matrix."""
+"""Operators that need no neighborhood: nothing at all, a mask, a crop, a sum of channels, any matrix."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from diffusion.errors import require
 from diffusion.operators.base import Linear
@@ -51,6 +52,40 @@ class Mask(Linear):
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
         """The same as the operator."""
         return self(y)
+
+
+@dataclass(frozen=True)
+class Crop(Linear):
+    """The middle of an image: (B, C, H, W) -> (B, C, height, width). Of its margins nothing is seen."""
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        require(self.height >= 1 and self.width >= 1, "crop", "positive", (self.height, self.width))
+
+    def margins(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """What is cut off an image of a size (H, W): left, right, top and bottom.
+
+        Raises InputError for an image smaller than the crop.
+        """
+        spare = size[0] - self.height, size[1] - self.width
+        require(min(spare) >= 0, "crop", f"given an image of at least {self.height}x{self.width}", size)
+        top, left = (margin // 2 for margin in spare)
+        return left, spare[1] - left, top, spare[0] - top
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The middle."""
+        left, _, top, _ = self.margins((x.shape[-2], x.shape[-1]))
+        return x[..., top : top + self.height, left : left + self.width]
+
+    def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
+        """y among zeros."""
+        return F.pad(y, self.margins((like.shape[-2], like.shape[-1])))
+
+    def pinv(self, y: Tensor, like: Tensor) -> Tensor:
+        """The same as the adjoint: the crop of that is y."""
+        return self.adjoint(y, like)
 
 
 @dataclass(frozen=True)

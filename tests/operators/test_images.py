@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from diffusion.operators import (
     JPEG,
     BoxBlur,
+    Crop,
     Downsample,
     GaussianBlur,
     Grayscale,
@@ -144,9 +145,16 @@ def test_what_is_not_understood_is_named(text: str, message: str) -> None:
         parse(text)
 
 
+def test_a_crop_is_the_middle() -> None:
+    x = torch.arange(30.0).reshape(1, 1, 5, 6)
+    assert torch.equal(Crop(3, 2)(x), x[..., 1:4, 2:4]) and torch.equal(Crop(2, 3)(x), x[..., 1:3, 1:4])
+
+
 def test_images_of_the_wrong_shape_are_named() -> None:
     with pytest.raises(ValueError, match="downsample:factor=4: must be given sides that it divides, got 10x8"):
         Downsample(4)(normal(1, 1, 10, 8))
+    with pytest.raises(ValueError, match=r"crop: must be given an image of at least 5x6, got \(4, 8\)"):
+        Crop(5, 6)(normal(1, 1, 4, 8))
     with pytest.raises(ValueError, match="gray: must be given 3 channels, got 1"):
         Grayscale()(normal(1, 1, 4, 4))
     with pytest.raises(ValueError, match=r"mask: must be of a shape that broadcasts to \(3, 4, 4\), got \(1, 4, 5\)"):

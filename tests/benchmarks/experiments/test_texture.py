@@ -66,8 +66,8 @@ def test_the_hole_is_filled_and_its_surroundings_kept(
     assert isinstance(k, Estimate) and isinstance(over, Estimate) and isinstance(bits, Estimate)
     assert over.mean - k.mean == pytest.approx(2.0471, abs=1e-3) and 4 < bits.mean < 40
     with Image.open(setting.folder / "texture.png") as picture:
-        # Damaged, mask, two restorations, their mean and deviation, original: each 40 x 53, twice enlarged.
-        assert picture.width > 7 * 2 * 53 and picture.height > 2 * 40
+        # Damaged, mask, two restorations, mean, deviation, original: each 40 x 53, twice enlarged; two methods.
+        assert picture.width > 7 * 2 * 53 and picture.height > 2 * 2 * 40
     assert {path.name for path in setting.folder.glob("texture-*.png")} == {
         "texture-forward.png",
         "texture-reverse.png",

@@ -1,0 +1,222 @@
+"""What methods of restoration make of a trained model's images: fidelity, coverage, seams, seconds.
+
+    python -m benchmarks.restoration RUN --data FOLDER [--limit 16] [--n 19] [--methods ...] [--check] [--out FILE]
+
+FOLDER holds images that the model was not trained on, of which --limit, spread evenly over it, are damaged: a box of
+half the side in the middle hidden, the right half, 92 % of the pixels at random; four times downsampled, blurred, the
+last two with noise. n restorations of each by every method give the PSNR and SSIM of their mean, the coverage of their
+90 % intervals (over hidden pixels, or all of them; 19 are the fewest that have such intervals), and the seam, how much
+more pixels differ across the edge of a mask than in the original. The default takes --steps steps; all others take as
+many calls of the network as it did in all, a backward pass counting as a call and a repeat of RePaint as a step.
+
+A figure per task is left in a folder beside the JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks import common
+from benchmarks.common import Goal, Rows
+from benchmarks.posterior import Tally
+from benchmarks.similarity import psnr, ssim
+from diffusion import figures
+from diffusion.data import open_folder
+from diffusion.errors import InputError
+from diffusion.model import RESTORATION_STEPS, Model, load
+from diffusion.model_restoration import Restoration
+from diffusion.operators import Downsample, GaussianBlur, Mask, Operator
+from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.restoration import METHODS
+from diffusion.restoration.statistics import coverage, seam
+
+COMPARED = ("repaint", "replacement", "ddnm", "product", "pigdm")
+DEFAULT = "default"
+# Of images in [0, 1], where an operator averages.
+NOISE = 0.05
+LEVEL, FEWEST = 0.9, 19
+VARIANTS, SECONDS = 8, 60.0
+SHOWN, PICTURES = 4, 2
+# Calls and backward passes of a step, where they are not one.
+PER_STEP = {"zero": 2, "pigdm": 2, "tmpd": 3, "dps": 3}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of damage: the operator and the noise of what is seen, in units of images."""
+
+    operator: Operator
+    noise: float = 0.0
+
+    @property
+    def known(self) -> Tensor | None:
+        """Of a mask, what is known."""
+        return self.operator.known if isinstance(self.operator, Mask) else None
+
+
+def tasks(height: int, width: int) -> dict[str, Task]:
+    """The damages of images of that size; x4 only for sides that 4 divides."""
+    box, half = (torch.ones(1, height, width, dtype=torch.bool) for _ in range(2))
+    box[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False
+    half[:, :, width // 2 :] = False
+    random = torch.rand(1, height, width, generator=torch.Generator().manual_seed(0)) < 0.08
+    found = {"box": Task(Mask(box)), "half": Task(Mask(half)), "random": Task(Mask(random))}
+    if height % 4 == 0 == width % 4:
+        found["x4"] = Task(Downsample(4), NOISE)
+    # More than twice as wide as the 3 pixels of 256 in the tables of papers.
+    return {**found, "blur": Task(GaussianBlur(min(height, width) / 32), NOISE)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image (C, H, W) in [0, 1], and what a task leaves of it."""
+
+    image: Tensor
+    task: Task
+    y: Tensor
+
+    @classmethod
+    def of(cls, image: Tensor, task: Task, seed: int = 0) -> Case:
+        """With the noise of that seed."""
+        y = task.operator(image[None])
+        return cls(image, task, (y + task.noise * ExampleNoise([seed])(y))[0])
+
+    def restored(
+        self, model: Model, method: str, n: int, *, steps: int, seed: int = 0, batch: int | None = None
+    ) -> Restoration:
+        """n restorations, rounded to 8 bits as they are in files."""
+        options = {"noise": self.task.noise, "n": n, "method": method, "steps": steps, "seed": seed, "batch": batch}
+        found = model.restore(self.y, self.task.operator, **options)
+        return replace(found, samples=model.spec.quantize(found.samples).float() / model.spec.top)
+
+    def picture(self, results: Mapping[str, Restoration]) -> Image.Image:
+        """A row for each method: its name and work, what is damaged, restorations, their mean and deviation, and the
+        original.
+        """
+        known = self.task.known
+        damaged = self.y.clamp(0, 1) if known is None else torch.where(known, self.image, 0.5)
+        rows = []
+        for name, found in results.items():
+            shown = found.samples[:SHOWN]
+            row = figures.restoration(damaged, shown, found.std, known=known, original=self.image)
+            rows.append(figures.captioned([(f"{name}, {work(found):.0f} calls", row)]))
+        return figures.stack(rows)
+
+
+def work(found: Restoration) -> float:
+    """Calls of the network and backward passes through it, of a batch."""
+    return found.diagnostics.calls + found.diagnostics.backward
+
+
+def measured(case: Case, found: Restoration) -> dict[str, float]:
+    """The figures of one image."""
+    mean, known, image = found.mean[None], case.task.known, case.image
+    covered = coverage(found.samples, image, level=LEVEL)
+    return {
+        "PSNR of the mean": float(psnr(mean, image[None])),
+        "SSIM of the mean": float(ssim(mean, image[None])),
+        "coverage": float(covered.mean() if known is None else covered[~known.expand_as(image)].mean()),
+        "seam": math.nan if known is None else float(seam(found.samples, known, image).mean()),
+        "std": float(found.std.mean()),
+        "calls": found.diagnostics.calls,
+        "backward": found.diagnostics.backward,
+        f"seconds, {VARIANTS} variants": found.diagnostics.seconds * VARIANTS / len(found.samples),
+    }
+
+
+def contestants(names: Sequence[str], work: float) -> dict[str, int]:
+    """The steps that come to that much work, by method."""
+    each = {name: getattr(METHODS[name](), "repeats", 1) * PER_STEP.get(name, 1) for name in names}
+    return {name: max(2, round(work / each[name])) for name in names}
+
+
+def compare(model: Model, images: Tensor, name: str, task: Task, chosen: argparse.Namespace) -> tuple[Rows, list[Goal]]:
+    """The rows, the goals and the figure of one task."""
+    tallies: dict[str, Tally] = {}
+    pictures = []
+    for number, image in enumerate(tqdm(images, desc=name, disable=None)):
+        case = Case.of(image, task, example_seed(1, number))
+        results = {DEFAULT: case.restored(model, "auto", chosen.n, seed=number, steps=chosen.steps)}
+        for other, steps in contestants(chosen.methods, work(results[DEFAULT])).items():
+            with suppress(InputError):  # Not for such operators.
+                results[other] = case.restored(model, other, chosen.n, seed=number, steps=steps)
+        for who, found in results.items():
+            tallies.setdefault(who, Tally()).add(**measured(case, found))
+        if number < PICTURES:
+            pictures.append(case.picture(results))
+    figures.save_png(figures.stack(pictures), chosen.out.with_suffix("") / f"{name}.png", {"step": model.step})
+    rows: Rows = [
+        {"task": name, "method": who, **{column: present(tally.mean(column)) for column in tally.figures}}
+        for who, tally in tallies.items()
+    ]
+    return rows, goals(name, tallies)
+
+
+def present(value: float) -> float | str:
+    """A figure, or a blank where there is none."""
+    return value if math.isfinite(value) else ""
+
+
+def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
+    """The default against RePaint, where that can be used, otherwise DDNM."""
+    ours = tallies[DEFAULT]
+    seconds = ours.mean(f"seconds, {VARIANTS} variants")
+    found = [Goal(f"{task}: seconds of the default, {VARIANTS} variants", seconds, SECONDS, "at most")]
+    rival = next((name for name in ("repaint", "ddnm") if name in tallies), None)
+    if rival is not None:
+        theirs = tallies[rival]
+        found.append(
+            Goal(f"{task}: PSNR of the default's mean", ours.mean("PSNR of the mean"), theirs.mean("PSNR of the mean"))
+        )
+        misses = [abs(tally.mean("coverage") - LEVEL) for tally in (ours, theirs)]
+        found.append(Goal(f"{task}: coverage of the default less {LEVEL:g}, against {rival}", *misses, "at most"))
+    return found
+
+
+def held_out(model: Model, folder: Path, limit: int) -> Tensor:
+    """Images spread evenly over a folder, as the model takes them: (N, C, H, W) in [0, 1]."""
+    channels, height, width = model.spec.shape
+    data = open_folder(folder, size=(height, width), channels=channels, min_images=1)
+    chosen = torch.linspace(0, len(data) - 1, min(limit, len(data))).round().long().tolist()
+    return data.batch(chosen)[0].float() / model.spec.top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = common.parser(__doc__, "restoration")
+    options.add_argument("run", type=Path, help="run folder of a model of images")
+    options.add_argument("--data", type=Path, required=True, help="folder of held-out images")
+    options.add_argument("--limit", type=int, default=16, help="images")
+    options.add_argument("--n", type=int, default=FEWEST, help="restorations of each image")
+    options.add_argument("--steps", type=int, default=RESTORATION_STEPS, help="of the default")
+    options.add_argument("--methods", nargs="*", choices=METHODS, default=list(COMPARED), help="to compare with")
+    options.add_argument("--tasks", nargs="*", default=[], help="by default all")
+    chosen = options.parse_args(arguments)
+    if chosen.n < FEWEST:
+        options.error(f"--n: must be at least {FEWEST}, of which {100 * LEVEL:g} % have an interval, got {chosen.n}")
+    model = load(chosen.run, device="cpu")
+    images = held_out(model, chosen.data, chosen.limit)
+    rows: Rows = []
+    bounds: list[Goal] = []
+    height, width = images.shape[2:]
+    for name, task in tasks(height, width).items():
+        if not chosen.tasks or name in chosen.tasks:
+            found, missed = compare(model, images, name, task, chosen)
+            rows += found
+            bounds += missed
+    title = f"{len(images)} images of {height}x{width}, {chosen.n} restorations of each, {model.config.backbone}"
+    common.finish(bounds, {title: rows}, chosen.out, check=chosen.check, values="means over the images")
+    print(f"figures: {chosen.out.with_suffix('')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""How near an image is to another: PSNR, and SSIM of Wang et al. 2004 (IEEE Trans. Image Process. 13, 600-612)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Their window, 11x11 pixels of a Gaussian, and the constants for values in [0, 1] (section III.B, eq. 12).
+SIDE, SIGMA = 11, 1.5
+MEANS, CONTRASTS = 0.01**2, 0.03**2
+
+
+def psnr(x: Tensor, truth: Tensor) -> Tensor:
+    """-10 log10 of the mean square error of images (B, C, H, W) in [0, 1]: (B,) in dB, infinite for equal ones."""
+    return -10 * (x - truth).square().flatten(1).mean(1).log10()
+
+
+def ssim(x: Tensor, truth: Tensor) -> Tensor:
+    """The mean over the places of a window and over channels of their eq. 13, for images (B, C, H, W) in [0, 1] of at
+    least 11x11 pixels: (B,).
+    """
+    line = torch.exp(-(torch.arange(SIDE, dtype=x.dtype) - SIDE // 2).square() / (2 * SIGMA**2))
+    window = (torch.outer(line, line) / line.sum() ** 2).to(x.device)[None, None]
+
+    def local(v: Tensor) -> Tensor:
+        return F.conv2d(v.flatten(0, 1)[:, None], window).unflatten(0, v.shape[:2])
+
+    a, b = local(x), local(truth)
+    products = local(x * x) - a * a, local(truth * truth) - b * b, local(x * truth) - a * b
+    index = (2 * a * b + MEANS) * (2 * products[2] + CONTRASTS)
+    index = index / ((a * a + b * b + MEANS) * (products[0] + products[1] + CONTRASTS))
+    return index.flatten(1).mean(1)

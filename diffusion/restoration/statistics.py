@@ -1,0 +1,65 @@
+"""What n restorations of one example are worth where the truth is known: whether they cover it, and whether they fit to
+what surrounds them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from diffusion.errors import InputError, require
+
+
+def coverage(samples: Tensor, truth: Tensor, *, level: float = 0.9) -> Tensor:
+    """The probability that the central interval of that level of n samples covers the truth, pixel by pixel: samples
+    (n, *), truth (*) -> (*) in [0, 1].
+
+    The truth and n exact samples are exchangeable: its rank among them is 0 to n with equal probabilities, and the
+    interval between the j-th smallest and the j-th largest covers it with probability (n + 1 - 2j) / (n + 1). Between
+    two such intervals about the level the coverage is interpolated, and a rank that values equal to the truth leave
+    open is drawn with equal probabilities, so that the mean over exact samples is the level itself for any n and with
+    rounded values.
+
+    Raises InputError for fewer samples than have an interval of that level: 2/(1 - level) - 1, which is 19 of them for
+    90 %.
+    """
+    require(0 < level < 1, "level", "between 0 and 1", level)
+    n = len(samples)
+    # Half of the ranks that the interval leaves out, of n + 1.
+    outside = (1 - level) / 2 * (n + 1)
+    if outside < 1 - 1e-9:
+        least = math.ceil(2 / (1 - level) - 1 - 1e-9)
+        raise InputError(f"samples: must be at least {least} for an interval of {100 * level:g} %, got {n}")
+    wider = math.floor(outside + 1e-9)
+    share = outside - wider
+    below, equal = (samples < truth).sum(0), (samples == truth).sum(0)
+    outer, inner = (_within(below, equal, first, n - first) for first in (wider, wider + 1))
+    return torch.lerp(outer, inner, share)
+
+
+def _within(below: Tensor, equal: Tensor, first: int, last: int) -> Tensor:
+    """The share of the ranks below, ..., below + equal that are in first, ..., last."""
+    ranks = (below + equal).clamp_max(last) - below.clamp_min(first) + 1
+    return ranks.clamp_min(0).double() / (equal + 1)
+
+
+def edge(x: Tensor, region: Tensor) -> Tensor:
+    """The mean absolute difference of neighboring pixels of which one is in the region and one is not, for each of the
+    images x (B, C, H, W); region: bool, (H, W) or what broadcasts against x. (B,), nan where there is no edge.
+    """
+    inside = region.broadcast_to(x.shape)
+    total, count = x.new_zeros(len(x)), x.new_zeros(len(x))
+    for dim in (-2, -1):
+        across = inside.diff(dim=dim)
+        total = total + torch.where(across, x.diff(dim=dim).abs(), 0.0).flatten(1).sum(1)
+        count = count + across.flatten(1).sum(1)
+    return total / count
+
+
+def seam(x: Tensor, known: Tensor, truth: Tensor) -> Tensor:
+    """How much more neighbors differ across the edge of what was known in restorations x (B, C, H, W) than in the
+    truth (C, H, W): 1 without a seam, (B,).
+    """
+    return edge(x, known) / edge(truth[None], known)

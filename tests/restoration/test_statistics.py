@@ -1,0 +1,67 @@
+"""Exact samples are covered as often as promised, and wrong ones are not; a seam is what the original does not have."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion.restoration.statistics import coverage, edge, seam
+
+
+def draws(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("n", [19, 25, 39, 64])
+@pytest.mark.parametrize("step", [0.0, 0.7])
+def test_exact_samples_have_exactly_the_coverage_of_the_level(n: int, step: float) -> None:
+    """For values rounded to whole steps, too, many of which are then equal."""
+    x = draws(n + 1, 40_000, seed=n)
+    x = (x / step).round() * step if step else x
+    # The standard error is below sqrt(0.09 / 40,000) = 0.0015.
+    assert float(coverage(x[1:], x[0]).mean()) == pytest.approx(0.9, abs=0.005)
+
+
+def test_the_expectation_is_the_level_to_the_last_digit() -> None:
+    """Over all ranks that a truth can take among the samples, each as probable as the others."""
+    for n, level in ((19, 0.9), (30, 0.9), (9, 0.8), (12, 0.75)):
+        samples = torch.arange(n).double()[:, None].expand(n, n + 1)
+        truth = torch.arange(n + 1) - 0.5
+        assert float(coverage(samples, truth, level=level).mean()) == pytest.approx(level, abs=1e-12)
+
+
+def test_overconfident_and_biased_samples_are_found_out() -> None:
+    truth, x = draws(20_000), draws(39, 20_000, seed=1)
+    exact = float(coverage(x, truth).mean())
+    assert float(coverage(0.5 * x, truth).mean()) < 0.65 < exact < float(coverage(2 * x, truth).mean())
+    assert float(coverage(x + 2, truth).mean()) < 0.5
+
+
+def test_values_that_are_all_the_same_say_nothing() -> None:
+    assert coverage(torch.zeros(19, 3), torch.zeros(3)).tolist() == pytest.approx([0.9] * 3)
+    assert coverage(torch.zeros(19, 3), torch.ones(3)).tolist() == [0.0] * 3
+
+
+def test_too_few_samples_have_no_such_interval() -> None:
+    with pytest.raises(ValueError, match="samples: must be at least 19 for an interval of 90 %, got 8"):
+        coverage(draws(8, 2), draws(2))
+    with pytest.raises(ValueError, match="level: must be between 0 and 1, got 1"):
+        coverage(draws(8, 2), draws(2), level=1.0)
+
+
+def test_the_edge_of_a_region() -> None:
+    x = torch.arange(12.0).reshape(1, 1, 3, 4)
+    region = torch.zeros(3, 4, dtype=torch.bool)
+    region[1:, 2:] = True
+    # Two steps of 4 down into the region, two of 1 to the right.
+    assert edge(x, region).tolist() == [2.5]
+    assert edge(x, ~region).tolist() == [2.5]
+    assert edge(x, torch.ones_like(region)).isnan().all()
+
+
+def test_a_seam_is_a_step_at_the_edge_that_the_original_does_not_have() -> None:
+    truth, known = draws(3, 16, 16), torch.ones(1, 16, 16, dtype=torch.bool)
+    known[:, 4:12, 4:12] = False
+    shifted = torch.where(known, truth, truth + 5.0)
+    assert seam(torch.stack([truth, shifted]), known, truth).tolist() == pytest.approx([1.0, 5 / 1.128], rel=0.15)
