@@ -68,13 +68,13 @@ def test_the_evidence_is_that_of_what_a_mask_shows(method: Method, noise: float)
     rows = torch.eye(6, dtype=torch.float64)[KNOWN.flatten()]
     found = []
     for seen in (Observation(Mask(KNOWN), y, noise), Observation(Matrix(rows), y[:, KNOWN], noise)):
-        options = {"method": method, "randn": ExampleNoise(range(200))}
-        found.append(restore(ORACLE, seen, normal(200, 1, 2, 3), TIMES, **options))  # type: ignore[arg-type]
+        options = {"method": method, "randn": ExampleNoise(range(1000))}
+        found.append(restore(ORACLE, seen, normal(1000, 1, 2, 3), TIMES, **options))  # type: ignore[arg-type]
     assert torch.allclose(found[0].x, found[1].x, rtol=0, atol=1e-9)
     law = torch.distributions.MultivariateNormal(
         rows @ ORACLE.mean.flatten(), rows @ ORACLE.covariance @ rows.mT + noise**2 * torch.eye(3).double()
     )
-    error = 3 / float(found[0].effective.min() * 1600) ** 0.5
+    error = 3 / float(found[0].effective.min() * 8000) ** 0.5
     assert float(found[0].log_evidence) == pytest.approx(float(law.log_prob(y[0, KNOWN])), abs=error) and error < 0.5
 
 
