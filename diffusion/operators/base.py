@@ -125,8 +125,8 @@ def conjugate_gradients(
     A row is done when its residual is below `tolerance` times the norm of its b. It gives up, with the u of its least
     residual, where a direction has no positive curvature or that least has not been undercut for `patience` iterations:
     in exact arithmetic and with such an M neither lasts, but rounding and an inexact M bring both about. A symmetric M
-    makes each residual orthogonal to the one before: a step after which the cosine between them is beyond `asymmetry`
-    is not taken, and the last, unless it solves all but that share. `iterations` limits them besides.
+    makes each residual orthogonal to the one before: a step that leaves more than the share `asymmetry` along that one
+    is not taken, and was the last. `iterations` limits them besides.
     """
     require(iterations is None or iterations >= 1, "iterations", "at least 1", iterations)
     u, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
@@ -142,10 +142,7 @@ def conjugate_gradients(
         step = torch.where(active, square / torch.where(active, curvature, 1.0), 0.0)
         following = residual - step * image
         if asymmetry is not None:
-            size, sizes = _dot(following, following), (_dot(following, following) * square).sqrt()
-            orthogonal = _dot(following, residual).abs() <= asymmetry * sizes
-            # What is left after a large part is solved is small and may be rounding, which has any direction.
-            active = active & (orthogonal | (size <= asymmetry**2 * square))
+            active = active & (_dot(following, residual).abs() <= asymmetry * square)
         u = torch.where(active, u + step * direction, u)
         residual = torch.where(active, following, residual)
         square, before = _dot(residual, residual), square

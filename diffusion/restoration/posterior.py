@@ -93,9 +93,9 @@ class Jacobian(Covariance):
 
     The Jacobian of a network is not symmetric, and at high noise its errors, multiplied by σ²/α, exceed the covariance
     in all but the widest directions: to invert it there amplifies them. Iterations end at negative curvature, and where
-    the cosine between successive residuals, 0 for a covariance, is beyond `asymmetry`. An example of which they leave
-    more than the share `unsolved` is taken with the covariance of white data instead, as by `Isotropic`; of exact
-    denoisers none is.
+    a step leaves more than the share `asymmetry` of a residual along it, of which a covariance leaves none. An example
+    of which more than the share `unsolved` is left then is taken with the covariance of white data instead, as by
+    `Isotropic`; of exact denoisers none is.
     """
 
     tolerance: float = 1e-3

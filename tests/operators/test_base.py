@@ -212,3 +212,19 @@ def test_without_positive_curvature_a_row_keeps_its_solution() -> None:
 def test_bad_arguments_are_named(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+def test_a_matrix_that_is_not_symmetric_is_noticed() -> None:
+    root, b = normal(20, 20), normal(3, 20, seed=1)
+    matrix = root @ root.mT / 20 + torch.eye(20, dtype=torch.float64)
+    exact = torch.linalg.solve(matrix, b.mT).mT
+    trusted = conjugate_gradients(lambda v: v @ matrix.mT, b, asymmetry=0.05)
+    assert torch.allclose(trusted, exact, rtol=0, atol=1e-8)
+    skewed, calls = matrix + 2 * (root - root.mT), []
+
+    def apply(v: Tensor) -> Tensor:
+        calls.append(1)
+        return v @ skewed.mT
+
+    stopped = conjugate_gradients(apply, b, asymmetry=0.05)
+    assert len(calls) < 4 and ((b - stopped @ skewed.mT).norm(dim=1) <= b.norm(dim=1)).all()

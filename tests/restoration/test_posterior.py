@@ -141,6 +141,24 @@ def test_images_and_masks() -> None:
     )
 
 
+def test_a_jacobian_that_is_no_covariance_is_not_inverted() -> None:
+    oracle = correlated(EDM(), (6,))
+    skew = normal(6, 6, seed=3)
+
+    class Wrong:
+        schedule = oracle.schedule
+
+        def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+            return Prediction(oracle(x_t, t).mean + 0.3 * x_t @ (skew - skew.mT))
+
+    matrix, y, x_t = Matrix(normal(5, 6)), normal(1, 5, seed=1), normal(4, 6, seed=2)
+    t = torch.tensor(0.5, dtype=torch.float64)
+    given = [Posterior(Wrong(), matrix, y, 0.1, kind)(x_t, t).mean for kind in (Jacobian(), Isotropic())]
+    assert torch.allclose(*given, rtol=0, atol=1e-2 * float(given[1].abs().max()))
+    right = [Posterior(oracle, matrix, y, 0.1, kind)(x_t, t).mean for kind in (Jacobian(), Isotropic())]
+    assert not torch.allclose(*right, rtol=0, atol=1e-2 * float(right[1].abs().max()))
+
+
 def test_it_works_without_gradients_and_leaves_no_graph() -> None:
     oracle, label = correlated(Cosine(), (3,)), torch.tensor([0, 1])
 
