@@ -100,7 +100,7 @@ class Case:
         return replace(found, samples=model.spec.quantize(found.samples).float() / model.spec.top)
 
     def picture(self, results: Mapping[str, Restoration]) -> Image.Image:
-        """A row for each method: its name and work, what is damaged, restorations, their mean and deviation, and the
+        """A row for each method: its name and calls, what is damaged, restorations, their mean and deviation, and the
         original.
         """
         known = self.task.known
@@ -109,7 +109,9 @@ class Case:
         for name, found in results.items():
             shown = found.samples[:SHOWN]
             row = figures.restoration(damaged, shown, found.std, known=known, original=self.image)
-            rows.append(figures.captioned([(f"{name}, {work(found):.0f} calls", row)]))
+            done = found.diagnostics
+            title = f"{name}: {done.calls:.0f} calls, {done.backward:.0f} backward passes"
+            rows.append(figures.captioned([(title, row)]))
         return figures.stack(rows)
 
 
@@ -176,10 +178,16 @@ def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
     if rival is not None:
         theirs = tallies[rival]
         found.append(
-            Goal(f"{task}: PSNR of the default's mean", ours.mean("PSNR of the mean"), theirs.mean("PSNR of the mean"))
+            Goal(
+                f"{task}: PSNR of the default's mean, beside {rival}'s",
+                ours.mean("PSNR of the mean"),
+                theirs.mean("PSNR of the mean"),
+            )
         )
         misses = [abs(tally.mean("coverage") - LEVEL) for tally in (ours, theirs)]
-        found.append(Goal(f"{task}: coverage of the default less {LEVEL:g}, against {rival}", *misses, "at most"))
+        found.append(
+            Goal(f"{task}: how far the default's coverage is from {LEVEL:g}, beside {rival}'s", *misses, "at most")
+        )
     return found
 
 
