@@ -2,7 +2,7 @@
 
     x̂(x_t) = Σ_k m_k x̂(x_t in window k),        Σ_k m_k = 1 at every pixel
 
-as Bar-Tal et al. (2023, arXiv 2302.08113, eq. 5) blend them, with weights m_k = sin² along each side that fade towards
+as Bar-Tal et al. (2023, arXiv 2302.08113) average them, with weights m_k = sin² along each side that fade towards
 the borders of a window. All windows see the same x_t and their estimates are blended before the step is taken, so no
 two of them can decide differently about a pixel that they share.
 
