@@ -38,6 +38,8 @@ from diffusion.training.report import Reporter
 from diffusion.training.tracking import Tracking
 
 FIRST_SAMPLES_S = 30.0
+# The share of the time spent waiting for examples beyond which it is said.
+WAITING = 0.3
 METRICS = "metrics.jsonl"
 # What is saved or shown of a step comes after a look at whether steps were skipped.
 LOOKED_AT = ("log", "checkpoint", "samples", "evaluate")
@@ -126,7 +128,7 @@ class Trainer:
         )
         self.reporter = Reporter(config, run, train, held_out, self.say)
         self.tracking = Tracking(self.accelerator, config.report.tracker, self.say)
-        self.guard, self.went_back = Guard(self.maker, self.say), False
+        self.guard, self.went_back, self.waited_much = Guard(self.maker, self.say), False, False
 
     def _restored(self) -> tuple[int, int | None]:
         """The step of the newest checkpoint, whose state everything then has, and how many examples were taken at once
@@ -244,6 +246,12 @@ class Trainer:
         bar.set_postfix_str(
             f"loss {numbers['loss']:.4f}, {numbers['images_per_s']:.0f} images/s, data wait {numbers['data_wait']:.0%}"
         )
+        if numbers["data_wait"] > WAITING and not self.waited_much:
+            self.waited_much = True
+            self.say(
+                f"step {self.step}: {numbers['data_wait']:.0%} of the time goes to waiting for examples; put them, or "
+                "the cache of a folder (DIFFUSION_CACHE), on a local disk, and see whether other programs use it"
+            )
         self._record({name: value for name, value in numbers.items() if math.isfinite(value)})
 
     def _due(self, *names: str) -> bool:

@@ -158,6 +158,19 @@ def test_the_checkpoint_with_the_best_bound_is_kept(
     assert [checkpoint.step_of(folder) for folder in checkpoint.folders(tmp_path)] == [12, 4]
 
 
+def test_waiting_for_examples_is_said_once(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    waits = {2: 0.3, 4: 0.31, 5: 0.9}
+    trainer = start(tiny(shapes, training={"steps": 6}), tmp_path)
+    numbers = {"loss": 1.0, "images_per_s": 8.0}
+    monkeypatch.setattr(trainer.monitor, "collect", lambda _: {**numbers, "data_wait": waits.get(trainer.step, 0.0)})
+    monkeypatch.setattr(trainer, "_show", lambda samples, evaluation: None)
+    trainer.train()
+    said = [line for line in capsys.readouterr().out.splitlines() if "waiting for examples" in line]
+    assert len(said) == 1 and said[0].startswith("step 4: 31% of the time goes to waiting for examples")
+
+
 def test_a_crash_before_the_first_checkpoint_leaves_no_rows_behind(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
