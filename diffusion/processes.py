@@ -107,12 +107,15 @@ def lost(error: RuntimeError) -> bool:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """A context that the main process goes through before the others enter it."""
+    """A context that the main process goes through first, then the first one of each machine, whose disks may be its
+    own, then all others.
+    """
+    turn = 0 if is_main() else 1 if int(os.environ.get("LOCAL_RANK", "0")) == 0 else 2
     largest(0)  # All make the group that they meet in before some have to wait.
-    if not is_main():
+    for _ in range(turn):
         largest(0)
     yield
-    if is_main():
+    for _ in range(turn, 2):
         largest(0)
 
 
