@@ -162,5 +162,7 @@ def _sweep(cache: Path) -> None:
     """Remove what processes killed more than a day ago left behind."""
     for folder in cache.glob(f"{UNFINISHED}*"):
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > DAY:
+            # A file that grows does not touch its folder.
+            newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            if time.time() - newest > DAY:
                 shutil.rmtree(folder)

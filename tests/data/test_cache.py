@@ -188,13 +188,15 @@ def test_losing_the_race_to_another_process_is_harmless(
 
 
 def test_leftovers_of_a_killed_process_are_swept_after_a_day(folder: Path, tmp_path: Path) -> None:
-    old, young = (tmp_path / "cache" / f"{store.UNFINISHED}{age}" for age in ("old", "young"))
-    old.mkdir(parents=True)
-    young.mkdir()
+    old, growing, young = (tmp_path / "cache" / f"{store.UNFINISHED}{age}" for age in ("old", "growing", "young"))
     yesterday = time.time() - store.DAY - 60
-    os.utime(old, (yesterday, yesterday))
+    for path in (old, growing, young):
+        path.mkdir(parents=True)
+        (path / "values.npy").touch()
+    for path in (old, old / "values.npy", growing):
+        os.utime(path, (yesterday, yesterday))
     pack(folder, tmp_path / "cache")
-    assert (old.exists(), young.exists()) == (False, True)
+    assert (old.exists(), growing.exists(), young.exists()) == (False, True, True)
 
 
 def test_full_disk_is_explained_and_cleaned_up(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
