@@ -73,12 +73,15 @@ class Tally:
             self.figures.setdefault(name, []).append(value)
 
     def mean(self, name: str) -> float:
-        values = [value for value in self.figures.get(name, []) if math.isfinite(value)]
+        values = self.figures.get(name, [])
         return statistics.fmean(values) if values else math.nan
 
     def interval(self, name: str) -> str:
-        """The mean and 1.96 of its standard errors."""
+        """The mean and 1.96 of its standard errors, or how often there was none."""
         values = self.figures[name]
+        wild = sum(not math.isfinite(value) for value in values)
+        if wild:
+            return f"diverged in {wild} of {len(values)}"
         spread = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
         return f"{statistics.fmean(values):.2f} ± {1.96 * spread:.2f}"
 
