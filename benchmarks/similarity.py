@@ -1,4 +1,4 @@
-"""How near an image is to another: PSNR, and SSIM of Wang et al. 2004 (IEEE Trans. Image Process. 13, 600-612)."""
+"""How near an image is to another by SSIM (Wang et al. 2004, IEEE Trans. Image Process. 13, 600-612)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from torch.nn import functional as F
 # Their window, 11x11 pixels of a Gaussian, and the constants for values in [0, 1] (section III.B, eq. 12).
 SIDE, SIGMA = 11, 1.5
 MEANS, CONTRASTS = 0.01**2, 0.03**2
-
-
-def psnr(x: Tensor, truth: Tensor) -> Tensor:
-    """-10 log10 of the mean square error of images (B, C, H, W) in [0, 1]: (B,) in dB, infinite for equal ones."""
-    return -10 * (x - truth).square().flatten(1).mean(1).log10()
 
 
 def ssim(x: Tensor, truth: Tensor) -> Tensor:

@@ -114,6 +114,8 @@ class Sample:
     """Standard deviation of noise on what is known of it, in [0, 1]."""
     batch: int | None = None
     """Images at a time; what suits the device by default."""
+    resize: bool = False
+    """Bring the image to restore to the size that the model was trained on, instead of covering it by windows."""
 
     def __call__(self) -> int:
         """Returns the exit code."""
@@ -123,18 +125,19 @@ class Sample:
             raise InputError("--mask: needs --image, the image that it belongs to")
         if self.image is None:
             return commands.sample(self)
-        given = (
-            self.n,
-            self.method,
-            self.steps,
-            self.sampler,
-            self.seed,
-            self.label,
-            self.guidance,
-            self.out,
-            self.batch,
+        options = Restorations(
+            n=self.n,
+            method=self.method,
+            steps=self.steps,
+            sampler=self.sampler,
+            seed=self.seed,
+            label=self.label,
+            guidance=self.guidance,
+            out=self.out,
+            batch=self.batch,
+            resize=self.resize,
         )
-        return Inpaint(self.run, (self.image,), mask=self.mask, noise=self.noise, options=Restorations(*given))()
+        return Inpaint(self.run, (self.image,), mask=self.mask, noise=self.noise, options=options)()
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,9 @@ class Restorations:
     out: Path | None = None
     """Where to write; RUN/restored-NAME by default. Of several images each gets a folder of its name there."""
     batch: int | None = None
-    """Restorations at a time; what suits the device by default."""
+    """Restorations at a time, of the size that the model was trained on; what suits the device by default."""
+    resize: bool = False
+    """Bring whole images to that size first, instead of covering them by overlapping windows of it."""
 
 
 @dataclass(frozen=True)

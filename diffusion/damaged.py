@@ -16,8 +16,10 @@ from diffusion.data import DataSpec, decode, fit
 from diffusion.data.decoding import Color, Pixels
 from diffusion.data.walk import FolderWalk
 from diffusion.errors import InputError, require
+from diffusion.operators import Chain, Composition, Downsample, Operator
 
 BLACK = (0, 0, 0)
+Size = tuple[int, int]
 Known = npt.NDArray[np.bool_]
 
 
@@ -91,9 +93,11 @@ def _by_name(folder: Path) -> dict[Path, Path]:
     return files
 
 
-def read_damaged(source: Source, spec: DataSpec, marked: Marked | None = None) -> tuple[Tensor, Tensor, str]:
-    """An image (C, H, W) in [0, 1] and what is known of it (1, H, W), brought to the size of the data, and a notice if
-    it had another.
+def read_damaged(
+    source: Source, spec: DataSpec, marked: Marked | None = None, *, resize: bool = False
+) -> tuple[Tensor, Tensor, str]:
+    """An image (C, H, W) in [0, 1] and what is known of it (1, H, W); with `resize` brought to the size of the data,
+    and a notice if it had another.
 
     Known is where the mask is at least half white, or what is not `marked`; without either, where the image is opaque.
 
@@ -114,9 +118,8 @@ def read_damaged(source: Source, spec: DataSpec, marked: Marked | None = None) -
                 "--unknown-color how it is drawn"
             )
     pixels, notice = converted(rgba, channels), ""
-    if pixels.shape[:2] != (height, width):
-        was = f"{pixels.shape[1]} x {pixels.shape[0]}"
-        notice = f"{name}: resized and cropped from {was} to the model's {width} x {height}"
+    if resize and pixels.shape[:2] != (height, width):
+        notice = resized(name, pixels, spec)
         # A pixel is known only if all that it was resized from is.
         known = fit(known.astype(np.uint8) * 255, (height, width)) == 255
         pixels = fit(pixels, (height, width))
@@ -141,27 +144,43 @@ def converted(rgba: Pixels, channels: int) -> Pixels:
     return rgba[:, :, :channels]
 
 
-def read_clean(path: Path, spec: DataSpec, background: Color) -> tuple[Tensor, str]:
-    """An image (C, H, W) in [0, 1], brought to the size of the data, and a notice if it had another."""
+def read_clean(path: Path, spec: DataSpec, background: Color, *, resize: bool = False) -> tuple[Tensor, str]:
+    """An image (C, H, W) in [0, 1]; with `resize` brought to the size of the data, and a notice if it had another."""
     channels, height, width = spec.shape
     pixels = decode(path, channels=channels, background=background)
-    if pixels.shape[:2] == (height, width):
+    if not resize or pixels.shape[:2] == (height, width):
         return to_tensor(pixels), ""
+    return to_tensor(fit(pixels, (height, width))), resized(path.name, pixels, spec)
+
+
+def resized(name: str, pixels: Pixels, spec: DataSpec) -> str:
+    """What to say of an image brought to the size of the data."""
+    _, height, width = spec.shape
     was = f"{pixels.shape[1]} x {pixels.shape[0]}"
-    fitted = to_tensor(fit(pixels, (height, width)))
-    return fitted, f"{path.name}: resized and cropped from {was} to the model's {width} x {height}"
+    return f"{name}: resized and cropped from {was} to the model's {width} x {height}"
 
 
-def read_observation(path: Path, shape: Sequence[int], background: Color) -> Tensor:
-    """What an operator made of an image: (C, H, W) in [0, 1] of that shape. Raises InputError for another size."""
-    channels, height, width = shape
-    pixels = decode(path, channels=channels, background=background)
-    if pixels.shape[:2] != (height, width):
-        raise InputError(
-            f"{path.name}: must be {width} x {height} pixels, what the operator makes of an image of the model's size, "
-            f"got {pixels.shape[1]} x {pixels.shape[0]}; with --damage the operator is applied to it first"
-        )
-    return to_tensor(pixels)
+def read_observation(path: Path, operator: Operator, spec: DataSpec, background: Color) -> tuple[Tensor, Size]:
+    """What an operator made of an image, (C, H, W) in [0, 1], and the size of that image."""
+    pixels = decode(path, channels=spec.shape[0], background=background)
+    size, channels = before(operator, spec.shape[0], pixels.shape[:2])
+    if channels != spec.shape[0]:
+        pixels = decode(path, channels=channels, background=background)
+    return to_tensor(pixels), size
+
+
+def before(operator: Operator, channels: int, after: tuple[int, ...]) -> tuple[Size, int]:
+    """The size of the images of which an operator makes some of the size `after`, and how many channels these have."""
+    factor = divisor(operator)
+    size = (factor * after[0], factor * after[1])
+    return size, operator(torch.zeros(1, channels, *size)).shape[1]
+
+
+def divisor(operator: Operator) -> int:
+    """By how much an operator makes images smaller."""
+    if isinstance(operator, Composition | Chain):
+        return divisor(operator.last) * divisor(operator.first)
+    return operator.factor if isinstance(operator, Downsample) else 1
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

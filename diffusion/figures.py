@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+from torch.nn import functional as F
 
 from diffusion.files import replacing
 
@@ -27,6 +28,10 @@ SHOWN_SIDE = 64
 PANEL_SIDE = 96
 SHOWN_SAMPLES = 8
 GAP = 4
+# Of a picture that has opacity besides.
+COLORS = 3
+# Restorations that are larger are shown smaller.
+LARGEST_PANEL = 512
 # Neither the white nor the black of a picture, so that its edges show.
 PAPER = (228, 228, 228)
 Rows = Sequence[tuple[float, float]]
@@ -117,6 +122,7 @@ def restoration(
 
     All (C, H, W) in [0, 1], `samples` (N, C, H, W), of which the first few are shown; what is damaged may have other
     channels and be smaller by a whole factor. The standard deviation is scaled so that its largest value is white.
+    Large images are shown smaller by a whole factor.
     """
     spread = std.mean(0, keepdim=True)
     top = float(spread.max())
@@ -128,8 +134,9 @@ def restoration(
         panels += [("mean", samples.mean(0)), (f"std (white {top:.2f})", spread / max(top, 1e-9))]
     if original is not None:
         panels.append(("original", original))
-    scale = max(1, math.ceil(PANEL_SIDE / max(samples.shape[-2:])))
-    return captioned([(name, to_image(_enlarged(_rgb(x), scale))) for name, x in panels])
+    side = max(samples.shape[-2:])
+    scale, factor = max(1, math.ceil(PANEL_SIDE / side)), math.ceil(side / LARGEST_PANEL)
+    return captioned([(name, to_image(_enlarged(_reduced(_rgb(x), factor), scale))) for name, x in panels])
 
 
 def stack(rows: Sequence[Image.Image]) -> Image.Image:
@@ -217,8 +224,12 @@ def _enlarged(x: Tensor, scale: int) -> Tensor:
     return x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
 
 
+def _reduced(x: Tensor, factor: int) -> Tensor:
+    return F.avg_pool2d(x[None], factor)[0] if factor > 1 else x
+
+
 def _rgb(x: Tensor) -> Tensor:
-    return x.expand(3, -1, -1) if len(x) == 1 else x[:3]
+    return x.expand(COLORS, -1, -1) if len(x) == 1 else x[:COLORS]
 
 
 def captioned(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:

@@ -222,6 +222,7 @@ class Model:
         y: Tensor,
         operator: Operator,
         *,
+        size: tuple[int, int] | None = None,
         noise: float = 0.0,
         n: int = 4,
         method: str | Method = "auto",
@@ -236,6 +237,8 @@ class Model:
     ) -> Restoration:
         """Draws n examples given y = operator(example) + N(0, noise²), all in the units of the data: images in [0, 1].
 
+        `size`, (H, W), is that of the images, by default the model's; others are covered by overlapping windows of
+        the model's size that agree at every step (`restoration.windows`).
         y: (*) as the operator gives it for one example, and exactly so without `noise`, its standard deviation; what a
         mask hides may be anything, and what it shows is then kept as it is. `method` is a key of `restoration.METHODS`,
         one of them with other options, or "auto" (`restoration.default`); it has a `sampler` of its own unless another
@@ -251,7 +254,8 @@ class Model:
             )
         require(n >= 1, "n", "at least 1", n)
         require(batch is None or batch >= 1, "batch", "at least 1", batch)
-        seen = model_restoration.observation(y, operator, noise, self.spec)
+        shape = model_restoration.shape_of(size, self.spec)
+        seen = model_restoration.observation(y, operator, noise, shape)
         chosen = model_restoration.choose(method, self._sampler(sampler), seen)
         denoiser = self.guided(guidance, lowered=not chosen.differentiates)
         one = self.labels(label, 1)
@@ -262,6 +266,7 @@ class Model:
             self.config.grid(self.denoiser.schedule, RESTORATION_STEPS if steps is None else steps),
             self.spec,
             self.device,
+            shape=shape,
             n=n,
             seed=seed,
             label=one,
@@ -288,13 +293,17 @@ class Model:
         progress: bool = False,
     ) -> Restoration:
         """Draws n restorations of one example, (C, H, W) in [0, 1] or (D,), whose values are given where `known`, a
-        bool tensor that broadcasts against it: `restore` with a mask.
+        bool tensor that broadcasts against it: `restore` with a mask, of an image of any size. Without noise, what is
+        farther than a window from the rectangle around all that is unknown costs nothing.
         """
-        if image.shape != self.spec.shape:
-            raise InputError(f"image: must have the shape {self.spec.shape} of the data, got {tuple(image.shape)}")
+        channels, *sides = self.spec.shape
+        rule = f"of {channels} channels, (C, H, W)" if sides else f"of the shape {self.spec.shape} of the data"
+        fits = image.ndim == len(self.spec.shape) and image.shape[0] == channels and image.numel() > 0
+        require(fits, "image", rule, tuple(image.shape))
         return self.restore(
             image,
             Mask(known.to(torch.bool)),
+            size=(image.shape[1], image.shape[2]) if sides else None,
             noise=noise,
             n=n,
             method=method,

@@ -26,7 +26,7 @@ from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.operators import Identity, Mask, Operator
 from diffusion.randomness import ExampleNoise, example_seed
-from diffusion.restoration import METHODS, Method, Observation, default
+from diffusion.restoration import METHODS, Method, Observation, default, statistics, windows
 from diffusion.restoration import restore as draw
 from diffusion.restoration.counted import Counted
 from diffusion.restoration.posterior import Isotropic, Posterior
@@ -39,11 +39,12 @@ AUTO = "auto"
 class Diagnostics:
     """How restorations came about.
 
-    `calls` of the denoiser and `backward` passes through it are those of a batch, on average; `seconds` those of all.
-    `residual` is the root mean square of y - A(u): in units of the noise, about 1 for samples of the posterior, or in
-    those of the data without noise. None of what a method does not know: `log_evidence`, log p(y) in nats, the density
-    of y in its own units; `effective`, the least share of effective particles on the way, (Σw)²/(N Σw²); `ancestors`,
-    how many of the first particles have descendants among the samples.
+    `calls` of the denoiser and `backward` passes through it are those of a batch, on average, each of as many `windows`
+    as cover what is restored; `seconds` those of all. `residual` is the root mean square of y - A(u): in units of the
+    noise, about 1 for samples of the posterior, or in those of the data without noise. None of what a method does not
+    know: `log_evidence`, log p(y) in nats, the density of y in its own units, if all of y was looked at; `effective`,
+    the least share of effective particles on the way, (Σw)²/(N Σw²); `ancestors`, how many of the first particles have
+    descendants among the samples.
     """
 
     method: Method
@@ -51,6 +52,7 @@ class Diagnostics:
     backward: float
     seconds: float
     residual: float
+    windows: int = 1
     log_evidence: float | None = None
     effective: float | None = None
     ancestors: int | None = None
@@ -77,23 +79,41 @@ class Restoration:
         """The standard deviation by pixel, (C, H, W) or (D,); 0 for a single sample and wherever all are the same."""
         return self.samples.std(0, correction=min(1, len(self.samples) - 1))
 
+    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """The bounds by pixel that hold that share of all restorations, (C, H, W) or (D,) each, if there are enough
+        (`restoration.statistics.interval`).
+        """
+        return statistics.interval(self.samples, level=level)
+
     def quantile(self, q: float | Sequence[float]) -> Tensor:
         """The quantiles by pixel, (*) for one q in [0, 1] and (Q, *) for several, linear between samples."""
         return self.samples.quantile(torch.as_tensor(q, dtype=self.samples.dtype), dim=0)
 
 
-def observation(y: Tensor, operator: Operator, noise: float, spec: DataSpec) -> Observation:
-    """y (*), in the units of the data. Raises InputError for what `Model.restore` does not take."""
+def shape_of(size: Sequence[int] | None, spec: DataSpec) -> tuple[int, ...]:
+    """The shape of examples of a size, (H, W) of images, or without one of those that the model was trained on."""
+    given = spec.shape[1:] if size is None else tuple(size)
+    fits = len(given) == len(spec.shape) - 1 and all(isinstance(side, int) and side >= 1 for side in given)
+    rule = "(height, width) in pixels" if spec.is_image else "left out for points"
+    require(fits, "size", rule, size)
+    return spec.shape[0], *given
+
+
+def observation(y: Tensor, operator: Operator, noise: float, whole: tuple[int, ...]) -> Observation:
+    """y (*), in the units of the data, of an example of a shape. Raises InputError for what `Model.restore` does not
+    take.
+    """
     require(0 <= noise < math.inf, "noise", "0 or more", noise)
-    like = torch.zeros(1, *spec.shape)
+    like = torch.zeros(1, *whole)
     shape = tuple(operator(like).shape[1:])
-    rule = f"of the shape {shape} that the operator makes of {spec.shape}"
+    rule = f"of the shape {shape} that the operator makes of {whole}"
     require(tuple(y.shape) == shape, "y", rule, tuple(y.shape))
     given = y[None].detach().cpu().float()
     # What a mask hides is not looked at: it may hold anything.
     seen = Observation(operator, operator(given) if isinstance(operator, Mask) else given, noise)
     require(seen.y.isfinite().all(), "y", "finite", "NaN or infinity")
-    seen.check(like)
+    if not isinstance(operator, Mask):  # Of which y was just made.
+        seen.check(like)
     return seen
 
 
@@ -118,6 +138,7 @@ def restore(
     spec: DataSpec,
     device: torch.device,
     *,
+    shape: tuple[int, ...],
     n: int,
     seed: int,
     label: Tensor | None,
@@ -125,20 +146,24 @@ def restore(
     shared: bool,
     progress: bool,
 ) -> Restoration:
-    """n restorations on a grid of times of what was seen in the units of the data. `label`: (1,) int64."""
+    """n restorations of examples of that shape on a grid of times, of what was seen in the units of the data. `label`:
+    (1,) int64. Of the network's own examples a `batch` is taken at once.
+    """
     start = time.perf_counter()
-    like = torch.zeros(1, *spec.shape, device=device)
-    std = spec.std / spec.top
-    inner = seen.standardized(spec.mean / spec.top, std, like)
-    runs = division(n, batch, method, shared=shared)
-    parts, rows = [torch.zeros(0, *spec.shape)], [torch.zeros(0, 5, dtype=torch.float64)]
+    std, window = spec.std / spec.top, spec.shape[1:]
+    place, size, local = windows.near(seen, window, shape[1:])
+    inner = local.standardized(spec.mean / spec.top, std, torch.zeros(1, shape[0], *size, device=device))
+    fitted = windows.fitted(denoiser, window, inner, size, batch=batch)
+    like = torch.zeros(1, shape[0], *fitted.size, device=device)
+    runs = division(n, max(1, batch * math.prod(window) // math.prod(fitted.size)), method, shared=shared)
+    parts, rows = [torch.zeros(0, *shape)], [torch.zeros(0, 5, dtype=torch.float64)]
     with tqdm(total=len(runs) * (len(times) - 1), desc="restoring", unit="step", disable=not progress) as bar:
         for done, numbers in enumerate(runs):
-            counted = Counted(denoiser, _advance(bar, done, times))
+            counted = Counted(fitted.denoiser, _advance(bar, done, times))
             randn = ExampleNoise([example_seed(seed, 0, number) for number in numbers])
-            noise = randn(like.expand(len(numbers), *spec.shape))
-            found = draw(counted, inner, noise, times, method=method, label=label, randn=randn)
-            parts.append(kept(seen, spec.decode(found.x).cpu()))
+            noise = randn(like.expand(len(numbers), *like.shape[1:]))
+            found = draw(counted, fitted.seen, noise, times, method=method, label=label, randn=randn)
+            parts.append(kept(seen, spec.decode(fitted.crop(found.x)).cpu(), place))
             least = float(found.effective.min()) if len(found.effective) else math.nan
             evidence = float(found.log_evidence) - seen.compact.y.numel() * math.log(std)
             row = [counted.calls, counted.backward, evidence, least, found.ancestors]
@@ -157,7 +182,8 @@ def restore(
             backward,
             time.perf_counter() - start,
             float(seen.residual(samples)) / (seen.noise or 1.0),
-            evidence if weighted and math.isfinite(evidence) else None,
+            fitted.windows,
+            evidence if weighted and size == shape[1:] and math.isfinite(evidence) else None,
             least if weighted else None,
             int(ancestors) if weighted else None,
         ),
@@ -173,11 +199,13 @@ def division(n: int, batch: int, method: Method, *, shared: bool) -> list[range]
     return [range(n)] if processes.is_main() or not shared else []
 
 
-def kept(seen: Observation, samples: Tensor) -> Tensor:
-    """The samples (n, *) with what a mask shows without noise as it is."""
+def kept(seen: Observation, samples: Tensor, place: windows.Place) -> Tensor:
+    """Whole samples (n, *) of samples of the part at `place`: what a mask shows without noise is as it is."""
     if seen.noise or not isinstance(seen.operator, Mask):
         return samples
-    return torch.where(seen.operator.known.cpu(), seen.y, samples)
+    whole = seen.y.repeat(len(samples), *[1] * (seen.y.ndim - 1))
+    whole[place] = samples
+    return torch.where(seen.operator.known.cpu(), seen.y, whole)
 
 
 def _advance(bar: tqdm[Any], done: int, times: Tensor) -> Callable[[Tensor], None]:

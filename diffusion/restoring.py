@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from diffusion import config, figures, processes
-from diffusion.damaged import Marked, Source, read_clean, read_damaged, read_observation, sources
+from diffusion.damaged import Marked, Size, Source, read_clean, read_damaged, read_observation, sources
 from diffusion.errors import InputError
 from diffusion.files import write_text
 from diffusion.model import RESTORATION_STEPS, Model, load
 from diffusion.model_restoration import Restoration
 from diffusion.operators import Mask, Operator, parse
 from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.restoration import statistics
 
 if TYPE_CHECKING:
     from diffusion.cli import Inpaint, Restorations, Restore
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 ROUNDING = 1 / 255 / math.sqrt(12)
 # Of an image's random numbers: the noise that it is damaged by.
 DAMAGE = 5
+# Of intervals, and the files of their bounds, pixel by pixel.
+LEVEL = 0.9
+BOUNDS = ("low.png", "high.png")
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,12 @@ class Task:
     y: Tensor
     operator: Operator
     noise: float
+    size: Size
     damaged: Tensor
     note: dict[str, Any]
     known: Tensor | None = None
     original: Tensor | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,7 @@ def inpaint(command: Inpaint) -> int:
     model = _images(command.run)
     marked = None if command.unknown_color is None else Marked(command.unknown_color, command.threshold)
     batch = Batch(command.run, command.images, command.options.out, sources(command.images, command.mask))
-    tasks = [_masked(source, model, marked, command.noise) for source in batch.sources]
-    return _finish(model, batch, tasks, command.options)
+    return _finish(model, batch, lambda source: _masked(source, model, marked, command), command.options)
 
 
 def restore(command: Restore) -> int:
@@ -75,17 +80,18 @@ def restore(command: Restore) -> int:
     model = _images(command.run)
     operator = parse(command.operator)
     noise = ROUNDING if command.noise is None else command.noise
+    if command.options.resize and not command.damage:
+        raise InputError("--resize: needs --damage, before which images are resized; what is left of them cannot be")
     batch = Batch(command.run, command.images, command.options.out, sources(command.images))
     note = {"operator": command.operator, "noise": noise, "damage": command.damage}
-    tasks = []
-    for source in batch.sources:
+
+    def task(source: Source) -> Task:
         if command.damage:
-            tasks.append(_damage(source, model, operator, noise, command.options.seed, note))
-        else:
-            shape = operator(torch.zeros(1, *model.spec.shape)).shape[1:]
-            y = read_observation(source.image, shape, model.config.data.background)
-            tasks.append(Task(y, operator, noise, y, note))
-    return _finish(model, batch, tasks, command.options)
+            return _damage(source, model, operator, noise, command.options, note)
+        y, size = read_observation(source.image, operator, model.spec, model.config.data.background)
+        return Task(y, operator, noise, size, y, note)
+
+    return _finish(model, batch, task, command.options)
 
 
 def _images(run: Path) -> Model:
@@ -96,29 +102,40 @@ def _images(run: Path) -> Model:
     return model
 
 
-def _masked(source: Source, model: Model, marked: Marked | None, noise: float) -> Task:
-    image, known, notice = read_damaged(source, model.spec, marked)
-    if notice:
-        processes.say(notice)
+def _masked(source: Source, model: Model, marked: Marked | None, command: Inpaint) -> Task:
+    image, known, notice = read_damaged(source, model.spec, marked, resize=command.options.resize)
     filled = 1 - float(known.float().mean())
-    note = {"mask": source.mask and source.mask.name, "noise": noise, "filled": filled}
-    return Task(image, Mask(known), noise, torch.where(known, image, 0.5), note, known)
+    note = {"mask": source.mask and source.mask.name, "noise": command.noise, "filled": filled}
+    shown = torch.where(known, image, 0.5)
+    return Task(image, Mask(known), command.noise, size_of(image), shown, note, known, notice=notice)
 
 
-def _damage(source: Source, model: Model, operator: Operator, noise: float, seed: int, note: dict[str, Any]) -> Task:
-    image, notice = read_clean(source.image, model.spec, model.config.data.background)
-    if notice:
-        processes.say(notice)
+def _damage(
+    source: Source, model: Model, operator: Operator, noise: float, options: Restorations, note: dict[str, Any]
+) -> Task:
+    image, notice = read_clean(source.image, model.spec, model.config.data.background, resize=options.resize)
     y = operator(image[None])
-    y = (y + noise * ExampleNoise([example_seed(seed, DAMAGE)])(y))[0]
-    return Task(y, operator, noise, y, note, original=image)
+    y = (y + noise * ExampleNoise([example_seed(options.seed, DAMAGE)])(y))[0]
+    return Task(y, operator, noise, size_of(image), y, note, original=image, notice=notice)
 
 
-def _finish(model: Model, batch: Batch, tasks: Sequence[Task], options: Restorations) -> int:
-    for source, task in zip(batch.sources, tasks, strict=True):
+def size_of(image: Tensor) -> Size:
+    """Of an image (C, H, W)."""
+    return image.shape[1], image.shape[2]
+
+
+def _finish(model: Model, batch: Batch, read: Callable[[Source], Task], options: Restorations) -> int:
+    # What cannot be read is said before the first is restored, and one at a time is kept.
+    for source in batch.sources[1:]:
+        read(source)
+    for source in batch.sources:
+        task = read(source)
+        if task.notice:
+            processes.say(task.notice)
         result = model.restore(
             task.y,
             task.operator,
+            size=task.size,
             noise=task.noise,
             n=options.n,
             method=options.method,
@@ -150,17 +167,34 @@ def _finish(model: Model, batch: Batch, tasks: Sequence[Task], options: Restorat
 
 
 def _write(folder: Path, task: Task, result: Restoration, info: dict[str, Any]) -> None:
-    top = float(result.std.max())
+    std = result.std[: figures.COLORS]
+    top = float(std.max())
     for i, restored in enumerate(result.samples):
         figures.save_png(restored, folder / f"restored-{i}.png", {**info, "index": i})
     figures.save_png(result.mean, folder / "mean.png", info)
-    figures.save_png(result.std / max(top, 1e-9), folder / "std.png", {**info, "white": top})
+    for name, bound in zip(BOUNDS, result.interval(LEVEL), strict=True):
+        figures.save_png(bound, folder / name, {**info, "interval": LEVEL})
+    figures.save_png(std / max(top, 1e-9), folder / "std.png", {**info, "white": top})
     if task.original is not None:
         figures.save_png(task.damaged, folder / "damaged.png", info)
     picture = figures.restoration(task.damaged, result.samples, result.std, known=task.known, original=task.original)
     figures.save_png(picture, folder / "restoration.png", info)
-    written = {**info, "diagnostics": result.diagnostics.to_dict()}
+    written = {**info, **against(task.original, result), "diagnostics": result.diagnostics.to_dict()}
     write_text(folder / "restoration.json", json.dumps(written, indent=1, allow_nan=False))
-    done = f"{info['image']} restored {info['n']} times by {info['method']}"
+    windows = result.diagnostics.windows
+    done = f"{info['image']} restored {info['n']} times by {info['method']}{f' in {windows} windows' * (windows > 1)}"
     filled = f", {info['filled']:.0%} filled" if "filled" in info else ""
     print(f"{folder}: {done}{filled} in {result.diagnostics.seconds:.1f} s, seed {info['seed']}")
+
+
+def against(original: Tensor | None, result: Restoration) -> dict[str, float]:
+    """Where the original is known: the PSNR of the mean, in dB, and of enough restorations the coverage of their 90 %
+    intervals.
+    """
+    if original is None:
+        return {}
+    found = float(statistics.psnr(result.mean[None], original[None]))
+    measured = {"psnr_of_mean": found} if math.isfinite(found) else {}
+    if len(result.samples) >= statistics.fewest(LEVEL):
+        measured["coverage_90"] = float(statistics.coverage(result.samples, original, level=LEVEL).mean())
+    return measured

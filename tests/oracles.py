@@ -97,6 +97,13 @@ class GaussianOracle:
         return replace(self, mean=mean.reshape(self.mean.shape), covariance=(covariance + covariance.mT) / 2)
 
 
+def short_correlations(schedule: Schedule, height: int, width: int, length: float) -> GaussianOracle:
+    """Images (1, H, W) of mean 0 and variance 1, with correlations exp(-(|i| + |j|) / length) at distances i and j."""
+    rows, columns = (torch.arange(n, dtype=torch.float64) for n in (height, width))
+    down, right = (torch.exp(-(places[:, None] - places).abs() / length) for places in (rows, columns))
+    return GaussianOracle(schedule, torch.zeros(1, height, width, dtype=torch.float64), torch.kron(down, right))
+
+
 @dataclass(frozen=True)
 class MixtureOracle:
     """Data Σ_k weights_k N(means_k, variance I), means (K, *). Label k is component k alone; variance 0 makes atoms."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffusion.damaged import Marked, Source, read_clean, read_damaged, read_observation, sources
 from diffusion.data import DataSpec
 from diffusion.errors import InputError
+from diffusion.operators import parse
 
 SPECS = {channels: DataSpec((channels, 6, 8), 256, mean=127.0, std=60.0) for channels in (1, 3, 4)}
 
@@ -76,24 +77,39 @@ def test_a_color_marks_what_is_unknown(tmp_path: Path) -> None:
         read(path, mask=path, marked=Marked("#ff00ff"))
 
 
-def test_another_size_is_brought_to_that_of_the_model(tmp_path: Path) -> None:
+def test_another_size_is_kept_or_brought_to_that_of_the_model(tmp_path: Path) -> None:
     path = save(np.repeat(np.repeat(pixels(3), 2, 0), 3, 1), tmp_path / "large.png")
     mask = save(np.repeat(np.repeat(known().astype(np.uint8) * 255, 2, 0), 3, 1), tmp_path / "mask.png")
     image, shown, notice = read(path, mask=mask)
+    assert image.shape == (3, 12, 24) and shown.shape == (1, 12, 24) and not notice
+    assert torch.equal(read_clean(path, SPECS[3], (255, 255, 255))[0], image)
+    image, shown, notice = read(path, mask=mask, resize=True)
     assert image.shape == (3, 6, 8) and shown.shape == (1, 6, 8)
     assert notice == "large.png: resized and cropped from 24 x 12 to the model's 8 x 6"
-    assert read_clean(path, SPECS[3], (255, 255, 255))[1] == notice
+    assert read_clean(path, SPECS[3], (255, 255, 255), resize=True)[1] == notice
     with pytest.raises(InputError, match=r"mask\.png is 24 x 12 pixels, but small\.png is 8 x 6"):
         read(save(pixels(3), tmp_path / "small.png"), mask=mask)
 
 
-def test_an_observation_has_the_size_that_the_operator_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "channels", "factor"),
+    [("blur:sigma=1", 3, 1), ("gray", 1, 1), ("downsample:factor=4", 3, 4), ("jpeg+downsample:factor=3+gray", 1, 3)],
+)
+def test_an_observation_tells_the_size_of_its_image(tmp_path: Path, text: str, channels: int, factor: int) -> None:
     path = save(pixels(3), tmp_path / "seen.png")
-    y = read_observation(path, (3, 6, 8), (0, 0, 0))
-    assert np.array_equal((y * 255).round().numpy(), np.moveaxis(pixels(3), 2, 0))
-    assert read_observation(path, (1, 6, 8), (0, 0, 0)).shape == (1, 6, 8)
-    with pytest.raises(InputError, match=r"seen\.png: must be 4 x 3 pixels, .* got 8 x 6; with --damage"):
-        read_observation(path, (3, 3, 4), (0, 0, 0))
+    y, size = read_observation(path, parse(text), SPECS[3], (0, 0, 0))
+    luma = np.asarray(Image.open(path).convert("L"))[..., None]
+    expected = pixels(3) if channels == 3 else luma
+    assert np.array_equal((y * 255).round().numpy(), np.moveaxis(expected, 2, 0))
+    assert size == (6 * factor, 8 * factor)
+
+
+def test_what_an_operator_refuses_is_said_by_it(tmp_path: Path) -> None:
+    path = save(pixels(3), tmp_path / "seen.png")
+    with pytest.raises(InputError, match="gray: must be given 3 channels, got 4"):
+        read_observation(path, parse("gray"), SPECS[4], (0, 0, 0))
+    with pytest.raises(InputError, match="blur: must be given an image larger than the kernel's reach of 8x8"):
+        read_observation(path, parse("blur:sigma=2"), SPECS[3], (0, 0, 0))
 
 
 def test_folders_are_paired_with_masks_by_name(tmp_path: Path) -> None:

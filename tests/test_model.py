@@ -292,8 +292,10 @@ def test_when_all_is_known_nothing_changes_and_when_nothing_is_all_does(model: M
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((3, 8, 9), {}, r"image: must have the shape \(3, 8, 8\) of the data, got \(3, 8, 9\)"),
+        ((8, 8), {}, r"image: must be of 3 channels, \(C, H, W\), got \(8, 8\)"),
         ((1, 8, 8), {}, r"got \(1, 8, 8\)"),
+        ((3, 8, 0), {}, r"got \(3, 8, 0\)"),
+        ((3, 8, 9), {}, r"mask: must be of a shape that broadcasts to \(3, 8, 9\), got \(1, 8, 8\)"),
         ((3, 8, 8), {"batch": 0}, "batch: must be at least 1, got 0"),
         ((3, 8, 8), {"label": 5}, "label: must be 0 to 1"),
     ],

@@ -20,7 +20,7 @@ from diffusion.operators import JPEG, Downsample, GaussianBlur, Mask, Matrix, Op
 from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Selected, Twisted
 from diffusion.samplers import DDIM
 from diffusion.schedules import EDM
-from tests.oracles import GaussianOracle
+from tests.oracles import GaussianOracle, short_correlations
 
 MEAN, STD, NOISE = 3.0, 2.0, 0.5
 COVARIANCE = torch.tensor([[1.0, 0.6, 0.0], [0.6, 0.8, 0.2], [0.0, 0.2, 0.5]], dtype=torch.float64)
@@ -36,6 +36,14 @@ def exact() -> Model:
     experiment = config.from_dict({"data": {"source": "swiss_roll"}, "sampling": {"precision": "fp32"}})
     spec = DataSpec((3,), None, mean=MEAN, std=STD)
     return Model(ORACLE, spec, experiment)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def exact_images() -> Model:
+    """A model of Gaussian images of 8x8, far from black and white."""
+    experiment = config.from_dict({"data": {"path": "images", "channels": 1}, "sampling": {"precision": "fp32"}})
+    spec = DataSpec((1, 8, 8), 256, mean=120.0, std=25.0)
+    return Model(short_correlations(EDM(), 8, 8, 1.5), spec, experiment)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +84,56 @@ def test_samples_are_those_of_the_posterior_in_the_units_of_the_data(exact: Mode
     else:
         assert found.log_evidence == pytest.approx(evidence, abs=0.1)
         assert 0 < found.effective <= 1 and found.ancestors > 100
+
+
+def test_images_of_another_size_are_restored_as_by_their_own_model(exact_images: Model) -> None:
+    """In windows of the model's size, against the exact posterior of the large image, in units of images."""
+    size, n, spec = (11, 20), 40, exact_images.spec
+    whole = short_correlations(EDM(), *size, 1.5)
+    known = torch.ones(1, *size, dtype=torch.bool)
+    known[:, 4:8, 7:13] = False
+    image = spec.decode(whole.sample(1, torch.Generator().manual_seed(0)))[0].float()
+    found = exact_images.inpaint(image, known, n=n, steps=STEPS, method="mmps")
+    assert found.diagnostics.windows == 2 * 4 and found.samples.shape == (n, 1, *size)
+    assert torch.equal(found.samples[:, known], image[known].expand(n, -1))
+    matrix = torch.eye(220).double()[known.flatten()]
+    exact = whole.posterior(matrix, spec.standardize(image).double().flatten()[known.flatten()], 1e-3)
+    std = exact.covariance.diagonal().sqrt()
+    z = ((spec.standardize(found.samples).flatten(1) - exact.mean.flatten()) / std)[:, ~known.flatten()]
+    # The mean of exact samples would be off by 1 / sqrt(40) = 0.16.
+    assert float(z.mean(0).square().mean().sqrt()) < 0.27 and float(z.var(0).mean()) == pytest.approx(1, abs=0.15)
+
+
+def test_what_is_far_from_a_hole_is_kept_and_not_looked_at(exact_images: Model) -> None:
+    image = torch.rand(1, 30, 40, generator=torch.Generator().manual_seed(0))
+    known = torch.ones(1, 30, 40, dtype=torch.bool)
+    known[:, 10:12, 5:8] = False
+    found = exact_images.inpaint(image, known, n=2, steps=4)
+    assert found.diagnostics.windows == 3 * 3, "of the 16 x 15 pixels within 7 of the hole, or to the border"
+    changed = image.clone()
+    changed[:, :, 20:] = 0.5
+    again = exact_images.inpaint(changed, known, n=2, steps=4)
+    assert torch.equal(again.samples[..., :20], found.samples[..., :20])
+    assert torch.equal(again.samples[..., 20:], changed[..., 20:].expand(2, -1, -1, -1))
+
+
+@pytest.mark.parametrize("size", [(5, 13), (12, 12)])
+def test_observations_of_another_size(exact_images: Model, size: tuple[int, int]) -> None:
+    """Smaller, larger, or both: against the exact posterior."""
+    whole, spec, noise, n = short_correlations(EDM(), *size, 1.5), exact_images.spec, 0.05, 32
+    image = spec.decode(whole.sample(1, torch.Generator().manual_seed(1)))
+    operator = GaussianBlur(0.8)
+    y = (operator(image) + noise * torch.randn(image.shape, generator=torch.Generator().manual_seed(2)))[0]
+    options = {"size": size, "noise": noise, "n": n, "steps": 40, "method": "mmps"}
+    found = exact_images.restore(y, operator, **options)  # type: ignore[arg-type]
+    count = math.prod(size)
+    matrix = operator(torch.eye(count).double().reshape(count, 1, *size)).flatten(1).mT
+    seen = (y.flatten() - operator(torch.full_like(image, spec.mean / spec.top)).flatten()) * spec.top / spec.std
+    exact = whole.posterior(matrix, seen, noise * spec.top / spec.std)
+    z = (spec.standardize(found.samples).flatten(1) - exact.mean.flatten()) / exact.covariance.diagonal().sqrt()
+    assert float(z.mean(0).square().mean().sqrt()) < 0.27 and float(z.var(0).mean()) == pytest.approx(1, abs=0.15)
+    parts = exact_images.restore(y, operator, **options, batch=16)  # type: ignore[arg-type]
+    torch.testing.assert_close(parts.samples, found.samples, rtol=0, atol=1e-4)
 
 
 def test_the_default_of_a_few_observations_weighs_particles(exact: Model) -> None:
@@ -138,6 +196,9 @@ def test_what_a_mask_hides_is_not_looked_at(model: Model, image: Tensor) -> None
         (Mask(torch.ones(1, 9, 8).bool()), (3, 8, 8), {}, r"mask: must be .* \(3, 8, 8\), got \(1, 9, 8\)"),
         (Downsample(2), (3, 4, 4), {"noise": -0.1}, r"noise: must be 0 or more, got -0\.1"),
         (Downsample(2), (3, 4, 4), {"noise": math.nan}, "noise: must be 0 or more, got nan"),
+        (Downsample(2), (3, 4, 4), {"size": (8,)}, r"size: must be \(height, width\) in pixels, got \(8,\)"),
+        (Downsample(2), (3, 4, 4), {"size": (0, 8)}, r"size: must be \(height, width\) in pixels, got \(0, 8\)"),
+        (Downsample(2), (3, 4, 4), {"size": (16, 8)}, r"y: must be of the shape \(3, 8, 4\) .* of \(3, 16, 8\)"),
         (Downsample(2), (3, 4, 4), {"n": 0}, "n: must be at least 1, got 0"),
         (Downsample(2), (3, 4, 4), {"method": "jacobian"}, "method: must be one of auto, product, replacement"),
         (Downsample(2), (3, 4, 4), {"method": "repaint"}, "operator: must be a mask for replacement"),

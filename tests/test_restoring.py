@@ -15,7 +15,7 @@ from diffusion.model import load
 from diffusion.operators import GaussianBlur
 from tests.conftest import fails, image_of
 
-RESTORED = {"mean.png", "std.png", "restoration.png", "restoration.json"}
+RESTORED = {"mean.png", "std.png", "low.png", "high.png", "restoration.png", "restoration.json"}
 QUICK = ["--n", "2", "--steps", "2"]
 
 
@@ -40,6 +40,8 @@ def check_restoration(out: Path, photo: Path, known: torch.Tensor, n: int) -> No
     assert all(torch.equal(x[:, known], image_of(photo)[:, known]) for x in restored)
     assert torch.equal(image_of(out / "mean.png")[:, known], image_of(photo)[:, known])
     assert bool((image_of(out / "std.png")[:, known] == 0).all()) and int(image_of(out / "std.png").max()) == 255
+    low, mean, high = (image_of(out / f"{name}.png") for name in ("low", "mean", "high"))
+    assert bool((low <= mean).all() and (mean <= high).all()) and torch.equal(low[:, known], high[:, known])
     assert not torch.equal(restored[0], restored[1])
 
 
@@ -69,13 +71,42 @@ def test_restoring_what_is_transparent(run: Path, damaged: tuple) -> None:
     check_restoration(run / "restored-clear", photo, known, 2)
 
 
-def test_an_image_of_another_size_is_brought_to_that_of_the_model(
+def test_an_image_of_another_size_is_covered_by_windows_or_resized(
     trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     for path in damaged[:2]:
         Image.open(path).resize((24, 16), Image.Resampling.NEAREST).save(path)
-    call("inpaint", trained, damaged[0], "--mask", damaged[1], "--n", 1, "--steps", 1, "--out", tmp_path / "o")
+    photo, mask, known = damaged
+    out, wanted = tmp_path / "out", ["--n", 2, "--steps", 1]
+    call("inpaint", trained, photo, "--mask", mask, *wanted, "--out", out)
+    assert "photo.png restored 2 times by mmps in 15 windows" in capsys.readouterr().out
+    check_restoration(out, photo, known.repeat_interleave(2, 0).repeat_interleave(3, 1), 2)
+    call("inpaint", trained, photo, "--mask", mask, *wanted, "--out", tmp_path / "resized", "--resize")
     assert "photo.png: resized and cropped from 24 x 16 to the model's 8 x 8" in capsys.readouterr().out
+    assert image_of(tmp_path / "resized" / "mean.png").shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(("operator", "size"), [("downsample:factor=2", (24, 16)), ("gray", (10, 6)), ("jpeg", (4, 9))])
+def test_what_is_left_of_an_image_tells_its_size(
+    trained: Path, damaged: tuple, tmp_path: Path, operator: str, size: tuple[int, int]
+) -> None:
+    photo, out, again = damaged[0], tmp_path / "out", tmp_path / "again"
+    Image.open(photo).resize(size).save(photo)
+    options = ["--operator", operator, "--noise", 0.05, *QUICK]
+    call("restore", trained, photo, *options, "--damage", "--out", out)
+    assert image_of(out / "restored-0.png").shape == image_of(photo).shape
+    written = json.loads((out / "restoration.json").read_text())
+    assert 0 < written["psnr_of_mean"] < 40 and "coverage_90" not in written
+    call("restore", trained, out / "damaged.png", *options, "--out", again)
+    assert image_of(again / "restored-0.png").shape == image_of(photo).shape
+
+
+def test_of_enough_restorations_the_coverage_of_the_original_is_told(
+    trained: Path, damaged: tuple, tmp_path: Path
+) -> None:
+    options = ["--operator", "denoise", "--noise", 0.3, "--steps", 4, "--n", 19, "--damage"]
+    call("restore", trained, damaged[0], *options, "--out", tmp_path / "out")
+    assert 0.3 < json.loads((tmp_path / "out" / "restoration.json").read_text())["coverage_90"] <= 1
 
 
 def test_a_folder_and_what_is_drawn_in_a_color(run: Path, damaged: tuple, tmp_path: Path) -> None:
@@ -133,8 +164,11 @@ def test_what_cannot_be_restored(trained: Path, damaged: tuple, tmp_path: Path, 
     assert "text.png: not an image" in fails(capsys, "inpaint", trained, tmp_path / "text.png")
     assert "noise" in fails(capsys, "inpaint", trained, photo, "--mask", mask, "--method", "zero")
     assert "n: must be at least 1, got 0" in fails(capsys, "inpaint", trained, photo, "--mask", mask, "--n", "0")
-    sized = fails(capsys, "restore", trained, photo, "--operator", "downsample:factor=2")
-    assert "photo.png: must be 4 x 4 pixels" in sized and "got 8 x 8" in sized
+    assert "--resize: needs --damage" in fails(capsys, "restore", trained, photo, "--operator", "gray", "--resize")
+    Image.open(photo).resize((9, 8)).save(photo.with_name("odd.png"))
+    damage = "--operator", "downsample:factor=2", "--damage"
+    sized = fails(capsys, "restore", trained, photo.with_name("odd.png"), *damage)
+    assert "downsample:factor=2: must be given sides that it divides, got 8x9" in sized
     assert "got 'blurr'" in fails(capsys, "restore", trained, photo, "--operator", "blurr")
     assert "misses it by" in fails(
         capsys, "restore", trained, photo, "--operator", "blur:border=circular", "--noise", "0"

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from diffusion.errors import require
 
+# Iterations without progress that a pseudo-inverse allows.
+PATIENCE = 1000
+
 
 class Operator(ABC):
     """A map from examples (B, C, *) to observations (B, *), example by example."""
@@ -47,8 +50,9 @@ class Linear(Operator):
 
         Exact for y in the range of A, to the tolerance of `conjugate_gradients`.
         """
-        # As ill-conditioned as a blur is, the residual rises for long before it falls.
-        patience = y[0].numel()
+        # As ill-conditioned as a blur is, the residual rises for long before it falls; of a y outside of the range of A
+        # it never falls to the tolerance.
+        patience = min(y[0].numel(), PATIENCE)
         return self.adjoint(conjugate_gradients(lambda u: self(self.adjoint(u, like)), y, patience=patience), like)
 
     def linearized(self, x: Tensor) -> Linear:

@@ -64,7 +64,7 @@ class Crop(Linear):
     def __post_init__(self) -> None:
         require(self.height >= 1 and self.width >= 1, "crop", "positive", (self.height, self.width))
 
-    def margins(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    def margins(self, size: tuple[int, ...]) -> tuple[int, int, int, int]:
         """What is cut off an image of a size (H, W): left, right, top and bottom.
 
         Raises InputError for an image smaller than the crop.

@@ -1,5 +1,5 @@
-"""What n restorations of one example are worth where the truth is known: whether they cover it, and whether they fit to
-what surrounds them.
+"""What n restorations of one example are worth where the truth is known: how near they are, whether they cover it, and
+whether they fit to what surrounds them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,25 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import InputError, require
+
+
+def psnr(x: Tensor, truth: Tensor) -> Tensor:
+    """-10 log10 of the mean square error of images (B, C, H, W) in [0, 1]: (B,) in dB, infinite for equal ones."""
+    return -10 * (x - truth).square().flatten(1).mean(1).log10()
+
+
+def interval(samples: Tensor, *, level: float = 0.9) -> tuple[Tensor, Tensor]:
+    """The bounds of the central interval of that level of n samples (n, *), pixel by pixel: (*) each. Between the j-th
+    smallest and the j-th largest lie (n + 1 - 2j) / (n + 1) of the probability on average; places between two ranks are
+    interpolated. Of fewer samples than `fewest` these are the least and the largest, which hold less than the level.
+    """
+    require(0 < level < 1, "level", "between 0 and 1", level)
+    n, ordered = len(samples), samples.sort(0).values
+    place = min(max((1 - level) / 2 * (n + 1), 1.0), (n + 1) / 2) - 1
+    first, share = math.floor(place + 1e-9), max(0.0, place - math.floor(place + 1e-9))
+    inner = min(first + 1, n - 1)
+    low, high = (torch.lerp(values[first], values[inner], share) for values in (ordered, ordered.flip(0)))
+    return low, high
 
 
 def coverage(samples: Tensor, truth: Tensor, *, level: float = 0.9) -> Tensor:
@@ -30,13 +49,17 @@ def coverage(samples: Tensor, truth: Tensor, *, level: float = 0.9) -> Tensor:
     # Half of the ranks that the interval leaves out, of n + 1.
     outside = (1 - level) / 2 * (n + 1)
     if outside < 1 - 1e-9:
-        least = math.ceil(2 / (1 - level) - 1 - 1e-9)
-        raise InputError(f"samples: must be at least {least} for an interval of {100 * level:g} %, got {n}")
+        raise InputError(f"samples: must be at least {fewest(level)} for an interval of {100 * level:g} %, got {n}")
     wider = math.floor(outside + 1e-9)
     share = outside - wider
     below, equal = (samples < truth).sum(0), (samples == truth).sum(0)
     outer, inner = (_within(below, equal, first, n - first) for first in (wider, wider + 1))
     return torch.lerp(outer, inner, share)
+
+
+def fewest(level: float) -> int:
+    """How many samples have an interval of that level."""
+    return math.ceil(2 / (1 - level) - 1 - 1e-9)
 
 
 def _within(below: Tensor, equal: Tensor, first: int, last: int) -> Tensor:

@@ -11,13 +11,15 @@ from that window it is the best, and the squared error of the blend is at most t
 beyond a window is not heard of. Data whose correlations end within half a window lose next to nothing; where an image
 has an order larger than that, as sky above and ground below, no denoiser of windows knows it.
 
-An image smaller than a window is the middle of a larger one of which nothing is known around it (`fitted`).
+An image smaller than a window is the middle of a larger one of which nothing is known around it (`fitted`). Of a large
+one with a small hole, only what the windows of the hole see is looked at (`near`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import NamedTuple
 
 import torch
@@ -27,11 +29,14 @@ from torch.utils.checkpoint import checkpoint
 
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
-from diffusion.operators import Crop, Mask, compose
+from diffusion.operators import Crop, Identity, Mask, Operator, compose
 from diffusion.restoration.methods import Observation
 from diffusion.schedules import Schedule
 
-Size = tuple[int, int]
+# (H, W), or () of points, of which there are no windows.
+Sides = tuple[int, ...]
+# Of the last dimensions of a tensor.
+Place = tuple[EllipsisType | slice, ...]
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,8 @@ class Windows:
     """
 
     denoiser: AnyDenoiser
-    size: Size
-    stride: Size | None = None
+    size: Sides
+    stride: Sides | None = None
     batch: int = 32
 
     def __post_init__(self) -> None:
@@ -59,9 +64,14 @@ class Windows:
         return self.denoiser.schedule
 
     @property
-    def strides(self) -> Size:
+    def strides(self) -> Sides:
         """The stride down and to the right."""
-        return self.stride or (max(1, self.size[0] // 2), max(1, self.size[1] // 2))
+        return self.stride or tuple(max(1, side // 2) for side in self.size)
+
+    def lines(self, size: Sides) -> tuple[Line, Line]:
+        """The windows down and to the right of an image of that size."""
+        down, right = (Line.of(*sides) for sides in zip(size, self.size, self.strides, strict=True))
+        return down, right
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """x_t: (B, C, H, W); t: () or (B,); label: (B,).
@@ -70,10 +80,7 @@ class Windows:
         """
         large = x_t.shape[-2] >= self.size[0] and x_t.shape[-1] >= self.size[1]
         require(large, "image", f"at least {self.size[0]}x{self.size[1]}, the size of a window", tuple(x_t.shape[-2:]))
-        down, right = (
-            Line.of(length, side, stride)
-            for length, side, stride in zip(x_t.shape[-2:], self.size, self.strides, strict=True)
-        )
+        down, right = self.lines(tuple(x_t.shape[-2:]))
         windows = right.cut(down.cut(x_t, 2), 4).movedim(4, 3)
         # (B, C, K, L, h, w) to (B K L, C, h, w): the windows of an example follow one another.
         stacked = windows.movedim(1, 3).flatten(0, 2)
@@ -153,24 +160,59 @@ class Fitted(NamedTuple):
 
     denoiser: AnyDenoiser
     seen: Observation
-    size: Size
-    crop: Crop
+    size: Sides
+    crop: Operator
+
+    @property
+    def windows(self) -> int:
+        """How many of them cover an image."""
+        covering = self.denoiser
+        return math.prod(line.count for line in covering.lines(self.size)) if isinstance(covering, Windows) else 1
 
 
-def fitted(denoiser: AnyDenoiser, window: Size, seen: Observation, size: Size, *, batch: int = 32) -> Fitted:
+def fitted(denoiser: AnyDenoiser, window: Sides, seen: Observation, size: Sides, *, batch: int = 32) -> Fitted:
     """A denoiser of images of the size `window` and an observation of one of another size, made for one another.
 
     Where the image is longer than the window, windows overlap; where it is shorter, what is restored is as long as the
     window, with a margin that y says nothing of around the image. The margin is to be cut off by `crop`.
     """
-    height, width = (max(sides) for sides in zip(size, window, strict=True))
-    whole, crop = (height, width), Crop(*size)
+    whole = tuple(max(sides) for sides in zip(size, window, strict=True))
     covering = denoiser if whole == window else Windows(denoiser, window, batch=batch)
     if whole == size:
-        return Fitted(covering, seen, whole, crop)
+        return Fitted(covering, seen, whole, Identity())
+    crop = Crop(*size)
     if not isinstance(seen.operator, Mask):
         return Fitted(covering, Observation(compose(seen.operator, crop), seen.y, seen.noise), whole, crop)
     # A mask stays a mask, which replacement asks for.
     margins = crop.margins(whole)
-    known = F.pad(seen.operator.known.broadcast_to(seen.y.shape[1:]), margins)
+    known = F.pad(seen.operator.known.broadcast_to(seen.y.shape)[0], margins)
     return Fitted(covering, Observation(Mask(known), F.pad(seen.y, margins), seen.noise), whole, crop)
+
+
+class Part(NamedTuple):
+    """A part of an image, how large it is, and what was seen of it."""
+
+    place: Place
+    size: Sides
+    seen: Observation
+
+
+def near(seen: Observation, window: Sides, size: Sides) -> Part:
+    """The part of an image of that size that restoring it looks at, and what was seen of that.
+
+    Of what a mask shows without noise nothing is left to restore. Windows that hold a hidden pixel reach one window's
+    length around it, and pixels beyond are seen by none of them. In all other cases the part is the whole.
+    """
+    if not isinstance(seen.operator, Mask) or seen.noise or size == window:
+        return Part((...,), size, seen)
+    known = seen.operator.known.broadcast_to(seen.y.shape)[0]
+    hidden = ~known.all(0)
+    place = ..., _around(hidden.any(1), window[0]), _around(hidden.any(0), window[1])
+    part = Observation(Mask(known[place]), seen.y[place])
+    return Part(place, tuple(part.y.shape[2:]), part)
+
+
+def _around(hidden: Tensor, side: int) -> slice:
+    """Where a row of pixels (L,) is hidden, and as far around that as a window reaches; a window at least, or all."""
+    places = hidden.nonzero().flatten().tolist() or [0]
+    return slice(max(0, places[0] - side + 1), min(len(hidden), places[-1] + side))

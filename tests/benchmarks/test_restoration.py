@@ -22,27 +22,24 @@ from diffusion.grids import UniformLogSNR
 from diffusion.model import Model
 from diffusion.restoration import METHODS
 from diffusion.schedules import EDM
-from tests.oracles import GaussianOracle, OracleNetwork
+from tests.oracles import OracleNetwork, short_correlations
 
 SIDE = 12
 SPEC = DataSpec((1, SIDE, SIDE), 256, (), 127.5, 30.0)
 
 
-def law() -> GaussianOracle:
-    places = torch.arange(SIDE, dtype=torch.float64)
-    line = torch.exp(-(places[:, None] - places).abs() / 1.5)
-    return GaussianOracle(EDM(), torch.zeros(1, SIDE, SIDE, dtype=torch.float64), torch.kron(line, line))
+LAW = short_correlations(EDM(), SIDE, SIDE, 1.5)
 
 
 @pytest.fixture
 def model() -> Model:
-    oracle = law()
+    oracle = LAW
     experiment = replace(Config(), grid=UniformLogSNR(-10.0, 8.0))
     return Model(Denoiser(OracleNetwork(oracle, V()), oracle.schedule, V()), SPEC, experiment)  # type: ignore[arg-type]
 
 
 def images(n: int) -> torch.Tensor:
-    x = law().sample(n, torch.Generator().manual_seed(0)).float()
+    x = LAW.sample(n, torch.Generator().manual_seed(0)).float()
     return (127.5 + 30 * x).round().clamp(0, 255) / 255
 
 

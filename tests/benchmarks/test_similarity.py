@@ -1,17 +1,11 @@
-"""PSNR and SSIM have the values that their definitions give in closed form."""
+"""SSIM has the values that its definition gives in closed form."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from benchmarks.similarity import psnr, ssim
-
-
-def test_psnr_of_a_shift() -> None:
-    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert psnr(x + 0.1, x).tolist() == pytest.approx([20.0, 20.0])
-    assert psnr(x, x).isinf().all()
+from benchmarks.similarity import ssim
 
 
 def test_ssim_identities() -> None:

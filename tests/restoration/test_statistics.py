@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.restoration.statistics import coverage, edge, seam
+from diffusion.restoration.statistics import coverage, edge, interval, psnr, seam
 
 
 def draws(*shape: int, seed: int = 0) -> Tensor:
@@ -29,6 +29,17 @@ def test_the_expectation_is_the_level_to_the_last_digit() -> None:
         samples = torch.arange(n).double()[:, None].expand(n, n + 1)
         truth = torch.arange(n + 1) - 0.5
         assert float(coverage(samples, truth, level=level).mean()) == pytest.approx(level, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("n", "expected", "error"),
+    # Between two ranks a bound is off by as much as the density bends there.
+    [(19, 0.9, 0.002), (39, 0.9, 0.002), (25, 0.9, 0.01), (9, 0.8, 0.002), (1, 0.0, 0.0)],
+)
+def test_intervals_hold_their_share_of_further_draws(n: int, expected: float, error: float) -> None:
+    low, high = interval(draws(n, 20_000, seed=n))
+    held = torch.special.ndtr(high) - torch.special.ndtr(low)
+    assert float(held.mean()) == pytest.approx(expected, abs=error)
 
 
 def test_overconfident_and_biased_samples_are_found_out() -> None:
@@ -65,3 +76,9 @@ def test_a_seam_is_a_step_at_the_edge_that_the_original_does_not_have() -> None:
     known[:, 4:12, 4:12] = False
     shifted = torch.where(known, truth, truth + 5.0)
     assert seam(torch.stack([truth, shifted]), known, truth).tolist() == pytest.approx([1.0, 5 / 1.128], rel=0.15)
+
+
+def test_psnr_of_a_shift() -> None:
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert psnr(x + 0.1, x).tolist() == pytest.approx([20.0, 20.0])
+    assert psnr(x, x).isinf().all()

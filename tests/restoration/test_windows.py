@@ -16,10 +16,10 @@ from diffusion.operators import GaussianBlur, Mask
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration import Observation, restore
 from diffusion.restoration.methods import RePaint
-from diffusion.restoration.windows import Line, Windows, fitted
+from diffusion.restoration.windows import Line, Windows, fitted, near
 from diffusion.samplers import SDESolver, prior, sample
 from diffusion.schedules import Cosine, Schedule
-from tests.oracles import GaussianOracle
+from tests.oracles import short_correlations
 
 WINDOW, IMAGE = (8, 8), (12, 20)
 LENGTH = 1.5
@@ -30,14 +30,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def field(height: int, width: int) -> GaussianOracle:
-    """Images of unit variance whose pixels at distances i and j are correlated as exp(-(|i| + |j|) / LENGTH)."""
-    rows, columns = (torch.arange(n, dtype=torch.float64) for n in (height, width))
-    down, right = (torch.exp(-(places[:, None] - places).abs() / LENGTH) for places in (rows, columns))
-    return GaussianOracle(Cosine(), torch.zeros(1, height, width, dtype=torch.float64), torch.kron(down, right))
-
-
-SMALL, LARGE = field(*WINDOW), field(*IMAGE)
+SMALL, LARGE = (short_correlations(Cosine(), *size, LENGTH) for size in (WINDOW, IMAGE))
 
 
 @dataclass
@@ -137,7 +130,7 @@ def test_a_large_image_is_restored_as_by_the_exact_denoiser(name: str) -> None:
     std = exact.covariance.diagonal().sqrt()
     hidden = ~known.flatten() if name == "hole" else slice(None)
     whole = fitted(SMALL, WINDOW, Observation(operator, y, noise), IMAGE, batch=1000)
-    assert isinstance(whole.denoiser, Windows) and whole.size == IMAGE
+    assert isinstance(whole.denoiser, Windows) and whole.size == IMAGE and whole.windows == 2 * 4
     x = restore(whole.denoiser, whole.seen, normal(n, 1, *IMAGE), TIMES, randn=ExampleNoise(range(n))).x
     z = ((x.flatten(1) - exact.mean.flatten()) / std)[:, hidden]
     # The mean of exact samples would be off by 1 / sqrt(40) = 0.16, their variance right to 2 %.
@@ -148,14 +141,14 @@ def test_a_large_image_is_restored_as_by_the_exact_denoiser(name: str) -> None:
 @pytest.mark.parametrize("operator", ["mask", "blur"])
 def test_a_smaller_image_is_the_middle_of_a_larger_one(operator: str) -> None:
     size, noise = (5, 8), 0.1
-    small = field(*size)
+    small = short_correlations(Cosine(), *size, LENGTH)
     damage = Mask(torch.rand(1, *size, generator=torch.Generator().manual_seed(1)) < 0.5)
     chosen = damage if operator == "mask" else GaussianBlur(0.5)
     y = chosen(small.sample(1, torch.Generator().manual_seed(3)))
     matrix = chosen(torch.eye(40, dtype=torch.float64).reshape(40, 1, *size)).flatten(1).mT
     exact = small.posterior(matrix, y.flatten(), noise)
     whole = fitted(SMALL, WINDOW, Observation(chosen, y, noise), size)
-    assert whole.size == WINDOW and isinstance(whole.seen.operator, Mask) == (operator == "mask")
+    assert whole.size == WINDOW and whole.windows == 1 and isinstance(whole.seen.operator, Mask) == (operator == "mask")
     x = restore(whole.denoiser, whole.seen, normal(200, 1, *WINDOW), TIMES, randn=ExampleNoise(range(200))).x
     cropped = whole.crop(x)
     assert cropped.shape == (200, 1, *size)
@@ -167,6 +160,23 @@ def test_a_smaller_image_is_the_middle_of_a_larger_one(operator: str) -> None:
             whole.denoiser, whole.seen, normal(3, 1, *WINDOW), TIMES, method=RePaint(2), randn=ExampleNoise(range(3))
         ).x
         assert torch.allclose(whole.crop(repainted)[:, damage.known], y[:, damage.known].expand(3, -1), atol=0.05)
+
+
+def test_only_what_windows_of_the_hole_see_is_looked_at() -> None:
+    known = torch.ones(1, 30, 40, dtype=torch.bool)
+    known[0, 10:12, 35] = known[0, 9, 37] = False
+    y = normal(1, 1, 30, 40)
+    place, size, local = near(Observation(Mask(known), y), WINDOW, (30, 40))
+    assert place == (..., slice(2, 19), slice(28, 40)), "7 pixels beyond the hole, and no more than there are"
+    assert size == (17, 12)
+    assert isinstance(local.operator, Mask) and torch.equal(local.operator.known, known[:, 2:19, 28:])
+    assert torch.equal(local.y, y[..., 2:19, 28:])
+    for seen in (Observation(Mask(known), y, 0.1), Observation(GaussianBlur(1.0), y)):
+        assert near(seen, WINDOW, (30, 40)) == ((...,), (30, 40), seen), "known pixels are to be restored as well"
+    assert near(Observation(Mask(~known), y), WINDOW, (30, 40)).size == (30, 40)
+    assert near(Observation(Mask(torch.tensor(True)), y), WINDOW, (30, 40)).size == WINDOW, "nothing is hidden"
+    narrow = near(Observation(Mask(known[:, :, 30:]), y[..., 30:]), WINDOW, (30, 10))
+    assert narrow.place == (..., slice(2, 19), slice(0, 10))
 
 
 def test_what_windows_cannot_cover_is_named() -> None:
