@@ -111,9 +111,7 @@ def evaluate(options: Evaluate) -> int:
     result = measure(examples)
     compared = None
     if training is not None and options.compare and isinstance(method, ByBound):
-        # Of all folders and classes alike, which stand one after the other.
-        chosen = np.linspace(0, len(training) - 1, min(result.examples, len(training))).round().astype(np.int64)
-        compared = measure(training.subset(chosen))
+        compared = measure(training.spread(result.examples))
     if not processes.is_main():
         return 0
     of = "held-out" if options.data is None else options.data.resolve().name

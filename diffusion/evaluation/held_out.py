@@ -91,8 +91,9 @@ def evaluate(
 ) -> Evaluation:
     """-log p of held-out examples, by the trajectory bound unless another method is given.
 
-    Labels are given to a model that was trained with them. With `shared` the processes, which must all call this alike,
-    take some batches each. Each example's random numbers depend on the method's seed and the example's number alone.
+    A `limit` takes examples evenly spaced over all of them. Labels are given to a model that was trained with them.
+    With `shared` the processes, which must all call this alike, take some batches each. Each example's random numbers
+    depend on the method's seed and the example's place among those measured alone.
 
     Raises InputError when nothing was held out, or the examples are not of the model's kind.
     """
@@ -102,7 +103,9 @@ def evaluate(
         raise InputError(f"data: must be of the model's shape {model.spec.shape}, got {held_out.spec.shape}")
     way = method or ByBound()
     likelihood = model.likelihood(guidance=guidance, dtype=dtype)
-    count = min(limit or len(held_out), len(held_out))
+    if limit is not None:
+        held_out = held_out.spread(limit)
+    count = len(held_out)
     starts = range(0, count, BATCH)
     if shared:
         # Whole batches, because an adaptive solver steps alike for all examples of a batch.

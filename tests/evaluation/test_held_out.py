@@ -155,8 +155,20 @@ def test_an_example_has_the_same_value_in_any_batch(method: Method, monkeypatch:
     monkeypatch.setattr(held_out, "BATCH", 2)
     parts = evaluate(model(PLANE, dataset.spec), dataset, method=method)
     assert parts.values == pytest.approx(whole.values, abs=1e-5)
+    # Every third of 7: with the random numbers of the first three, which the values depend on.
     some = evaluate(model(PLANE, dataset.spec), dataset, method=method, limit=3)
-    assert some.values == pytest.approx(whole.values[:3], abs=1e-5)
+    chosen = evaluate(model(PLANE, dataset.spec), dataset.subset([0, 3, 6]), method=method)
+    assert some.values == pytest.approx(chosen.values, abs=1e-5)
+
+
+def test_a_limit_takes_examples_of_all_classes() -> None:
+    """Points of two classes, one after the other as in a folder, the second far out."""
+    near, far = np.zeros((20, 2), dtype=np.float32), np.full((20, 2), 9, dtype=np.float32)
+    dataset = Dataset(np.concatenate([near, far]), DataSpec((2,), None), None, [str(i) for i in range(40)])
+    whole = evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow())
+    some = evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow(), limit=8)
+    assert some.examples == 8
+    assert some.mean["total"] == pytest.approx(whole.mean["total"], rel=1e-2)
 
 
 def strict(result: Evaluation) -> dict[str, object]:
