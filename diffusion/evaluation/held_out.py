@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from diffusion import processes
 from diffusion.data import Dataset, DataSpec
-from diffusion.errors import InputError, require
+from diffusion.errors import require
 from diffusion.evaluation.budget import Estimate, estimate
 from diffusion.evaluation.methods import ByBound, Method
 from diffusion.evaluation.part import Part, gather, join
@@ -95,12 +95,10 @@ def evaluate(
     With `shared` the processes, which must all call this alike, take some batches each. Each example's random numbers
     depend on the method's seed and the example's place among those measured alone.
 
-    Raises InputError when nothing was held out, or the examples are not of the model's kind.
+    Raises InputError when nothing was held out, or the examples are not of the model's kind and classes.
     """
     require(limit is None or limit >= 1, "limit", "at least 1", limit)
-    require(len(held_out) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
-    if held_out.spec.shape != model.spec.shape or held_out.spec.levels != model.spec.levels:
-        raise InputError(f"data: must be of the model's shape {model.spec.shape}, got {held_out.spec.shape}")
+    check(held_out, model.spec)
     way = method or ByBound()
     likelihood = model.likelihood(guidance=guidance, dtype=dtype)
     if limit is not None:
@@ -120,6 +118,23 @@ def evaluate(
         parts.append(way.measure(likelihood, values, numbers, label if model.spec.classes else None))
     whole = join(parts)
     return summary(way, likelihood, gather(whole) if shared else whole)
+
+
+def check(held_out: Dataset, spec: DataSpec) -> None:
+    """Raises InputError unless there are examples, of the kind and classes of a model."""
+    require(len(held_out) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
+    got = held_out.spec
+    require(got.shape == spec.shape, "data", f"of the model's shape {spec.shape}", got.shape)
+    require(got.levels == spec.levels, "data", f"{stored(spec)}, as the model's", stored(got))
+    if held_out.labels is not None and spec.classes:
+        require(
+            got.classes == spec.classes, "data", f"of the model's classes {spec.classes}, in their order", got.classes
+        )
+
+
+def stored(spec: DataSpec) -> str:
+    """How examples are stored, in words."""
+    return f"of {spec.levels} levels" if spec.levels else "continuous"
 
 
 def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:

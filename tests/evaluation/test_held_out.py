@@ -199,9 +199,25 @@ def test_one_point_by_the_exact_flow_says_that_nothing_tells_its_interval() -> N
     assert result.terms["total"].half_width is None and "?" in result.table() and strict(result)["examples"] == 1
 
 
+def test_labels_of_other_classes_are_refused() -> None:
+    """A label is a place among the classes: 0 is a cat here and a dog there."""
+    spec = DataSpec((2,), None, ("cat", "dog"))
+    labeled = replace(points(3), labels=np.zeros(3, dtype=np.int64), spec=replace(spec, classes=("dog", "cat")))
+    with pytest.raises(
+        InputError, match=r"data: must be of the model's classes \('cat', 'dog'\), .*got \('dog', 'cat'\)"
+    ):
+        evaluate(model(PLANE, spec), labeled)
+    assert evaluate(model(PLANE, replace(spec, classes=())), labeled, method=ByFlow()).examples == 3
+    assert evaluate(model(PLANE, spec), replace(labeled, labels=None), method=ByFlow()).examples == 3
+
+
 def test_examples_of_another_kind_are_refused() -> None:
     with pytest.raises(InputError, match=r"data: must be of the model's shape \(2,\), got \(1, 5, 5\)"):
         evaluate(model(PLANE, DataSpec((2,), None)), images(2))
+    gray = images(2)
+    smooth = replace(gray, values=gray.values.astype(np.float32), spec=DataSpec((1, 5, 5), None))
+    with pytest.raises(InputError, match=r"data: must be of 256 levels, as the model's, got continuous"):
+        evaluate(model(WHITE, SPEC), smooth)
     nothing = Dataset(np.zeros((0, 2), dtype=np.float32), DataSpec((2,), None), None, [])
     with pytest.raises(InputError, match=r"data.held_out: must be positive"):
         evaluate(model(PLANE, DataSpec((2,), None)), nothing)
