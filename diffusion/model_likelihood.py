@@ -43,6 +43,9 @@ class Likelihood:
     examples, 0, 1, ... by default, and `repeat` makes another, independent estimate. The denoiser runs in `dtype`.
     `trajectory` is the number of steps, even in time, that the model was trained for, 0 for any.
 
+    Densities of continuous data are those of their standardized values, (x - mean)/std; that of x itself is lower by
+    d log std.
+
     Raises InputError for another shape, values that are not finite, and images out of range.
     """
 
@@ -129,11 +132,10 @@ class Likelihood:
         numbers: Sequence[int] | None = None,
         label: Tensor | None = None,
     ) -> FlowLikelihood:
-        """log p by the probability-flow ODE (`flow_likelihood.log_likelihood`): of points their density; of images a
-        lower bound on the probability of the 8-bit image, on average over the dequantization that `repeat` draws, by
-        "uniform" noise or that of the "noise" of the schedule's clean end, which a model that knows its levels needs.
-
-        The density is that of points as they are, in their own units.
+        """log p by the probability-flow ODE (`flow_likelihood.log_likelihood`): of continuous data the density of their
+        standardized values; of images a lower bound on the probability of the 8-bit image, on average over the
+        dequantization that `repeat` draws, by "uniform" noise or that of the "noise" of the schedule's clean end, which
+        a model that knows its levels needs.
         """
         numbers = range(len(x)) if numbers is None else numbers
         require(dequantization in get_args(Dequantization), "dequantization", "uniform or noise", repr(dequantization))
@@ -179,7 +181,7 @@ class Likelihood:
     @property
     def log_volume(self) -> float:
         """What turns a log-density of the model's values into nats per example: d log spacing for quantized data, the
-        log-probability of a level; 0 for points, which are the model's as they are.
+        log-probability of a level; 0 for continuous data, whose density is that of the standardized values.
         """
         levels = self.levels
         return 0.0 if levels is None else self.spec.dim * math.log(levels.spacing)

@@ -18,11 +18,10 @@ from diffusion.evaluation.methods import ByBound, Method
 from diffusion.evaluation.part import Part, gather, join
 from diffusion.model import Model
 from diffusion.model_likelihood import Likelihood
-from diffusion.units import null_log_likelihood
+from diffusion.units import bits, bits_per_dim, bits_per_pixel, null_log_likelihood
 from diffusion.work import ENOUGH, Works
 
 BATCH = 128
-BITS = 1 / math.log(2)
 DIM, VECTOR = "bits/dim", "bits/vector"
 DENSITY = "of density at unit variance, as Sohl-Dickstein et al. (2015); larger is better"
 PIXEL = "bits/pixel, all colors together"
@@ -31,7 +30,7 @@ PIXEL = "bits/pixel, all colors together"
 @dataclass(frozen=True)
 class Evaluation:
     """-log p of examples by one method, `kind` says what of it, in `unit`: bits/dim is of the probability of 8-bit
-    images, per scalar, bits/vector of the density of a point.
+    images, per scalar, bits/vector of the density of the standardized values of continuous data.
 
     `terms` ends with the "total". `k` has the same total as K and K - L_null of the 2015 paper.
     `values` are the totals of all examples. `by_level` is the KL by noise level: (log-SNR, its density in `unit` per
@@ -140,7 +139,7 @@ def stored(spec: DataSpec) -> str:
 def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:
     """What a part with all examples says."""
     spec, count = likelihood.spec, len(part.terms)
-    factor = BITS / spec.dim if spec.levels else BITS
+    factor = bits_per_dim(1.0, spec.dim) if spec.levels else bits(1.0)
     solver = float(part.differences.abs().mean()) if len(part.differences) else None
     sources = method.sources(likelihood)
     terms = {}
@@ -164,9 +163,13 @@ def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:
 
 def as_2015(total: Estimate, spec: DataSpec) -> dict[str, Estimate]:
     """K and K - L_null, bits/pixel from bits/dim and bits/vector from bits/vector (`units`)."""
-    scalars = spec.shape[0] if spec.levels else spec.dim
-    k = total.scaled(-scalars if spec.levels else -1.0, scalars * math.log2(spec.std))
-    return {"K": k, "K - L_null": k.scaled(1.0, -null_log_likelihood(scalars) * BITS)}
+    if spec.levels:
+        scalars = spec.shape[0]
+        k = total.scaled(-scalars, bits_per_pixel(0.0, colors=scalars, std=spec.std))
+    else:
+        # A density of the model's values, which are of unit variance already.
+        scalars, k = spec.dim, total.scaled(-1.0)
+    return {"K": k, "K - L_null": k.scaled(1.0, -bits(null_log_likelihood(scalars)))}
 
 
 def curve(rows: Tensor, low: float, width: float, factor: float) -> tuple[tuple[float, float, float], ...]:

@@ -74,6 +74,18 @@ def test_every_method_measures_points_within_its_interval(method: Method) -> Non
     assert -4 * inner - 1e-3 < total.mean - truth < 4 * inner + {"bound": 2e-3, "ode": 2e-3, "work": 0.25}[method.name]
 
 
+def test_continuous_data_of_any_scale_have_the_density_of_their_standardized_values() -> None:
+    spec = DataSpec((2,), None, mean=0.3, std=2.0)
+    standard = points(20)
+    dataset = replace(standard, values=0.3 + 2 * np.asarray(standard.values), spec=spec)
+    result = evaluate(model(PLANE, spec), dataset, method=ByFlow())
+    truth = (PLANE.nll(torch.from_numpy(np.asarray(standard.values)).double()) / math.log(2)).mean().item()
+    assert result.mean["total"] == pytest.approx(truth, abs=2e-3)
+    # That is a density at unit variance, as in 2015.
+    assert result.k["K"].mean == -result.mean["total"]
+    assert result.k["K - L_null"].mean == pytest.approx(-result.mean["total"] + math.log2(2 * math.pi * math.e))
+
+
 def test_the_flow_of_images_has_the_bits_per_dim_of_their_levels() -> None:
     """White images: the probability of a level is a difference of normal laws, 25 of them in an image."""
     dataset = images(40)
