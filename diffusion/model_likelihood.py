@@ -202,10 +202,15 @@ class Likelihood:
         likelihood.finite(x)
         if self.spec.levels is None:
             return ((x - self.spec.mean) / self.spec.std).to(self.device, self.dtype)
-        if x.is_floating_point() and not 0 <= float(x.min()) <= float(x.max()) <= 1:
-            number = int(((x < 0) | (x > 1)).flatten(1).any(1).nonzero()[0])
-            worst = x[number].flatten()[(x[number].flatten() - 0.5).abs().argmax()]
-            raise InputError(f"x: must lie in [0, 1], or be uint8, got {float(worst):g} in example {number}")
+        rule = "x: must lie in [0, 1], or be uint8"
+        if x.dtype == torch.bool:
+            raise InputError(f"{rule}, got bool")
+        # In float64, as some integers know no order.
+        exact, top = x.double(), 1 if x.is_floating_point() else self.spec.top
+        if not 0 <= float(exact.min()) <= float(exact.max()) <= top:
+            number = int(((exact < 0) | (exact > top)).flatten(1).any(1).nonzero()[0])
+            worst = exact[number].flatten()[(exact[number].flatten() - top / 2).abs().argmax()]
+            raise InputError(f"{rule}, got {float(worst):g} in example {number}")
         values = self.spec.quantize(x) if x.is_floating_point() else x
         return self.spec.encode(values).to(self.device, self.dtype)
 
