@@ -157,7 +157,7 @@ def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:
         tuple((part.terms[:, -1] * factor).tolist()),
         curve(part.by_level, likelihood.denoiser.schedule.log_snr_min, width, factor),
         tuple(map(tuple, part.works.tolist())) if part.works.shape[1] else (),
-        notes(method, likelihood, part),
+        notes(part, factor),
     )
 
 
@@ -182,8 +182,8 @@ def curve(rows: Tensor, low: float, width: float, factor: float) -> tuple[tuple[
     return tuple(zip(middles.tolist(), (rows.mean(0) * density).tolist(), (spread * density).tolist(), strict=True))
 
 
-def notes(method: Method, likelihood: Likelihood, part: Part) -> tuple[str, ...]:
-    """What a reader must know beside the numbers."""
+def notes(part: Part, factor: float) -> tuple[str, ...]:
+    """What a reader must know beside the numbers, which are nats times `factor`."""
     lines: list[str] = []
     if len(part.terms) == 1:
         lines.append("one example: nothing is known of others, and the interval covers what is random within it alone")
@@ -202,4 +202,6 @@ def notes(method: Method, likelihood: Likelihood, part: Part) -> tuple[str, ...]
             )
         else:
             lines.append(f"tight: at least {least:.1f} paths count for every example")
+        totals = (f"{count}: {-factor * float(value.mean()):.4f}" for count, value in works.curve().items())
+        lines.append(f"total by the number of paths: {', '.join(totals)}")
     return tuple(lines)

@@ -157,7 +157,12 @@ def test_a_bound_of_few_paths_is_not_called_tight() -> None:
     tight = evaluate(model(plane, dataset.spec), dataset, method=ByWork(steps=64, paths=32))
     assert "tight: at least" in tight.table() and "not tight" not in tight.table()
     assert len(tight.works) == 6 and len(tight.works[0]) == 32
-    assert tight.mean["total"] <= tight.mean["mean work"]
+    curve = tight.notes[-1].removeprefix("total by the number of paths: ").split(", ")
+    assert [text.partition(": ")[0] for text in curve] == ["1", "2", "4", "8", "16", "32"]
+    totals = [float(text.partition(": ")[2]) for text in curve]
+    assert totals == sorted(totals, reverse=True)
+    assert totals[0] == pytest.approx(tight.mean["mean work"], abs=1e-4)
+    assert totals[-1] == pytest.approx(tight.mean["total"], abs=1e-4) and totals[-1] < totals[0]
 
 
 @pytest.mark.parametrize("method", [ByBound(draws=4), ByWork(steps=8, paths=2)], ids=lambda m: m.name)
