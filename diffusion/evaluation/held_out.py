@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion import processes
+from diffusion import memory, processes
 from diffusion.data import Dataset, DataSpec
-from diffusion.errors import require
+from diffusion.errors import InputError, require
 from diffusion.evaluation.budget import Estimate, estimate
 from diffusion.evaluation.methods import ByBound, Method
 from diffusion.evaluation.part import Part, gather, join
@@ -21,6 +22,7 @@ from diffusion.model_likelihood import Likelihood
 from diffusion.units import bits, bits_per_dim, bits_per_pixel, null_log_likelihood
 from diffusion.work import ENOUGH, Works
 
+# The most examples of a batch; large ones are fewer, of as many positions as suit a device.
 BATCH = 128
 DIM, VECTOR = "bits/dim", "bits/vector"
 DENSITY = "of density at unit variance, as Sohl-Dickstein et al. (2015); larger is better"
@@ -103,18 +105,20 @@ def evaluate(
     if limit is not None:
         held_out = held_out.spread(limit)
     count = len(held_out)
-    starts = range(0, count, BATCH)
+    # A function of the examples alone, on which processes agree.
+    batch = max(1, min(BATCH, memory.POSITIONS // math.prod(held_out.spec.shape[1:])))
+    starts = range(0, count, batch)
     if shared:
         # Whole batches, because an adaptive solver steps alike for all examples of a batch.
         mine = processes.share(len(starts))
         starts = starts[mine.start : mine.stop]
     parts = [way.empty(likelihood)]
     for start in tqdm(starts, desc="evaluating", disable=not progress):
-        numbers = range(start, min(start + BATCH, count))
+        numbers = range(start, min(start + batch, count))
         values, label = held_out.batch(numbers)
         if held_out.spec.is_image:
             values = held_out.center(values)
-        parts.append(way.measure(likelihood, values, numbers, label if model.spec.classes else None))
+        parts += measured(way, likelihood, values, numbers, label if model.spec.classes else None)
     whole = join(parts)
     return summary(way, likelihood, gather(whole) if shared else whole)
 
@@ -129,6 +133,29 @@ def check(held_out: Dataset, spec: DataSpec) -> None:
         require(
             got.classes == spec.classes, "data", f"of the model's classes {spec.classes}, in their order", got.classes
         )
+
+
+def measured(
+    method: Method, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None
+) -> list[Part]:
+    """The parts of a batch x (B, *): one, or more of half as many examples each while memory runs out.
+
+    Raises InputError when it does with one example, or by a method of which fewer at once would give other numbers.
+    """
+    found = memory.tried(lambda: method.measure(likelihood, x, numbers, label))
+    if found is not None:
+        return [found]
+    half = len(x) // 2
+    if half == 0 or not method.independent:
+        remedy = (
+            "use a device with more" if method.independent else "set solver_steps, with which a batch can be halved"
+        )
+        raise InputError(f"evaluation: out of memory with {len(x)} examples at once, of {likelihood.device}; {remedy}")
+    return [
+        part
+        for rows in (slice(half), slice(half, None))
+        for part in measured(method, likelihood, x[rows], numbers[rows], None if label is None else label[rows])
+    ]
 
 
 def stored(spec: DataSpec) -> str:

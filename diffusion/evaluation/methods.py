@@ -32,6 +32,8 @@ class Method(ABC):
     repeats: int = 1
     bins: int = 0
     paths: int = 0
+    independent: bool = True
+    """Whether an example's numbers are the same in any batch, up to rounding."""
 
     @abstractmethod
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
@@ -132,6 +134,11 @@ class ByFlow(Method):
         require(self.probes >= 2, "probes", "at least 2, to know their error", self.probes)
         require(self.repeats >= 2, "repeats", "at least 2", self.repeats)
         require(self.solver_steps >= 0, "solver_steps", "0 or more", self.solver_steps)
+
+    @property
+    def independent(self) -> bool:  # type: ignore[override]
+        """With fixed steps; an adaptive solver steps alike for all examples of a batch."""
+        return self.solver_steps > 0
 
     @property
     def solver(self) -> Solver:

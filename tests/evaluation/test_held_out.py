@@ -17,7 +17,9 @@ from diffusion.denoiser import Denoiser, V
 from diffusion.errors import InputError
 from diffusion.evaluation import ByBound, ByFlow, ByWork, Evaluation, evaluate, held_out
 from diffusion.evaluation.methods import Method
+from diffusion.evaluation.part import Part, part
 from diffusion.model import Model
+from diffusion.model_likelihood import Likelihood
 from diffusion.schedules import EDM
 from tests.oracles import GaussianOracle, MixtureOracle, OracleNetwork
 
@@ -186,6 +188,61 @@ def test_a_limit_takes_examples_of_all_classes() -> None:
     some = evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow(), limit=8)
     assert some.examples == 8
     assert some.mean["total"] == pytest.approx(whole.mean["total"], rel=1e-2)
+
+
+@pytest.mark.parametrize(("shape", "most"), [((3, 32, 32), 128), ((3, 256, 256), 2), ((1, 600, 600), 1), ((2,), 128)])
+def test_large_examples_are_fewer_in_a_batch(
+    shape: tuple[int, ...], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def measure(self: ByBound, likelihood: Likelihood, x: Tensor, numbers: range, label: None) -> Part:
+        sizes.append(len(x))
+        return part(torch.zeros(len(x), 4), torch.zeros(len(x), 1, 4), by_level=torch.zeros(len(x), ByBound.bins))
+
+    monkeypatch.setattr(ByBound, "measure", measure)
+    spec = DataSpec(shape, None)
+    values = np.broadcast_to(np.float32(0), (most + 1, *shape))
+    evaluate(model(PLANE, spec), Dataset(values, spec, None, [""] * (most + 1)))
+    assert sizes == [most, 1]
+
+
+def short(monkeypatch: pytest.MonkeyPatch, name: str, most: int) -> list[int]:
+    """Lets no more than so many examples at once through a likelihood; the sizes that were tried."""
+    real, tried = getattr(Likelihood, name), []
+
+    def limited(self: Likelihood, x: Tensor, **options: object) -> object:
+        tried.append(len(x))
+        if len(x) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(self, x, **options)
+
+    monkeypatch.setattr(Likelihood, name, limited)
+    return tried
+
+
+SHORT = [ByBound(draws=4), ByWork(steps=8, paths=2), ByFlow(solver_steps=8)]
+
+
+@pytest.mark.parametrize("method", SHORT, ids=lambda m: m.name)
+def test_a_batch_that_memory_does_not_hold_is_halved(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = points(11)
+    whole = evaluate(model(PLANE, dataset.spec), dataset, method=method)
+    tried = short(monkeypatch, {"bound": "bound", "work": "works", "ode": "flow"}[method.name], 3)
+    halved = evaluate(model(PLANE, dataset.spec), dataset, method=method)
+    assert tried[:3] == [11, 5, 2] and max(tried[2:]) == 6
+    assert halved.values == pytest.approx(whole.values, abs=1e-5)
+    assert halved.terms["total"].errors == pytest.approx(whole.terms["total"].errors, abs=1e-5)
+
+
+def test_a_batch_that_cannot_be_halved_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = points(4)
+    short(monkeypatch, "bound", 0)
+    with pytest.raises(InputError, match=r"evaluation: out of memory with 1 examples at once, of cpu"):
+        evaluate(model(PLANE, dataset.spec), dataset)
+    short(monkeypatch, "flow", 3)
+    with pytest.raises(InputError, match=r"out of memory with 4 examples at once, of cpu; set solver_steps"):
+        evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow())
 
 
 def strict(result: Evaluation) -> dict[str, object]:
