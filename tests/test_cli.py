@@ -32,7 +32,7 @@ def small(tmp_path: Path, folder: Path, text: str = "") -> list[object]:
     path = tmp_path / "small.toml"
     path.write_text(
         f"[data]\npath = {json.dumps(str(folder))}\nsize = 8\n[backbone]\nchannels = [8]\nblocks = 1\nattention = []\n"
-        "[training]\nsteps = 1\nbatch = 4\nprecision = 'fp32'\n[report]\ngrid = 1\nimages = 2\ndraws = 1\n"
+        "[training]\nsteps = 1\nbatch = 4\nprecision = 'fp32'\n[report]\ngrid = 1\nimages = 2\ndraws = 2\n"
         f"[sampling]\nsteps = 1\n{text}"
     )
     return ["train", path, "--out", tmp_path / "small-run"]
@@ -81,7 +81,7 @@ def test_a_film_is_a_strip_and_an_animation(trained: Path, tmp_path: Path) -> No
 
 def test_evaluate_prints_the_terms_and_writes_them(run: Path, capsys: pytest.CaptureFixture) -> None:
     (run / "evaluation.json").unlink()
-    assert cli.main(["evaluate", str(run), "--limit", "5", "--draws", "3"]) == 0
+    assert cli.main(["evaluate", str(run), "--limit", "5", "--draws", "4"]) == 0
     text = capsys.readouterr().out
     written = json.loads((run / "evaluation.json").read_text())
     assert written["examples"] == written["training"]["examples"] == 5 and "5 held-out examples" in text
@@ -217,7 +217,8 @@ def test_options_out_of_range(trained: Path, capsys: pytest.CaptureFixture, opti
     ("options", "message"),
     [
         (["--limit", "0"], "limit: must be at least 1, got 0"),
-        (["--draws", "0"], "draws: must be at least 1, got 0"),
+        (["--draws", "0"], "draws: must be a positive multiple of 2, got 0"),
+        (["--draws", "17"], "draws: must be a positive multiple of 2, got 17"),
         (["--steps", "0"], "steps: must be at least 1, got 0"),
         (["--method", "work", "--paths", "1"], "paths: must be at least 2, got 1"),
         (["--method", "ode", "--probes", "1"], "probes: must be at least 2"),

@@ -57,8 +57,7 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class ByBound(Method):
-    """The trajectory bound, at `draws` noise levels of each example, divided over independent `repeats`, at least one
-    in each.
+    """The trajectory bound, at `draws` noise levels of each example, as many in each of several independent `repeats`.
 
     What differs between the repeats of an example is its noise; what is left between examples is their spread.
     """
@@ -73,8 +72,9 @@ class ByBound(Method):
     bins = BINS
 
     def __post_init__(self) -> None:
-        require(self.draws >= 1, "draws", "at least 1", self.draws)
         require(self.repeats >= 2, "repeats", "at least 2", self.repeats)
+        whole = self.draws > 0 and self.draws % self.repeats == 0
+        require(whole, "draws", f"a positive multiple of {self.repeats}", self.draws)
 
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
         """Noise levels and noise."""
@@ -90,7 +90,7 @@ class ByBound(Method):
             likelihood.bound(
                 x,
                 steps=self.steps,
-                draws=max(1, self.draws // self.repeats),
+                draws=self.draws // self.repeats,
                 continuous=self.continuous,
                 seed=self.seed,
                 repeat=repeat,

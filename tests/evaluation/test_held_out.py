@@ -143,6 +143,21 @@ def test_intervals_of_the_bound_cover_the_truth() -> None:
     assert 90 <= covered <= 98
 
 
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_the_bound_makes_as_many_draws_as_asked_for(repeats: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, real = [], OracleNetwork.__call__
+    monkeypatch.setattr(OracleNetwork, "__call__", lambda *given: calls.append(1) or real(*given))  # type: ignore[func-returns-value]
+    dataset = points(3)
+    evaluate(model(PLANE, dataset.spec), dataset, method=ByBound(18, repeats=repeats))
+    assert len(calls) == 18
+
+
+@pytest.mark.parametrize("draws", [-2, 0, 1, 17])
+def test_draws_that_are_no_halves_are_refused(draws: int) -> None:
+    with pytest.raises(InputError, match=f"draws: must be a positive multiple of 2, got {draws}"):
+        ByBound(draws)
+
+
 def test_the_kl_by_noise_level_adds_up_to_the_diffusion_term() -> None:
     dataset = points(60)
     result = evaluate(model(PLANE, dataset.spec), dataset, method=ByBound(draws=12))
