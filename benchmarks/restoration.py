@@ -198,9 +198,8 @@ def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
 def held_out(model: Model, folder: Path, limit: int) -> Tensor:
     """Images spread evenly over a folder, as the model takes them: (N, C, H, W) in [0, 1]."""
     channels, height, width = model.spec.shape
-    data = open_folder(folder, size=(height, width), channels=channels, min_images=1)
-    chosen = torch.linspace(0, len(data) - 1, min(limit, len(data))).round().long().tolist()
-    return data.batch(chosen)[0].float() / model.spec.top
+    data = open_folder(folder, size=(height, width), channels=channels, min_images=1).spread(limit)
+    return data.batch(range(len(data)))[0].float() / model.spec.top
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -230,7 +230,7 @@ class Evaluate:
     limit: int | None = None
     """Use at most this many examples."""
     draws: int = 16
-    """bound: noise levels drawn for each example, in two independent halves."""
+    """bound: noise levels drawn for each example, in two independent halves; an even number."""
     steps: int | None = None
     """Steps of the trajectory: those that the model was trained on, if it was; else 100,000 for bound, where a finer
     one is tighter at no further cost, and 256 for work."""

@@ -111,9 +111,7 @@ def evaluate(options: Evaluate) -> int:
     result = measure(examples)
     compared = None
     if training is not None and options.compare and isinstance(method, ByBound):
-        # Of all folders and classes alike, which stand one after the other.
-        chosen = np.linspace(0, len(training) - 1, min(result.examples, len(training))).round().astype(np.int64)
-        compared = measure(training.subset(chosen))
+        compared = measure(training.spread(result.examples))
     if not processes.is_main():
         return 0
     of = "held-out" if options.data is None else options.data.resolve().name
@@ -150,24 +148,32 @@ def likelihood_method(options: Evaluate) -> ByBound | ByFlow | ByWork:
 def measured(model: Model, folder: Path | None) -> tuple[Dataset | None, Dataset]:
     """The training examples of a model, None for another folder's images, and the examples to measure.
 
-    Raises InputError when the folder's classes are not the model's, FolderError for one that cannot be used.
+    Raises InputError when there are classes that the model does not know, FolderError for a folder that cannot be used.
     """
-    options = model.config.data
+    options, classes = model.config.data, model.spec.classes
     if folder is None:
-        return open_source(options, processes.say).split(options.held_out, options.seed)
+        examples = named(open_source(options, processes.say), classes, "data.path")
+        return examples.split(options.held_out, options.seed)
     if not model.spec.is_image:
         raise InputError(f"--data: this model was trained on points, got the folder {folder}")
     # As stored, without statistics of its own: the model has its own, and a folder of one color has a likelihood too.
-    labels = bool(model.spec.classes)
-    chosen = replace(options, source="folder", path=str(folder), labels=labels, min_images=1)
-    examples = SOURCES["folder"](chosen, processes.say)
-    strange = [name for name in examples.spec.classes if name not in model.spec.classes]
+    chosen = replace(options, source="folder", path=str(folder), labels=bool(classes), min_images=1)
+    return None, named(SOURCES["folder"](chosen, processes.say), classes, "--data")
+
+
+def named(examples: Dataset, classes: tuple[str, ...], field: str) -> Dataset:
+    """Examples labeled by the places of their classes among those of a model, which may not be those among the folders
+    of today. For a model without classes they stay as they are.
+
+    Raises InputError that names the field for a class that is not among them.
+    """
+    if examples.labels is None or not classes:
+        return examples
+    strange = [name for name in examples.spec.classes if name not in classes]
     if strange:
-        raise InputError(f"--data: must have the classes {', '.join(model.spec.classes)}, got {', '.join(strange)}")
-    if examples.labels is not None:
-        place = np.array([model.spec.classes.index(name) for name in examples.spec.classes], dtype=np.int64)
-        examples = replace(examples, labels=place[examples.labels])
-    return None, examples
+        raise InputError(f"{field}: must have the classes {', '.join(classes)}, got {', '.join(strange)}")
+    place = np.array([classes.index(name) for name in examples.spec.classes], dtype=np.int64)
+    return replace(examples, labels=place[examples.labels], spec=replace(examples.spec, classes=classes))
 
 
 def draw_evaluation(result: Evaluation, compared: Evaluation | None, path: Path, of: str) -> None:

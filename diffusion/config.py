@@ -105,8 +105,8 @@ class ReportConfig:
     """Samples in a grid."""
     images: Positive = 512
     """Held-out examples in a validation during training."""
-    draws: Positive = 4
-    """Steps of the bound drawn for each of them."""
+    draws: Annotated[int, Field(ge=2, multiple_of=2)] = 4
+    """Steps of the bound drawn for each of them, in two independent halves."""
     tracker: Literal[
         "", "tensorboard", "wandb", "trackio", "mlflow", "aim", "comet_ml", "clearml", "dvclive", "swanlab"
     ] = ""

@@ -6,8 +6,11 @@ import ctypes
 import math
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 # From malloc.h of the GNU C library.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -35,6 +38,19 @@ def keep_freed() -> bool:
 def exhausted(error: RuntimeError) -> bool:
     """Whether it says that a device, or this process, has no more memory."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def tried(call: Callable[[], Result]) -> Result | None:
+    """What a call returns, None when memory runs out in it.
+
+    Its tensors are free again by then: an error that is being handled holds on to them.
+    """
+    try:
+        return call()
+    except RuntimeError as error:
+        if not exhausted(error):
+            raise
+    return None
 
 
 def suited_batch(call: Callable[[int], object], positions: int, device: torch.device) -> int:

@@ -43,6 +43,9 @@ class Likelihood:
     examples, 0, 1, ... by default, and `repeat` makes another, independent estimate. The denoiser runs in `dtype`.
     `trajectory` is the number of steps, even in time, that the model was trained for, 0 for any.
 
+    Densities of continuous data are those of their standardized values, (x - mean)/std; that of x itself is lower by
+    d log std.
+
     Raises InputError for another shape, values that are not finite, and images out of range.
     """
 
@@ -129,11 +132,10 @@ class Likelihood:
         numbers: Sequence[int] | None = None,
         label: Tensor | None = None,
     ) -> FlowLikelihood:
-        """log p by the probability-flow ODE (`flow_likelihood.log_likelihood`): of points their density; of images a
-        lower bound on the probability of the 8-bit image, on average over the dequantization that `repeat` draws, by
-        "uniform" noise or that of the "noise" of the schedule's clean end, which a model that knows its levels needs.
-
-        The density is that of points as they are, in their own units.
+        """log p by the probability-flow ODE (`flow_likelihood.log_likelihood`): of continuous data the density of their
+        standardized values; of images a lower bound on the probability of the 8-bit image, on average over the
+        dequantization that `repeat` draws, by "uniform" noise or that of the "noise" of the schedule's clean end, which
+        a model that knows its levels needs.
         """
         numbers = range(len(x)) if numbers is None else numbers
         require(dequantization in get_args(Dequantization), "dequantization", "uniform or noise", repr(dequantization))
@@ -179,7 +181,7 @@ class Likelihood:
     @property
     def log_volume(self) -> float:
         """What turns a log-density of the model's values into nats per example: d log spacing for quantized data, the
-        log-probability of a level; 0 for points, which are the model's as they are.
+        log-probability of a level; 0 for continuous data, whose density is that of the standardized values.
         """
         levels = self.levels
         return 0.0 if levels is None else self.spec.dim * math.log(levels.spacing)
@@ -200,10 +202,15 @@ class Likelihood:
         likelihood.finite(x)
         if self.spec.levels is None:
             return ((x - self.spec.mean) / self.spec.std).to(self.device, self.dtype)
-        if x.is_floating_point() and not 0 <= float(x.min()) <= float(x.max()) <= 1:
-            number = int(((x < 0) | (x > 1)).flatten(1).any(1).nonzero()[0])
-            worst = x[number].flatten()[(x[number].flatten() - 0.5).abs().argmax()]
-            raise InputError(f"x: must lie in [0, 1], or be uint8, got {float(worst):g} in example {number}")
+        rule = "x: must lie in [0, 1], or be uint8"
+        if x.dtype == torch.bool:
+            raise InputError(f"{rule}, got bool")
+        # In float64, as some integers know no order.
+        exact, top = x.double(), 1 if x.is_floating_point() else self.spec.top
+        if not 0 <= float(exact.min()) <= float(exact.max()) <= top:
+            number = int(((exact < 0) | (exact > top)).flatten(1).any(1).nonzero()[0])
+            worst = exact[number].flatten()[(exact[number].flatten() - top / 2).abs().argmax()]
+            raise InputError(f"{rule}, got {float(worst):g} in example {number}")
         values = self.spec.quantize(x) if x.is_floating_point() else x
         return self.spec.encode(values).to(self.device, self.dtype)
 

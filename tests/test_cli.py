@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +17,8 @@ import torch
 from PIL import Image
 
 from diffusion import cli, figures
+from diffusion.commands import measured
+from diffusion.errors import InputError
 from diffusion.model import load
 from diffusion.restoration import METHODS
 from diffusion.samplers import SAMPLERS
@@ -28,7 +32,7 @@ def small(tmp_path: Path, folder: Path, text: str = "") -> list[object]:
     path = tmp_path / "small.toml"
     path.write_text(
         f"[data]\npath = {json.dumps(str(folder))}\nsize = 8\n[backbone]\nchannels = [8]\nblocks = 1\nattention = []\n"
-        "[training]\nsteps = 1\nbatch = 4\nprecision = 'fp32'\n[report]\ngrid = 1\nimages = 2\ndraws = 1\n"
+        "[training]\nsteps = 1\nbatch = 4\nprecision = 'fp32'\n[report]\ngrid = 1\nimages = 2\ndraws = 2\n"
         f"[sampling]\nsteps = 1\n{text}"
     )
     return ["train", path, "--out", tmp_path / "small-run"]
@@ -77,7 +81,7 @@ def test_a_film_is_a_strip_and_an_animation(trained: Path, tmp_path: Path) -> No
 
 def test_evaluate_prints_the_terms_and_writes_them(run: Path, capsys: pytest.CaptureFixture) -> None:
     (run / "evaluation.json").unlink()
-    assert cli.main(["evaluate", str(run), "--limit", "5", "--draws", "3"]) == 0
+    assert cli.main(["evaluate", str(run), "--limit", "5", "--draws", "4"]) == 0
     text = capsys.readouterr().out
     written = json.loads((run / "evaluation.json").read_text())
     assert written["examples"] == written["training"]["examples"] == 5 and "5 held-out examples" in text
@@ -119,18 +123,32 @@ def test_another_folder_is_measured_by_the_model_of_the_run(
     assert written["examples"] == 1 and "training" not in written
     text = capsys.readouterr().out
     assert "1 one examples" in text and "one example: nothing is known of others" in text
-    label = (
-        load(run)
-        .likelihood()
-        .bound(
-            torch.tensor([40, 50, 60], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 8, 8),
-            draws=1,
-            label=torch.tensor([1]),
-        )
-    )
-    assert label.prior.item() / 192 / np.log(2) == pytest.approx(written["mean"]["prior"], rel=1e-5)
+    likelihood = load(run).likelihood()
+    flat = torch.tensor([40, 50, 60], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+
+    def total(label: int) -> float:
+        halves = [likelihood.bound(flat, draws=1, repeat=i, label=torch.tensor([label])).total for i in range(2)]
+        return torch.cat(halves).mean().item() / 192 / np.log(2)
+
+    assert total(1) == pytest.approx(written["mean"]["total"], rel=1e-6)
+    assert total(0) != pytest.approx(total(1), rel=1e-4), "a disk's is another"
     (one / "square").rename(one / "circle")
     assert "--data: must have the classes disk, square, got circle" in fails(capsys, "evaluate", run, "--data", one)
+
+
+def test_classes_are_known_by_name_when_the_folder_of_the_run_has_changed(
+    trained: Path, shapes: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(shapes, tmp_path / "images"))
+    model = load(trained)
+    model = replace(model, config=replace(model.config, data=replace(model.config.data, path=str(folder))))
+    (folder / "disk").rename(tmp_path / "disk")
+    parts = measured(model, None)
+    assert all(part is not None and part.spec.classes == ("disk", "square") for part in parts)
+    assert all(part is not None and part.labels is not None and set(part.labels) == {1} for part in parts)
+    (tmp_path / "disk").rename(folder / "circle")
+    with pytest.raises(InputError, match=r"data\.path: must have the classes disk, square, got circle"):
+        measured(model, None)
 
 
 def test_a_truncated_image_among_good_ones_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -199,7 +217,8 @@ def test_options_out_of_range(trained: Path, capsys: pytest.CaptureFixture, opti
     ("options", "message"),
     [
         (["--limit", "0"], "limit: must be at least 1, got 0"),
-        (["--draws", "0"], "draws: must be at least 1, got 0"),
+        (["--draws", "0"], "draws: must be a positive multiple of 2, got 0"),
+        (["--draws", "17"], "draws: must be a positive multiple of 2, got 17"),
         (["--steps", "0"], "steps: must be at least 1, got 0"),
         (["--method", "work", "--paths", "1"], "paths: must be at least 2, got 1"),
         (["--method", "ode", "--probes", "1"], "probes: must be at least 2"),

@@ -116,6 +116,8 @@ def test_the_order_of_overrides_does_not_matter(file: Path) -> None:
         ("schedule.name=['cosine']", ["schedule.name", "got ['cosine']"]),
         ("backbone.width=3", ["backbone.width", "no such key", "valid: channels"]),
         ("training.batch=0", ["training.batch", "greater than or equal to 1", "got 0"]),
+        ("report.draws=0", ["report.draws", "greater than or equal to 2", "got 0"]),
+        ("report.draws=3", ["report.draws", "multiple of 2", "got 3"]),
         ("training.batch=many", ["training.batch", "integer", "got 'many'"]),
         ("training.lr=-1", ["training.lr", "greater than 0", "got -1"]),
         ("training.precision=fp16", ["training.precision", "'bf16'", "got 'fp16'"]),

@@ -91,7 +91,7 @@ def test_every_shipped_config_takes_a_step(
         "training.precision=fp32",
         "report.grid=1",
         "report.images=2",
-        "report.draws=1",
+        "report.draws=2",
         "sampling.steps=1",
         "data.held_out=0",
     ]

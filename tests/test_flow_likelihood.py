@@ -90,6 +90,24 @@ def test_probes_are_unbiased_and_know_their_variance(law: str) -> None:
     assert result.variance.mean().item() == pytest.approx(values.var().item(), rel=0.25)
 
 
+def test_signs_have_the_smaller_variance_of_the_two_laws() -> None:
+    """Of vᵀ J v with the symmetric part S of J: 2‖S‖² - 2 Σ S_ii² for signs, 2‖S‖² for normal probes."""
+    generator = torch.Generator().manual_seed(0)
+    jacobian = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    symmetric = (jacobian + jacobian.T) / 2
+    normal = 2 * symmetric.square().sum().item()
+    variances = {"rademacher": normal - 2 * symmetric.diagonal().square().sum().item(), "gaussian": normal}
+    measured = {}
+    for law in variances:
+        (probes,) = Hutchinson(1, law)(  # type: ignore[arg-type]
+            torch.zeros(40_000, 6, dtype=torch.float64),
+            lambda like: torch.randn(like.shape, generator=generator, dtype=torch.float64),
+        )
+        measured[law] = torch.einsum("ni,ij,nj->n", probes, jacobian, probes).var().item()
+    assert measured == pytest.approx(variances, rel=0.05)
+    assert measured["rademacher"] < 0.9 * measured["gaussian"]
+
+
 def test_signs_are_exact_where_coordinates_are_independent() -> None:
     oracle = GaussianOracle(Cosine(), torch.zeros(3).double(), torch.diag(torch.tensor([0.2, 0.7, 1.0]).double()))
     x = oracle.sample(4, torch.Generator().manual_seed(0))

@@ -92,6 +92,10 @@ def test_guidance_changes_the_likelihood_of_labeled_examples(model: Model, image
         (lambda x: x * math.nan, "x: must be finite, got nan in example 0"),
         (lambda x: x + 1, r"x: must lie in \[0, 1\], or be uint8, got .* in example 0"),
         (lambda x: -x - 0.1, r"x: must lie in \[0, 1\], or be uint8, got -.* in example 0"),
+        (lambda x: (x * 255).short() + 300, r"x: must lie in \[0, 1\], or be uint8, got [3-5].* in example 0"),
+        (lambda x: (x * 255).short() - 300, r"x: must lie in \[0, 1\], or be uint8, got -.* in example 0"),
+        (lambda x: (x * 255).long() * 2 - 5, r"x: must lie in \[0, 1\], or be uint8, got .* in example 0"),
+        (lambda x: x > 0.5, r"x: must lie in \[0, 1\], or be uint8, got bool"),
         (lambda x: x[:, :, :4], r"x: must be \(B, 3, 8, 8\) of the data, got \(3, 3, 4, 8\)"),
         (lambda x: x[:0], r"x: must be \(B, 3, 8, 8\) of the data, got \(0, 3, 8, 8\)"),
     ],
@@ -102,6 +106,12 @@ def test_images_that_cannot_be_weighed_are_named(
 ) -> None:
     with pytest.raises(InputError, match=message):
         getattr(model.likelihood(), method)(spoil(images / 255))  # type: ignore[operator]
+
+
+def test_integers_of_any_width_are_levels(model: Model, images: Tensor) -> None:
+    expected = model.likelihood().bound(images, draws=2).total
+    for dtype in (torch.int16, torch.int64, torch.uint16):
+        assert model.likelihood().bound(images.to(dtype), draws=2).total.equal(expected)
 
 
 def test_a_student_has_no_likelihood(model: Model) -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from diffusion.units import bits, bits_per_dim, bits_per_dim_of_pixel, bits_per_pixel, null_log_likelihood
+from diffusion.units import bits, bits_per_dim, bits_per_pixel, null_log_likelihood
 
 NULL = null_log_likelihood(1) / math.log(2)
 
@@ -28,9 +28,7 @@ def test_a_scalar_of_the_null_has_the_entropy_of_a_unit_normal() -> None:
 
 def test_bits_per_pixel_of_cifar_10_are_its_bits_per_dim() -> None:
     std = 0.2516 * 255
-    assert bits_per_dim_of_pixel(5.4, colors=3, std=std) == pytest.approx(4.20, abs=0.01)
     assert bits_per_pixel(4.20, colors=3, std=std) == pytest.approx(5.4, abs=0.02)
-    assert bits_per_dim_of_pixel(bits_per_pixel(3.1, colors=3, std=50.0), colors=3, std=50.0) == pytest.approx(3.1)
 
 
 def test_a_density_becomes_the_probability_of_a_level_by_the_width_of_the_level() -> None:

@@ -112,6 +112,14 @@ def test_the_bound_is_called_tight_only_when_enough_paths_count() -> None:
     assert not drawn(256, 4, 4)[0].tight.any(), "four paths are never enough"
 
 
+def test_what_a_tight_bound_misses_is_about_half_its_variance() -> None:
+    result, log_p = drawn(128, 4000, 32)
+    assert result.tight.double().mean() > 0.85
+    missing, half = log_p - result.log_likelihood, result.variance.mean().item() / 2
+    # Neither a quarter nor all of it: the noise of so many bounds is smaller than that.
+    assert missing.mean().item() == pytest.approx(half, rel=0.5) and missing.std().item() / math.sqrt(4000) < half / 5
+
+
 def test_the_second_cumulant_is_the_likelihood_when_works_are_nearly_normal() -> None:
     result, log_p = drawn(256, 100, 64)
     assert result.second_cumulant.mean().item() == pytest.approx(log_p, abs=0.01)

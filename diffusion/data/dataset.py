@@ -105,6 +105,12 @@ class Dataset:
             contents=None if self.contents is None else self.contents[numbers],
         )
 
+    def spread(self, count: int) -> Dataset:
+        """At most `count` examples, evenly spaced over the order of the dataset, which is that of folders and classes:
+        its beginning has the first of them alone.
+        """
+        return self.subset(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))
+
     def split(self, held_out: float, seed: int) -> tuple[Dataset, Dataset]:
         """Training and held-out examples, both in the order of the dataset.
 
@@ -158,11 +164,11 @@ def standardized(dataset: Dataset, limit: int = 4096) -> Dataset:
         raise InputError("data: the dataset is empty")
     if dataset.spec.levels is None:
         return dataset
-    chosen = np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(np.int64)
+    chosen = dataset.spread(limit)
     total = square = 0.0
     for start in range(0, len(chosen), CHUNK):
-        values, _ = dataset.batch(chosen[start : start + CHUNK])
-        exact = dataset.center(values).double()
+        values, _ = chosen.batch(range(start, min(start + CHUNK, len(chosen))))
+        exact = chosen.center(values).double()
         total += float(exact.sum())
         square += float(exact.square().sum())
     count = len(chosen) * dataset.spec.dim

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion import processes
+from diffusion import memory, processes
 from diffusion.data import Dataset, DataSpec
 from diffusion.errors import InputError, require
 from diffusion.evaluation.budget import Estimate, estimate
@@ -18,11 +19,11 @@ from diffusion.evaluation.methods import ByBound, Method
 from diffusion.evaluation.part import Part, gather, join
 from diffusion.model import Model
 from diffusion.model_likelihood import Likelihood
-from diffusion.units import null_log_likelihood
+from diffusion.units import bits, bits_per_dim, bits_per_pixel, null_log_likelihood
 from diffusion.work import ENOUGH, Works
 
+# The most examples of a batch; large ones are fewer, of as many positions as suit a device.
 BATCH = 128
-BITS = 1 / math.log(2)
 DIM, VECTOR = "bits/dim", "bits/vector"
 DENSITY = "of density at unit variance, as Sohl-Dickstein et al. (2015); larger is better"
 PIXEL = "bits/pixel, all colors together"
@@ -31,7 +32,7 @@ PIXEL = "bits/pixel, all colors together"
 @dataclass(frozen=True)
 class Evaluation:
     """-log p of examples by one method, `kind` says what of it, in `unit`: bits/dim is of the probability of 8-bit
-    images, per scalar, bits/vector of the density of a point.
+    images, per scalar, bits/vector of the density of the standardized values of continuous data.
 
     `terms` ends with the "total". `k` has the same total as K and K - L_null of the 2015 paper.
     `values` are the totals of all examples. `by_level` is the KL by noise level: (log-SNR, its density in `unit` per
@@ -91,38 +92,81 @@ def evaluate(
 ) -> Evaluation:
     """-log p of held-out examples, by the trajectory bound unless another method is given.
 
-    Labels are given to a model that was trained with them. With `shared` the processes, which must all call this alike,
-    take some batches each. Each example's random numbers depend on the method's seed and the example's number alone.
+    A `limit` takes examples evenly spaced over all of them. Labels are given to a model that was trained with them.
+    With `shared` the processes, which must all call this alike, take some batches each. Each example's random numbers
+    depend on the method's seed and the example's place among those measured alone.
 
-    Raises InputError when nothing was held out, or the examples are not of the model's kind.
+    Raises InputError when nothing was held out, or the examples are not of the model's kind and classes.
     """
     require(limit is None or limit >= 1, "limit", "at least 1", limit)
-    require(len(held_out) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
-    if held_out.spec.shape != model.spec.shape or held_out.spec.levels != model.spec.levels:
-        raise InputError(f"data: must be of the model's shape {model.spec.shape}, got {held_out.spec.shape}")
+    check(held_out, model.spec)
     way = method or ByBound()
     likelihood = model.likelihood(guidance=guidance, dtype=dtype)
-    count = min(limit or len(held_out), len(held_out))
-    starts = range(0, count, BATCH)
+    if limit is not None:
+        held_out = held_out.spread(limit)
+    count = len(held_out)
+    # A function of the examples alone, on which processes agree.
+    batch = max(1, min(BATCH, memory.POSITIONS // math.prod(held_out.spec.shape[1:])))
+    starts = range(0, count, batch)
     if shared:
         # Whole batches, because an adaptive solver steps alike for all examples of a batch.
         mine = processes.share(len(starts))
         starts = starts[mine.start : mine.stop]
     parts = [way.empty(likelihood)]
     for start in tqdm(starts, desc="evaluating", disable=not progress):
-        numbers = range(start, min(start + BATCH, count))
+        numbers = range(start, min(start + batch, count))
         values, label = held_out.batch(numbers)
         if held_out.spec.is_image:
             values = held_out.center(values)
-        parts.append(way.measure(likelihood, values, numbers, label if model.spec.classes else None))
+        parts += measured(way, likelihood, values, numbers, label if model.spec.classes else None)
     whole = join(parts)
     return summary(way, likelihood, gather(whole) if shared else whole)
+
+
+def check(held_out: Dataset, spec: DataSpec) -> None:
+    """Raises InputError unless there are examples, of the kind and classes of a model."""
+    require(len(held_out) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
+    got = held_out.spec
+    require(got.shape == spec.shape, "data", f"of the model's shape {spec.shape}", got.shape)
+    require(got.levels == spec.levels, "data", f"{stored(spec)}, as the model's", stored(got))
+    if held_out.labels is not None and spec.classes:
+        require(
+            got.classes == spec.classes, "data", f"of the model's classes {spec.classes}, in their order", got.classes
+        )
+
+
+def measured(
+    method: Method, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None
+) -> list[Part]:
+    """The parts of a batch x (B, *): one, or more of half as many examples each while memory runs out.
+
+    Raises InputError when it does with one example, or by a method of which fewer at once would give other numbers.
+    """
+    found = memory.tried(lambda: method.measure(likelihood, x, numbers, label))
+    if found is not None:
+        return [found]
+    half = len(x) // 2
+    if half == 0 or not method.independent:
+        remedy = (
+            "use a device with more" if method.independent else "set solver_steps, with which a batch can be halved"
+        )
+        raise InputError(f"evaluation: out of memory with {len(x)} examples at once, of {likelihood.device}; {remedy}")
+    return [
+        part
+        for rows in (slice(half), slice(half, None))
+        for part in measured(method, likelihood, x[rows], numbers[rows], None if label is None else label[rows])
+    ]
+
+
+def stored(spec: DataSpec) -> str:
+    """How examples are stored, in words."""
+    return f"of {spec.levels} levels" if spec.levels else "continuous"
 
 
 def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:
     """What a part with all examples says."""
     spec, count = likelihood.spec, len(part.terms)
-    factor = BITS / spec.dim if spec.levels else BITS
+    factor = bits_per_dim(1.0, spec.dim) if spec.levels else bits(1.0)
     solver = float(part.differences.abs().mean()) if len(part.differences) else None
     sources = method.sources(likelihood)
     terms = {}
@@ -140,15 +184,19 @@ def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:
         tuple((part.terms[:, -1] * factor).tolist()),
         curve(part.by_level, likelihood.denoiser.schedule.log_snr_min, width, factor),
         tuple(map(tuple, part.works.tolist())) if part.works.shape[1] else (),
-        notes(method, likelihood, part),
+        notes(part, factor),
     )
 
 
 def as_2015(total: Estimate, spec: DataSpec) -> dict[str, Estimate]:
     """K and K - L_null, bits/pixel from bits/dim and bits/vector from bits/vector (`units`)."""
-    scalars = spec.shape[0] if spec.levels else spec.dim
-    k = total.scaled(-scalars if spec.levels else -1.0, scalars * math.log2(spec.std))
-    return {"K": k, "K - L_null": k.scaled(1.0, -null_log_likelihood(scalars) * BITS)}
+    if spec.levels:
+        scalars = spec.shape[0]
+        k = total.scaled(-scalars, bits_per_pixel(0.0, colors=scalars, std=spec.std))
+    else:
+        # A density of the model's values, which are of unit variance already.
+        scalars, k = spec.dim, total.scaled(-1.0)
+    return {"K": k, "K - L_null": k.scaled(1.0, -bits(null_log_likelihood(scalars)))}
 
 
 def curve(rows: Tensor, low: float, width: float, factor: float) -> tuple[tuple[float, float, float], ...]:
@@ -161,8 +209,8 @@ def curve(rows: Tensor, low: float, width: float, factor: float) -> tuple[tuple[
     return tuple(zip(middles.tolist(), (rows.mean(0) * density).tolist(), (spread * density).tolist(), strict=True))
 
 
-def notes(method: Method, likelihood: Likelihood, part: Part) -> tuple[str, ...]:
-    """What a reader must know beside the numbers."""
+def notes(part: Part, factor: float) -> tuple[str, ...]:
+    """What a reader must know beside the numbers, which are nats times `factor`."""
     lines: list[str] = []
     if len(part.terms) == 1:
         lines.append("one example: nothing is known of others, and the interval covers what is random within it alone")
@@ -181,4 +229,6 @@ def notes(method: Method, likelihood: Likelihood, part: Part) -> tuple[str, ...]
             )
         else:
             lines.append(f"tight: at least {least:.1f} paths count for every example")
+        totals = (f"{count}: {-factor * float(value.mean()):.4f}" for count, value in works.curve().items())
+        lines.append(f"total by the number of paths: {', '.join(totals)}")
     return tuple(lines)

@@ -32,6 +32,8 @@ class Method(ABC):
     repeats: int = 1
     bins: int = 0
     paths: int = 0
+    independent: bool = True
+    """Whether an example's numbers are the same in any batch, up to rounding."""
 
     @abstractmethod
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
@@ -55,8 +57,7 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class ByBound(Method):
-    """The trajectory bound, at `draws` noise levels of each example, divided over independent `repeats`, at least one
-    in each.
+    """The trajectory bound, at `draws` noise levels of each example, as many in each of several independent `repeats`.
 
     What differs between the repeats of an example is its noise; what is left between examples is their spread.
     """
@@ -71,8 +72,9 @@ class ByBound(Method):
     bins = BINS
 
     def __post_init__(self) -> None:
-        require(self.draws >= 1, "draws", "at least 1", self.draws)
         require(self.repeats >= 2, "repeats", "at least 2", self.repeats)
+        whole = self.draws > 0 and self.draws % self.repeats == 0
+        require(whole, "draws", f"a positive multiple of {self.repeats}", self.draws)
 
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
         """Noise levels and noise."""
@@ -88,7 +90,7 @@ class ByBound(Method):
             likelihood.bound(
                 x,
                 steps=self.steps,
-                draws=max(1, self.draws // self.repeats),
+                draws=self.draws // self.repeats,
                 continuous=self.continuous,
                 seed=self.seed,
                 repeat=repeat,
@@ -132,6 +134,11 @@ class ByFlow(Method):
         require(self.probes >= 2, "probes", "at least 2, to know their error", self.probes)
         require(self.repeats >= 2, "repeats", "at least 2", self.repeats)
         require(self.solver_steps >= 0, "solver_steps", "0 or more", self.solver_steps)
+
+    @property
+    def independent(self) -> bool:  # type: ignore[override]
+        """With fixed steps; an adaptive solver steps alike for all examples of a batch."""
+        return self.solver_steps > 0
 
     @property
     def solver(self) -> Solver:

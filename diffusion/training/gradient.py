@@ -70,16 +70,12 @@ class Gradient:
         return found
 
     def _tried(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, list[tuple[Tensor, Tensor]]] | None:
-        try:
-            return self._accumulated(batch, step, exchange=exchange)
-        except RuntimeError as error:
-            if not memory.exhausted(error):
-                raise
-        # Only here: the error holds on to the tensors of the step.
-        self._forget()
-        if self.accelerator.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
+        found = memory.tried(lambda: self._accumulated(batch, step, exchange=exchange))
+        if found is None:
+            self._forget()
+            if self.accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return found
 
     def _accumulated(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         torch.manual_seed(example_seed(self.seed, step, self.accelerator.process_index))

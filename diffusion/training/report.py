@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from diffusion import figures, processes
 from diffusion.config import Config
@@ -61,8 +62,7 @@ class Reporter:
         if not processes.is_main():
             return
         if not (folder / "real.png").exists():
-            values, _ = self.train.batch(torch.arange(min(count, len(self.train))))
-            real = self.train.center(values) if self.train.spec.is_image else values
+            real = shown(self.train, count)
             figures.save_png(figures.draw(model.spec.decode(model.spec.encode(real))), folder / "real.png", {})
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
         figures.save_png(figures.draw(x), self._grid(model.step), info)
@@ -116,10 +116,16 @@ class Reporter:
         self.say(f"{self.run}: {', '.join([*written, LAST_PAGE])}")
 
 
+def shown(dataset: Dataset, count: int) -> Tensor:
+    """At most so many stored examples, evenly spaced: (B, *)."""
+    some = dataset.spread(count)
+    values, _ = some.batch(range(len(some)))
+    return some.center(values) if some.spec.is_image else values
+
+
 def restorations(model: Model, held_out: Dataset) -> Image.Image:
     """Held-out images with their middle cut out, each restored several times, one row each."""
-    values, _ = held_out.batch(torch.linspace(0, len(held_out) - 1, min(RESTORED, len(held_out))).long())
-    images = model.spec.decode(model.spec.encode(held_out.center(values)))
+    images = model.spec.decode(model.spec.encode(shown(held_out, RESTORED)))
     _, height, width = model.spec.shape
     known = torch.ones(1, height, width, dtype=torch.bool)
     known[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False

@@ -52,6 +52,15 @@ def test_center_removes_the_margin() -> None:
     assert images(2).center(values) is values
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [0]), (2, [0, 8]), (3, [0, 4, 8]), (9, list(range(9))), (20, list(range(9)))]
+)
+def test_spread_takes_examples_of_the_whole_order(count: int, expected: list[int]) -> None:
+    part = images(9, labels=True).spread(count)
+    assert part.names == tuple(f"{i}.png" for i in expected)
+    assert np.array_equal(everything(part), everything(images(9))[expected])
+
+
 def test_subset_of_a_subset_keeps_values_labels_and_names_together() -> None:
     dataset = images(9, labels=True)
     part = dataset.subset([8, 2, 5]).subset([2, 0])

@@ -17,7 +17,9 @@ from diffusion.denoiser import Denoiser, V
 from diffusion.errors import InputError
 from diffusion.evaluation import ByBound, ByFlow, ByWork, Evaluation, evaluate, held_out
 from diffusion.evaluation.methods import Method
+from diffusion.evaluation.part import Part, part
 from diffusion.model import Model
+from diffusion.model_likelihood import Likelihood
 from diffusion.schedules import EDM
 from tests.oracles import GaussianOracle, MixtureOracle, OracleNetwork
 
@@ -72,6 +74,18 @@ def test_every_method_measures_points_within_its_interval(method: Method) -> Non
     inner = math.hypot(*(error for name, error in total.errors.items() if name not in ("examples", "solver")))
     # The bound of a finite number of steps is above; the numbers share their examples with the truth.
     assert -4 * inner - 1e-3 < total.mean - truth < 4 * inner + {"bound": 2e-3, "ode": 2e-3, "work": 0.25}[method.name]
+
+
+def test_continuous_data_of_any_scale_have_the_density_of_their_standardized_values() -> None:
+    spec = DataSpec((2,), None, mean=0.3, std=2.0)
+    standard = points(20)
+    dataset = replace(standard, values=0.3 + 2 * np.asarray(standard.values), spec=spec)
+    result = evaluate(model(PLANE, spec), dataset, method=ByFlow())
+    truth = (PLANE.nll(torch.from_numpy(np.asarray(standard.values)).double()) / math.log(2)).mean().item()
+    assert result.mean["total"] == pytest.approx(truth, abs=2e-3)
+    # That is a density at unit variance, as in 2015.
+    assert result.k["K"].mean == -result.mean["total"]
+    assert result.k["K - L_null"].mean == pytest.approx(-result.mean["total"] + math.log2(2 * math.pi * math.e))
 
 
 def test_the_flow_of_images_has_the_bits_per_dim_of_their_levels() -> None:
@@ -129,6 +143,21 @@ def test_intervals_of_the_bound_cover_the_truth() -> None:
     assert 90 <= covered <= 98
 
 
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_the_bound_makes_as_many_draws_as_asked_for(repeats: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, real = [], OracleNetwork.__call__
+    monkeypatch.setattr(OracleNetwork, "__call__", lambda *given: calls.append(1) or real(*given))  # type: ignore[func-returns-value]
+    dataset = points(3)
+    evaluate(model(PLANE, dataset.spec), dataset, method=ByBound(18, repeats=repeats))
+    assert len(calls) == 18
+
+
+@pytest.mark.parametrize("draws", [-2, 0, 1, 17])
+def test_draws_that_are_no_halves_are_refused(draws: int) -> None:
+    with pytest.raises(InputError, match=f"draws: must be a positive multiple of 2, got {draws}"):
+        ByBound(draws)
+
+
 def test_the_kl_by_noise_level_adds_up_to_the_diffusion_term() -> None:
     dataset = points(60)
     result = evaluate(model(PLANE, dataset.spec), dataset, method=ByBound(draws=12))
@@ -145,7 +174,12 @@ def test_a_bound_of_few_paths_is_not_called_tight() -> None:
     tight = evaluate(model(plane, dataset.spec), dataset, method=ByWork(steps=64, paths=32))
     assert "tight: at least" in tight.table() and "not tight" not in tight.table()
     assert len(tight.works) == 6 and len(tight.works[0]) == 32
-    assert tight.mean["total"] <= tight.mean["mean work"]
+    curve = tight.notes[-1].removeprefix("total by the number of paths: ").split(", ")
+    assert [text.partition(": ")[0] for text in curve] == ["1", "2", "4", "8", "16", "32"]
+    totals = [float(text.partition(": ")[2]) for text in curve]
+    assert totals == sorted(totals, reverse=True)
+    assert totals[0] == pytest.approx(tight.mean["mean work"], abs=1e-4)
+    assert totals[-1] == pytest.approx(tight.mean["total"], abs=1e-4) and totals[-1] < totals[0]
 
 
 @pytest.mark.parametrize("method", [ByBound(draws=4), ByWork(steps=8, paths=2)], ids=lambda m: m.name)
@@ -155,8 +189,75 @@ def test_an_example_has_the_same_value_in_any_batch(method: Method, monkeypatch:
     monkeypatch.setattr(held_out, "BATCH", 2)
     parts = evaluate(model(PLANE, dataset.spec), dataset, method=method)
     assert parts.values == pytest.approx(whole.values, abs=1e-5)
+    # Every third of 7: with the random numbers of the first three, which the values depend on.
     some = evaluate(model(PLANE, dataset.spec), dataset, method=method, limit=3)
-    assert some.values == pytest.approx(whole.values[:3], abs=1e-5)
+    chosen = evaluate(model(PLANE, dataset.spec), dataset.subset([0, 3, 6]), method=method)
+    assert some.values == pytest.approx(chosen.values, abs=1e-5)
+
+
+def test_a_limit_takes_examples_of_all_classes() -> None:
+    """Points of two classes, one after the other as in a folder, the second far out."""
+    near, far = np.zeros((20, 2), dtype=np.float32), np.full((20, 2), 9, dtype=np.float32)
+    dataset = Dataset(np.concatenate([near, far]), DataSpec((2,), None), None, [str(i) for i in range(40)])
+    whole = evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow())
+    some = evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow(), limit=8)
+    assert some.examples == 8
+    assert some.mean["total"] == pytest.approx(whole.mean["total"], rel=1e-2)
+
+
+@pytest.mark.parametrize(("shape", "most"), [((3, 32, 32), 128), ((3, 256, 256), 2), ((1, 600, 600), 1), ((2,), 128)])
+def test_large_examples_are_fewer_in_a_batch(
+    shape: tuple[int, ...], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def measure(self: ByBound, likelihood: Likelihood, x: Tensor, numbers: range, label: None) -> Part:
+        sizes.append(len(x))
+        return part(torch.zeros(len(x), 4), torch.zeros(len(x), 1, 4), by_level=torch.zeros(len(x), ByBound.bins))
+
+    monkeypatch.setattr(ByBound, "measure", measure)
+    spec = DataSpec(shape, None)
+    values = np.broadcast_to(np.float32(0), (most + 1, *shape))
+    evaluate(model(PLANE, spec), Dataset(values, spec, None, [""] * (most + 1)))
+    assert sizes == [most, 1]
+
+
+def short(monkeypatch: pytest.MonkeyPatch, name: str, most: int) -> list[int]:
+    """Lets no more than so many examples at once through a likelihood; the sizes that were tried."""
+    real, tried = getattr(Likelihood, name), []
+
+    def limited(self: Likelihood, x: Tensor, **options: object) -> object:
+        tried.append(len(x))
+        if len(x) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(self, x, **options)
+
+    monkeypatch.setattr(Likelihood, name, limited)
+    return tried
+
+
+SHORT = [ByBound(draws=4), ByWork(steps=8, paths=2), ByFlow(solver_steps=8)]
+
+
+@pytest.mark.parametrize("method", SHORT, ids=lambda m: m.name)
+def test_a_batch_that_memory_does_not_hold_is_halved(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = points(11)
+    whole = evaluate(model(PLANE, dataset.spec), dataset, method=method)
+    tried = short(monkeypatch, {"bound": "bound", "work": "works", "ode": "flow"}[method.name], 3)
+    halved = evaluate(model(PLANE, dataset.spec), dataset, method=method)
+    assert tried[:3] == [11, 5, 2] and max(tried[2:]) == 6
+    assert halved.values == pytest.approx(whole.values, abs=1e-5)
+    assert halved.terms["total"].errors == pytest.approx(whole.terms["total"].errors, abs=1e-5)
+
+
+def test_a_batch_that_cannot_be_halved_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = points(4)
+    short(monkeypatch, "bound", 0)
+    with pytest.raises(InputError, match=r"evaluation: out of memory with 1 examples at once, of cpu"):
+        evaluate(model(PLANE, dataset.spec), dataset)
+    short(monkeypatch, "flow", 3)
+    with pytest.raises(InputError, match=r"out of memory with 4 examples at once, of cpu; set solver_steps"):
+        evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow())
 
 
 def strict(result: Evaluation) -> dict[str, object]:
@@ -187,9 +288,25 @@ def test_one_point_by_the_exact_flow_says_that_nothing_tells_its_interval() -> N
     assert result.terms["total"].half_width is None and "?" in result.table() and strict(result)["examples"] == 1
 
 
+def test_labels_of_other_classes_are_refused() -> None:
+    """A label is a place among the classes: 0 is a cat here and a dog there."""
+    spec = DataSpec((2,), None, ("cat", "dog"))
+    labeled = replace(points(3), labels=np.zeros(3, dtype=np.int64), spec=replace(spec, classes=("dog", "cat")))
+    with pytest.raises(
+        InputError, match=r"data: must be of the model's classes \('cat', 'dog'\), .*got \('dog', 'cat'\)"
+    ):
+        evaluate(model(PLANE, spec), labeled)
+    assert evaluate(model(PLANE, replace(spec, classes=())), labeled, method=ByFlow()).examples == 3
+    assert evaluate(model(PLANE, spec), replace(labeled, labels=None), method=ByFlow()).examples == 3
+
+
 def test_examples_of_another_kind_are_refused() -> None:
     with pytest.raises(InputError, match=r"data: must be of the model's shape \(2,\), got \(1, 5, 5\)"):
         evaluate(model(PLANE, DataSpec((2,), None)), images(2))
+    gray = images(2)
+    smooth = replace(gray, values=gray.values.astype(np.float32), spec=DataSpec((1, 5, 5), None))
+    with pytest.raises(InputError, match=r"data: must be of 256 levels, as the model's, got continuous"):
+        evaluate(model(WHITE, SPEC), smooth)
     nothing = Dataset(np.zeros((0, 2), dtype=np.float32), DataSpec((2,), None), None, [])
     with pytest.raises(InputError, match=r"data.held_out: must be positive"):
         evaluate(model(PLANE, DataSpec((2,), None)), nothing)

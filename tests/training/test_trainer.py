@@ -12,9 +12,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 from torch import Tensor
 
 from diffusion import checkpoint, figures
@@ -22,6 +24,7 @@ from diffusion.checkpoint import CheckpointError
 from diffusion.config import Config, ConfigError, to_dict
 from diffusion.data import open_source
 from diffusion.errors import InputError
+from diffusion.model import load
 from diffusion.training import monitor, train
 from diffusion.training.trainer import Outcome, Trainer
 from tests.conftest import tiny
@@ -278,6 +281,16 @@ def test_a_finished_run_has_all_its_pages(trained: Path) -> None:
     for name in ("film.png", "restoration.png"):
         assert figures.read_info(trained / name)["step"] == 40
     assert figures.read_info(trained / "samples/real.png") == {}
+
+
+def test_the_real_examples_of_a_run_are_of_all_its_classes(trained: Path) -> None:
+    data = load(trained).config.data
+    training, _ = open_source(data, lambda text: None).split(data.held_out, data.seed)
+    last = len(training) - 1
+    values, label = training.batch([0, round(last / 3), round(2 * last / 3), last])
+    assert label is not None and label.tolist() == [0, 0, 1, 1]
+    with Image.open(trained / "samples" / "real.png") as picture:
+        assert np.array_equal(np.asarray(picture), np.asarray(figures.draw(values / 255)))
 
 
 def test_the_numbers_of_a_run_agree_with_each_other(trained: Path) -> None:
