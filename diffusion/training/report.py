@@ -86,10 +86,10 @@ class Reporter:
         self.say(f"step {model.step}: held-out {numbers[total]:.3f} ± {numbers[error]:.3f} {result.unit} ({terms})")
         return numbers
 
-    @property
-    def finished(self) -> bool:
-        """Whether `finish` ran to its end."""
-        return (self.run / LAST_PAGE).exists()
+    def finished(self, step: int) -> bool:
+        """Whether `finish` ran to its end for that step."""
+        page = self.run / LAST_PAGE
+        return page.exists() and figures.read_info(page).get("step") == step
 
     def finish(self, model: Model) -> None:
         """The run's last pages: film.png, restoration.png, evaluation.json and, after all others, samples.png."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from accelerate import PartialState
 from diffusion import checkpoint, config, processes
 from diffusion.checkpoint import CheckpointError
 from diffusion.config import Config, ConfigError
-from diffusion.data import Dataset, open_source
+from diffusion.data import Dataset, DataSpec, open_source
+from diffusion.errors import InputError
 from diffusion.files import write_text
 from diffusion.training import lock
 from diffusion.training.interrupt import Interrupt, Stopped
@@ -72,6 +74,7 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
 
 
 def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt) -> int:
+    dataset = continued(dataset, run)
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     trainer = Trainer(experiment, training, held_out, run)
     trained = trainer.step < experiment.training.steps
@@ -81,12 +84,37 @@ def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt
         outcome = Outcome(trainer.model, 0)
     else:
         outcome = trainer.train(interrupt)
-    if outcome.exit_code == 0 and (trained or not processes.largest(trainer.reporter.finished)):
+    if outcome.exit_code == 0 and (trained or not processes.largest(trainer.reporter.finished(trainer.step))):
         trainer.reporter.finish(outcome.model)
     trainer.accelerator.wait_for_everyone()
     trainer.tracking.close()
     trainer.accelerator.end_training()
     return outcome.exit_code
+
+
+def continued(dataset: Dataset, run: Path) -> Dataset:
+    """The examples of a run that goes on, in the units in which it began: a folder that has grown since has another
+    mean and standard deviation, which the weights do not know.
+
+    Raises InputError for another kind of examples or other classes than those that were trained on.
+    """
+    found, _ = checkpoint.newest(run)
+    if found is None:
+        return dataset
+    before, now = DataSpec.from_dict(checkpoint.read(found, "model").description["spec"]), dataset.spec
+    for name in ("shape", "levels", "classes"):
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
+            raise InputError(
+                f"data.path: {run} was trained on examples of {name} {old}, got {new}; choose another folder with --out"
+            )
+    if before == now:
+        return dataset
+    processes.say(
+        f"the data have changed: mean {before.mean:.6g} -> {now.mean:.6g}, std {before.std:.6g} -> {now.std:.6g}; "
+        "the run goes on in the units that it began with"
+    )
+    return replace(dataset, spec=before)
 
 
 def prepare(experiment: Config, run: Path, *, strict: bool) -> None:

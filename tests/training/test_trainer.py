@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from diffusion import checkpoint, figures
@@ -24,8 +26,10 @@ from diffusion.checkpoint import CheckpointError
 from diffusion.config import Config, ConfigError, to_dict
 from diffusion.data import open_source
 from diffusion.errors import InputError
-from diffusion.model import load
+from diffusion.model import Model, load
+from diffusion.objectives import Objective
 from diffusion.training import monitor, train
+from diffusion.training.report import Reporter
 from diffusion.training.trainer import Outcome, Trainer
 from tests.conftest import tiny
 
@@ -235,11 +239,20 @@ def test_a_learned_variance_trains(shapes: Path, tmp_path: Path, monkeypatch: py
     experiment = tiny(shapes, model={"learned_variance": True}, training={"hybrid": 0.1, "steps": 30})
     fresh = start(experiment, tmp_path / "fresh")
     outcome = go(experiment, tmp_path / "run", monkeypatch)
-    x_t, t = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor(0.4)
+    batch, objective = fresh.maker(0), fresh.objective
+    assert isinstance(objective, Objective) and objective.hybrid == 0.1
+
+    def terms(model: Model) -> list[float]:
+        """The error, and the bound's term of the variance."""
+        both, error = (
+            float(each.loss(model.denoiser, batch.x, batch.u, batch.noise).mean())
+            for each in (objective, replace(objective, hybrid=0.0))
+        )
+        return [error, both - error]
+
     with torch.no_grad():
-        before, after = (m.denoiser(x_t, t).fraction for m in (fresh.model, outcome.model))
-    assert before is not None and after is not None
-    assert bool(((after > 0) & (after < 1)).all()) and float((after - before).abs().mean()) > 0.01
+        before, after = terms(fresh.model), terms(outcome.model)
+    assert after[0] < 0.9 * before[0] and after[1] < 0.95 * before[1]
     assert bool(torch.isfinite(outcome.model.log_likelihood(torch.rand(2, 3, 8, 8), steps=20)).all())
 
 
@@ -352,6 +365,27 @@ def test_a_finished_run_says_so_and_may_be_made_longer(
     assert f"resuming {run} from step 40" in capsys.readouterr().out
     assert [step for step, _ in losses(run)] == list(range(1, 44))
     assert checkpoint.verify(checkpoint.folders(run)[0]) == 43
+    # As if a signal had come before its last pages, which are those of step 40 still.
+    assert train(longer, run) == 0 and figures.read_info(run / "samples.png")["step"] == 43
+
+
+def test_a_run_goes_on_in_the_units_that_it_began_with(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, run = Path(shutil.copytree(shapes, tmp_path / "images")), tmp_path / "run"
+    quiet = {"report": {"checkpoint": 2}, "data": {"held_out": 0.0}}
+    monkeypatch.setattr(Reporter, "finish", lambda self, model: None)
+    monkeypatch.setattr(Trainer, "_show", lambda self, samples, evaluation: None)
+    assert train(tiny(images, training={"steps": 2}, **quiet), run) == 0
+    before = load(run).spec
+    for name in ("white", "more"):
+        Image.new("RGB", (8, 8), "white").save(images / "disk" / f"{name}.png")
+    assert train(tiny(images, training={"steps": 4}, **quiet), run) == 0
+    assert load(run).spec == before
+    assert f"the data have changed: mean {before.mean:.6g} -> " in capsys.readouterr().out
+    (images / "square").rename(images / "circle")
+    with pytest.raises(InputError, match=r"classes \('disk', 'square'\), got \('circle', 'disk'\)"):
+        train(tiny(images, training={"steps": 5}, **quiet), run)
 
 
 def test_a_batch_that_cannot_be_split_is_named(shapes: Path, tmp_path: Path) -> None:
@@ -360,8 +394,13 @@ def test_a_batch_that_cannot_be_split_is_named(shapes: Path, tmp_path: Path) -> 
 
 
 def test_a_tracker_receives_every_logged_number(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go(tiny(shapes, report={"tracker": "tensorboard"}, training={"steps": 3}), tmp_path / "run", monkeypatch)
-    assert [p for p in (tmp_path / "run").rglob("events.out.tfevents*") if p.stat().st_size > 0]
+    run = tmp_path / "run"
+    go(tiny(shapes, report={"tracker": "tensorboard"}, training={"steps": 3}), run, monkeypatch)
+    readers = [EventAccumulator(str(path)).Reload() for path in run.rglob("events.out.tfevents*")]
+    scalars = [(tag, reader.Scalars(tag)) for reader in readers for tag in reader.Tags()["scalars"]]
+    got = {(event.step, tag): event.value for tag, events in scalars for event in events}
+    logged = {(int(row["step"]), name): value for row in rows(run) for name, value in row.items() if name != "step"}
+    assert got == pytest.approx(logged, rel=1e-6) and len(got) >= 3 * 5
 
 
 @pytest.mark.filterwarnings("ignore:.*swanlab")
