@@ -31,6 +31,7 @@ from diffusion.files import TEMPORARY, sync
 
 OLDEST = FORMAT = 1
 MANIFEST = "manifest.json"
+FOLDER = "checkpoints"
 PREFIX = "step-"
 # What reading a file raises that does not hold what it should; JSON nested deeper than the stack is a RuntimeError.
 DAMAGE = (
@@ -82,7 +83,7 @@ def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: Keep) -> Pat
 
     Raises CheckpointError when the disk is full or cannot be written to.
     """
-    folder = run / "checkpoints" / f"{PREFIX}{step:08d}"
+    folder = run / FOLDER / f"{PREFIX}{step:08d}"
     for left_by_a_crash in folder.parent.glob(f"{TEMPORARY}*"):
         shutil.rmtree(left_by_a_crash, ignore_errors=True)
     temporary = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
@@ -130,9 +131,7 @@ def step_of(folder: Path) -> int:
 
 def folders(run: Path) -> list[Path]:
     """The checkpoint folders of a run, newest first; anything else that lies there is ignored."""
-    found = [
-        p for p in (run / "checkpoints").glob(f"{PREFIX}*") if p.is_dir() and p.name.removeprefix(PREFIX).isdecimal()
-    ]
+    found = [p for p in (run / FOLDER).glob(f"{PREFIX}*") if p.is_dir() and p.name.removeprefix(PREFIX).isdecimal()]
     return sorted(found, key=step_of, reverse=True)
 
 
@@ -154,7 +153,7 @@ def find(path: Path) -> tuple[Path, list[str]]:
 
     Raises CheckpointError saying what is missing and how to get it.
     """
-    if (path / MANIFEST).exists() or path.name.startswith(PREFIX):
+    if (path / MANIFEST).exists() or (path.name.startswith(PREFIX) and not (path / FOLDER).is_dir()):
         verify(path)
         return path, []
     if not path.is_dir():

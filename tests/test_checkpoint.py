@@ -177,6 +177,11 @@ def test_stray_entries_are_ignored(tmp_path: Path) -> None:
     assert checkpoint.find(tmp_path) == (folder, [])
 
 
+def test_a_run_may_be_called_as_a_checkpoint_is(tmp_path: Path) -> None:
+    folder = write(tmp_path / "step-2", 3)
+    assert checkpoint.find(tmp_path / "step-2") == (folder, []) and checkpoint.find(folder) == (folder, [])
+
+
 DAMAGES: dict[str, Callable[[Path, bytes], object]] = {
     "truncated": lambda path, data: path.write_bytes(data[: len(data) // 2]),
     "emptied": lambda path, data: path.write_bytes(b""),
