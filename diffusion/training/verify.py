@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tempfile
 from contextlib import redirect_stdout
@@ -27,9 +28,11 @@ def verify_resume(experiment: Config, steps: int) -> list[str]:
     """Trains for a few steps, then again from the checkpoint in their middle, in folders that are removed; returns a
     line for each tensor and logged number that is not the same to the last bit.
 
-    Raises InputError unless 2 <= steps.
+    Raises InputError unless 2 <= steps, and in one of several processes.
     """
     require(steps >= 2, "steps", "at least 2", steps)
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    require(count == 1, "processes", "1 for verify-resume, which trains twice", count)
     middle = steps // 2
     brief = config.override(
         experiment,
