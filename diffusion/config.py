@@ -32,6 +32,10 @@ from diffusion.schedules import SCHEDULES, Schedule
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+# Of the average of all weights alike (`training.ema.std`): no power function of the step is wider.
+WIDEST = 12**-0.5
+# Keys of [data] that hold text, which may look like a number or a date.
+TEXTS = frozenset(field.name for field in fields(DataOptions) if isinstance(field.default, str))
 
 
 class ConfigError(InputError):
@@ -67,7 +71,7 @@ class TrainingConfig:
     """AdamW's decay of squared gradients."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient."""
-    ema: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    ema: Annotated[float, Field(gt=0, lt=WIDEST)] = 0.05
     """Width of the average of the weights, as a share of the training so far."""
     label_dropout: Share = 0.1
     """Share of labels hidden, which classifier-free guidance needs."""
@@ -305,7 +309,9 @@ def _override(tree: dict[str, Any], override: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
-        value = text
+        value = text.strip()
+    if parts[0] == "data" and parts[1] in TEXTS and not isinstance(value, str):
+        value = text.strip()  # As a folder called 2015.
     section = tree.setdefault(parts[0], {})
     if not isinstance(section, dict):
         raise ConfigError(f"{parts[0]}: must be a section of keys and values, got {section!r}")

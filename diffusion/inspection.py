@@ -120,7 +120,7 @@ def suggest(found: Scan, path: str, *, labels: bool) -> dict[str, Any]:
         "backbone": {"name": "unet", **NETWORKS[base]},
         **({"noise_levels": {"name": "log_normal", "mean": shifted(size)}} if size > min(NETWORKS) else {}),
         "training": {"steps": steps, "batch": batch, "lr": 0.01, "warmup": 2000},
-        "report": {"samples": 2000, "evaluate": 5000, "checkpoint": 2000, **({"grid": 16} if size > 128 else {})},
+        "report": {"samples": 2000, "evaluate": 4000, "checkpoint": 2000, **({"grid": 16} if size > 128 else {})},
     }
 
 

@@ -91,6 +91,11 @@ def test_overrides_replace_values_of_every_type(file: Path) -> None:
     assert loaded.report.tracker == "wandb" and loaded.sampling.interval == (-1.0, 2.5)
 
 
+@pytest.mark.parametrize("name", ["2015", "2024-01-01", " 1e-3", "true", "[a]"])
+def test_a_folder_may_be_called_like_a_number_or_a_date(file: Path, name: str) -> None:
+    assert load(file, [f"data.path={name}"]).data.path == name.strip()
+
+
 def test_another_component_drops_the_keys_of_the_first(file: Path) -> None:
     assert load(file, ["backbone.name=mlp"]).backbone == MLPConfig()
 

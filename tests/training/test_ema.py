@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from diffusion.config import WIDEST
 from diffusion.errors import InputError
 from diffusion.training.ema import PowerEMA, exponent, std
 
@@ -74,6 +75,10 @@ def test_the_average_of_steps_is_theirs_in_closed_form() -> None:
 def test_constant_weights_stay_exactly() -> None:
     for value in (0.1, -1 / 3, 1e-30, 12345.678):
         assert averaged([value] * 50, 0.05) == value
+
+
+def test_the_widest_average_is_what_a_configuration_may_ask_for() -> None:
+    assert std(0.0) == pytest.approx(WIDEST, rel=1e-12)
 
 
 def test_the_first_step_replaces_the_random_start() -> None:
