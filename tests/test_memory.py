@@ -20,7 +20,7 @@ def faults():
 
 def step():
     y = x
-    for _ in range(3):
+    for _ in range(6):
         y = (y * 1.01).sin()
     y.sum().backward()
 
@@ -44,7 +44,7 @@ def faults(mode: str) -> tuple[bool, int]:
 def test_large_tensors_are_not_paged_in_again_and_again() -> None:
     kept, count = faults("keep")
     _, otherwise = faults("leave")
-    # Measured: 0 against 369,000 page faults.
+    # Measured: at most 49,000 against 737,000 page faults.
     assert count < otherwise / 10 if kept else sys.platform != "linux"
 
 
