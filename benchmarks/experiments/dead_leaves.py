@@ -27,12 +27,13 @@ from diffusion.evaluation import ByBound, Estimate, evaluate
 from diffusion.model import Model
 
 CONFIG = Path("configs/dead_leaves.toml")
-# An hour on two cores instead of a day on one GPU; noise levels nearer to that of the pixels, where the bits are.
+# An hour on two cores instead of a day on one GPU; many small steps (in four minutes batches of 8 reach 1.13 bits per
+# pixel, of 32 1.02); noise levels nearer to that of the pixels, where the bits are.
 SMALL = (
     "backbone.channels=[32,64,96]",
     "backbone.blocks=1",
     "backbone.attention=[]",
-    "training.batch=32",
+    "training.batch=8",
     "training.warmup=100",
     "noise_levels.mean=-1.5",
 )
