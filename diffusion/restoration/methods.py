@@ -21,7 +21,7 @@ from diffusion.restoration.observation import Observation as Observation
 from diffusion.restoration.particles import Particles, particles
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.restoration.product import Power
-from diffusion.restoration.selection import select
+from diffusion.restoration.selection import divided, select
 from diffusion.samplers import DDPM, RandN, Sampler, SDESolver, prior, sample
 from diffusion.schedules import Schedule
 
@@ -187,7 +187,15 @@ class Selected(Method):
         n, draw = len(noise), in_parts(randn, len(noise))
         posterior = closure(denoiser, seen, self.covariance)
         start = prior(denoiser, multiplied(noise, self.particles, randn), times[0])
-        found = select(posterior, start, times, until=self.until, n=n, sampler=self.sampler, randn=draw)
+        found = select(
+            posterior,
+            start,
+            divided(denoiser.schedule, times, self.until),
+            until=self.until,
+            n=n,
+            sampler=self.sampler,
+            randn=draw,
+        )
         return complete(found, posterior)
 
 

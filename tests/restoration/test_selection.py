@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.grids import UniformLogSNR
+from diffusion.grids import Tabulated, UniformLogSNR
 from diffusion.operators import Matrix
 from diffusion.restoration.particles import Particles
 from diffusion.restoration.posterior import Jacobian, Posterior
-from diffusion.restoration.selection import select
+from diffusion.restoration.selection import divided, select
 from diffusion.samplers import Heun, Sampler, prior
 from diffusion.schedules import EDM
 from tests.oracles import MixtureOracle
@@ -97,3 +97,29 @@ def test_fewer_samples_than_particles_and_a_level_beyond_the_grid() -> None:
 def test_bad_arguments_are_named(options: dict[str, int | Sampler], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         run(8, 0, 1.0, 3, **options)
+
+
+def test_steps_are_moved_after_the_selection_where_a_grid_has_few() -> None:
+    # Even up to 2, with a tenth of the steps for the rest.
+    few_after = Tabulated((*range(-7, 3), 6.0))(SCHEDULE, 100)
+    level = SCHEDULE.log_snr(few_after[:-1])
+    found = divided(SCHEDULE, few_after, 2.0)
+    moved = SCHEDULE.log_snr(found[:-1])
+    assert len(found) == len(few_after)
+    assert (found.diff() < 0).all()
+    assert moved[[0, -1]].tolist() == pytest.approx(level[[0, -1]].tolist(), abs=1e-9)
+    after = moved[moved > 2 - 1e-9]
+    # The selection and the calls after it; n₁ and n₂ are related as the errors of their orders demand.
+    n1, n2 = 100 - (len(after) - 1), len(after) - 1
+    assert n1**1.5 / 24 - 1.5 < n2 <= n1**1.5 / 24
+    assert torch.allclose(after, torch.linspace(2, float(level[-1]), n2 + 1, dtype=torch.float64), atol=1e-9)
+    # Evenly still, but for the last step: the grid's own bends at 2, between two of its times.
+    steps = moved[:n1].diff()
+    assert torch.allclose(steps[:-1], steps[0], atol=1e-9)
+    assert float(steps[-1]) == pytest.approx(float(steps[0]), rel=0.5)
+
+
+@pytest.mark.parametrize(("steps", "until"), [(100, -3.0), (100, 6.5), (1, 0.0), (20, 3.0)])
+def test_grids_with_enough_or_no_steps_after_the_selection_stay_as_they_are(steps: int, until: float) -> None:
+    times = UniformLogSNR(-7.0, 6.0)(SCHEDULE, steps)
+    assert divided(SCHEDULE, times, until) is times
