@@ -65,6 +65,16 @@ def test_the_posterior_of_a_field(operator: Downsample | GaussianBlur) -> None:
     assert torch.allclose(field.covariance.diagonal(), torch.ones(36, dtype=torch.float64))
 
 
+def test_a_mean_of_figures_comes_with_its_interval_or_says_how_many_diverged() -> None:
+    tally = posterior.Tally()
+    for value in (1.0, 3.0):
+        tally.add(distance=value)
+    assert tally.interval("distance") == "2.00 ± 1.96"
+    for value in (1e5, math.inf, math.nan):
+        tally.add(distance=value)
+    assert tally.interval("distance") == "diverged in 3 of 5"
+
+
 def test_exact_draws_have_the_coverage_of_their_intervals() -> None:
     field, operator = Field(12), Downsample(2)
     known, y = Known(field, operator, 0.1), operator(field.sample(1, generator()))
