@@ -4,7 +4,7 @@ K is the paper's bound on E log p(x), in bits per point of data scaled to varian
 entropy of the roll. Two kinds of model are measured:
 
 the first diffusion model, configs/swiss_roll_2015.toml, on its own schedule, which erases an equal share of the signal
-in every step, and on one even in log-SNR, each beside its ceiling: the K of the best reverse trajectory of diagonal
+in every step, and on the best one there is, each beside its ceiling: the K of the best reverse trajectory of diagonal
 Gaussians on the same schedule, with the exact mean and variance of every step;
 
 ours, configs/swiss_roll.toml, in continuous time, by K and by the probability flow with the exact trace.
@@ -12,6 +12,7 @@ ours, configs/swiss_roll.toml, in continuous time, by K and by the probability f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,8 +37,9 @@ from diffusion.schedules import DiscreteBetas, Schedule
 
 FIRST, OURS = Path("configs/swiss_roll_2015.toml"), Path("configs/swiss_roll.toml")
 STEPS = 40
-# Between these the ceiling of 40 steps even in log-SNR is highest on the default roll.
-SPAN = (-3.0, 15.0)
+# The log-SNRs that a schedule may choose from, and the points that the choice is made on.
+LATTICE = torch.linspace(-4.0, 18.0, 89, dtype=torch.float64)
+TRIED = 1000
 # Points that K is measured on, noise levels of each, and points whose flow is solved.
 POINTS, DRAWS, FLOWS = 4000, 2048, 1000
 SHOWN = 2000
@@ -80,12 +82,37 @@ def of_steps(denoiser: likelihood.AnyDenoiser, times: Tensor, x: Tensor) -> Tens
     return likelihood.trajectory_bound(denoiser, x, times, randn=noise(0, NOISE, 0, range(len(x)))).total
 
 
-def even(steps: int, span: tuple[float, float]) -> DiscreteBetas:
-    """The table of a schedule even in log-SNR between two of them."""
-    low, high = span
-    log_alpha_bar = torch.nn.functional.logsigmoid(torch.linspace(high, low, steps, dtype=torch.float64))
+def discrete(log_snr: Tensor) -> DiscreteBetas:
+    """The schedule with these log-SNRs (T,), decreasing."""
+    log_alpha_bar = torch.nn.functional.logsigmoid(log_snr.double())
     betas = -torch.expm1(torch.cat([log_alpha_bar[:1], log_alpha_bar.diff()]))
     return DiscreteBetas(betas=tuple(betas.tolist()))
+
+
+def best(roll: SwissRoll, count: int, lattice: Tensor, x: Tensor) -> DiscreteBetas:
+    """The schedule of `count` log-SNRs from an increasing lattice on which the ceiling of K is highest, for points x
+    (B, 2): what the learned schedule of the paper can at most come to, by dynamic programming.
+
+    With the exact mean and variance Var[x|x_t] of each coordinate, a step from t to s costs ½ Σ E log(1 + (SNR_s -
+    SNR_t) Var[x|x_t]), and K = log(σ_T²/σ_1²) - log 2πe less the costs.
+    """
+    randn, snr = noise(0, NOISE, 0, range(len(x))), lattice.exp()
+    cost = torch.full((len(lattice), len(lattice)), math.inf, dtype=torch.float64)
+    for t, log_snr in enumerate(lattice):
+        alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+        variance = roll.posterior(alpha * x + sigma * randn(x), alpha, sigma)[1]
+        gained = (snr[t + 1 :] - snr[t]).reshape(-1, 1, 1)
+        cost[t, t + 1 :] = torch.log1p(gained * variance).sum(2).mean(1) / 2
+    noisy = torch.nn.functional.logsigmoid(-lattice)
+    # The least cost, less what the noise of the first level is worth, of coming to each level, and the level before it.
+    least, before = -noisy, []
+    for _ in range(count - 1):
+        least, previous = (least[:, None] + cost).min(0)
+        before.append(previous)
+    path = [int((least + noisy).argmin())]
+    for previous in reversed(before):
+        path.append(int(previous[path[-1]]))
+    return discrete(lattice[path])
 
 
 def row(name: str, nats: Tensor, exact: Tensor) -> dict[str, object]:
@@ -104,17 +131,19 @@ def train(experiment: Config, run: Path) -> tuple[Model, float]:
 
 
 def first(folder: Path, x: Tensor, exact: Tensor) -> Rows:
-    """The rows of the first model, on its own schedule and on the other."""
-    equal = config.load(FIRST)
-    spaced = replace(equal, schedule=even(STEPS, SPAN), backbone=RBFConfig(steps=STEPS, span=SPAN))
+    """The rows of the first model, on its own schedule and on the best."""
+    equal, roll = config.load(FIRST), SwissRoll()
+    # An output layer for each level of the lattice is one for each step.
+    layers = RBFConfig(steps=len(LATTICE), span=(float(LATTICE[0]), float(LATTICE[-1])))
+    chosen = replace(equal, schedule=best(roll, STEPS, LATTICE, x[:TRIED]), backbone=layers)
     rows: Rows = []
-    for name, experiment in {"equal shares": equal, "even in log-SNR": spaced}.items():
+    for name, experiment in {"equal shares": equal, "best steps": chosen}.items():
         model, seconds = train(experiment, folder / f"swissroll, 2015, {name}")
         steps = experiment.training.trajectory
         times = UniformTime()(experiment.schedule, steps)
         nats = of_steps(model.denoiser, times, x.float())
-        best = estimate(units.bits(ceiling(SwissRoll(), experiment.schedule, steps, x)), {})
-        rows.append({**row(f"first, {name}", nats, exact), "ceiling": best, "seconds": seconds})
+        highest = estimate(units.bits(ceiling(roll, experiment.schedule, steps, x)), {})
+        rows.append({**row(f"first, {name}", nats, exact), "ceiling": highest, "seconds": seconds})
         pictures.trajectories(model, x[:SHOWN].float(), folder / f"swissroll-2015-{name.split()[0]}.png")
     return rows
 

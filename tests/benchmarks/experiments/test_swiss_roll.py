@@ -5,33 +5,52 @@ exact for the roll, or for white noise, is what it must be.
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
 
 from benchmarks.experiments import swiss_roll
 from benchmarks.experiments.setting import Setting
-from benchmarks.experiments.swiss_roll import Best, ceiling, even, gap
+from benchmarks.experiments.swiss_roll import Best, best, ceiling, discrete, gap
 from diffusion.data import SwissRoll
 from diffusion.evaluation import Estimate
 from diffusion.likelihood import trajectory_bound
 from diffusion.model_likelihood import noise
-from diffusion.schedules import EDM
+from diffusion.schedules import EDM, DiscreteBetas
 from tests.benchmarks.experiments.conftest import Shrink
 
 
-def test_the_table_is_even_between_its_ends() -> None:
-    table = even(5, (-3.0, 13.0)).table
-    assert torch.allclose(table, torch.tensor([13.0, 9.0, 5.0, 1.0, -3.0], dtype=torch.float64), atol=1e-9)
+def even(steps: int, low: float, high: float) -> DiscreteBetas:
+    return discrete(torch.linspace(high, low, steps, dtype=torch.float64))
+
+
+def test_the_table_of_a_schedule_is_what_it_is_made_of() -> None:
+    log_snr = torch.tensor([13.0, 9.0, 5.5, 1.0, -3.0], dtype=torch.float64)
+    assert torch.allclose(discrete(log_snr).table, log_snr, atol=1e-9)
 
 
 def test_the_ceiling_rises_to_the_entropy_with_the_steps_and_never_passes_it() -> None:
     roll = SwissRoll(noise=0.3)
     x = roll.sample(600, torch.Generator().manual_seed(0))
     limit = float(roll.log_density(x).mean())
-    found = [float(ceiling(roll, even(n + 1, (-8.0, 12.0)), n, x).mean()) for n in (10, 40, 160)]
+    found = [float(ceiling(roll, even(n + 1, -8.0, 12.0), n, x).mean()) for n in (10, 40, 160)]
     assert found[0] < found[1] - 0.2 < found[2] - 0.2
     assert limit - 0.15 < found[2] < limit + 0.05
+
+
+def test_no_other_schedule_of_the_lattice_has_a_higher_ceiling() -> None:
+    roll, lattice = SwissRoll(noise=0.3), torch.linspace(-3.0, 9.0, 8, dtype=torch.float64)
+    x = roll.sample(2000, torch.Generator().manual_seed(0))
+    chosen = best(roll, 4, lattice, x)
+    found = {
+        rows: float(ceiling(roll, discrete(lattice[list(rows)]), 3, x).mean())
+        for rows in combinations(range(7, -1, -1), 4)
+    }
+    rows = tuple(int((lattice - level).abs().argmin()) for level in chosen.table)
+    assert torch.allclose(chosen.table, lattice[list(rows)], atol=1e-9)
+    # The two estimates of E log differ by the draws they are made on.
+    assert found[rows] > max(found.values()) - 0.02 > min(found.values()) + 1
 
 
 def test_k_of_the_exact_denoiser_in_continuous_time_is_the_log_density() -> None:
@@ -48,14 +67,14 @@ def test_an_untrained_network_is_exact_for_white_noise_and_so_scores_l_null(
     setting: Setting, shrink: Shrink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink("training.steps=2", "training.lr=1e-9", "data.count=50")
-    for name, value in {"POINTS": 200, "DRAWS": 128, "FLOWS": 20, "SHOWN": 20}.items():
+    for name, value in {"POINTS": 200, "DRAWS": 128, "FLOWS": 20, "SHOWN": 20, "TRIED": 20}.items():
         monkeypatch.setattr(swiss_roll, name, value)
     tables, goals = swiss_roll.run(setting)
     ((title, rows),) = tables.items()
     assert "-h = 2.450" in title and [row["model"] for row in rows] == [
         "published (2015), a roll of unstated noise",
         "first, equal shares",
-        "first, even in log-SNR",
+        "first, best steps",
         "ours, K in continuous time",
         "ours, flow with the exact trace",
     ]
@@ -67,11 +86,11 @@ def test_an_untrained_network_is_exact_for_white_noise_and_so_scores_l_null(
         assert isinstance(bits, Estimate) and isinstance(over, Estimate)
         assert bits.mean == pytest.approx(float(exact), abs=near)
         assert over.mean - bits.mean == pytest.approx(math.log2(2 * math.pi * math.e))
-    best = rows[1]["ceiling"]
-    assert isinstance(best, Estimate) and -2 < best.mean < 2.35
+    equal, highest = rows[1]["ceiling"], rows[2]["ceiling"]
+    assert isinstance(equal, Estimate) and isinstance(highest, Estimate) and -2 < equal.mean < highest.mean < 2.35
     assert [goal.met for goal in goals] == [False, False, False, False, True]
     assert {path.name for path in setting.folder.glob("*.png")} == {
         "swissroll.png",
         "swissroll-2015-equal.png",
-        "swissroll-2015-even.png",
+        "swissroll-2015-best.png",
     }
