@@ -154,8 +154,25 @@ def test_data_without_labels_have_none() -> None:
     assert maker(dataset)(0).label is None
 
 
-def test_points_pass_through_as_they_are() -> None:
+def points() -> Dataset:
     values = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
-    dataset = Dataset(values, DataSpec((2,), None), None, tuple("abcdefghij"))
-    x = maker(dataset)(0).x
-    assert x.shape == (8, 2) and all((torch.from_numpy(values) == row).all(1).any() for row in x)
+    return Dataset(values, DataSpec((2,), None), None, tuple("abcdefghij"))
+
+
+def test_the_noise_of_points_is_a_function_of_seed_and_number() -> None:
+    one = maker(points())
+    noise = torch.cat([one(step).noise for step in range(500)])
+    assert noise.shape == (4000, 2) and len(noise.unique()) == 8000
+    parts = [replace(one, rank=rank, processes=4)(5).noise for rank in range(4)]
+    assert torch.equal(torch.cat(parts), noise[40:48])
+    assert float((maker(points(), seed=4)(0).noise - noise[:8]).abs().min()) > 0
+    assert noise[0].tolist() == pytest.approx([-0.1868917, -0.3463602], abs=1e-6)
+    quantiles = torch.special.ndtr(noise.double().flatten().sort().values)
+    assert float((quantiles - (torch.arange(8000) + 0.5) / 8000).abs().max()) < 1.63 / 8000**0.5
+    assert abs(float(torch.corrcoef(noise.mT)[0, 1])) < 4 / 4000**0.5
+
+
+def test_points_pass_through_as_they_are() -> None:
+    values = points().values
+    x = maker(points())(0).x
+    assert x.shape == (8, 2) and all((torch.from_numpy(np.asarray(values)) == row).all(1).any() for row in x)
