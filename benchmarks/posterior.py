@@ -78,11 +78,14 @@ class Tally:
         values = self.figures.get(name, [])
         return statistics.fmean(values) if values else math.nan
 
+    def wild(self, name: str) -> int:
+        """How often it diverged."""
+        return sum(not value < WILD for value in self.figures[name])
+
     def interval(self, name: str) -> str:
         """The mean and 1.96 of its standard errors, or how often it diverged."""
         values = self.figures[name]
-        wild = sum(not value < WILD for value in values)
-        if wild:
+        if wild := self.wild(name):
             return f"diverged in {wild} of {len(values)}"
         spread = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
         return f"{statistics.fmean(values):.2f} ± {1.96 * spread:.2f}"
@@ -180,7 +183,7 @@ def summary(cell: tuple[int, int], tallies: dict[str, Tally], samples: int) -> t
                 "d, d_y": f"{cell[0]}, {cell[1]}",
                 "method": name,
                 "sliced Wasserstein": tally.interval("distance"),
-                "of the floor": tally.mean("distance") / floor,
+                "of the floor": "" if tally.wild("distance") else tally.mean("distance") / floor,
                 "mode weights, TV": tally.mean("weights"),
                 "error of log p(y)": tally.mean("evidence") if name.startswith(WEIGHTED) else "",
                 "effective": tally.mean("effective") if name.startswith(WEIGHTED) else "",
