@@ -30,6 +30,7 @@ from benchmarks.fields import Field, Known
 from benchmarks.mixture import STD, Mixture, Problem, directions, sliced_wasserstein
 from diffusion.errors import InputError
 from diffusion.grids import measure
+from diffusion.memory import keep_freed
 from diffusion.operators import Downsample, GaussianBlur, Linear, Mask, Matrix
 from diffusion.restoration.counted import Counted
 from diffusion.restoration.methods import DPS, METHODS, Method, Observation, PiGDM, Selected, default
@@ -307,6 +308,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--only", nargs="*", default=[], help="methods")
     chosen = options.parse_args(arguments)
     chosen.dtype = torch.float32
+    # At 800 dimensions a step of the particles allocates gigabytes.
+    keep_freed()
     tables: dict[str, Rows] = {}
     goals: list[Goal] = []
     if chosen.dims:

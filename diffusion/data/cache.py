@@ -123,7 +123,7 @@ def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> stor
         raise unwritable(cache, error) from error
     content = store.read(entry)
     if content is None:
-        raise FolderError(f"data.cache: {shown(entry)} does not hold what was just written to it; is the disk failing?")
+        raise FolderError(f"cache: {shown(entry)} does not hold what was just written to it; is the disk failing?")
     return content
 
 
@@ -131,8 +131,8 @@ def _check_space(cache: Path, needed: int) -> None:
     free = shutil.disk_usage(cache).free
     if needed > free:
         raise FolderError(
-            f"data.cache: {needed / 1e9:.1f} GB are needed in {shown(cache)}, {free / 1e9:.1f} GB are "
-            "free; set data.cache to a folder on another disk, or make data.size smaller"
+            f"cache: {needed / 1e9:.1f} GB are needed in {shown(cache)}, {free / 1e9:.1f} GB are "
+            "free; set DIFFUSION_CACHE to a folder on another disk, or make data.size smaller"
         )
 
 

@@ -103,8 +103,8 @@ def cache_folder(cache: Path | None, root: Path) -> Path:
     folder = cache.expanduser().resolve() if cache else cache_place()
     if folder.is_relative_to(root.resolve()):
         raise FolderError(
-            f"data.cache: {shown(folder)} lies within the folder of images {shown(root)}, which is never "
-            "written to; set data.cache to a folder outside of it"
+            f"cache: {shown(folder)} lies within the folder of images {shown(root)}, which is never "
+            "written to; set DIFFUSION_CACHE to a folder outside of it"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def cache_folder(cache: Path | None, root: Path) -> Path:
 def unwritable(folder: Path, error: OSError) -> FolderError:
     """What to do about a cache that cannot be written."""
     where = shown(folder)
-    return FolderError(f"data.cache: cannot write to {where} ({error}); set data.cache to another folder")
+    return FolderError(f"cache: cannot write to {where} ({error}); set DIFFUSION_CACHE to another folder")
 
 
 def _existing(folder: Path) -> Path:
