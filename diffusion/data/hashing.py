@@ -31,4 +31,5 @@ def uniform(keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64]) -> npt
 def normal(keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64]) -> Tensor:
     """Standard normal numbers, the quantiles at those of `uniform`: float32, none beyond 8.4."""
     u = np.maximum(uniform(keys, numbers), 2.0**-54)
-    return torch.special.ndtri(torch.from_numpy(u)).float()
+    quantiles: Tensor = torch.special.ndtri(torch.from_numpy(u))
+    return quantiles.float()
