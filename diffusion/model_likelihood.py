@@ -172,7 +172,7 @@ class Likelihood:
         return work.works(
             self.denoiser,
             self.encode(x),
-            self.times(steps or self.trajectory or PATH_STEPS),
+            self.times((self.trajectory or PATH_STEPS) if steps is None else steps),
             paths=paths,
             levels=self.levels,
             fraction=fraction,

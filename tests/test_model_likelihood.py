@@ -156,6 +156,15 @@ def test_a_model_without_labels_measures_examples_without(model: Model, images: 
     assert plain.bound(images, draws=2, label=-1).total.equal(plain.bound(images, draws=2).total)
 
 
+@pytest.mark.parametrize("method", ["bound", "trajectory_bound", "works"])
+@pytest.mark.parametrize("trajectory", [0, 5])
+def test_no_steps_are_refused(model: Model, images: Tensor, method: str, trajectory: int) -> None:
+    """Also by a model that has a number of steps of its own."""
+    likelihood = replace(model.likelihood(), trajectory=trajectory)
+    with pytest.raises(InputError, match="steps: must be at least 1, got 0"):
+        getattr(likelihood, method)(images, steps=0)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
