@@ -2,7 +2,8 @@
 
 Images are weighed as 8-bit images: by the discrete decoder in the bound and in works, and by dequantization for the
 flow and for K, which measure densities. Every example has random numbers of its own, a function of (seed, its
-number), so that no answer depends on the batch or the process it is computed in.
+number), so that no answer depends on the batch or the process it is computed in, up to the rounding of the network,
+except that of the flow by an adaptive solver, the default, which steps alike for all examples of a batch.
 
 A model that was trained on the bound of a trajectory of few steps is the model of that trajectory, and is measured on
 it unless told otherwise; any other is one of continuous time, for which finer steps are tighter and cost nothing.

@@ -17,7 +17,7 @@ from diffusion.grids import UniformLogSNR, UniformTime
 from diffusion.likelihood import bound, trajectory_bound
 from diffusion.model import Model, load
 from diffusion.model_likelihood import noise, places
-from diffusion.runge_kutta import Fixed
+from diffusion.runge_kutta import Adaptive, Fixed, Solver
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,18 @@ def test_an_answer_depends_on_the_number_of_its_example_alone(model: Model, imag
         one = likelihood.bound(images[i : i + 1], draws=4, numbers=[i]).total
         assert one.item() == pytest.approx(whole[i].item(), rel=1e-4)
     assert not torch.allclose(likelihood.bound(images, draws=4, repeat=1).total, whole, rtol=1e-3)
+
+
+def test_the_flow_depends_on_the_batch_by_an_adaptive_solver_alone(model: Model, images: Tensor) -> None:
+    likelihood = model.likelihood(dtype=torch.float64)
+
+    def change(solver: Solver) -> float:
+        whole, one = (
+            likelihood.flow(x, probes=Hutchinson(1), solver=solver).log_likelihood[0] for x in (images, images[:1])
+        )
+        return abs(whole.item() - one.item())
+
+    assert change(Fixed(8)) < 1e-6 < change(Adaptive(1e-3))
 
 
 def test_float64_is_float32_within_rounding(model: Model, images: Tensor) -> None:
