@@ -30,7 +30,7 @@ from diffusion.errors import InputError, require
 from diffusion.guidance import ClassifierFree
 from diffusion.likelihood import Bound
 from diffusion.memory import keep_freed, suited_batch
-from diffusion.model_likelihood import Likelihood
+from diffusion.model_likelihood import Label, Likelihood, labels
 from diffusion.model_restoration import Restoration
 from diffusion.operators import Mask, Operator
 from diffusion.precision import Lowered, use_bf16
@@ -100,24 +100,12 @@ class Model:
         """Steps of a trajectory that is to be looked at."""
         return self.config.sampling.steps if self.teacher else FILM_STEPS
 
-    def labels(self, label: int | str | Sequence[int] | None, n: int) -> Tensor | None:
+    def labels(self, label: Label | None, n: int) -> Tensor | None:
         """Labels for n examples from one label, a class name, or n labels; None for none: (n,) int64.
 
         Raises ValueError naming the classes when a label does not exist.
         """
-        if label is None:
-            return None
-        classes = self.spec.classes
-        if not classes:
-            raise InputError(f"label: this model was trained without labels (data.labels = false), got {label!r}")
-        given = [label] * n if isinstance(label, int | str) else list(label)
-        require(len(given) == n, "label", f"one label or {n} of them", given)
-        numbers = [classes.index(v) if isinstance(v, str) and v in classes else v for v in given]
-        numbers = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in numbers]
-        bad = [v for v in numbers if not isinstance(v, int) or not 0 <= v < len(classes)]
-        if bad:
-            raise InputError(f"label: must be 0 to {len(classes) - 1} or one of {', '.join(classes)}, got {bad[0]!r}")
-        return torch.tensor(numbers, device=self.device)
+        return labels(label, n, self.spec.classes, self.device)
 
     def in_turn(self, n: int) -> list[int] | None:
         """Labels for n examples that take the classes in turn; None without classes."""
@@ -334,19 +322,22 @@ class Model:
         return Likelihood(denoiser, self.spec, self.device, dtype, self.config.training.trajectory)
 
     def bound(
-        self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0, label: Tensor | None = None
+        self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0, label: Label | None = None
     ) -> Bound:
         """The trajectory bound on -log p(x) by terms, in nats per example (`Likelihood.bound`).
 
-        x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D).
+        x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D). Labels as for `sample`,
+        and -1 for an example without.
         """
         return self.likelihood().bound(x, steps=steps, draws=draws, seed=seed, label=label)
 
-    def log_likelihood(self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0) -> Tensor:
+    def log_likelihood(
+        self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0, label: Label | None = None
+    ) -> Tensor:
         """A lower bound on log p(x) in nats for each example, (B,): of the 8-bit image itself, or of a point's
-        density.
+        density. Options as for `bound`.
         """
-        return -self.bound(x, steps=steps, draws=draws, seed=seed).total.cpu()
+        return -self.bound(x, steps=steps, draws=draws, seed=seed, label=label).total.cpu()
 
     def _method(self, sampler: str | samplers.Sampler | None, steps: int | None) -> tuple[samplers.Sampler, Tensor]:
         given = self._sampler(sampler)

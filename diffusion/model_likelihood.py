@@ -2,7 +2,8 @@
 
 Images are weighed as 8-bit images: by the discrete decoder in the bound and in works, and by dequantization for the
 flow and for K, which measure densities. Every example has random numbers of its own, a function of (seed, its
-number), so that no answer depends on the batch or the process it is computed in.
+number), so that no answer depends on the batch or the process it is computed in, up to the rounding of the network,
+except that of the flow by an adaptive solver, the default, which steps alike for all examples of a batch.
 
 A model that was trained on the bound of a trajectory of few steps is the model of that trajectory, and is measured on
 it unless told otherwise; any other is one of continuous time, for which finer steps are tighter and cost nothing.
@@ -33,6 +34,7 @@ from diffusion.work import Works
 # Of the random numbers of an example: its noise, where on the grid it is seen, and its dequantization.
 NOISE, PLACE, DEQUANTIZATION = 1, 2, 4
 STEPS, PATH_STEPS = 100_000, 256
+Label = int | str | Sequence[int] | Tensor
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,13 @@ class Likelihood:
 
     x: (B, C, H, W) uint8, or float in [0, 1], which is rounded to 8 bits; or points (B, D). `numbers` are those of the
     examples, 0, 1, ... by default, and `repeat` makes another, independent estimate. The denoiser runs in `dtype`.
-    `trajectory` is the number of steps, even in time, that the model was trained for, 0 for any.
+    `trajectory` is the number of steps, even in time, that the model was trained for, 0 for any. `label` is one for all
+    examples, by number or name, or one for each, -1 for an example without.
 
     Densities of continuous data are those of their standardized values, (x - mean)/std; that of x itself is lower by
     d log std.
 
-    Raises InputError for another shape, values that are not finite, and images out of range.
+    Raises InputError for another shape, values that are not finite, images out of range and labels that do not exist.
     """
 
     denoiser: AnyDenoiser
@@ -74,7 +77,7 @@ class Likelihood:
         seed: int = 0,
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
-        label: Tensor | None = None,
+        label: Label | None = None,
     ) -> Bound:
         """The trajectory bound on -log p(x) by terms (`likelihood.bound`), on so many steps (`times`)."""
         numbers = range(len(x)) if numbers is None else numbers
@@ -86,7 +89,7 @@ class Likelihood:
             draws=draws,
             continuous=continuous,
             fraction=fraction,
-            label=self._on_device(label),
+            label=self._labels(label, len(x)),
             randn=noise(seed, NOISE, repeat, numbers),
             offset=places(seed, repeat, numbers),
         )
@@ -102,7 +105,7 @@ class Likelihood:
         seed: int = 0,
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
-        label: Tensor | None = None,
+        label: Label | None = None,
     ) -> K:
         """K, the bound of 2015 on the log-density of the model's standardized values (`likelihood.trajectory_bound`);
         of images, after dequantization.
@@ -115,7 +118,7 @@ class Likelihood:
             draws=draws,
             continuous=continuous,
             fraction=fraction,
-            label=self._on_device(label),
+            label=self._labels(label, len(x)),
             randn=noise(seed, NOISE, repeat, numbers),
             offset=places(seed, repeat, numbers),
         )
@@ -130,7 +133,7 @@ class Likelihood:
         seed: int = 0,
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
-        label: Tensor | None = None,
+        label: Label | None = None,
     ) -> FlowLikelihood:
         """log p by the probability-flow ODE (`flow_likelihood.log_likelihood`): of continuous data the density of their
         standardized values; of images a lower bound on the probability of the 8-bit image, on average over the
@@ -151,7 +154,7 @@ class Likelihood:
             values,
             probes=probes,
             solver=solver,
-            label=self._on_device(label),
+            label=self._labels(label, len(x)),
             randn=noise(seed, NOISE, repeat, numbers),
         ).shifted(nats)
 
@@ -164,17 +167,17 @@ class Likelihood:
         fraction: float = 0.0,
         seed: int = 0,
         numbers: Sequence[int] | None = None,
-        label: Tensor | None = None,
+        label: Label | None = None,
     ) -> Works:
         """The works of that many paths (`work.works`), on so many steps (`times`), 256 by default."""
         return work.works(
             self.denoiser,
             self.encode(x),
-            self.times(steps or self.trajectory or PATH_STEPS),
+            self.times((self.trajectory or PATH_STEPS) if steps is None else steps),
             paths=paths,
             levels=self.levels,
             fraction=fraction,
-            label=self._on_device(label),
+            label=self._labels(label, len(x)),
             randn=noise(seed, NOISE, 0, range(len(x)) if numbers is None else numbers),
         )
 
@@ -221,8 +224,33 @@ class Likelihood:
             return values
         return dequantize(values, levels, noise(seed, DEQUANTIZATION, repeat, numbers)).to(self.dtype)
 
-    def _on_device(self, label: Tensor | None) -> Tensor | None:
-        return None if label is None else label.to(self.device)
+    def _labels(self, label: Label | None, n: int) -> Tensor | None:
+        return labels(label, n, self.spec.classes, self.device, unlabeled=True)
+
+
+def labels(
+    label: Label | None, n: int, classes: Sequence[str], device: torch.device, *, unlabeled: bool = False
+) -> Tensor | None:
+    """Labels for n examples from one label, a class name, or n labels; None for none: (n,) int64. If it may be
+    `unlabeled`, an example of label -1 has none.
+
+    Raises InputError naming the classes when a label does not exist.
+    """
+    if label is None:
+        return None
+    value = label.tolist() if isinstance(label, Tensor) else label
+    given = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * n
+    numbers = [classes.index(v) if isinstance(v, str) and v in classes else v for v in given]
+    numbers = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in numbers]
+    known = range(-1 if unlabeled else 0, len(classes))
+    bad = [v for v in numbers if isinstance(v, bool) or not isinstance(v, int) or v not in known]
+    if bad and not classes:
+        raise InputError(f"label: this model was trained without labels (data.labels = false), got {value!r}")
+    require(len(given) == n, "label", f"one label or {n} of them", given)
+    if bad:
+        none = "-1 for none, " if unlabeled else ""
+        raise InputError(f"label: must be {none}0 to {len(classes) - 1} or one of {', '.join(classes)}, got {bad[0]!r}")
+    return torch.tensor(numbers, device=device)
 
 
 @lru_cache(maxsize=8)

@@ -60,14 +60,20 @@ class Works:
 
     @property
     def variance(self) -> Tensor:
-        """Of `log_likelihood`, by the delta method: 1/effective - 1/K, (B,)."""
-        return (1 / self.effective - 1 / self.values.shape[1]).clamp_min(0)
+        """Of `log_likelihood`, by the jackknife (Efron and Stein 1981): (B,), NaN for a single path.
+
+        (K-1)/K Σ (θ_i - θ̄)², where θ_i is the bound without path i. The delta method's 1/effective - 1/K is less than
+        1 even where one path outweighs all others, and the bound varies as much as the works.
+        """
+        count = self.values.shape[1]
+        # Sums instead of means: log(K - 1) is the same in all.
+        return variance(log_sum_exp_of_others(-self.values)) * (count - 1) ** 2 / count
 
     @property
     def tight(self) -> Tensor:
         """Whether the K-sample bound may be called tight: (B,) bool, at least `ENOUGH` paths count.
 
-        What is missing on average is then about half the `variance`, less than 0.05 nats. That too is an estimate: it
+        What is missing on average is then about half the `variance`, less than 0.08 nats. That too is an estimate: it
         cannot see a part of the paths of which none was drawn.
         """
         return self.effective >= ENOUGH
@@ -97,6 +103,17 @@ def variance(values: Tensor) -> Tensor:
 def log_mean_exp(x: Tensor) -> Tensor:
     """log mean exp over the last axis: (*, K) -> (*)."""
     return x.logsumexp(-1) - math.log(x.shape[-1])
+
+
+def log_sum_exp_of_others(x: Tensor) -> Tensor:
+    """log Σ_{j≠i} exp(x_j) at every i of the last axis, -inf for a single value: (*, K) -> (*, K).
+
+    Added up from both ends, as a difference to the whole sum would lose all digits of a value that outweighs the rest.
+    """
+    none = torch.full_like(x[..., :1], -math.inf)
+    before = torch.cat([none, x[..., :-1].logcumsumexp(-1)], -1)
+    after = torch.cat([x[..., 1:].flip(-1).logcumsumexp(-1).flip(-1), none], -1)
+    return torch.logaddexp(before, after)
 
 
 @torch.no_grad()

@@ -178,7 +178,7 @@ def test_guidance_goes_from_unlabeled_to_labeled_and_beyond(model: Model) -> Non
     assert not torch.allclose(model.sample(2, label=1, guidance=3.0), labeled, atol=1e-4)
 
 
-@pytest.mark.parametrize("label", [2, -1, "circle", "7", "²", 1.0, [0, 2]])
+@pytest.mark.parametrize("label", [2, -1, "circle", "7", "²", 1.0, [0, 2], [True, False]])
 def test_a_label_that_does_not_exist_names_those_that_do(model: Model, label: object) -> None:
     if isinstance(label, float):
         label = [label, label]

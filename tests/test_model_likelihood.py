@@ -17,7 +17,7 @@ from diffusion.grids import UniformLogSNR, UniformTime
 from diffusion.likelihood import bound, trajectory_bound
 from diffusion.model import Model, load
 from diffusion.model_likelihood import noise, places
-from diffusion.runge_kutta import Fixed
+from diffusion.runge_kutta import Adaptive, Fixed, Solver
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,18 @@ def test_an_answer_depends_on_the_number_of_its_example_alone(model: Model, imag
         one = likelihood.bound(images[i : i + 1], draws=4, numbers=[i]).total
         assert one.item() == pytest.approx(whole[i].item(), rel=1e-4)
     assert not torch.allclose(likelihood.bound(images, draws=4, repeat=1).total, whole, rtol=1e-3)
+
+
+def test_the_flow_depends_on_the_batch_by_an_adaptive_solver_alone(model: Model, images: Tensor) -> None:
+    likelihood = model.likelihood(dtype=torch.float64)
+
+    def change(solver: Solver) -> float:
+        whole, one = (
+            likelihood.flow(x, probes=Hutchinson(1), solver=solver).log_likelihood[0] for x in (images, images[:1])
+        )
+        return abs(whole.item() - one.item())
+
+    assert change(Fixed(8)) < 1e-6 < change(Adaptive(1e-3))
 
 
 def test_float64_is_float32_within_rounding(model: Model, images: Tensor) -> None:
@@ -84,6 +96,85 @@ def test_guidance_changes_the_likelihood_of_labeled_examples(model: Model, image
     label = torch.tensor([0, 1, 0])
     plain, guided = (model.likelihood(guidance=scale).bound(images, draws=4, label=label).total for scale in (1.0, 3.0))
     assert not torch.allclose(plain, guided, rtol=1e-4)
+
+
+WAYS = {
+    "bound": {"draws": 2},
+    "trajectory_bound": {"draws": 2},
+    "flow": {"probes": Hutchinson(1), "solver": Fixed(2)},
+    "works": {"steps": 4, "paths": 2},
+}
+
+
+def measured(model: Model, method: str, images: Tensor, **options: object) -> Tensor:
+    """The numbers of one method, (B,) or (B, paths)."""
+    result = getattr(model.likelihood(), method)(images, **WAYS[method], **options)
+    name = {"flow": "log_likelihood", "works": "values"}.get(method, "total")
+    return getattr(result, name)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", WAYS)
+def test_a_likelihood_takes_labels_as_sampling_does(model: Model, images: Tensor, method: str) -> None:
+    squares = measured(model, method, images, label=torch.tensor([1, 1, 1]))
+    for label in (1, "square", "1", [1, 1, 1], ["square", 1, "1"], torch.tensor(1)):
+        assert measured(model, method, images, label=label).equal(squares)
+    free, disks = measured(model, method, images), measured(model, method, images, label="disk")
+    assert not squares.equal(free) and not squares.equal(disks)
+    assert measured(model, method, images, label=-1).equal(free)
+    mixed = measured(model, method, images, label=[1, -1, 0])
+    expected = torch.stack([squares[0], free[1], disks[2]])
+    # Rows of one batch, up to the rounding of the network.
+    torch.testing.assert_close(mixed, expected, rtol=1e-6, atol=1e-3)
+
+
+def test_the_likelihoods_of_a_model_take_labels(model: Model, images: Tensor) -> None:
+    squares = model.likelihood().bound(images, draws=2, label=[1, 1, 1]).total
+    assert model.bound(images, draws=2, label="square").total.equal(squares)
+    assert model.log_likelihood(images, draws=2, label="square").equal(-squares)
+
+
+NO_LABEL = r"label: must be -1 for none, 0 to 1 or one of disk, square, got "
+NOT_AS_MANY = r"label: must be one label or 3 of them, got "
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (torch.tensor([1]), NOT_AS_MANY + r"\[1\]"),
+        ([0, 1, 0, 1], NOT_AS_MANY + r"\[0, 1, 0, 1\]"),
+        (torch.tensor([0, -5, 1]), NO_LABEL + "-5"),
+        (torch.tensor([0, 7, 1]), NO_LABEL + "7"),
+        (torch.tensor([0.0, 1.0, 1.0]), NO_LABEL + "0.0"),
+        (torch.tensor([[0], [1], [1]]), NO_LABEL + r"\[0\]"),
+        (torch.tensor([True, False, True]), NO_LABEL + "True"),
+        (2, NO_LABEL + "2"),
+        (0.5, NO_LABEL + "0.5"),
+        ("circle", NO_LABEL + "'circle'"),
+        ([0, None, 1], NO_LABEL + "None"),
+    ],
+)
+@pytest.mark.parametrize("method", WAYS)
+def test_a_label_that_does_not_exist_names_those_that_do(
+    model: Model, images: Tensor, label: object, message: str, method: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        measured(model, method, images, label=label)
+
+
+def test_a_model_without_labels_measures_examples_without(model: Model, images: Tensor) -> None:
+    plain = replace(model, spec=replace(model.spec, classes=()))
+    with pytest.raises(InputError, match=r"trained without labels \(data.labels = false\), got \[0, 0, -1\]"):
+        plain.bound(images, draws=2, label=torch.tensor([0, 0, -1]))
+    assert plain.bound(images, draws=2, label=-1).total.equal(plain.bound(images, draws=2).total)
+
+
+@pytest.mark.parametrize("method", ["bound", "trajectory_bound", "works"])
+@pytest.mark.parametrize("trajectory", [0, 5])
+def test_no_steps_are_refused(model: Model, images: Tensor, method: str, trajectory: int) -> None:
+    """Also by a model that has a number of steps of its own."""
+    likelihood = replace(model.likelihood(), trajectory=trajectory)
+    with pytest.raises(InputError, match="steps: must be at least 1, got 0"):
+        getattr(likelihood, method)(images, steps=0)
 
 
 @pytest.mark.parametrize(

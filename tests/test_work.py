@@ -110,6 +110,11 @@ def test_the_bound_is_called_tight_only_when_enough_paths_count() -> None:
     assert coarse.tight.double().mean() < 0.5 and float(coarse.effective.median()) < ENOUGH
     assert log_p - coarse.log_likelihood.mean().item() > 0.05
     assert not drawn(256, 4, 4)[0].tight.any(), "four paths are never enough"
+    # The most that a tight bound may miss by its variance: one weight has all the share that is allowed.
+    heavy = math.sqrt(0.0999)
+    weights = torch.tensor([[heavy] + [(1 - heavy) / 9999] * 9999], dtype=torch.float64)
+    worst = Works(-weights.log())
+    assert bool(worst.tight) and 0.07 < worst.variance.item() / 2 < 0.08
 
 
 def test_what_a_tight_bound_misses_is_about_half_its_variance() -> None:
@@ -130,6 +135,27 @@ def test_the_second_cumulant_is_the_likelihood_when_works_are_nearly_normal() ->
 def test_the_variance_of_the_bound_is_that_of_its_repetitions() -> None:
     result, _ = drawn(64, 500, 32)
     assert result.variance.mean().item() == pytest.approx(result.log_likelihood.var().item(), rel=0.3)
+    assert bool(Works(torch.zeros(1, 1)).variance.isnan())
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("paths", [2, 16])
+def test_the_variance_of_the_bound_grows_with_that_of_the_works(spread: float, paths: int) -> None:
+    """From an average of all paths to one that outweighs the others: within 14 % of the standard deviation."""
+    generator = torch.Generator().manual_seed(0)
+    result = Works(spread * torch.randn(20_000, paths, generator=generator, dtype=torch.float64))
+    claimed = result.variance.mean().sqrt().item()
+    assert claimed == pytest.approx(result.log_likelihood.std().item(), rel=0.15)
+
+
+def test_the_variance_of_the_bound_is_that_of_leaving_out_each_path_in_turn() -> None:
+    """Also where one path outweighs all others by more than float64 has digits."""
+    values = torch.tensor([[0.3, -1.0, 0.8, 2.0], [0.0, 50.0, 53.0, 51.0]], dtype=torch.float64)
+    left = [Works(torch.cat([values[:, :i], values[:, i + 1 :]], 1)).log_likelihood for i in range(4)]
+    expected = 3 / 4 * torch.stack(left).sub(sum(left) / 4).square().sum(0)
+    torch.testing.assert_close(Works(values).variance, expected, rtol=1e-12, atol=0.0)
+    shifted = Works(values + 1e4).variance
+    torch.testing.assert_close(shifted, expected, rtol=1e-9, atol=0.0)
 
 
 def test_works_of_quantized_data_give_their_probability() -> None:

@@ -182,6 +182,16 @@ def test_a_bound_of_few_paths_is_not_called_tight() -> None:
     assert totals[-1] == pytest.approx(tight.mean["total"], abs=1e-4) and totals[-1] < totals[0]
 
 
+@pytest.mark.parametrize("steps", [4, 8])
+def test_the_error_by_paths_is_that_of_their_repetitions_where_the_bound_is_loose(steps: int) -> None:
+    """One point, 400 times: its values differ by their paths alone. Works here have a longer tail than normal ones."""
+    dataset, plane = points(1).subset([0] * 400), replace(PLANE, schedule=EDM(0.1, 10.0))
+    result = evaluate(model(plane, dataset.spec), dataset, method=ByWork(steps=steps, paths=4))
+    assert np.std(result.works) > 3, "nats"
+    measured = np.std(result.values, ddof=1) / math.sqrt(400)
+    assert result.terms["total"].errors["paths"] == pytest.approx(measured, rel=0.25)
+
+
 @pytest.mark.parametrize("method", [ByBound(draws=4), ByWork(steps=8, paths=2)], ids=lambda m: m.name)
 def test_an_example_has_the_same_value_in_any_batch(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = points(7)
