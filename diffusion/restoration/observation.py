@@ -70,7 +70,7 @@ class Observation:
         y, zero = self.y.double(), torch.zeros_like(like, dtype=torch.float64)
         right = operator.adjoint(y, zero)
         for tolerance in (1e-3, 1e-6, 1e-9):
-            x = conjugate_gradients(
+            x, _ = conjugate_gradients(
                 lambda u: operator.adjoint(operator(u), zero), right, tolerance=tolerance, patience=200
             )
             missed = float(rms(y - operator(x)))

@@ -72,5 +72,5 @@ class Product(Sampler):
         def inner(u: Tensor) -> Tensor:
             return noise**2 * u + self.operator(reverse.variance * self.operator.adjoint(u, x_t))
 
-        solution = conjugate_gradients(inner, missed, tolerance=1e-6)
+        solution, _ = conjugate_gradients(inner, missed, tolerance=1e-6)
         return drawn + reverse.variance * self.operator.adjoint(solution, x_t), None
