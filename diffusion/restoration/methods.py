@@ -15,7 +15,6 @@ from torch import Tensor
 
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import InputError, require
-from diffusion.operators import Mask
 from diffusion.restoration import corrections, product, replacement
 from diffusion.restoration.observation import Observation as Observation
 from diffusion.restoration.particles import Particles, particles
@@ -232,9 +231,7 @@ class RePaint(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        if not isinstance(seen.operator, Mask):
-            raise InputError(f"operator: must be a mask for replacement, got {seen.operator}")
-        sampler = replacement.Replacement(self.sampler, seen.operator, seen.y, self.repeats)
+        sampler = replacement.Replacement(self.sampler, seen.mask(self.name), seen.y, self.repeats)
         return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
@@ -256,7 +253,7 @@ class Product(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        sampler = product.Product(seen.linear("the product of distributions"), seen.y, seen.noise, self.power)
+        sampler = product.Product(seen.linear(self.name), seen.y, seen.noise, self.power)
         return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
@@ -286,7 +283,7 @@ class DDNM(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        corrected = corrections.RangeNull(denoiser, seen.linear("the range and null space"), seen.y, seen.noise)
+        corrected = corrections.RangeNull(denoiser, seen.linear(self.name), seen.y, seen.noise)
         return unweighted(sample(corrected, self.sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
