@@ -30,7 +30,7 @@ from torch.utils.checkpoint import checkpoint
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
 from diffusion.operators import Crop, Identity, Mask, Operator, compose
-from diffusion.restoration.methods import Observation
+from diffusion.restoration.observation import Observation
 from diffusion.schedules import Schedule
 
 # (H, W), or () of points, of which there are no windows.

@@ -18,13 +18,13 @@ from diffusion.restoration.methods import (
     METHODS,
     Guided,
     Method,
-    Observation,
     RePaint,
     Selected,
     Twisted,
     default,
     restore,
 )
+from diffusion.restoration.observation import Observation
 from diffusion.restoration.windows import fitted
 from diffusion.samplers import DDIM, Heun
 from diffusion.schedules import Cosine
