@@ -203,11 +203,3 @@ def eigen_solve(apply: LinearMap, b: Tensor, least: float) -> tuple[Tensor, Tens
     values = values.clamp_min(least).maximum(rounding)
     solution = (vectors @ ((vectors.mT @ flat[..., None]) / values[..., None]))[..., 0]
     return solution.reshape(b.shape), (2 * math.pi * values).log().sum(1) / 2
-
-
-COVARIANCES: dict[str, type[Covariance]] = {
-    "zero": Zero,
-    "isotropic": Isotropic,
-    "diagonal": Diagonal,
-    "jacobian": Jacobian,
-}

@@ -15,7 +15,7 @@ from diffusion.denoiser import Prediction
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Mask, Matrix, Operator
 from diffusion.restoration.counted import Counted
-from diffusion.restoration.posterior import COVARIANCES, Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
+from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.samplers import SAMPLERS, sample
 from diffusion.schedules import EDM, Cosine, Flow, Schedule
 from tests.oracles import GaussianOracle, affine, correlated
@@ -87,11 +87,11 @@ def test_zero_covariance_is_exact_as_the_noise_level_falls() -> None:
     assert errors[0] > 1 and errors[1] / errors[2] == pytest.approx(torch.tensor(4.0).exp().item(), rel=0.3)
 
 
-@pytest.mark.parametrize("name", COVARIANCES)
+@pytest.mark.parametrize("kind", Covariance.__subclasses__())
 @SCHEDULES
-def test_every_covariance_agrees_with_the_data_at_the_clean_end(name: str, schedule: Schedule) -> None:
+def test_every_covariance_agrees_with_the_data_at_the_clean_end(kind: type[Covariance], schedule: Schedule) -> None:
     oracle = correlated(schedule, (3,))
-    exact, posterior = oracle.posterior(MATRIX, Y, 0.1), Posterior(oracle, Matrix(MATRIX), Y, 0.1, COVARIANCES[name]())
+    exact, posterior = oracle.posterior(MATRIX, Y, 0.1), Posterior(oracle, Matrix(MATRIX), Y, 0.1, kind())
     x_t, t = normal(8, 3), torch.tensor(1e-6, dtype=torch.float64)
     assert (posterior(x_t, t).mean - exact(x_t, t).mean).abs().max() < 5e-3
 
