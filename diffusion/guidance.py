@@ -15,7 +15,9 @@ from diffusion.schedules import Schedule, expand
 
 @dataclass(frozen=True)
 class Labeled:
-    """A denoiser whose label is fixed: E[x | x_t, label]. `label` is (B,) int64 for the batch that it will see."""
+    """A denoiser whose label is fixed: E[x | x_t, label]. `label` is int64, (B,) for the batch that it will see or (1,)
+    for any number of examples.
+    """
 
     denoiser: AnyDenoiser
     label: Tensor
@@ -27,7 +29,7 @@ class Labeled:
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """A label given here goes before the fixed one."""
-        return self.denoiser(x_t, t, self.label if label is None else label)
+        return self.denoiser(x_t, t, self.label.expand(len(x_t)) if label is None else label)
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def test_the_command_line_imports_nothing_heavy_before_it_has_parsed() -> None:
 def registries() -> list[tuple[str, str, type]]:
     found = [
         *config.REGISTRIES.items(),
-        ("covariance", posterior.COVARIANCES),
+        ("covariance", {kind.__name__: kind for kind in posterior.Covariance.__subclasses__()}),
         ("operator", operators.OPERATORS),
         ("method", methods.METHODS),
     ]

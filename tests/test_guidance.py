@@ -91,6 +91,13 @@ def test_a_fixed_label_gives_way_to_one_that_is_given() -> None:
     assert torch.equal(fixed(X_T, t, other).mean, ORACLE(X_T, t, other).mean)
 
 
+def test_one_fixed_label_is_that_of_any_number_of_examples() -> None:
+    fixed, t = Labeled(ORACLE, torch.tensor([1])), TIMES[0]
+    for guided in (fixed, Labeled(ClassifierFree(ORACLE, 1.0), torch.tensor([1]))):
+        for count in (1, 2, 6):
+            assert torch.equal(guided(X_T[:count], t).mean, component(1, t)[:count])
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match=re.escape("scale: must be 0 or more, got -1.0")):
         ClassifierFree(ORACLE, -1.0)

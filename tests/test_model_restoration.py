@@ -201,7 +201,7 @@ def test_what_a_mask_hides_is_not_looked_at(model: Model, image: Tensor) -> None
         (Downsample(2), (3, 4, 4), {"size": (16, 8)}, r"y: must be of the shape \(3, 8, 4\) .* of \(3, 16, 8\)"),
         (Downsample(2), (3, 4, 4), {"n": 0}, "n: must be at least 1, got 0"),
         (Downsample(2), (3, 4, 4), {"method": "jacobian"}, "method: must be one of auto, product, replacement"),
-        (Downsample(2), (3, 4, 4), {"method": "repaint"}, "operator: must be a mask for replacement"),
+        (Downsample(2), (3, 4, 4), {"method": "repaint"}, "operator: must be a mask for repaint, got Downsample"),
         (Downsample(2), (3, 4, 4), {"method": "zero"}, "noise: must be positive with the zero covariance"),
         (Downsample(2), (3, 4, 4), {"sampler": "euler"}, "sampler: must be one of ddpm"),
         (GaussianBlur(1.5, "circular"), (3, 8, 8), {}, "y: without noise it must be what the operator gives"),

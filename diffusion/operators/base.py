@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,7 +54,8 @@ class Linear(Operator):
         # As ill-conditioned as a blur is, the residual rises for long before it falls; of a y outside of the range of A
         # it never falls to the tolerance.
         patience = min(y[0].numel(), PATIENCE)
-        return self.adjoint(conjugate_gradients(lambda u: self(self.adjoint(u, like)), y, patience=patience), like)
+        u, _ = conjugate_gradients(lambda u: self(self.adjoint(u, like)), y, patience=patience)
+        return self.adjoint(u, like)
 
     def linearized(self, x: Tensor) -> Linear:
         """Itself."""
@@ -115,6 +117,13 @@ def compose(last: Operator, first: Operator) -> Operator:
     return Chain(last, first)
 
 
+class Solved(NamedTuple):
+    """u of M u = b, (B, *), and the share ‖b - M u‖/‖b‖ that is left of each row, (B, 1, ...); 0 of a zero row."""
+
+    u: Tensor
+    left: Tensor
+
+
 def conjugate_gradients(
     apply: Callable[[Tensor], Tensor],
     b: Tensor,
@@ -123,8 +132,8 @@ def conjugate_gradients(
     iterations: int | None = None,
     patience: int = 20,
     asymmetry: float | None = None,
-) -> Tensor:
-    """Solves M u = b for each row of a batch, M symmetric and positive semi-definite: (B, *) -> (B, *).
+) -> Solved:
+    """Solves M u = b for each row of a batch, M symmetric and positive semi-definite: b is (B, *).
 
     A row is done when its residual is below `tolerance` times the norm of its b. It gives up, with the u of its least
     residual, where a direction has no positive curvature or that least has not been undercut for `patience` iterations:
@@ -135,7 +144,7 @@ def conjugate_gradients(
     require(iterations is None or iterations >= 1, "iterations", "at least 1", iterations)
     u, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
     square = _dot(residual, residual)
-    limit = tolerance**2 * square
+    whole, limit = square, tolerance**2 * square
     best, least, waited = u, square, torch.zeros_like(square)
     active = square > limit
     done = 0
@@ -156,7 +165,7 @@ def conjugate_gradients(
         active = active & (square > limit) & (waited < patience)
         direction = residual + torch.where(active, square / torch.where(before > 0, before, 1.0), 0.0) * direction
         done += 1
-    return best
+    return Solved(best, torch.where(whole > 0, least / torch.where(whole > 0, whole, 1.0), 0.0).sqrt())
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -13,17 +13,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import AnyDenoiser, Prediction
+from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
-from diffusion.operators import Mask
+from diffusion.guidance import Labeled
 from diffusion.restoration import corrections, product, replacement
-from diffusion.restoration.observation import Observation as Observation
+from diffusion.restoration.observation import Observation
 from diffusion.restoration.particles import Particles, particles
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.restoration.product import Power
 from diffusion.restoration.selection import divided, select
 from diffusion.samplers import DDPM, RandN, Sampler, SDESolver, prior, sample
-from diffusion.schedules import Schedule
 
 
 class Method(ABC):
@@ -70,7 +69,7 @@ def restore(
     unless another is given. `label`: (1,) int64.
     """
     if label is not None:
-        denoiser = OneLabel(denoiser, label)
+        denoiser = Labeled(denoiser, label)
     chosen = default(seen) if method is None else method
     with torch.no_grad():
         return chosen(denoiser, seen, noise, times, randn)
@@ -81,23 +80,6 @@ def default(seen: Observation) -> Method:
     Jacobian alone.
     """
     return Selected() if seen.few else Guided()
-
-
-@dataclass(frozen=True)
-class OneLabel:
-    """A denoiser with the same label (1,) for any number of examples."""
-
-    denoiser: AnyDenoiser
-    label: Tensor
-
-    @property
-    def schedule(self) -> Schedule:
-        """That of the denoiser."""
-        return self.denoiser.schedule
-
-    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """A label given here goes before the fixed one."""
-        return self.denoiser(x_t, t, self.label.expand(len(x_t)) if label is None else label)
 
 
 def unweighted(x: Tensor) -> Particles:
@@ -232,9 +214,7 @@ class RePaint(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        if not isinstance(seen.operator, Mask):
-            raise InputError(f"operator: must be a mask for replacement, got {seen.operator}")
-        sampler = replacement.Replacement(self.sampler, seen.operator, seen.y, self.repeats)
+        sampler = replacement.Replacement(self.sampler, seen.mask(self.name), seen.y, self.repeats)
         return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
@@ -256,7 +236,7 @@ class Product(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        sampler = product.Product(seen.linear("the product of distributions"), seen.y, seen.noise, self.power)
+        sampler = product.Product(seen.linear(self.name), seen.y, seen.noise, self.power)
         return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
@@ -286,7 +266,7 @@ class DDNM(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        corrected = corrections.RangeNull(denoiser, seen.linear("the range and null space"), seen.y, seen.noise)
+        corrected = corrections.RangeNull(denoiser, seen.linear(self.name), seen.y, seen.noise)
         return unweighted(sample(corrected, self.sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 

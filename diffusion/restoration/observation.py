@@ -18,21 +18,36 @@ SHARE = 1e-3
 
 @dataclass(frozen=True)
 class Observation:
-    """y = A(x) + N(0, noise²) of one example: y (1, *), as the operator gives it for a batch of one."""
+    """y = A(x) + N(0, noise²) of one example: y (1, *), as the operator gives it for a batch of one.
+
+    `given` is A as it was given where `operator` is A in other units or for another size: the one that errors name.
+    """
 
     operator: Operator
     y: Tensor
     noise: float = 0.0
+    given: Operator | None = None
 
     def __post_init__(self) -> None:
         require(self.noise >= 0, "noise", "0 or more", self.noise)
         require(len(self.y) == 1, "y", "that of one example, (1, *)", tuple(self.y.shape))
 
     def linear(self, method: str) -> Linear:
-        """The operator, for a method that needs it to be linear. Raises InputError otherwise."""
+        """The operator, for a method of that name that needs it to be linear. Raises InputError otherwise."""
         if not isinstance(self.operator, Linear):
-            raise InputError(f"operator: must be linear for {method}, got {self.operator}")
+            raise self.refused("linear", method)
         return self.operator
+
+    def mask(self, method: str) -> Mask:
+        """The operator, for a method of that name that needs a mask. Raises InputError otherwise."""
+        if not isinstance(self.operator, Mask):
+            raise self.refused("a mask", method)
+        return self.operator
+
+    def refused(self, rule: str, method: str) -> InputError:
+        """That the operator is not what a method needs."""
+        given = self.given or self.operator
+        return InputError(f"operator: must be {rule} for {method}, got {given}; take mmps or pigdm")
 
     @property
     def compact(self) -> Observation:
@@ -51,7 +66,8 @@ class Observation:
         """The same in units in which mean + std x is x, of an example of the shape of `like` (1, C, *)."""
         middle = self.operator(torch.full_like(like, mean))
         operator = standardized(self.operator, mean, std)
-        return Observation(operator, (self.y.to(middle) - middle) / std, self.noise / std)
+        y, given = (self.y.to(middle) - middle) / std, self.given or self.operator
+        return Observation(operator, y, self.noise / std, given)
 
     def residual(self, x: Tensor) -> Tensor:
         """The root mean square of y - A(x) for examples x (B, C, *): (); 0 without observations."""
@@ -70,7 +86,7 @@ class Observation:
         y, zero = self.y.double(), torch.zeros_like(like, dtype=torch.float64)
         right = operator.adjoint(y, zero)
         for tolerance in (1e-3, 1e-6, 1e-9):
-            x = conjugate_gradients(
+            x, _ = conjugate_gradients(
                 lambda u: operator.adjoint(operator(u), zero), right, tolerance=tolerance, patience=200
             )
             missed = float(rms(y - operator(x)))

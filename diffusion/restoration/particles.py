@@ -155,16 +155,30 @@ def systematic(log_weight: Tensor, offset: Tensor, n: int) -> Tensor:
     return torch.searchsorted(cumulated, places * cumulated[-1]).clamp_max(len(log_weight) - 1)
 
 
+def parted(
+    sampler: Sampler, at: Given, x_t: Tensor, t: Tensor, s: Tensor, state: State
+) -> tuple[Tensor, Tensor, State]:
+    """A step as the mean and the standard deviation of its Gaussian, (B, C, *), and the next state.
+
+    Raises InputError for a sampler that draws no noise.
+    """
+    mean, following = sampler.step(at, x_t, t, s, state, torch.zeros_like)
+    deviation = sampler.step(at, x_t, t, s, state, torch.ones_like)[0] - mean
+    if not bool((deviation > 0).all()):
+        raise InputError(
+            f"sampler: must draw noise, which tells copies of a particle apart, got {sampler}; take ddpm or "
+            "dpmpp_2m_sde, or the method mmps, which has no particles"
+        )
+    return mean, deviation, following
+
+
 def move(
     cloud: Cloud, posterior: Posterior, sampler: Sampler, t: Tensor, s: Tensor, label: Tensor | None, randn: RandN
 ) -> Cloud:
     """The particles at s < t, with the weights of the step."""
     free, bound = (Given(posterior.schedule, prediction) for prediction in (cloud.at.prior, cloud.at.posterior))
     plain, memory = sampler.step(free, cloud.x, t, s, cloud.memory[0], torch.zeros_like)
-    mean, memory_y = sampler.step(bound, cloud.x, t, s, cloud.memory[1], torch.zeros_like)
-    deviation = sampler.step(bound, cloud.x, t, s, cloud.memory[1], torch.ones_like)[0] - mean
-    if not bool((deviation > 0).all()):
-        raise InputError(f"sampler: must draw noise in every step for the particle method, got {sampler}")
+    mean, deviation, memory_y = parted(sampler, bound, cloud.x, t, s, cloud.memory[1])
     x = mean + deviation * randn(cloud.x)
     variance = deviation.double().square()
     pulled = Gaussian(mean.double(), variance).nll(x.double()) - Gaussian(plain.double(), variance).nll(x.double())

@@ -49,9 +49,9 @@ class Covariance(ABC):
         against it.
         """
 
-    def solve(self, observed: LinearMap, residual: Tensor, white: LinearMap) -> Tensor:
-        """u of (σ_y² + A C Aᵀ) u = residual; `observed` applies that matrix, `white` that of white data."""
-        return conjugate_gradients(observed, residual, tolerance=self.tolerance)
+    def solve(self, observed: LinearMap, residual: Tensor, white: Callable[[], LinearMap]) -> Tensor:
+        """u of (σ_y² + A C Aᵀ) u = residual; `observed` applies that matrix, `white()` that of white data."""
+        return conjugate_gradients(observed, residual, tolerance=self.tolerance).u
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,13 @@ class Jacobian(Covariance):
         """v -> (σ²/α) (∂x̂/∂x_t)ᵀ v."""
         return tweedie
 
-    def solve(self, observed: LinearMap, residual: Tensor, white: LinearMap) -> Tensor:
+    def solve(self, observed: LinearMap, residual: Tensor, white: Callable[[], LinearMap]) -> Tensor:
         """By the Jacobian where it acts as a covariance, else by white data."""
-        solution = conjugate_gradients(observed, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
-        left, all_of_it = (v.flatten(1).norm(dim=1) for v in (residual - observed(solution), residual))
-        solved = left <= self.unsolved * all_of_it
+        u, left = conjugate_gradients(observed, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
+        solved = left <= self.unsolved
         if bool(solved.all()):
-            return solution
-        chosen = solved.reshape(-1, *[1] * (residual.ndim - 1))
-        return torch.where(chosen, solution, conjugate_gradients(white, residual, tolerance=self.tolerance))
+            return u
+        return torch.where(solved, u, conjugate_gradients(white(), residual, tolerance=self.tolerance).u)
 
 
 class Conditioned(NamedTuple):
@@ -173,21 +171,17 @@ class Posterior:
         def tweedie(v: Tensor) -> Tensor:
             return sigma.square() / alpha * torch.autograd.grad(prediction.mean, leaf, v, retain_graph=True)[0]
 
-        covariance = self.covariance(tweedie, mean, alpha, sigma)
-        isotropic = Isotropic()(tweedie, mean, alpha, sigma)
         operator = self.operator.linearized(mean)
 
-        def observed(u: Tensor) -> Tensor:
-            return self.noise**2 * u + operator(covariance(operator.adjoint(u, mean)))
-
-        def white(u: Tensor) -> Tensor:
-            return self.noise**2 * u + operator(isotropic(operator.adjoint(u, mean)))
+        def observed(model: Covariance) -> LinearMap:
+            covariance = model(tweedie, mean, alpha, sigma)
+            return lambda u: self.noise**2 * u + operator(covariance(operator.adjoint(u, mean)))
 
         residual = self.y - self.operator(mean)
         if self.dense:
-            solution, half_log_det = eigen_solve(observed, residual, self.noise**2)
+            solution, half_log_det = eigen_solve(observed(self.covariance), residual, self.noise**2)
         else:
-            solution = self.covariance.solve(observed, residual, white)
+            solution = self.covariance.solve(observed(self.covariance), residual, lambda: observed(Isotropic()))
             half_log_det = residual.new_zeros(())
         guided = mean + tweedie(operator.adjoint(solution, mean))
         log_likelihood = -(residual * solution).flatten(1).sum(1) / 2 - half_log_det
@@ -209,11 +203,3 @@ def eigen_solve(apply: LinearMap, b: Tensor, least: float) -> tuple[Tensor, Tens
     values = values.clamp_min(least).maximum(rounding)
     solution = (vectors @ ((vectors.mT @ flat[..., None]) / values[..., None]))[..., 0]
     return solution.reshape(b.shape), (2 * math.pi * values).log().sum(1) / 2
-
-
-COVARIANCES: dict[str, type[Covariance]] = {
-    "zero": Zero,
-    "isotropic": Isotropic,
-    "diagonal": Diagonal,
-    "jacobian": Jacobian,
-}

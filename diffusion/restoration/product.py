@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffusion import process
 from diffusion.denoiser import AnyDenoiser
-from diffusion.errors import InputError, require
+from diffusion.errors import require
 from diffusion.operators import Linear, conjugate_gradients
 from diffusion.samplers import RandN, Sampler, State
 
@@ -30,39 +30,31 @@ class Product(Sampler):
     """Ancestral sampling of the product, biased as published.
 
     For a linear A the product of the two Gaussians is a Gaussian, and drawn exactly: a draw of p(x_s|x_t), corrected by
-    what it misses of y. Without noise on known pixels that overwrites them by y, as the paper's code does. With
-    `perturbed` it is eq. 61 instead, N(f_μ + f_Σ ∂log r/∂x, f_Σ), for small f_Σ: the mean diverges where f_Σ ‖A‖² > 2
-    noise². `power` is the choice of eq. 23; `fraction` places the variance f_Σ where it is not learned.
+    what it misses of y. Without noise on known pixels that overwrites them by y, as the paper's code does. `power` is
+    the choice of eq. 23.
     """
 
     operator: Linear
     y: Tensor
     noise: float = 0.0
     power: Power = "constant"
-    perturbed: bool = False
-    fraction: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.noise >= 0, "noise", "0 or more", self.noise)
         require(self.power in ("constant", "annealed"), "power", "constant or annealed", repr(self.power))
-        if self.perturbed and self.noise == 0:
-            raise InputError("noise: must be positive for a perturbation by it, got 0")
 
     def step(
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
     ) -> tuple[Tensor, State]:
         """Draws from p̃(x_s|x_t)."""
         mean, learned = denoiser(x_t, t)
-        fraction = self.fraction if learned is None else learned
+        fraction = 0.0 if learned is None else learned
         reverse = process.reverse(denoiser.schedule, mean, x_t, t, s, fraction=fraction)
         power = 1.0 if self.power == "constant" else 1 - float(s)
         # A power of r is r of another noise; at power 0 it says nothing.
         if power == 0:
             return reverse.sample(randn(x_t)), None
         noise = self.noise / math.sqrt(power)
-        if self.perturbed:
-            pull = self.operator.adjoint(self.y - self.operator(reverse.mean), x_t) / noise**2
-            return reverse.sample(randn(x_t)) + reverse.variance * pull, None
         drawn = reverse.sample(randn(x_t))
         seen = self.operator(drawn)
         missed = (self.y - seen).broadcast_to(seen.shape)
@@ -72,5 +64,5 @@ class Product(Sampler):
         def inner(u: Tensor) -> Tensor:
             return noise**2 * u + self.operator(reverse.variance * self.operator.adjoint(u, x_t))
 
-        solution = conjugate_gradients(inner, missed, tolerance=1e-6)
+        solution, _ = conjugate_gradients(inner, missed, tolerance=1e-6)
         return drawn + reverse.variance * self.operator.adjoint(solution, x_t), None

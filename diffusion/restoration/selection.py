@@ -20,9 +20,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from diffusion.denoiser import Prediction
 from diffusion.errors import require
 from diffusion.grids import interpolate
-from diffusion.restoration.particles import Cloud, Given, Particles, uniform
+from diffusion.restoration.particles import Cloud, Given, Particles, parted, uniform
 from diffusion.restoration.posterior import Posterior
 from diffusion.samplers import DPMSolver, RandN, Sampler, SDESolver
 from diffusion.schedules import Schedule
@@ -71,7 +72,7 @@ def select(
     end; `sampler` takes those selected on from there, and draws the noise that tells copies apart. A step is one
     call of the denoiser, with backward passes only after the selection.
 
-    Raises InputError unless both samplers call once a step and 1 <= n <= N.
+    Raises InputError unless both samplers call once a step, `sampler` draws noise and 1 <= n <= N.
     """
     count = len(x)
     n = count if n is None else n
@@ -81,6 +82,12 @@ def select(
     times = times.detach().double().cpu()
     late = (posterior.schedule.log_snr(times[:-1]) >= until).nonzero()
     switch = int(late[0]) if len(late) else len(times) - 2
+    # Whether it draws noise depends on no estimate: known before any is made. The step onto the clean end has next to
+    # none by any sampler.
+    if switch < len(times) - 2:
+        nothing = torch.zeros_like(x[:1])
+        blank = Given(posterior.schedule, Prediction(nothing))
+        parted(sampler, blank, nothing, times[switch], times[switch + 1], None)
     state = None
     for t, s in pairwise(times[: switch + 1]):
         x, state = flow.step(Given(posterior.schedule, posterior.denoiser(x, t, label)), x, t, s, state, randn)

@@ -18,7 +18,7 @@ one with a small hole, only what the windows of the hole see is looked at (`near
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from torch.utils.checkpoint import checkpoint
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
 from diffusion.operators import Crop, Identity, Mask, Operator, compose
-from diffusion.restoration.methods import Observation
+from diffusion.restoration.observation import Observation
 from diffusion.schedules import Schedule
 
 # (H, W), or () of points, of which there are no windows.
@@ -182,7 +182,8 @@ def fitted(denoiser: AnyDenoiser, window: Sides, seen: Observation, size: Sides,
         return Fitted(covering, seen, whole, Identity())
     crop = Crop(*size)
     if not isinstance(seen.operator, Mask):
-        return Fitted(covering, Observation(compose(seen.operator, crop), seen.y, seen.noise), whole, crop)
+        within = replace(seen, operator=compose(seen.operator, crop), given=seen.given or seen.operator)
+        return Fitted(covering, within, whole, crop)
     # A mask stays a mask, which replacement asks for.
     margins = crop.margins(whole)
     known = F.pad(seen.operator.known.broadcast_to(seen.y.shape)[0], margins)

@@ -145,7 +145,7 @@ def test_an_operator_that_is_not_linear_has_a_tangent() -> None:
 def test_conjugate_gradients_solve() -> None:
     root = normal(6, 6)
     matrix, b = root @ root.mT + 0.1 * torch.eye(6, dtype=torch.float64), normal(4, 6, seed=1)
-    u = conjugate_gradients(lambda v: v @ matrix, b, iterations=50)
+    u, _ = conjugate_gradients(lambda v: v @ matrix, b, iterations=50)
     assert torch.allclose(u, torch.linalg.solve(matrix, b.mT).mT, rtol=1e-8, atol=1e-9)
 
 
@@ -154,7 +154,7 @@ def test_conjugate_gradients_are_exact_after_as_many_steps_as_eigenvalues() -> N
     matrix = (basis * torch.tensor([1.0, 1, 1, 4, 4, 4, 9, 9]).double()) @ basis.mT
     b = normal(3, 8, seed=1)
     exact = torch.linalg.solve(matrix, b.mT).mT
-    errors = [(conjugate_gradients(lambda v: v @ matrix, b, iterations=n) - exact).norm().item() for n in (1, 2, 3)]
+    errors = [(conjugate_gradients(lambda v: v @ matrix, b, iterations=n).u - exact).norm().item() for n in (1, 2, 3)]
     assert errors[1] > 1e-3 and errors[2] < 1e-12
 
 
@@ -164,12 +164,12 @@ def test_rows_converge_by_themselves() -> None:
     matrix = root @ root.mT + 0.1 * torch.eye(6, dtype=torch.float64)
     b = normal(1, 6, seed=1) * scales[:, None]
     b[1] = matrix[0] @ matrix
-    u = conjugate_gradients(lambda v: v @ matrix, b, iterations=50)
+    u, _ = conjugate_gradients(lambda v: v @ matrix, b, iterations=50)
     exact = torch.linalg.solve(matrix, b.mT).mT
     assert torch.equal(u[3], torch.zeros(6, dtype=torch.float64)), "a zero right-hand side"
     assert ((u - exact).norm(dim=1)[:3] < 1e-8 * exact.norm(dim=1)[:3]).all()
     for i in range(4):
-        alone = conjugate_gradients(lambda v: v @ matrix, b[i : i + 1], iterations=50)
+        alone, _ = conjugate_gradients(lambda v: v @ matrix, b[i : i + 1], iterations=50)
         assert torch.allclose(alone[0], u[i], rtol=1e-8, atol=0)
 
 
@@ -181,9 +181,25 @@ def test_the_tolerance_stops_it() -> None:
         calls.append(1)
         return v @ matrix
 
-    u = conjugate_gradients(apply, b, iterations=1000, tolerance=1e-3)
+    u, _ = conjugate_gradients(apply, b, iterations=1000, tolerance=1e-3)
     residual = ((b - u @ matrix).norm(dim=1) / b.norm(dim=1)).max()
     assert 1e-6 < residual < 1.01e-3 and len(calls) < 100
+
+
+@pytest.mark.parametrize("tolerance", [1e-10, 1e-3, 0.5])
+def test_what_is_left_is_known(tolerance: float) -> None:
+    root, b = normal(12, 12), normal(4, 3, 4, seed=1)
+    b[2] = 0
+    # A positive definite one, one of a last curvature below 0, and one that is not symmetric.
+    for matrix in (root @ root.mT + torch.eye(12).double(), (root + root.mT) / 2 + torch.eye(12).double(), root):
+
+        def apply(v: Tensor, matrix: Tensor = matrix) -> Tensor:
+            return (v.flatten(1) @ matrix.mT).reshape(v.shape)
+
+        u, left = conjugate_gradients(apply, b, tolerance=tolerance, asymmetry=0.1)
+        assert left.shape == (4, 1, 1) and left[2] == 0
+        expected = (b - apply(u)).flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)
+        assert torch.allclose(left.flatten(), expected.nan_to_num(), rtol=1e-6, atol=1e-12)
 
 
 def test_the_least_residual_is_kept_where_the_matrix_is_not_symmetric() -> None:
@@ -194,14 +210,14 @@ def test_the_least_residual_is_kept_where_the_matrix_is_not_symmetric() -> None:
         calls.append(1)
         return v @ matrix.mT
 
-    u = conjugate_gradients(apply, b, patience=10)
+    u, _ = conjugate_gradients(apply, b, patience=10)
     assert ((b - u @ matrix.mT).norm(dim=1) <= b.norm(dim=1)).all() and len(calls) < 500
 
 
 def test_without_positive_curvature_a_row_keeps_its_solution() -> None:
     b = normal(2, 3)
     factors = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
-    u = conjugate_gradients(lambda v: factors * v, b, iterations=5)
+    u, _ = conjugate_gradients(lambda v: factors * v, b, iterations=5)
     assert torch.allclose(u[0], b[0]) and torch.equal(u[1], torch.zeros(3, dtype=torch.float64))
 
 
@@ -218,7 +234,7 @@ def test_a_matrix_that_is_not_symmetric_is_noticed() -> None:
     root, b = normal(20, 20), normal(3, 20, seed=1)
     matrix = root @ root.mT / 20 + torch.eye(20, dtype=torch.float64)
     exact = torch.linalg.solve(matrix, b.mT).mT
-    trusted = conjugate_gradients(lambda v: v @ matrix.mT, b, asymmetry=0.05)
+    trusted, _ = conjugate_gradients(lambda v: v @ matrix.mT, b, asymmetry=0.05)
     assert torch.allclose(trusted, exact, rtol=0, atol=1e-8)
     skewed, calls = matrix + 2 * (root - root.mT), []
 
@@ -226,5 +242,5 @@ def test_a_matrix_that_is_not_symmetric_is_noticed() -> None:
         calls.append(1)
         return v @ skewed.mT
 
-    stopped = conjugate_gradients(apply, b, asymmetry=0.05)
+    stopped, _ = conjugate_gradients(apply, b, asymmetry=0.05)
     assert len(calls) < 4 and ((b - stopped @ skewed.mT).norm(dim=1) <= b.norm(dim=1)).all()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
 
 from diffusion.grids import UniformLogSNR
 from diffusion.guidance import ClassifierFree
-from diffusion.operators import JPEG, Downsample, Mask, Matrix
+from diffusion.operators import JPEG, Downsample, Mask, Matrix, Operator
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration.corrections import DPS, RangeNull
 from diffusion.restoration.counted import Counted
@@ -16,13 +18,14 @@ from diffusion.restoration.methods import (
     METHODS,
     Guided,
     Method,
-    Observation,
     RePaint,
     Selected,
     Twisted,
     default,
     restore,
 )
+from diffusion.restoration.observation import Observation
+from diffusion.restoration.windows import fitted
 from diffusion.samplers import DDIM, Heun
 from diffusion.schedules import Cosine
 from tests.oracles import MixtureOracle, correlated
@@ -156,13 +159,30 @@ def test_jpeg_is_restored_by_methods_that_linearize() -> None:
             randn=ExampleNoise(range(4)),
         )
         assert (JPEG(30)(found.x) - seen.y).square().mean() < 0.5 * (JPEG(30)(free.x) - seen.y).square().mean()
-    with pytest.raises(ValueError, match="operator: must be linear for the range and null space, got JPEG"):
-        restore(oracle, seen, normal(4, 1, 8, 8), TIMES, method=METHODS["ddnm"]())
+
+
+@pytest.mark.parametrize(
+    ("name", "operator", "rule"),
+    [
+        ("ddnm", JPEG(20), "linear"),
+        ("product", JPEG(20), "linear"),
+        ("replacement", JPEG(20), "a mask"),
+        ("repaint", JPEG(20), "a mask"),
+        ("repaint", Downsample(1), "a mask"),
+    ],
+)
+@pytest.mark.parametrize("side", [8, 16])
+def test_operators_that_a_method_does_not_take_are_named_as_they_were_given(
+    name: str, operator: Operator, rule: str, side: int
+) -> None:
+    seen = Observation(operator, operator(normal(1, 1, 8, 8))).standardized(0.47, 0.3, normal(1, 1, 8, 8))
+    _, seen, size, _ = fitted(ORACLE, (side, side), seen, (8, 8))
+    message = f"operator: must be {rule} for {name}, got {operator}; take mmps or pigdm"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        restore(correlated(Cosine(), (1, *size)), seen, normal(2, 1, *size), TIMES, method=METHODS[name]())
 
 
 def test_what_cannot_be_restored_is_named() -> None:
-    with pytest.raises(ValueError, match="operator: must be a mask for replacement, got Downsample"):
-        restore(ORACLE, Observation(Downsample(1), normal(1, 1, 2, 3)), normal(2, 1, 2, 3), TIMES, method=RePaint())
     with pytest.raises(ValueError, match=r"noise: must be 0 or more, got -0\.1"):
         Observation(Mask(KNOWN), normal(1, 1, 2, 3), -0.1)
     with pytest.raises(ValueError, match=r"y: must be that of one example, \(1, \*\), got \(2, 3\)"):

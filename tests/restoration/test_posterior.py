@@ -14,7 +14,8 @@ from torch import Tensor
 from diffusion.denoiser import Prediction
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Mask, Matrix, Operator
-from diffusion.restoration.posterior import COVARIANCES, Diagonal, Isotropic, Jacobian, Posterior, Zero
+from diffusion.restoration.counted import Counted
+from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.samplers import SAMPLERS, sample
 from diffusion.schedules import EDM, Cosine, Flow, Schedule
 from tests.oracles import GaussianOracle, affine, correlated
@@ -43,21 +44,6 @@ def error(posterior: Posterior, exact: GaussianOracle) -> float:
     whole = posterior(x_t, t).mean
     assert torch.allclose(posterior(x_t[:1], t[0]).mean, whole[:1], rtol=1e-6, atol=1e-9), "one time or one for each"
     return (whole - exact(x_t, t).mean).abs().max().item()
-
-
-class Backward:
-    """A denoiser that counts the backward passes through it."""
-
-    def __init__(self, denoiser: GaussianOracle) -> None:
-        self.denoiser, self.schedule, self.passes = denoiser, denoiser.schedule, 0
-
-    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        def count(gradient: Tensor) -> None:
-            self.passes += 1
-
-        prediction = self.denoiser(x_t, t)
-        prediction.mean.register_hook(count)
-        return prediction
 
 
 @SCHEDULES
@@ -101,11 +87,11 @@ def test_zero_covariance_is_exact_as_the_noise_level_falls() -> None:
     assert errors[0] > 1 and errors[1] / errors[2] == pytest.approx(torch.tensor(4.0).exp().item(), rel=0.3)
 
 
-@pytest.mark.parametrize("name", COVARIANCES)
+@pytest.mark.parametrize("kind", Covariance.__subclasses__())
 @SCHEDULES
-def test_every_covariance_agrees_with_the_data_at_the_clean_end(name: str, schedule: Schedule) -> None:
+def test_every_covariance_agrees_with_the_data_at_the_clean_end(kind: type[Covariance], schedule: Schedule) -> None:
     oracle = correlated(schedule, (3,))
-    exact, posterior = oracle.posterior(MATRIX, Y, 0.1), Posterior(oracle, Matrix(MATRIX), Y, 0.1, COVARIANCES[name]())
+    exact, posterior = oracle.posterior(MATRIX, Y, 0.1), Posterior(oracle, Matrix(MATRIX), Y, 0.1, kind())
     x_t, t = normal(8, 3), torch.tensor(1e-6, dtype=torch.float64)
     assert (posterior(x_t, t).mean - exact(x_t, t).mean).abs().max() < 5e-3
 
@@ -200,13 +186,25 @@ def test_the_tolerance_decides_how_many_backward_passes_are_made() -> None:
     y, exact = normal(20, seed=2), None
     errors, passes = [], []
     for tolerance in (1e-10, 1e-4, 1e-2):
-        counted = Backward(oracle)
+        counted = Counted(oracle)
         mean = Posterior(counted, Matrix(matrix), y, 0.1, Jacobian(tolerance))(x_t, t).mean
         exact = mean if exact is None else exact
         errors.append((mean - exact).norm().item())
-        passes.append(counted.passes)
+        passes.append(counted.backward)
     assert errors[1] < errors[2] and errors[1] < 1e-2 * exact.norm().item()  # type: ignore[union-attr]
     assert passes[0] > passes[1] > passes[2] > 2
+
+
+@pytest.mark.parametrize(
+    ("covariance", "passes"),
+    [(Zero(), 1), (Isotropic(), 1), (Diagonal(), 2), (Jacobian(1e-6), 3)],
+    ids=["zero", "isotropic", "diagonal", "jacobian"],
+)
+def test_backward_passes_are_made_for_y_and_for_what_the_covariance_asks(covariance: Covariance, passes: int) -> None:
+    counted = Counted(correlated(Cosine(), (3,)))
+    t = torch.tensor(0.4, dtype=torch.float64)
+    Posterior(counted, Matrix(MATRIX), Y, 0.1, covariance)(normal(1, 3), t)
+    assert counted.calls == 1 and counted.backward == passes, "the row sums; an iteration for each of two observations"
 
 
 def test_an_operator_that_is_not_linear_is_linearized_at_the_mean() -> None:

@@ -13,7 +13,7 @@ from diffusion.operators import Matrix
 from diffusion.restoration.particles import Particles
 from diffusion.restoration.posterior import Jacobian, Posterior
 from diffusion.restoration.selection import divided, select
-from diffusion.samplers import Heun, Sampler, prior
+from diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Sampler, SDESolver, prior
 from diffusion.schedules import EDM
 from tests.oracles import MixtureOracle
 
@@ -81,9 +81,19 @@ def test_selecting_before_the_modes_are_decided_is_wrong_about_them() -> None:
     assert error(-5.0) > 3 * error(1.0)
 
 
+@pytest.mark.parametrize("sampler", [DDPM(), DDIM(1.0), SDESolver()], ids=["ddpm", "ddim", "2m"])
+def test_noise_tells_copies_of_one_particle_apart(sampler: Sampler) -> None:
+    found = run(60, 0, until=1.0, sampler=sampler)
+    assert found.ancestors < 40, "copies there are"
+    apart = torch.cdist(found.x, found.x) + 1e3 * torch.eye(60, dtype=torch.float64)
+    assert apart.min() > 1e-3 and apart.min(1).values.mean() > 0.05
+
+
 def test_fewer_samples_than_particles_and_a_level_beyond_the_grid() -> None:
     found = run(300, 0, until=50.0, steps=10, n=40)
     assert found.x.shape == (40, 2) and 1 <= found.ancestors <= 40 and found.effective.shape == (1,)
+    clean = run(300, 0, until=50.0, steps=10, n=40, sampler=DDIM())
+    assert torch.allclose(clean.x, found.x, rtol=0, atol=0.02), "onto the clean end there is no noise to ask for"
 
 
 @pytest.mark.parametrize(
@@ -92,11 +102,13 @@ def test_fewer_samples_than_particles_and_a_level_beyond_the_grid() -> None:
         ({"n": 0}, "n: must be between 1 and the 8 particles, got 0"),
         ({"flow": Heun()}, "flow: must be one with a call a step"),
         ({"sampler": Heun()}, "sampler: must be one with a call a step"),
+        ({"sampler": DDIM()}, "sampler: must draw noise, which tells copies of a particle apart, got DDIM(eta=0.0)"),
+        ({"sampler": DPMSolver()}, "sampler: must draw noise, which tells copies of a particle apart, got DPMSolver"),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, int | Sampler], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        run(8, 0, 1.0, 3, **options)
+        run(8, 0, 1.0, 10, **options)
 
 
 def test_steps_are_moved_after_the_selection_where_a_grid_has_few() -> None:
