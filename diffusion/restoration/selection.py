@@ -32,6 +32,13 @@ from diffusion.work import log_mean_exp
 # The ratio of the two errors below. With it 26 of 100 steps are for after the selection, where the mixtures of
 # `benchmarks/posterior.py` are nearer to the posterior than with the 13 of the measured grid, and than with 33.
 ORDERS = 24.0
+# The log-SNR of a time that was computed from a log-SNR misses that by rounding; it is far from a step of any grid.
+ROUNDING = 1e-6
+
+
+def reaches(log_snr: Tensor, until: float) -> Tensor:
+    """Which of them are `until` or more, but for rounding: (T,) -> (T,) bool."""
+    return log_snr >= until - ROUNDING
 
 
 def divided(schedule: Schedule, times: Tensor, until: float) -> Tensor:
@@ -42,7 +49,7 @@ def divided(schedule: Schedule, times: Tensor, until: float) -> Tensor:
     n₁^1.5 b/(2a). Times that have as many calls after `until` already, or none, are returned as they are.
     """
     level = schedule.log_snr(times[:-1].double())
-    calls, given = len(level), int((level >= until).sum())
+    calls, given = len(level), int(reaches(level, until).sum())
     after = max(k for k in range(calls) if ORDERS * k <= (calls - k) ** 1.5)
     if not 0 < given < after:
         return times
@@ -80,7 +87,7 @@ def select(
     for name, each in (("flow", flow), ("sampler", sampler)):
         require(each.calls_per_step == 1, name, "one with a call a step", each)
     times = times.detach().double().cpu()
-    late = (posterior.schedule.log_snr(times[:-1]) >= until).nonzero()
+    late = reaches(posterior.schedule.log_snr(times[:-1]), until).nonzero()
     switch = int(late[0]) if len(late) else len(times) - 2
     # Whether it draws noise depends on no estimate: known before any is made. The step onto the clean end has next to
     # none by any sampler.

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from diffusion import schedules
 from diffusion.grids import Tabulated, UniformLogSNR
 from diffusion.operators import Matrix
+from diffusion.restoration.counted import Counted
 from diffusion.restoration.particles import Particles
 from diffusion.restoration.posterior import Jacobian, Posterior
-from diffusion.restoration.selection import divided, select
+from diffusion.restoration.selection import divided, reaches, select
 from diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Sampler, SDESolver, prior
-from diffusion.schedules import EDM
+from diffusion.schedules import EDM, Schedule
 from tests.oracles import MixtureOracle
 
 SCHEDULE = EDM(sigma_max=80.0)
 MEANS = torch.tensor([[-6.0, 2.0], [0.0, -4.0], [6.0, 3.0]], dtype=torch.float64)
 MIXTURE = MixtureOracle(SCHEDULE, MEANS, 0.25, torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64))
 MATRIX = torch.tensor([[0.3, 0.4]], dtype=torch.float64)
+SCHEDULES = pytest.mark.parametrize(
+    "schedule", [kind() for kind in schedules.SCHEDULES.values()], ids=schedules.SCHEDULES
+)
 Y, NOISE = torch.tensor([0.2], dtype=torch.float64), 0.8
 
 
@@ -111,12 +117,13 @@ def test_bad_arguments_are_named(options: dict[str, int | Sampler], message: str
         run(8, 0, 1.0, 10, **options)
 
 
-def test_steps_are_moved_after_the_selection_where_a_grid_has_few() -> None:
+@SCHEDULES
+def test_steps_are_moved_after_the_selection_where_a_grid_has_few(schedule: Schedule) -> None:
     # Even up to 2, with a tenth of the steps for the rest.
-    few_after = Tabulated((*range(-7, 3), 6.0))(SCHEDULE, 100)
-    level = SCHEDULE.log_snr(few_after[:-1])
-    found = divided(SCHEDULE, few_after, 2.0)
-    moved = SCHEDULE.log_snr(found[:-1])
+    few_after = Tabulated((*range(-7, 3), 6.0))(schedule, 100)
+    level = schedule.log_snr(few_after[:-1])
+    found = divided(schedule, few_after, 2.0)
+    moved = schedule.log_snr(found[:-1])
     assert len(found) == len(few_after)
     assert (found.diff() < 0).all()
     assert moved[[0, -1]].tolist() == pytest.approx(level[[0, -1]].tolist(), abs=1e-9)
@@ -129,6 +136,26 @@ def test_steps_are_moved_after_the_selection_where_a_grid_has_few() -> None:
     steps = moved[:n1].diff()
     assert torch.allclose(steps[:-1], steps[0], atol=1e-9)
     assert float(steps[-1]) == pytest.approx(float(steps[0]), rel=0.5)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("until", [2.0, 2.3, 3.0])
+def test_particles_are_selected_at_the_level_that_the_steps_were_moved_for(schedule: Schedule, until: float) -> None:
+    # Calls up to the selection, and of it, have no backward passes before them.
+    at: list[Tensor] = []
+    counted = Counted(replace(MIXTURE, schedule=schedule), lambda t: None if counted.backward else at.append(t))
+    times = divided(schedule, Tabulated((*range(-7, 3), 6.0))(schedule, 100), until)
+    posterior = Posterior(counted, Matrix(MATRIX), Y, NOISE, Jacobian(), dense=True)
+    start = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    select(posterior, prior(counted, start, times[0]), times, until=until)
+    assert float(schedule.log_snr(at[-1])) == pytest.approx(until, abs=1e-9)
+
+
+@SCHEDULES
+def test_a_grid_that_has_the_level_is_counted_from_there(schedule: Schedule) -> None:
+    times = UniformLogSNR(-7.0, 6.0)(schedule, 14)
+    for until in range(-6, 7):
+        assert int(reaches(schedule.log_snr(times[:-1]), until).sum()) == 7 - until
 
 
 @pytest.mark.parametrize(("steps", "until"), [(100, -3.0), (100, 6.5), (1, 0.0), (20, 3.0)])
