@@ -148,6 +148,8 @@ def restore(
 ) -> Restoration:
     """n restorations of examples of that shape on a grid of times, of what was seen in the units of the data. `label`:
     (1,) int64. Of the network's own examples a `batch` is taken at once.
+
+    Raises FloatingPointError, in all processes, for restorations that are not finite.
     """
     start = time.perf_counter()
     std, window = spec.std / spec.top, spec.shape[1:]
@@ -163,7 +165,9 @@ def restore(
             randn = ExampleNoise([example_seed(seed, 0, number) for number in numbers])
             noise = randn(like.expand(len(numbers), *like.shape[1:]))
             found = draw(counted, fitted.seen, noise, times, method=method, label=label, randn=randn)
-            parts.append(kept(seen, spec.decode(fitted.crop(found.x)).cpu(), place))
+            # Decoding would clamp infinity to white.
+            x = torch.where(found.x.isfinite(), found.x, torch.nan)
+            parts.append(kept(seen, spec.decode(fitted.crop(x)).cpu(), place))
             least = float(found.effective.min()) if len(found.effective) else math.nan
             evidence = float(found.log_evidence) - seen.compact.y.numel() * math.log(std)
             row = [counted.calls, counted.backward, evidence, least, found.ancestors]
@@ -172,6 +176,7 @@ def restore(
     samples, table = torch.cat(parts), torch.cat(rows)
     if shared:
         samples, table = processes.gather(samples), processes.gather(table)
+    require_finite(samples, method)
     calls, backward, evidence, least, ancestors = table.mean(0).tolist()
     weighted = not method.independent
     return Restoration(
@@ -188,6 +193,16 @@ def restore(
             int(ancestors) if weighted else None,
         ),
     )
+
+
+def require_finite(samples: Tensor, method: Method) -> None:
+    """Raises FloatingPointError that says how many of the restorations (n, *) by a method are not finite."""
+    bad = int((~samples.isfinite()).flatten(1).any(1).sum())
+    if bad:
+        raise FloatingPointError(
+            f"method: {method.name} gave {bad} of {len(samples)} restorations that are not finite; take more steps, "
+            "more noise or another method"
+        )
 
 
 def division(n: int, batch: int, method: Method, *, shared: bool) -> list[range]:

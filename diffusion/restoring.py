@@ -132,22 +132,7 @@ def _finish(model: Model, batch: Batch, read: Callable[[Source], Task], options:
         task = read(source)
         if task.notice:
             processes.say(task.notice)
-        result = model.restore(
-            task.y,
-            task.operator,
-            size=task.size,
-            noise=task.noise,
-            n=options.n,
-            method=options.method,
-            steps=options.steps,
-            sampler=options.sampler,
-            seed=options.seed,
-            label=options.label,
-            guidance=options.guidance,
-            batch=options.batch,
-            shared=True,
-            progress=processes.is_main(),
-        )
+        result = _restored(model, source, task, options)
         if processes.is_main():
             info = {
                 "run": batch.run.name,
@@ -166,7 +151,32 @@ def _finish(model: Model, batch: Batch, read: Callable[[Source], Task], options:
     return 0
 
 
+def _restored(model: Model, source: Source, task: Task, options: Restorations) -> Restoration:
+    try:
+        return model.restore(
+            task.y,
+            task.operator,
+            size=task.size,
+            noise=task.noise,
+            n=options.n,
+            method=options.method,
+            steps=options.steps,
+            sampler=options.sampler,
+            seed=options.seed,
+            label=options.label,
+            guidance=options.guidance,
+            batch=options.batch,
+            shared=True,
+            progress=processes.is_main(),
+        )
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{source.image}: {error}") from error
+
+
 def _write(folder: Path, task: Task, result: Restoration, info: dict[str, Any]) -> None:
+    # First of all, as it takes only finite numbers: without it there is to be no picture.
+    written = {**info, **against(task.original, result), "diagnostics": result.diagnostics.to_dict()}
+    text = json.dumps(written, indent=1, allow_nan=False)
     std = result.std[: figures.COLORS]
     top = float(std.max())
     for i, restored in enumerate(result.samples):
@@ -179,8 +189,7 @@ def _write(folder: Path, task: Task, result: Restoration, info: dict[str, Any]) 
         figures.save_png(task.damaged, folder / "damaged.png", info)
     picture = figures.restoration(task.damaged, result.samples, result.std, known=task.known, original=task.original)
     figures.save_png(picture, folder / "restoration.png", info)
-    written = {**info, **against(task.original, result), "diagnostics": result.diagnostics.to_dict()}
-    write_text(folder / "restoration.json", json.dumps(written, indent=1, allow_nan=False))
+    write_text(folder / "restoration.json", text)
     windows = result.diagnostics.windows
     done = f"{info['image']} restored {info['n']} times by {info['method']}{f' in {windows} windows' * (windows > 1)}"
     filled = f", {info['filled']:.0%} filled" if "filled" in info else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from torch import Tensor
 
 from diffusion import config
 from diffusion.data import DataSpec
+from diffusion.denoiser import Prediction
 from diffusion.errors import InputError
 from diffusion.model import Model, load
 from diffusion.operators import JPEG, Downsample, GaussianBlur, Mask, Matrix, Operator
 from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Selected, Twisted
 from diffusion.samplers import DDIM
-from diffusion.schedules import EDM
+from diffusion.schedules import EDM, Schedule
 from tests.oracles import GaussianOracle, short_correlations
 
 MEAN, STD, NOISE = 3.0, 2.0, 0.5
@@ -218,6 +220,41 @@ def test_what_cannot_be_restored_is_named(
 def test_an_observation_that_is_not_finite_is_named(model: Model) -> None:
     with pytest.raises(InputError, match="y: must be finite, got NaN or infinity"):
         model.restore(torch.full((3, 4, 4), torch.nan), Downsample(2), noise=0.1)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A denoiser that gives a value to the examples whose first value is positive, and 0 to the others."""
+
+    value: float
+    schedule: Schedule = EDM()
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        start = x_t.flatten(1)[:, 0].reshape(-1, 1, 1, 1)
+        return Prediction(torch.where(start > 0, self.value, torch.zeros_like(x_t)), None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_restorations_that_are_not_finite_are_refused(exact_images: Model, value: float, noise: float) -> None:
+    """Infinite ones too, which decoding would clamp to black or white, and without noise, where the residual is 0."""
+    image, known = torch.rand(1, 8, 8), torch.ones(1, 8, 8).bool()
+    known[:, :4] = False
+
+    def restore(value: float) -> Tensor:
+        broken = replace(exact_images, denoiser=Broken(value))  # type: ignore[arg-type]
+        options = {"method": "replacement", "sampler": "ddim", "noise": noise, "n": 16, "steps": 4}
+        return broken.inpaint(image, known, **options).samples  # type: ignore[arg-type]
+
+    with pytest.raises(FloatingPointError) as caught:
+        restore(value)
+    found = re.fullmatch(
+        "method: replacement gave ([0-9]+) of 16 restorations that are not finite; "
+        "take more steps, more noise or another method",
+        str(caught.value),
+    )
+    assert found and 1 <= int(found[1]) < 16
+    assert restore(1.0).isfinite().all()
 
 
 def test_every_method_is_a_name_of_the_model(model: Model, image: Tensor) -> None:

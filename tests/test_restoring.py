@@ -155,6 +155,15 @@ def test_without_a_word_the_noise_is_that_of_eight_bits(trained: Path, damaged: 
     assert image_of(tmp_path / "out" / "restored-0.png").shape == model.spec.shape
 
 
+def test_of_restorations_that_are_not_finite_nothing_is_written(
+    trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options = ["--operator", "denoise", "--method", "zero", "--n", 2, "--steps", 16, "--out", tmp_path / "out"]
+    message = fails(capsys, "restore", trained, damaged[0], *options)
+    assert f"error: {damaged[0]}: method: zero gave 2 of 2 restorations that are not finite; take more" in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_cannot_be_restored(trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     photo, mask, _ = damaged
     assert "nothing is transparent in it; say with --mask" in fails(capsys, "inpaint", trained, photo)
