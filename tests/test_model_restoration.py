@@ -195,9 +195,11 @@ def test_what_a_mask_hides_is_not_looked_at(model: Model, image: Tensor) -> None
     [
         (Downsample(2), (3, 8, 8), {}, r"y: must be of the shape \(3, 4, 4\) .* of \(3, 8, 8\), got \(3, 8, 8\)"),
         (Matrix(torch.ones(2, 7)), (2,), {}, r"matrix: must be \(m, 192\) for examples \(3, 8, 8\), got \(2, 7\)"),
-        (Mask(torch.ones(1, 9, 8).bool()), (3, 8, 8), {}, r"mask: must be .* \(3, 8, 8\), got \(1, 9, 8\)"),
-        (Downsample(2), (3, 4, 4), {"noise": -0.1}, r"noise: must be 0 or more, got -0\.1"),
-        (Downsample(2), (3, 4, 4), {"noise": math.nan}, "noise: must be 0 or more, got nan"),
+        (Mask(torch.ones(1, 9, 8).bool()), (3, 8, 8), {}, r"known, the mask: must be .* \(3, 8, 8\), got \(1, 9, 8\)"),
+        (Downsample(2), (3, 4, 4), {"noise": -0.1}, r"noise: must be finite, 0 or more, got -0\.1"),
+        (Downsample(2), (3, 4, 4), {"noise": math.nan}, "noise: must be finite, 0 or more, got nan"),
+        (Downsample(2), (3, 4, 4), {"noise": math.inf}, "noise: must be finite, 0 or more, got inf"),
+        (Downsample(2), (3, 4, 4), {"size": 8}, r"size: must be \(height, width\) in pixels, got 8"),
         (Downsample(2), (3, 4, 4), {"size": (8,)}, r"size: must be \(height, width\) in pixels, got \(8,\)"),
         (Downsample(2), (3, 4, 4), {"size": (0, 8)}, r"size: must be \(height, width\) in pixels, got \(0, 8\)"),
         (Downsample(2), (3, 4, 4), {"size": (16, 8)}, r"y: must be of the shape \(3, 8, 4\) .* of \(3, 16, 8\)"),
@@ -218,8 +220,32 @@ def test_what_cannot_be_restored_is_named(
 
 
 def test_an_observation_that_is_not_finite_is_named(model: Model) -> None:
-    with pytest.raises(InputError, match="y: must be finite, got NaN or infinity"):
-        model.restore(torch.full((3, 4, 4), torch.nan), Downsample(2), noise=0.1)
+    y = torch.full((3, 4, 4), torch.nan)
+    with pytest.raises(InputError, match=r"^y: must be finite, got NaN or infinity in 48 of 48 values"):
+        model.restore(y, Downsample(2), noise=0.1)
+    known = torch.ones(1, 8, 8).bool().tril()
+    with pytest.raises(InputError, match=r"image, or y: must be finite where known, got NaN or infinity in 108 of 192"):
+        model.inpaint(torch.full((3, 8, 8), torch.inf), known)
+
+
+def test_bytes_are_not_taken_for_numbers_whose_white_is_1(model: Model, image: Tensor) -> None:
+    stored = (255 * image).to(torch.uint8)
+    known = torch.ones(1, 8, 8).bool().tril()
+    rule = r"must be floating point, white as 1 in images \(divide bytes by 255\), got torch.uint8"
+    with pytest.raises(InputError, match=f"^image, or y: {rule}"):
+        model.inpaint(stored, known)
+    with pytest.raises(InputError, match=f"^y: {rule}"):
+        model.restore(stored, GaussianBlur(0.7), noise=0.1)
+    halves = [model.inpaint(x, known, n=1, steps=2).samples for x in (stored / 255, (stored / 255).double())]
+    assert torch.equal(*halves)
+
+
+def test_quantiles_outside_of_the_range_are_named(model: Model, image: Tensor) -> None:
+    found = model.inpaint(image, torch.ones(1, 8, 8).bool().tril(), n=2, steps=1)
+    for q in (1.5, -0.1, math.nan, (0.5, 2.0)):
+        with pytest.raises(InputError, match=re.escape(f"q: must be in [0, 1], got {q}")):
+            found.quantile(q)
+    assert torch.equal(found.quantile((0, 1))[1], found.samples.amax(0))
 
 
 @dataclass(frozen=True)
