@@ -103,7 +103,14 @@ def _images(run: Path) -> Model:
 
 
 def _masked(source: Source, model: Model, marked: Marked | None, command: Inpaint) -> Task:
-    image, known, notice = read_damaged(source, model.spec, marked, resize=command.options.resize)
+    image, known, notice = read_damaged(
+        source,
+        model.spec,
+        model.config.data.background,
+        marked,
+        whole=command.noise > 0,  # There is noise to remove.
+        resize=command.options.resize,
+    )
     filled = 1 - float(known.float().mean())
     note = {"mask": source.mask and source.mask.name, "noise": command.noise, "filled": filled}
     shown = torch.where(known, image, 0.5)
