@@ -189,8 +189,9 @@ def _write(folder: Path, task: Task, result: Restoration, info: dict[str, Any]) 
     for i, restored in enumerate(result.samples):
         figures.save_png(restored, folder / f"restored-{i}.png", {**info, "index": i})
     figures.save_png(result.mean, folder / "mean.png", info)
+    held = statistics.held(len(result.samples), level=LEVEL)
     for name, bound in zip(BOUNDS, result.interval(LEVEL), strict=True):
-        figures.save_png(bound, folder / name, {**info, "interval": LEVEL})
+        figures.save_png(bound, folder / name, {**info, "interval": held})
     figures.save_png(std / max(top, 1e-9), folder / "std.png", {**info, "white": top})
     if task.original is not None:
         figures.save_png(task.damaged, folder / "damaged.png", info)

@@ -43,6 +43,7 @@ def check_restoration(out: Path, photo: Path, known: torch.Tensor, n: int) -> No
     low, mean, high = (image_of(out / f"{name}.png") for name in ("low", "mean", "high"))
     assert bool((low <= mean).all() and (mean <= high).all()) and torch.equal(low[:, known], high[:, known])
     assert not torch.equal(restored[0], restored[1])
+    assert figures.read_info(out / "low.png")["interval"] == pytest.approx((n - 1) / (n + 1))
 
 
 @pytest.mark.parametrize("command", ["inpaint", "sample"])
@@ -107,6 +108,7 @@ def test_of_enough_restorations_the_coverage_of_the_original_is_told(
     options = ["--operator", "denoise", "--noise", 0.3, "--steps", 4, "--n", 19, "--damage"]
     call("restore", trained, damaged[0], *options, "--out", tmp_path / "out")
     assert 0.3 < json.loads((tmp_path / "out" / "restoration.json").read_text())["coverage_90"] <= 1
+    assert figures.read_info(tmp_path / "out" / "high.png")["interval"] == pytest.approx(0.9)
 
 
 def test_a_folder_and_what_is_drawn_in_a_color(run: Path, damaged: tuple, tmp_path: Path) -> None:
