@@ -176,7 +176,7 @@ def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
     known = decode(mask, channels=1, background=BLACK) >= 128
     if known.shape[:2] != size:
         raise InputError(
-            f"--mask: {mask.name} is {known.shape[1]} x {known.shape[0]} pixels, but {image.name} is "
+            f"--mask: {mask} is {known.shape[1]} x {known.shape[0]} pixels, but {image} is "
             f"{size[1]} x {size[0]}; a mask has the size of its image"
         )
     return np.asarray(known)
