@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +42,14 @@ class Marked:
 
     def __post_init__(self) -> None:
         require(0 <= self.threshold <= 1, "--threshold", "in [0, 1]", self.threshold)
-
-    def known(self, pixels: Pixels) -> Known:
-        """(H, W, 1) of pixels (H, W, 3). Raises InputError for what is no color."""
         try:
-            color = ImageColor.getrgb(self.color)[:3]
+            ImageColor.getrgb(self.color)
         except ValueError as error:
             raise InputError(f"--unknown-color: must be a color as #ff00ff, got {self.color!r}") from error
-        off = np.abs(pixels.astype(np.int16) - np.array(color)).max(2, keepdims=True)
+
+    def known(self, pixels: Pixels) -> Known:
+        """(H, W, 1) of pixels (H, W, 3)."""
+        off = np.abs(pixels.astype(np.int16) - np.array(ImageColor.getrgb(self.color)[:3])).max(2, keepdims=True)
         return np.asarray(off > 255 * self.threshold)
 
 
@@ -94,36 +95,80 @@ def _by_name(folder: Path) -> dict[Path, Path]:
 
 
 def read_damaged(
-    source: Source, spec: DataSpec, marked: Marked | None = None, *, resize: bool = False
+    source: Source,
+    spec: DataSpec,
+    background: Color,
+    marked: Marked | None = None,
+    *,
+    whole: bool = False,
+    resize: bool = False,
 ) -> tuple[Tensor, Tensor, str]:
     """An image (C, H, W) in [0, 1] and what is known of it (1, H, W); with `resize` brought to the size of the data,
     and a notice if it had another.
 
-    Known is where the mask is at least half white, or what is not `marked`; without either, where the image is opaque.
+    Known is where the mask is at least half white, or what is not `marked`, of an image on the background of the data;
+    without either, where the image is opaque, and its colors are those of the file.
 
-    Raises InputError when the sizes differ, when both are given, and when an image without transparency has neither.
+    Raises InputError when the sizes differ, when both are given, when an image without transparency has neither, and
+    when all is known, unless it may be known as a `whole`.
     """
-    name, (channels, height, width) = source.image.name, spec.shape
-    # Colors as they are: composited on anything, pixels that are half transparent would be known wrongly.
-    rgba = decode(source.image, channels=4, background=BLACK)
+    path, (channels, height, width) = source.image, spec.shape
     if source.mask is not None and marked is not None:
         raise InputError(f"--unknown-color: must not be given with --mask, got {marked.color} and {source.mask}")
     if source.mask is not None:
-        known = read_mask(source.mask, source.image, rgba.shape[:2])
+        pixels = decode(path, channels=channels, background=background)
+        known = read_mask(source.mask, path, pixels.shape[:2])
+    elif marked is not None:
+        pixels = decode(path, channels=channels, background=background)
+        known = marked.known(decode(path, channels=3, background=background))
     else:
-        known = rgba[:, :, 3:] >= 128 if marked is None else marked.known(rgba[:, :, :3])
-        if marked is None and known.all():
-            raise InputError(
-                f"{name}: nothing is transparent in it; say with --mask MASK what is unknown (black), or with "
-                "--unknown-color how it is drawn"
-            )
-    pixels, notice = converted(rgba, channels), ""
-    if resize and pixels.shape[:2] != (height, width):
-        notice = resized(name, pixels, spec)
-        # A pixel is known only if all that it was resized from is.
-        known = fit(known.astype(np.uint8) * 255, (height, width)) == 255
-        pixels = fit(pixels, (height, width))
-    return to_tensor(pixels), torch.tensor(known).permute(2, 0, 1), notice
+        # Colors as they are: composited on anything, pixels that are half transparent would be known wrongly.
+        rgba = decode(path, channels=4, background=BLACK)
+        pixels, known, whole = converted(rgba, channels), rgba[:, :, 3:] >= 128, False
+    if known.all() and not whole:
+        raise InputError(_nothing_unknown(source, marked))
+    if not resize or pixels.shape[:2] == (height, width):
+        return to_tensor(pixels), torch.tensor(known).permute(2, 0, 1), ""
+    left = fit_known(known, (height, width))
+    if left.all() and not whole:
+        raise InputError(
+            f"{path}: nothing that is unknown is left after --resize, which cuts off margins; leave it out"
+        )
+    return (
+        to_tensor(fit(pixels, (height, width))),
+        torch.tensor(left).permute(2, 0, 1),
+        resized(path.name, pixels, spec),
+    )
+
+
+def _nothing_unknown(source: Source, marked: Marked | None) -> str:
+    if source.mask is not None:
+        return f"--mask: {source.mask} shows all of {source.image} as known; black is what is to be filled"
+    if marked is not None:
+        return f"{source.image}: nothing in it has --unknown-color {marked.color}; raise --threshold or check the color"
+    return (
+        f"{source.image}: nothing is transparent in it; say with --mask MASK what is unknown (black), or with "
+        "--unknown-color how it is drawn"
+    )
+
+
+def fit_known(known: Known, size: Size) -> Known:
+    """What is known, (h, w, 1), of an image that was known (H, W, 1) before `fit` brought it to the size (h, w): a
+    pixel only if all that it was resized from is.
+    """
+    scale = min(known.shape[0] / size[0], known.shape[1] / size[1])
+    # Lanczos reaches 3 pixels of the smaller image, the kernel that enlarges 2 of the given one; cutting needs neither.
+    reach = 0 if scale == 1 else math.ceil(3 * max(scale, 1.0))
+    hidden = _spread(_spread(~known[:, :, 0], reach).T, reach).T
+    # Where the kernel reaches what was hidden, at least half of it now lies in the grown hole in each direction, a
+    # quarter in all. Beyond, its negative parts make the known less than 1 by some hundredths, which is not meant.
+    return fit(255 * (~hidden[:, :, None]).astype(np.uint8), size) >= 0.8 * 255
+
+
+def _spread(hidden: Known, reach: int) -> Known:
+    """(H, W), hidden in a row if one of the rows at most so far from it is; by sums, as these may be hundreds."""
+    ends = np.cumsum(np.pad(hidden, ((reach + 1, reach), (0, 0))), 0, dtype=np.int32)
+    return np.asarray(ends[2 * reach + 1 :] > ends[: len(hidden)])
 
 
 def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
@@ -131,7 +176,7 @@ def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
     known = decode(mask, channels=1, background=BLACK) >= 128
     if known.shape[:2] != size:
         raise InputError(
-            f"--mask: {mask.name} is {known.shape[1]} x {known.shape[0]} pixels, but {image.name} is "
+            f"--mask: {mask} is {known.shape[1]} x {known.shape[0]} pixels, but {image} is "
             f"{size[1]} x {size[0]}; a mask has the size of its image"
         )
     return np.asarray(known)

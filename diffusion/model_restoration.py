@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from diffusion import processes
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser
-from diffusion.errors import require
+from diffusion.errors import InputError, require
 from diffusion.operators import Identity, Mask, Operator
 from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.restoration import METHODS, Method, Observation, default, statistics, windows
@@ -86,13 +86,18 @@ class Restoration:
         return statistics.interval(self.samples, level=level)
 
     def quantile(self, q: float | Sequence[float]) -> Tensor:
-        """The quantiles by pixel, (*) for one q in [0, 1] and (Q, *) for several, linear between samples."""
-        return self.samples.quantile(torch.as_tensor(q, dtype=self.samples.dtype), dim=0)
+        """The quantiles by pixel, (*) for one q in [0, 1] and (Q, *) for several, linear between samples.
+
+        Raises InputError for other q.
+        """
+        places = torch.as_tensor(q, dtype=self.samples.dtype)
+        require(((places >= 0) & (places <= 1)).all(), "q", "in [0, 1]", q)
+        return self.samples.quantile(places, dim=0)
 
 
 def shape_of(size: Sequence[int] | None, spec: DataSpec) -> tuple[int, ...]:
     """The shape of examples of a size, (H, W) of images, or without one of those that the model was trained on."""
-    given = spec.shape[1:] if size is None else tuple(size)
+    given = spec.shape[1:] if size is None else tuple(size) if isinstance(size, Sequence) else (size,)
     fits = len(given) == len(spec.shape) - 1 and all(isinstance(side, int) and side >= 1 for side in given)
     rule = "(height, width) in pixels" if spec.is_image else "left out for points"
     require(fits, "size", rule, size)
@@ -103,18 +108,32 @@ def observation(y: Tensor, operator: Operator, noise: float, whole: tuple[int, .
     """y (*), in the units of the data, of an example of a shape. Raises InputError for what `Model.restore` does not
     take.
     """
-    require(0 <= noise < math.inf, "noise", "0 or more", noise)
+    # Of a mask it may have been given as `image`, to `Model.inpaint`.
+    name, hides = ("image, or y", " where known") if isinstance(operator, Mask) else ("y", "")
+    require(0 <= noise < math.inf, "noise", "finite, 0 or more", noise)
     like = torch.zeros(1, *whole)
-    shape = tuple(operator(like).shape[1:])
+    shape = tuple(_seen(operator, like).shape[1:])
     rule = f"of the shape {shape} that the operator makes of {whole}"
     require(tuple(y.shape) == shape, "y", rule, tuple(y.shape))
+    require(y.is_floating_point(), name, "floating point, white as 1 in images (divide bytes by 255)", y.dtype)
     given = y[None].detach().cpu().float()
     # What a mask hides is not looked at: it may hold anything.
     seen = Observation(operator, operator(given) if isinstance(operator, Mask) else given, noise)
-    require(seen.y.isfinite().all(), "y", "finite", "NaN or infinity")
+    bad = int((~seen.y.isfinite()).sum())
+    require(not bad, name, f"finite{hides}", f"NaN or infinity in {bad} of {y.numel()} values")
     if not isinstance(operator, Mask):  # Of which y was just made.
         seen.check(like)
     return seen
+
+
+def _seen(operator: Operator, x: Tensor) -> Tensor:
+    try:
+        return operator(x)
+    except InputError as error:
+        if not isinstance(operator, Mask):
+            raise
+        # So it is called where it was given, to `Model.inpaint` as to the mask.
+        raise InputError(f"known, the {error}") from error
 
 
 def choose(method: str | Method, sampler: Sampler | None, seen: Observation) -> Method:
@@ -148,6 +167,8 @@ def restore(
 ) -> Restoration:
     """n restorations of examples of that shape on a grid of times, of what was seen in the units of the data. `label`:
     (1,) int64. Of the network's own examples a `batch` is taken at once.
+
+    Raises FloatingPointError, in all processes, for restorations that are not finite.
     """
     start = time.perf_counter()
     std, window = spec.std / spec.top, spec.shape[1:]
@@ -163,7 +184,9 @@ def restore(
             randn = ExampleNoise([example_seed(seed, 0, number) for number in numbers])
             noise = randn(like.expand(len(numbers), *like.shape[1:]))
             found = draw(counted, fitted.seen, noise, times, method=method, label=label, randn=randn)
-            parts.append(kept(seen, spec.decode(fitted.crop(found.x)).cpu(), place))
+            # Decoding would clamp infinity to white.
+            x = torch.where(found.x.isfinite(), found.x, torch.nan)
+            parts.append(kept(seen, spec.decode(fitted.crop(x)).cpu(), place))
             least = float(found.effective.min()) if len(found.effective) else math.nan
             evidence = float(found.log_evidence) - seen.compact.y.numel() * math.log(std)
             row = [counted.calls, counted.backward, evidence, least, found.ancestors]
@@ -172,6 +195,7 @@ def restore(
     samples, table = torch.cat(parts), torch.cat(rows)
     if shared:
         samples, table = processes.gather(samples), processes.gather(table)
+    require_finite(samples, method)
     calls, backward, evidence, least, ancestors = table.mean(0).tolist()
     weighted = not method.independent
     return Restoration(
@@ -188,6 +212,16 @@ def restore(
             int(ancestors) if weighted else None,
         ),
     )
+
+
+def require_finite(samples: Tensor, method: Method) -> None:
+    """Raises FloatingPointError that says how many of the restorations (n, *) by a method are not finite."""
+    bad = int((~samples.isfinite()).flatten(1).any(1).sum())
+    if bad:
+        raise FloatingPointError(
+            f"method: {method.name} gave {bad} of {len(samples)} restorations that are not finite; take more steps, "
+            "more noise or another method"
+        )
 
 
 def division(n: int, batch: int, method: Method, *, shared: bool) -> list[range]:

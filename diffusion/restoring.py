@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from diffusion.damaged import Marked, Size, Source, read_clean, read_damaged, re
 from diffusion.errors import InputError
 from diffusion.files import write_text
 from diffusion.model import RESTORATION_STEPS, Model, load
-from diffusion.model_restoration import Restoration
+from diffusion.model_restoration import Restoration, observation, shape_of
 from diffusion.operators import Mask, Operator, parse
 from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.restoration import statistics
@@ -72,7 +74,7 @@ def inpaint(command: Inpaint) -> int:
     model = _images(command.run)
     marked = None if command.unknown_color is None else Marked(command.unknown_color, command.threshold)
     batch = Batch(command.run, command.images, command.options.out, sources(command.images, command.mask))
-    return _finish(model, batch, lambda source: _masked(source, model, marked, command), command.options)
+    return _finish(model, batch, lambda _, source: _masked(source, model, marked, command), command.options)
 
 
 def restore(command: Restore) -> int:
@@ -85,9 +87,9 @@ def restore(command: Restore) -> int:
     batch = Batch(command.run, command.images, command.options.out, sources(command.images))
     note = {"operator": command.operator, "noise": noise, "damage": command.damage}
 
-    def task(source: Source) -> Task:
+    def task(number: int, source: Source) -> Task:
         if command.damage:
-            return _damage(source, model, operator, noise, command.options, note)
+            return _damage(number, source, model, operator, noise, command.options, note)
         y, size = read_observation(source.image, operator, model.spec, model.config.data.background)
         return Task(y, operator, noise, size, y, note)
 
@@ -103,7 +105,14 @@ def _images(run: Path) -> Model:
 
 
 def _masked(source: Source, model: Model, marked: Marked | None, command: Inpaint) -> Task:
-    image, known, notice = read_damaged(source, model.spec, marked, resize=command.options.resize)
+    image, known, notice = read_damaged(
+        source,
+        model.spec,
+        model.config.data.background,
+        marked,
+        whole=command.noise > 0,  # There is noise to remove.
+        resize=command.options.resize,
+    )
     filled = 1 - float(known.float().mean())
     note = {"mask": source.mask and source.mask.name, "noise": command.noise, "filled": filled}
     shown = torch.where(known, image, 0.5)
@@ -111,11 +120,17 @@ def _masked(source: Source, model: Model, marked: Marked | None, command: Inpain
 
 
 def _damage(
-    source: Source, model: Model, operator: Operator, noise: float, options: Restorations, note: dict[str, Any]
+    number: int,
+    source: Source,
+    model: Model,
+    operator: Operator,
+    noise: float,
+    options: Restorations,
+    note: dict[str, Any],
 ) -> Task:
     image, notice = read_clean(source.image, model.spec, model.config.data.background, resize=options.resize)
     y = operator(image[None])
-    y = (y + noise * ExampleNoise([example_seed(options.seed, DAMAGE)])(y))[0]
+    y = (y + noise * ExampleNoise([example_seed(options.seed, DAMAGE, number)])(y))[0]
     return Task(y, operator, noise, size_of(image), y, note, original=image, notice=notice)
 
 
@@ -124,15 +139,53 @@ def size_of(image: Tensor) -> Size:
     return image.shape[1], image.shape[2]
 
 
-def _finish(model: Model, batch: Batch, read: Callable[[Source], Task], options: Restorations) -> int:
-    # What cannot be read is said before the first is restored, and one at a time is kept.
-    for source in batch.sources[1:]:
-        read(source)
-    for source in batch.sources:
-        task = read(source)
+def _finish(model: Model, batch: Batch, read: Callable[[int, Source], Task], options: Restorations) -> int:
+    # What cannot be restored is said before the first is, and one at a time is kept.
+    for number, source in enumerate(batch.sources):
+        with _naming(source):
+            _check(model, read(number, source))
+    for number, source in enumerate(batch.sources):
+        task = read(number, source)
         if task.notice:
             processes.say(task.notice)
-        result = model.restore(
+        result = _restored(model, source, task, options)
+        if processes.is_main():
+            info = {
+                "run": batch.run.name,
+                "step": model.step,
+                "image": source.image.name,
+                **task.note,
+                "n": options.n,
+                "method": result.diagnostics.method.name,
+                "steps": options.steps or RESTORATION_STEPS,
+                "grid": config.to_dict(model.config)["grid"],
+                "seed": options.seed,
+                "label": options.label,
+                "guidance": model.config.sampling.guidance if options.guidance is None else options.guidance,
+            }
+            _write(batch.folder(source), source.image, task, result, info)
+    return 0
+
+
+@contextmanager
+def _naming(source: Source) -> Iterator[None]:
+    """Has errors name the image, one of many, where they do not."""
+    try:
+        yield
+    except InputError as error:
+        if str(source.image) in str(error):
+            raise
+        raise InputError(f"{source.image}: {error}") from error
+
+
+def _check(model: Model, task: Task) -> None:
+    """Raises InputError for what `Model.restore` does not take."""
+    observation(task.y, task.operator, task.noise, shape_of(task.size, model.spec))
+
+
+def _restored(model: Model, source: Source, task: Task, options: Restorations) -> Restoration:
+    try:
+        return model.restore(
             task.y,
             task.operator,
             size=task.size,
@@ -148,43 +201,52 @@ def _finish(model: Model, batch: Batch, read: Callable[[Source], Task], options:
             shared=True,
             progress=processes.is_main(),
         )
-        if processes.is_main():
-            info = {
-                "run": batch.run.name,
-                "step": model.step,
-                "image": source.image.name,
-                **task.note,
-                "n": options.n,
-                "method": result.diagnostics.method.name,
-                "steps": options.steps or RESTORATION_STEPS,
-                "grid": config.to_dict(model.config)["grid"],
-                "seed": options.seed,
-                "label": options.label,
-                "guidance": model.config.sampling.guidance if options.guidance is None else options.guidance,
-            }
-            _write(batch.folder(source), task, result, info)
-    return 0
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{source.image}: {error}") from error
 
 
-def _write(folder: Path, task: Task, result: Restoration, info: dict[str, Any]) -> None:
+def _write(folder: Path, image: Path, task: Task, result: Restoration, info: dict[str, Any]) -> None:
+    # First of all, as it takes only finite numbers: without it there is to be no picture.
+    written = {**info, **against(task.original, result), "diagnostics": result.diagnostics.to_dict()}
+    text = json.dumps(written, indent=1, allow_nan=False)
     std = result.std[: figures.COLORS]
     top = float(std.max())
+    _remove_older(folder, image, len(result.samples), damaged=task.original is not None)
     for i, restored in enumerate(result.samples):
         figures.save_png(restored, folder / f"restored-{i}.png", {**info, "index": i})
     figures.save_png(result.mean, folder / "mean.png", info)
+    held = statistics.held(len(result.samples), level=LEVEL)
     for name, bound in zip(BOUNDS, result.interval(LEVEL), strict=True):
-        figures.save_png(bound, folder / name, {**info, "interval": LEVEL})
+        figures.save_png(bound, folder / name, {**info, "interval": held})
     figures.save_png(std / max(top, 1e-9), folder / "std.png", {**info, "white": top})
     if task.original is not None:
         figures.save_png(task.damaged, folder / "damaged.png", info)
     picture = figures.restoration(task.damaged, result.samples, result.std, known=task.known, original=task.original)
     figures.save_png(picture, folder / "restoration.png", info)
-    written = {**info, **against(task.original, result), "diagnostics": result.diagnostics.to_dict()}
-    write_text(folder / "restoration.json", json.dumps(written, indent=1, allow_nan=False))
+    write_text(folder / "restoration.json", text)
     windows = result.diagnostics.windows
     done = f"{info['image']} restored {info['n']} times by {info['method']}{f' in {windows} windows' * (windows > 1)}"
     filled = f", {info['filled']:.0%} filled" if "filled" in info else ""
     print(f"{folder}: {done}{filled} in {result.diagnostics.seconds:.1f} s, seed {info['seed']}")
+
+
+def _remove_older(folder: Path, image: Path, n: int, *, damaged: bool) -> None:
+    """Removes what an earlier result for an image left in a folder and one of n restorations does not replace."""
+    numbered = (path for path in folder.glob("restored-*.png") if re.fullmatch("restored-(0|[1-9][0-9]*)", path.stem))
+    older = [path for path in numbered if int(path.stem.removeprefix("restored-")) >= n]
+    if not damaged and (folder / "damaged.png").exists():
+        older.append(folder / "damaged.png")
+    for path in older:
+        if _made_of(path) == image.name and not path.samefile(image):
+            path.unlink()
+
+
+def _made_of(path: Path) -> str | None:
+    """The name of the image that a picture is a result for, if it is one."""
+    try:
+        return figures.read_info(path)["image"]  # type: ignore[no-any-return]
+    except (OSError, KeyError, TypeError, ValueError):  # Somebody else's.
+        return None
 
 
 def against(original: Tensor | None, result: Restoration) -> dict[str, float]:

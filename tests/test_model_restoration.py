@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from torch import Tensor
 
 from diffusion import config
 from diffusion.data import DataSpec
+from diffusion.denoiser import Prediction
 from diffusion.errors import InputError
 from diffusion.model import Model, load
 from diffusion.operators import JPEG, Downsample, GaussianBlur, Mask, Matrix, Operator
 from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Selected, Twisted
 from diffusion.samplers import DDIM
-from diffusion.schedules import EDM
+from diffusion.schedules import EDM, Schedule
 from tests.oracles import GaussianOracle, short_correlations
 
 MEAN, STD, NOISE = 3.0, 2.0, 0.5
@@ -193,9 +195,11 @@ def test_what_a_mask_hides_is_not_looked_at(model: Model, image: Tensor) -> None
     [
         (Downsample(2), (3, 8, 8), {}, r"y: must be of the shape \(3, 4, 4\) .* of \(3, 8, 8\), got \(3, 8, 8\)"),
         (Matrix(torch.ones(2, 7)), (2,), {}, r"matrix: must be \(m, 192\) for examples \(3, 8, 8\), got \(2, 7\)"),
-        (Mask(torch.ones(1, 9, 8).bool()), (3, 8, 8), {}, r"mask: must be .* \(3, 8, 8\), got \(1, 9, 8\)"),
-        (Downsample(2), (3, 4, 4), {"noise": -0.1}, r"noise: must be 0 or more, got -0\.1"),
-        (Downsample(2), (3, 4, 4), {"noise": math.nan}, "noise: must be 0 or more, got nan"),
+        (Mask(torch.ones(1, 9, 8).bool()), (3, 8, 8), {}, r"known, the mask: must be .* \(3, 8, 8\), got \(1, 9, 8\)"),
+        (Downsample(2), (3, 4, 4), {"noise": -0.1}, r"noise: must be finite, 0 or more, got -0\.1"),
+        (Downsample(2), (3, 4, 4), {"noise": math.nan}, "noise: must be finite, 0 or more, got nan"),
+        (Downsample(2), (3, 4, 4), {"noise": math.inf}, "noise: must be finite, 0 or more, got inf"),
+        (Downsample(2), (3, 4, 4), {"size": 8}, r"size: must be \(height, width\) in pixels, got 8"),
         (Downsample(2), (3, 4, 4), {"size": (8,)}, r"size: must be \(height, width\) in pixels, got \(8,\)"),
         (Downsample(2), (3, 4, 4), {"size": (0, 8)}, r"size: must be \(height, width\) in pixels, got \(0, 8\)"),
         (Downsample(2), (3, 4, 4), {"size": (16, 8)}, r"y: must be of the shape \(3, 8, 4\) .* of \(3, 16, 8\)"),
@@ -216,8 +220,67 @@ def test_what_cannot_be_restored_is_named(
 
 
 def test_an_observation_that_is_not_finite_is_named(model: Model) -> None:
-    with pytest.raises(InputError, match="y: must be finite, got NaN or infinity"):
-        model.restore(torch.full((3, 4, 4), torch.nan), Downsample(2), noise=0.1)
+    y = torch.full((3, 4, 4), torch.nan)
+    with pytest.raises(InputError, match=r"^y: must be finite, got NaN or infinity in 48 of 48 values"):
+        model.restore(y, Downsample(2), noise=0.1)
+    known = torch.ones(1, 8, 8).bool().tril()
+    with pytest.raises(InputError, match=r"image, or y: must be finite where known, got NaN or infinity in 108 of 192"):
+        model.inpaint(torch.full((3, 8, 8), torch.inf), known)
+
+
+def test_bytes_are_not_taken_for_numbers_whose_white_is_1(model: Model, image: Tensor) -> None:
+    stored = (255 * image).to(torch.uint8)
+    known = torch.ones(1, 8, 8).bool().tril()
+    rule = r"must be floating point, white as 1 in images \(divide bytes by 255\), got torch.uint8"
+    with pytest.raises(InputError, match=f"^image, or y: {rule}"):
+        model.inpaint(stored, known)
+    with pytest.raises(InputError, match=f"^y: {rule}"):
+        model.restore(stored, GaussianBlur(0.7), noise=0.1)
+    halves = [model.inpaint(x, known, n=1, steps=2).samples for x in (stored / 255, (stored / 255).double())]
+    assert torch.equal(*halves)
+
+
+def test_quantiles_outside_of_the_range_are_named(model: Model, image: Tensor) -> None:
+    found = model.inpaint(image, torch.ones(1, 8, 8).bool().tril(), n=2, steps=1)
+    for q in (1.5, -0.1, math.nan, (0.5, 2.0)):
+        with pytest.raises(InputError, match=re.escape(f"q: must be in [0, 1], got {q}")):
+            found.quantile(q)
+    assert torch.equal(found.quantile((0, 1))[1], found.samples.amax(0))
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A denoiser that gives a value to the examples whose first value is positive, and 0 to the others."""
+
+    value: float
+    schedule: Schedule = EDM()
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        start = x_t.flatten(1)[:, 0].reshape(-1, 1, 1, 1)
+        return Prediction(torch.where(start > 0, self.value, torch.zeros_like(x_t)), None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_restorations_that_are_not_finite_are_refused(exact_images: Model, value: float, noise: float) -> None:
+    """Infinite ones too, which decoding would clamp to black or white, and without noise, where the residual is 0."""
+    image, known = torch.rand(1, 8, 8), torch.ones(1, 8, 8).bool()
+    known[:, :4] = False
+
+    def restore(value: float) -> Tensor:
+        broken = replace(exact_images, denoiser=Broken(value))  # type: ignore[arg-type]
+        options = {"method": "replacement", "sampler": "ddim", "noise": noise, "n": 16, "steps": 4}
+        return broken.inpaint(image, known, **options).samples  # type: ignore[arg-type]
+
+    with pytest.raises(FloatingPointError) as caught:
+        restore(value)
+    found = re.fullmatch(
+        "method: replacement gave ([0-9]+) of 16 restorations that are not finite; "
+        "take more steps, more noise or another method",
+        str(caught.value),
+    )
+    assert found and 1 <= int(found[1]) < 16
+    assert restore(1.0).isfinite().all()
 
 
 def test_every_method_is_a_name_of_the_model(model: Model, image: Tensor) -> None:

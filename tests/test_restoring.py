@@ -43,6 +43,7 @@ def check_restoration(out: Path, photo: Path, known: torch.Tensor, n: int) -> No
     low, mean, high = (image_of(out / f"{name}.png") for name in ("low", "mean", "high"))
     assert bool((low <= mean).all() and (mean <= high).all()) and torch.equal(low[:, known], high[:, known])
     assert not torch.equal(restored[0], restored[1])
+    assert figures.read_info(out / "low.png")["interval"] == pytest.approx((n - 1) / (n + 1))
 
 
 @pytest.mark.parametrize("command", ["inpaint", "sample"])
@@ -107,6 +108,7 @@ def test_of_enough_restorations_the_coverage_of_the_original_is_told(
     options = ["--operator", "denoise", "--noise", 0.3, "--steps", 4, "--n", 19, "--damage"]
     call("restore", trained, damaged[0], *options, "--out", tmp_path / "out")
     assert 0.3 < json.loads((tmp_path / "out" / "restoration.json").read_text())["coverage_90"] <= 1
+    assert figures.read_info(tmp_path / "out" / "high.png")["interval"] == pytest.approx(0.9)
 
 
 def test_a_folder_and_what_is_drawn_in_a_color(run: Path, damaged: tuple, tmp_path: Path) -> None:
@@ -155,6 +157,15 @@ def test_without_a_word_the_noise_is_that_of_eight_bits(trained: Path, damaged: 
     assert image_of(tmp_path / "out" / "restored-0.png").shape == model.spec.shape
 
 
+def test_of_restorations_that_are_not_finite_nothing_is_written(
+    trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options = ["--operator", "denoise", "--method", "zero", "--n", 2, "--steps", 16, "--out", tmp_path / "out"]
+    message = fails(capsys, "restore", trained, damaged[0], *options)
+    assert f"error: {damaged[0]}: method: zero gave 2 of 2 restorations that are not finite; take more" in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_cannot_be_restored(trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     photo, mask, _ = damaged
     assert "nothing is transparent in it; say with --mask" in fails(capsys, "inpaint", trained, photo)
@@ -175,4 +186,64 @@ def test_what_cannot_be_restored(trained: Path, damaged: tuple, tmp_path: Path, 
     )
     Image.open(mask).resize((9, 10)).save(mask)
     message = fails(capsys, "inpaint", trained, photo, "--mask", mask)
-    assert "mask.png is 9 x 10 pixels, but photo.png is 8 x 8" in message
+    assert f"{mask} is 9 x 10 pixels, but {photo} is 8 x 8" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "reason"),
+    [
+        (["--operator", "downsample:factor=2", "--damage"], (9, 8), "downsample:factor=2: must be given sides that it"),
+        (["--operator", "blur:border=circular", "--noise", 0], (8, 8), "y: without noise it must be what the operator"),
+        (["--operator", "blur:sigma=3"], (5, 5), "blur: must be given an image larger than the kernel's reach"),
+    ],
+)
+def test_of_a_folder_what_cannot_be_restored_is_named_before_the_first_is(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture, options: list, size: tuple[int, int], reason: str
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (16, 16), (9, 90, 200)).save(photos / "a.png")
+    values = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    Image.fromarray(values).save(photos / "b.png")
+    message = fails(capsys, "restore", trained, photos, *options, *QUICK, "--out", tmp_path / "out")
+    assert message.startswith(f"error: {photos / 'b.png'}: {reason}") and not (tmp_path / "out").exists()
+
+
+def test_each_image_of_a_folder_is_damaged_by_noise_of_its_own(trained: Path, damaged: tuple, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    values = np.random.default_rng(0).integers(100, 150, (24, 24, 3), dtype=np.uint8)
+    for name in ("a", "b"):
+        Image.fromarray(values).save(photos / f"{name}.png")
+    options = ["--operator", "denoise", "--noise", 0.1, "--damage", "--n", 1, "--steps", 1]
+    for out in ("once", "again"):
+        call("restore", trained, photos, *options, "--out", tmp_path / out)
+    clean = torch.from_numpy(values).permute(2, 0, 1).flatten().double()
+    first, second, again = (
+        image_of(tmp_path / out / "damaged.png").flatten() - clean for out in ("once/a", "once/b", "again/b")
+    )
+    assert torch.equal(second, again)
+    # The standard error is 1 / sqrt(1728) = 0.024.
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.1
+
+
+def test_what_an_earlier_result_left_is_removed_and_nothing_else(trained: Path, damaged: tuple, tmp_path: Path) -> None:
+    photo, out = damaged[0], tmp_path / "out"
+    options = ["--operator", "denoise", "--noise", 0.1, "--steps", 1, "--out", out]
+    call("restore", trained, photo, *options, "--n", 4, "--damage")
+    kept = {"notes.txt", "restored-7.png", "restored-x.png", "other.png"}
+    (out / "notes.txt").write_text("mine")
+    Image.open(photo).save(out / "restored-7.png")  # Of somebody else.
+    for name in ("restored-x.png", "other.png"):
+        (out / name).write_bytes((out / "restored-3.png").read_bytes())
+    call("restore", trained, photo, *options, "--n", 2)
+    assert {p.name for p in out.iterdir()} == {"restored-0.png", "restored-1.png", *RESTORED, *kept}
+
+
+def test_an_image_that_lies_among_its_restorations_stays(trained: Path, damaged: tuple, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--operator", "denoise", "--noise", 0.1, *QUICK, "--out", out]
+    (tmp_path / "damaged.png").write_bytes(damaged[0].read_bytes())
+    call("restore", trained, tmp_path / "damaged.png", *options, "--damage")
+    call("restore", trained, out / "damaged.png", *options)
+    assert (out / "damaged.png").exists()

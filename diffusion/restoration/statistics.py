@@ -31,6 +31,13 @@ def interval(samples: Tensor, *, level: float = 0.9) -> tuple[Tensor, Tensor]:
     return low, high
 
 
+def held(n: int, *, level: float = 0.9) -> float:
+    """The share of the probability that `interval` of that level of n samples holds on average: the level, or of too
+    few samples (n - 1)/(n + 1), what lies between the least and the largest.
+    """
+    return min(level, (n - 1) / (n + 1))
+
+
 def coverage(samples: Tensor, truth: Tensor, *, level: float = 0.9) -> Tensor:
     """The probability that the central interval of that level of n samples covers the truth, pixel by pixel: samples
     (n, *), truth (*) -> (*) in [0, 1].

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.restoration.statistics import coverage, edge, interval, psnr, seam
+from diffusion.restoration.statistics import coverage, edge, held, interval, psnr, seam
 
 
 def draws(*shape: int, seed: int = 0) -> Tensor:
@@ -34,12 +34,12 @@ def test_the_expectation_is_the_level_to_the_last_digit() -> None:
 @pytest.mark.parametrize(
     ("n", "expected", "error"),
     # Between two ranks a bound is off by as much as the density bends there.
-    [(19, 0.9, 0.002), (39, 0.9, 0.002), (25, 0.9, 0.01), (9, 0.8, 0.002), (1, 0.0, 0.0)],
+    [(19, 0.9, 0.002), (39, 0.9, 0.002), (25, 0.9, 0.01), (9, 0.8, 0.002), (4, 0.6, 0.005), (1, 0.0, 0.0)],
 )
 def test_intervals_hold_their_share_of_further_draws(n: int, expected: float, error: float) -> None:
     low, high = interval(draws(n, 20_000, seed=n))
-    held = torch.special.ndtr(high) - torch.special.ndtr(low)
-    assert float(held.mean()) == pytest.approx(expected, abs=error)
+    found = torch.special.ndtr(high) - torch.special.ndtr(low)
+    assert float(found.mean()) == pytest.approx(expected, abs=error) and held(n) == pytest.approx(expected)
 
 
 def test_overconfident_and_biased_samples_are_found_out() -> None:
