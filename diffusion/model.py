@@ -234,7 +234,7 @@ class Model:
         against each other: these draw all at once, whatever `batch`, and in the main process. `shared` as for `sample`.
 
         Raises InputError for another shape, an unknown method or one that does not suit the operator, noise below 0,
-        and without noise for a y that no example has.
+        and without noise for a y that no example has; FloatingPointError for restorations that are not finite.
         """
         if self.teacher:
             raise InputError(

@@ -34,6 +34,8 @@ SMALL = (
     "data.size=64",
     "backbone.channels=[32,64,96]",
     "backbone.blocks=1",
+    "training.batch=8",
+    "training.lr=0.03",
     "training.warmup=100",
     "noise_levels.spread=0.25",
 )
