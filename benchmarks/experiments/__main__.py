@@ -1,7 +1,7 @@
 """The experiments of Sohl-Dickstein et al. (2015, arXiv 1503.03585), rerun.
 
     python -m benchmarks.experiments swissroll
-    python -m benchmarks.experiments deadleaves --minutes 60
+    python -m benchmarks.experiments deadleaves --minutes 90
     python -m benchmarks.experiments texture --data PHOTOGRAPH --minutes 20
     python -m benchmarks.experiments cifar10 --data FOLDER --minutes 90
     python -m benchmarks.experiments fashion --data FOLDER --minutes 10
