@@ -4,8 +4,8 @@ K is the paper's bound on E log p(x), in bits per point of data scaled to varian
 entropy of the roll. Two kinds of model are measured:
 
 the first diffusion model, configs/swiss_roll_2015.toml, on its own schedule, which erases an equal share of the signal
-in every step, and on the best one there is, each beside its ceiling: the K of the best reverse trajectory of diagonal
-Gaussians on the same schedule, with the exact mean and variance of every step;
+in every step, on one even in log-SNR, and on that of the highest ceiling. The ceiling stands beside each: the K of the
+best reverse trajectory of diagonal Gaussians on the same schedule, with the exact mean and variance of every step;
 
 ours, configs/swiss_roll.toml, in continuous time, by K and by the probability flow with the exact trace.
 """
@@ -37,6 +37,8 @@ from diffusion.schedules import DiscreteBetas, Schedule
 
 FIRST, OURS = Path("configs/swiss_roll_2015.toml"), Path("configs/swiss_roll.toml")
 STEPS = 40
+# Of the schedule even in log-SNR.
+SPAN = (-3.0, 15.0)
 # The log-SNRs that a schedule may choose from, and the points that the choice is made on.
 LATTICE = torch.linspace(-4.0, 18.0, 89, dtype=torch.float64)
 TRIED = 1000
@@ -131,13 +133,18 @@ def train(experiment: Config, run: Path) -> tuple[Model, float]:
 
 
 def first(folder: Path, x: Tensor, exact: Tensor) -> Rows:
-    """The rows of the first model, on its own schedule and on the best."""
+    """The rows of the first model, on each schedule."""
     equal, roll = config.load(FIRST), SwissRoll()
+    even = discrete(torch.linspace(*reversed(SPAN), STEPS, dtype=torch.float64))
     # An output layer for each level of the lattice is one for each step.
     layers = RBFConfig(steps=len(LATTICE), span=(float(LATTICE[0]), float(LATTICE[-1])))
-    chosen = replace(equal, schedule=best(roll, STEPS, LATTICE, x[:TRIED]), backbone=layers)
+    experiments = {
+        "equal shares": equal,
+        "even in log-SNR": replace(equal, schedule=even, backbone=RBFConfig(steps=STEPS, span=SPAN)),
+        "highest ceiling": replace(equal, schedule=best(roll, STEPS, LATTICE, x[:TRIED]), backbone=layers),
+    }
     rows: Rows = []
-    for name, experiment in {"equal shares": equal, "best steps": chosen}.items():
+    for name, experiment in experiments.items():
         model, seconds = train(experiment, folder / f"swissroll, 2015, {name}")
         steps = experiment.training.trajectory
         times = UniformTime()(experiment.schedule, steps)

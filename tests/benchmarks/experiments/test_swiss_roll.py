@@ -40,17 +40,17 @@ def test_the_ceiling_rises_to_the_entropy_with_the_steps_and_never_passes_it() -
 
 
 def test_no_other_schedule_of_the_lattice_has_a_higher_ceiling() -> None:
-    roll, lattice = SwissRoll(noise=0.3), torch.linspace(-3.0, 9.0, 8, dtype=torch.float64)
-    x = roll.sample(2000, torch.Generator().manual_seed(0))
+    roll, lattice = SwissRoll(noise=0.5), torch.linspace(-3.0, 9.0, 7, dtype=torch.float64)
+    x = roll.sample(1000, torch.Generator().manual_seed(0))
     chosen = best(roll, 4, lattice, x)
     found = {
         rows: float(ceiling(roll, discrete(lattice[list(rows)]), 3, x).mean())
-        for rows in combinations(range(7, -1, -1), 4)
+        for rows in combinations(range(6, -1, -1), 4)
     }
     rows = tuple(int((lattice - level).abs().argmin()) for level in chosen.table)
     assert torch.allclose(chosen.table, lattice[list(rows)], atol=1e-9)
     # The two estimates of E log differ by the draws they are made on.
-    assert found[rows] > max(found.values()) - 0.02 > min(found.values()) + 1
+    assert found[rows] > max(found.values()) - 0.02 > min(found.values()) + 0.5
 
 
 def test_k_of_the_exact_denoiser_in_continuous_time_is_the_log_density() -> None:
@@ -67,30 +67,32 @@ def test_an_untrained_network_is_exact_for_white_noise_and_so_scores_l_null(
     setting: Setting, shrink: Shrink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink("training.steps=2", "training.lr=1e-9", "data.count=50")
-    for name, value in {"POINTS": 200, "DRAWS": 128, "FLOWS": 20, "SHOWN": 20, "TRIED": 20}.items():
+    for name, value in {"POINTS": 100, "DRAWS": 128, "FLOWS": 20, "SHOWN": 20, "TRIED": 20}.items():
         monkeypatch.setattr(swiss_roll, name, value)
     tables, goals = swiss_roll.run(setting)
     ((title, rows),) = tables.items()
     assert "-h = 2.450" in title and [row["model"] for row in rows] == [
         "published (2015), a roll of unstated noise",
         "first, equal shares",
-        "first, best steps",
+        "first, even in log-SNR",
+        "first, highest ceiling",
         "ours, K in continuous time",
         "ours, flow with the exact trace",
     ]
     *_, bound, flow = rows
-    x = SwissRoll().sample(200, torch.Generator().manual_seed(1))
+    x = SwissRoll().sample(100, torch.Generator().manual_seed(1))
     normal = -(x.square().sum(1) / 2 + math.log(2 * math.pi)) / math.log(2)
     for row, exact, near in ((bound, normal.mean(), 0.5), (flow, normal[:20].mean(), 1e-3)):
         bits, over = row["bits/point"], row["over L_null"]
         assert isinstance(bits, Estimate) and isinstance(over, Estimate)
         assert bits.mean == pytest.approx(float(exact), abs=near)
         assert over.mean - bits.mean == pytest.approx(math.log2(2 * math.pi * math.e))
-    equal, highest = rows[1]["ceiling"], rows[2]["ceiling"]
+    equal, highest = rows[1]["ceiling"], rows[3]["ceiling"]
     assert isinstance(equal, Estimate) and isinstance(highest, Estimate) and -2 < equal.mean < highest.mean < 2.35
     assert [goal.met for goal in goals] == [False, False, False, False, True]
     assert {path.name for path in setting.folder.glob("*.png")} == {
         "swissroll.png",
         "swissroll-2015-equal.png",
-        "swissroll-2015-best.png",
+        "swissroll-2015-even.png",
+        "swissroll-2015-highest.png",
     }
