@@ -67,7 +67,14 @@ def test_an_untrained_network_is_exact_for_white_noise_and_so_scores_l_null(
     setting: Setting, shrink: Shrink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink("training.steps=2", "training.lr=1e-9", "data.count=50")
-    for name, value in {"POINTS": 100, "DRAWS": 128, "FLOWS": 20, "SHOWN": 20, "TRIED": 20, "LATTICE": LATTICE[::2]}.items():
+    for name, value in {
+        "POINTS": 100,
+        "DRAWS": 128,
+        "FLOWS": 20,
+        "SHOWN": 20,
+        "TRIED": 20,
+        "LATTICE": LATTICE[::2],
+    }.items():
         monkeypatch.setattr(swiss_roll, name, value)
     tables, goals = swiss_roll.run(setting)
     ((title, rows),) = tables.items()
