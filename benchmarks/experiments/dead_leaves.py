@@ -25,7 +25,7 @@ from benchmarks.experiments.setting import Outcome, Setting
 from diffusion import config, figures
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
-from diffusion.data.dead_leaves import R_MIN, SKEW, Leaves
+from diffusion.data.dead_leaves import R_MIN, SKEW, Leaves, normal_entropy
 from diffusion.evaluation import ByBound, Estimate, evaluate
 from diffusion.model import Model
 from diffusion.randomness import example_seed
@@ -41,6 +41,7 @@ SMALL = (
     "training.lr=0.03",
     "training.warmup=100",
 )
+LAW = Leaves()
 # Images that are measured, and noise levels of each.
 TEST, DRAWS = 1024, 16
 BINS = 100
@@ -71,7 +72,7 @@ def gray_information(noise: float, skew: float = SKEW) -> float:
     kernel = np.exp(-(offset**2) / 2)
     share = np.convolve(-np.diff((1 - edges) ** skew), kernel / kernel.sum())
     entropy = -float((share * np.log2(share / step)).sum())
-    return entropy - math.log2(2 * math.pi * math.e * noise**2) / 2
+    return entropy - normal_entropy(noise)
 
 
 def gray_ceiling(law: Leaves, size: tuple[int, int], count: int) -> float:
@@ -86,7 +87,7 @@ def gray_ceiling(law: Leaves, size: tuple[int, int], count: int) -> float:
     sizes, times = np.unique(pixels, return_counts=True)
     noise = law.noise * law.std
     told = sum(k * gray_information(noise / math.sqrt(n)) for n, k in zip(sizes.tolist(), times.tolist(), strict=True))
-    return -math.log2(2 * math.pi * math.e * law.noise**2) / 2 - told / leaves.size
+    return law.ceiling - told / leaves.size
 
 
 def images(data: Dataset, count: int) -> Tensor:
@@ -118,7 +119,7 @@ def draw(model: Model, data: Dataset, values: Mapping[str, float], path: Path) -
     pages = {
         "training images": figures.draw((shown / white).clamp(0, 1)),
         "samples": figures.draw((made / white).clamp(0, 1)),
-        "log-likelihood": pictures.bars(values, mcgsm.CEILING, "bits/pixel"),
+        "log-likelihood": pictures.bars(values, LAW.ceiling, "bits/pixel"),
     }
     return figures.save_png(figures.captioned(list(pages.items())), path, {"step": model.step})
 
@@ -131,18 +132,18 @@ def run(setting: Setting) -> Outcome:
     found = {"baseline, by construction": baseline(), "ours": density(model, test)}
     entropy = marginal_entropy(images(data, TEST).flatten(), images(test, TEST).flatten())
     rows: Rows = [
-        {"model": name, "bits/pixel": bits, "of the ceiling": bits.mean / mcgsm.CEILING,
+        {"model": name, "bits/pixel": bits, "of the ceiling": bits.mean / LAW.ceiling,
          "multi-information": bits.scaled(1, entropy)}
         for name, bits in found.items()
     ]  # fmt: skip
     rows[-1] |= {"steps": model.step, "seconds": seconds}
     rows += [
-        {"model": name, "bits/pixel": bits, "of the ceiling": bits / mcgsm.CEILING} for name, bits in PUBLISHED.items()
+        {"model": name, "bits/pixel": bits, "of the ceiling": bits / LAW.ceiling} for name, bits in PUBLISHED.items()
     ]
     height, width = model.spec.shape[1:]
     ceilings = {
-        "ceiling": mcgsm.CEILING,
-        "... of images whose grays are unknown": gray_ceiling(Leaves(), (height, width), COUNTED),
+        "ceiling": LAW.ceiling,
+        "... of images whose grays are unknown": gray_ceiling(LAW, (height, width), COUNTED),
     }
     rows += [
         {"model": name, "bits/pixel": bits, "multi-information": entropy + bits} for name, bits in ceilings.items()

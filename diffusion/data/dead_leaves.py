@@ -74,6 +74,11 @@ class Leaves:
         """Of a pixel with its noise."""
         return self.mean * math.sqrt(SKEW / (2 + SKEW)) / math.sqrt(1 - self.noise**2)
 
+    @property
+    def ceiling(self) -> float:
+        """The bound on E log p by the noise, in bits per pixel at variance 1; infinite without noise."""
+        return -normal_entropy(self.noise) if self.noise else math.inf
+
     def images(self, size: tuple[int, int], seeds: Sequence[int]) -> npt.NDArray[np.float32]:
         """Images (B, 1, H, W), one of each seed: grays in [0, 1] plus noise."""
         keys = np.array(seeds, np.uint64)
@@ -129,6 +134,11 @@ class Leaves:
             bare = bare[(first[bare] == BARE).any(1)]
             laid, layers = laid + count, NEXT
         return first.reshape(len(keys), height, width)
+
+
+def normal_entropy(std: float) -> float:
+    """Of a normal law, in bits."""
+    return math.log2(2 * math.pi * math.e * std**2) / 2
 
 
 def rasterize(size: tuple[int, int], row: Floats, column: Floats, r: Floats) -> tuple[Integers, Integers]:

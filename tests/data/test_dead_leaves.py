@@ -73,6 +73,12 @@ def test_mean_variance_and_noise_are_those_of_the_law() -> None:
     assert abs((noise[:, 1:] * noise[:, :-1]).mean()) < 5 * NOISE**2 / math.sqrt(noise.size), "white"
 
 
+def test_the_ceiling_is_the_entropy_of_the_noise() -> None:
+    noise = torch.distributions.Normal(0.0, NOISE)
+    assert Leaves().ceiling == pytest.approx(-float(noise.entropy()) / math.log(2)) == pytest.approx(1.669, abs=1e-3)
+    assert Leaves(noise=0.0).ceiling == math.inf
+
+
 def test_the_entropy_of_a_pixel_is_as_stated() -> None:
     """1.651 bits at variance 1 by quadrature; 1.65 by the histogram of 100 bins that the literature uses."""
     law = Leaves()

@@ -46,10 +46,10 @@ def test_what_a_noisy_value_tells_of_a_gray() -> None:
 
 def test_grays_lower_the_ceiling_the_more_the_smaller_the_leaves() -> None:
     found = [dead_leaves.gray_ceiling(Leaves(r_min), (32, 32), 20) for r_min in (2.0, 4.0, 16.0)]
-    assert found == sorted(found) and found[-1] < mcgsm.CEILING
+    assert found == sorted(found) and found[-1] < Leaves().ceiling
     # Leaves larger than the window: nearly always one gray, which all of its pixels tell of.
     law = Leaves(1000.0, 1001.0)
-    alone = mcgsm.CEILING - dead_leaves.gray_information(law.noise * law.std / 32) / 32**2
+    alone = law.ceiling - dead_leaves.gray_information(law.noise * law.std / 32) / 32**2
     assert dead_leaves.gray_ceiling(law, (32, 32), 20) == pytest.approx(alone, abs=0.003)
 
 
@@ -82,7 +82,7 @@ def test_the_experiment_compares_with_the_baseline_and_its_ceiling(
     assert rows[-2]["bits/pixel"] == pytest.approx(1.669, abs=1e-3) and float(str(rows[-1]["bits/pixel"])) < 1.66
     bits, information = rows[1]["bits/pixel"], rows[1]["multi-information"]
     assert isinstance(bits, Estimate) and isinstance(information, Estimate)
-    ceiling = float(str(rows[-2]["multi-information"])) - mcgsm.CEILING
+    ceiling = float(str(rows[-2]["multi-information"])) - Leaves().ceiling
     assert information.mean - bits.mean == pytest.approx(ceiling)
     assert [(goal.value, goal.bound) for goal in goals] == [(bits.mean, 1.489), (bits.mean, 1.5)]
     found = {path.name for path in setting.folder.glob("*.png")}
