@@ -72,7 +72,16 @@ def experiment(images: Path) -> dict[str, dict[str, Any]]:
         "data": {"path": str(images), "size": 8, "labels": True, "held_out": 0.3, "flip": True, "margin": 1},
         "backbone": {"name": "unet", "channels": [8, 16], "blocks": 1, "attention": [1], "dropout": 0.2},
         "training": {"steps": STEPS, "batch": 8, "accumulate": 2, "precision": "fp32", "warmup": 2},
-        "report": {"log": 1, "samples": 3, "evaluate": 3, "checkpoint": 1, "grid": 4, "images": 4, "draws": 2},
+        "report": {
+            "log": 1,
+            "samples": 3,
+            "evaluate": 3,
+            "checkpoint": 1,
+            "grid": 4,
+            "images": 4,
+            "draws": 2,
+            "restored": 1,
+        },
         "sampling": {"steps": 2, "precision": "fp32"},
     }
 
@@ -359,6 +368,8 @@ def campaign(
     os.environ["DIFFUSION_CACHE"] = str(place / "cache")
     # When the first samples are drawn depends on the clock, and what is compared must not.
     trainer.FIRST_SAMPLES_S = math.inf
+    # What an optimizer imports when it is made takes longer than a run, and children then have it.
+    torch.optim.AdamW([torch.zeros(1)])
     outcomes = random_ends(place, kills, signals, random.Random(seed)) if kills or signals else []
     outcomes.append(write_points(place, "killed", die, {KILLED}))
     outcomes.append(write_points(place, "failing", fail, {0, 1}))

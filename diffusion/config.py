@@ -107,6 +107,8 @@ class ReportConfig:
     """Keep the one with the lowest held-out bound too, of those measured at their very step."""
     grid: Positive = 64
     """Samples in a grid."""
+    restored: Natural = 4
+    """Held-out images restored at the end of a run, by models that can; 0 for none."""
     images: Positive = 512
     """Held-out examples in a validation during training."""
     draws: Annotated[int, Field(ge=2, multiple_of=2)] = 4

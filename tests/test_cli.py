@@ -33,7 +33,7 @@ def small(tmp_path: Path, folder: Path, text: str = "") -> list[object]:
     path.write_text(
         f"[data]\npath = {json.dumps(str(folder))}\nsize = 8\n[backbone]\nchannels = [8]\nblocks = 1\nattention = []\n"
         "[training]\nsteps = 1\nbatch = 4\nprecision = 'fp32'\n[report]\ngrid = 1\nimages = 2\ndraws = 2\n"
-        f"[sampling]\nsteps = 1\n{text}"
+        f"restored = 0\n[sampling]\nsteps = 1\n{text}"
     )
     return ["train", path, "--out", tmp_path / "small-run"]
 

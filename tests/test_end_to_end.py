@@ -33,7 +33,7 @@ IMAGES = {
     "data": {"size": 8, "labels": True, "flip": True, "margin": 1, "held_out": 0.2},
     "backbone": {"name": "unet", "channels": [8, 16], "blocks": 1, "attention": [1]},
     "training": {"steps": 30, "batch": 8, "precision": "fp32"},
-    "report": {"grid": 4, "images": 4, "draws": 2, "samples": 15},
+    "report": {"grid": 4, "images": 4, "draws": 2, "samples": 15, "restored": 1},
     "sampling": {"steps": 4},
 }
 

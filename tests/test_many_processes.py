@@ -52,6 +52,7 @@ keep = 6
 grid = 3
 images = 4
 draws = 2
+restored = 1
 [sampling]
 steps = 3
 """

@@ -23,7 +23,6 @@ from diffusion.training.monitor import TOTAL, LossByLevel
 
 FILM_ROWS = 4
 FILM_POINTS = 1000
-RESTORED = 4
 LAST_PAGE = "samples.png"
 # Held-out examples behind the last number; `diffusion evaluate` takes them all.
 FINAL_IMAGES = 1024
@@ -96,7 +95,8 @@ class Reporter:
         classes, count = len(model.spec.classes), self.config.report.grid
         label = [i * classes // count for i in range(count)] if classes else None
         x = model.sample(count, label=label, shared=True)
-        restored = restorations(model, self.held_out) if model.spec.is_image and self.measures else None
+        shows = self.config.report.restored > 0 and model.spec.is_image and self.measures
+        restored = restorations(model, self.held_out, self.config.report.restored) if shows else None
         result = evaluate(model, self.held_out, limit=FINAL_IMAGES, shared=True) if self.measures else None
         if not processes.is_main():
             return
@@ -123,9 +123,9 @@ def shown(dataset: Dataset, count: int) -> Tensor:
     return some.center(values) if some.spec.is_image else values
 
 
-def restorations(model: Model, held_out: Dataset) -> Image.Image:
-    """Held-out images with their middle cut out, each restored several times, one row each."""
-    images = model.spec.decode(model.spec.encode(shown(held_out, RESTORED)))
+def restorations(model: Model, held_out: Dataset, count: int) -> Image.Image:
+    """So many held-out images with their middle cut out, each restored several times, one row each."""
+    images = model.spec.decode(model.spec.encode(shown(held_out, count)))
     _, height, width = model.spec.shape
     known = torch.ones(1, height, width, dtype=torch.bool)
     known[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False

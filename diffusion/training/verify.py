@@ -20,7 +20,14 @@ from diffusion.training.run import train
 from diffusion.training.trainer import METRICS
 
 # What a run shows is made small: it is not what is compared.
-BRIEF = ("report.grid=1", "report.images=1", "report.draws=2", "sampling.steps=1", "report.tracker=''")
+BRIEF = (
+    "report.grid=1",
+    "report.images=1",
+    "report.draws=2",
+    "report.restored=0",
+    "sampling.steps=1",
+    "report.tracker=''",
+)
 MEASURED = ("images_per_s", "data_wait")
 
 

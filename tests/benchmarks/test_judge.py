@@ -45,8 +45,8 @@ def bars(n: int, seed: int) -> Images:
 @pytest.fixture(scope="module")
 def trained() -> Iterator[Judge]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "BATCH", 40)
-        yield judge.train(bars(800, 0), epochs=4)
+        patch.setattr(judge, "BATCH", 20)
+        yield judge.train(bars(300, 0), epochs=4)
 
 
 def test_a_judge_learns_classes(trained: Judge) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import mcgsm
 from benchmarks.mcgsm import MCGSM, Pairs, Shape, causal_pairs, fit, score, search
 
 
@@ -56,7 +57,8 @@ def scale_mixture(n: int, seed: int) -> Pairs:
     return Pairs(z, 2 * sign * z[:, 0] + torch.where(wide, 1.0, 0.1) * noise, torch.arange(n) // 10)
 
 
-def test_it_finds_scales_and_components() -> None:
+def test_it_finds_scales_and_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcgsm, "BATCH", 2048)
     at = torch.linspace(-8, 8, 200_001, dtype=torch.float64)
     density = sum(torch.exp(-((at / s) ** 2) / 2) / (2 * s * math.sqrt(2 * math.pi)) for s in (1.0, 0.1))
     optimum = float((density * density.log2()).sum() * (at[1] - at[0]))

@@ -30,7 +30,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree: dict[str, dict[str, object]] = {
         "data": {"source": "swiss_roll", "count": 1000},
         "backbone": {"name": "mlp", "width": 32, "blocks": 2},
-        "training": {"steps": 300, "batch": 128, "precision": "fp32"},
+        "training": {"steps": 150, "batch": 128, "precision": "fp32"},
         "report": {"grid": 16, "images": 16, "draws": 2},
     }
     assert train(config.from_dict(tree), run) == 0
@@ -39,9 +39,9 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def distilled(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student of 300 steps, by the command."""
+    """A student of 150 steps, by the command."""
     out = tmp_path_factory.mktemp("students") / "student"
-    options = ["--calls", str(CALLS), "--out", str(out), "training.steps=300", "distillation.substeps=4"]
+    options = ["--calls", str(CALLS), "--out", str(out), "training.steps=150", "distillation.substeps=4"]
     assert cli.main(["distill", str(teacher), *options]) == 0
     return out
 
@@ -82,7 +82,7 @@ def test_the_command_keeps_what_the_teacher_was_and_sets_what_a_student_needs(te
     assert taught.backbone == own.backbone and taught.data == own.data and taught.schedule == own.schedule
     assert taught.sampling.steps == CALLS and taught.sampling.guidance == 1
     assert taught.distillation == DistillationConfig(teacher=str(teacher), substeps=4)
-    assert taught.training.steps == 300 and taught.training.lr < own.training.lr
+    assert taught.training.steps == 150 and taught.training.lr < own.training.lr
 
 
 def test_a_student_shows_samples_and_claims_no_likelihood(distilled: Path) -> None:

@@ -296,6 +296,15 @@ def test_a_finished_run_has_all_its_pages(trained: Path) -> None:
     assert figures.read_info(trained / "samples/real.png") == {}
 
 
+def test_as_many_held_out_images_are_restored_as_asked(shapes: Path, trained: Path, tmp_path: Path) -> None:
+    """One by the run that many tests look at."""
+    for count in (0, 2):
+        assert train(tiny(shapes, training={"steps": 1}, report={"restored": count}), tmp_path / str(count)) == 0
+    assert not (tmp_path / "0" / "restoration.png").exists()
+    with Image.open(trained / "restoration.png") as one, Image.open(tmp_path / "2" / "restoration.png") as two:
+        assert two.size == (one.width, 2 * one.height)
+
+
 def test_the_real_examples_of_a_run_are_of_all_its_classes(trained: Path) -> None:
     data = load(trained).config.data
     training, _ = open_source(data, lambda text: None).split(data.held_out, data.seed)
@@ -429,6 +438,7 @@ log = 1
 grid = 4
 images = 4
 draws = 2
+restored = 0
 [sampling]
 steps = 2
 """
