@@ -1,7 +1,8 @@
 """Convolution of every channel of an image with a kernel that sums to 1, by the fast Fourier transform.
 
 What lies beyond the border is a choice: "reflect" mirrors the image about its outermost pixels, as photographs are
-usually treated; "circular" repeats it, which makes the blur diagonal in Fourier space and its pseudo-inverse exact.
+usually treated; "circular" repeats it. A blur that repeats the image is diagonal in Fourier space, a mirrored one whose
+kernel is an outer product is a matrix along the rows and one along the columns: their pseudo-inverses are exact.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from diffusion.operators.base import Linear
 
 Border = Literal["reflect", "circular"]
 
+# The second singular value of a kernel that is an outer product, as a share of the first: rounding.
+RANK = 1e-12
 # Points along a pixel from which the kernel of a motion is drawn.
 FINE = 32
 
@@ -54,13 +57,15 @@ class Blur(Linear):
         return super().adjoint(y, like)
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
-        """Where the image repeats, division in Fourier space by all that is above rounding; else the iteration."""
+        """Division by all singular values above the root of rounding: where the image repeats, those of Fourier space,
+        where it is mirrored, those of rows times those of columns. The iteration for other kernels that are mirrored.
+        """
         if self.border == "reflect":
-            return super().pinv(y, like)
+            lines = factors(self.kernel())
+            return super().pinv(y, like) if lines is None else unblurred(y, *lines)
         gain = transfer(self.kernel(), like)
         size = gain.abs()
-        kept = size > math.sqrt(torch.finfo(like.dtype).eps) * size.max()
-        return filtered(y, torch.where(kept, gain.conj() / size.square().clamp_min(1e-300), 0))
+        return filtered(y, torch.where(above_rounding(size, like), gain.conj() / size.square().clamp_min(1e-300), 0))
 
 
 def transfer(kernel: Tensor, like: Tensor) -> Tensor:
@@ -73,6 +78,39 @@ def transfer(kernel: Tensor, like: Tensor) -> Tensor:
     torus.index_put_((rows[:, None], columns), kernel.to(torus), accumulate=True)
     gain: Tensor = torch.fft.rfft2(torus)
     return gain.to(torch.complex128 if like.dtype == torch.float64 else torch.complex64)
+
+
+def above_rounding(values: Tensor, like: Tensor) -> Tensor:
+    """Which singular values count, in the precision of `like`."""
+    return values > math.sqrt(torch.finfo(like.dtype).eps) * values.max()
+
+
+def factors(kernel: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The lines (h,), (w,) of which a kernel (h, w) is the outer product; None if it is none."""
+    u, values, v = torch.linalg.svd(kernel)
+    if len(values) > 1 and values[1] > RANK * values[0]:
+        return None
+    return values[0] * u[:, 0], v[0]
+
+
+def unblurred(y: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """The pseudo-inverse of the mirrored blur with the outer product of two lines, of y (B, C, H, W)."""
+    (u, s, v), (w, t, z) = (
+        torch.linalg.svd(mirrored(line, side)) for line, side in zip((down, across), y.shape[-2:], strict=True)
+    )
+    gain = torch.outer(s, t)
+    scale = torch.where(above_rounding(gain, y), 1 / gain.clamp_min(1e-300), 0)
+    u, v, w, z, scale = (part.to(y.device) for part in (u, v, w, z, scale))
+    return (v.mT @ (u.mT @ y.double() @ w * scale) @ z).to(y)
+
+
+def mirrored(line: Tensor, side: int) -> Tensor:
+    """The matrix of the convolution of so many pixels with a line of odd length, mirrored about the outermost ones:
+    (side, side).
+    """
+    reach = len(line) // 2
+    inputs = F.pad(torch.eye(side, dtype=line.dtype)[None], (reach, reach), mode="reflect")[0]
+    return inputs.unfold(1, len(line), 1).matmul(line.flip(0)).mT
 
 
 def filtered(x: Tensor, gain: Tensor) -> Tensor:
