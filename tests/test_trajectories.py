@@ -46,10 +46,10 @@ def test_in_continuous_time_the_reverse_variance_is_no_matter() -> None:
         times = UniformLogSNR()(Cosine(), steps)
         return bound(oracle, x, times, randn=lambda like: points[:, 2:], **options).total.mean().item()  # type: ignore[arg-type]
 
-    limit = total(1, continuous=True, draws=500)
+    limit = total(1, continuous=True, draws=250)
     assert limit == pytest.approx(oracle.entropy, abs=1e-4)
     for fraction in (0.0, 1.0):
-        gaps = [total(steps, fraction=fraction) - limit for steps in (300, 600)]
+        gaps = [total(steps, fraction=fraction) - limit for steps in (150, 300)]
         assert gaps[0] / gaps[1] == pytest.approx(2, rel=0.05) and gaps[1] > 0
 
 

@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def test_the_whole_benchmark_runs_on_the_cpu(setting: Setting, twin: type[Peer]) -> None:
-    tables, goals = gpu.measure([setting], twin, CPU, minutes=1, rounds=3, compile=False)
+    tables, goals = gpu.measure([setting], twin, CPU, minutes=1, rounds=2, compile=False)
     matmul, training, sampling, layouts = tables.values()
     assert [title.partition(",")[0] for title in tables] == ["Matrix products", "Training", "Sampling", "Convolutions"]
     assert len(matmul) == 2 and all("ratio" in row for row in layouts)
