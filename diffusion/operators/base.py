@@ -143,22 +143,22 @@ def conjugate_gradients(
     """
     require(iterations is None or iterations >= 1, "iterations", "at least 1", iterations)
     u, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
-    square = _dot(residual, residual)
+    square = dot(residual, residual)
     whole, limit = square, tolerance**2 * square
     best, least, waited = u, square, torch.zeros_like(square)
     active = square > limit
     done = 0
     while bool(active.any()) and done < (math.inf if iterations is None else iterations):
         image = apply(direction)
-        curvature = _dot(direction, image)
+        curvature = dot(direction, image)
         active = active & (curvature > 0)
         step = torch.where(active, square / torch.where(active, curvature, 1.0), 0.0)
         following = residual - step * image
         if asymmetry is not None:
-            active = active & (_dot(following, residual).abs() <= asymmetry * square)
+            active = active & (dot(following, residual).abs() <= asymmetry * square)
         u = torch.where(active, u + step * direction, u)
         residual = torch.where(active, following, residual)
-        square, before = _dot(residual, residual), square
+        square, before = dot(residual, residual), square
         better = square < least
         best, least = torch.where(better, u, best), torch.where(better, square, least)
         waited = torch.where(better, 0.0, waited + 1)
@@ -168,5 +168,6 @@ def conjugate_gradients(
     return Solved(best, torch.where(whole > 0, least / torch.where(whole > 0, whole, 1.0), 0.0).sqrt())
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """The product of each row of two batches (B, *): (B, 1, ...)."""
     return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))

@@ -30,6 +30,7 @@ from torch import Tensor
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import InputError, require
 from diffusion.operators import Operator, conjugate_gradients
+from diffusion.operators.base import dot
 from diffusion.schedules import Schedule, expand
 
 LinearMap = Callable[[Tensor], Tensor]
@@ -49,8 +50,10 @@ class Covariance(ABC):
         against it.
         """
 
-    def solve(self, observed: LinearMap, residual: Tensor, white: Callable[[], LinearMap]) -> Tensor:
-        """u of (σ_y² + A C Aᵀ) u = residual; `observed` applies that matrix, `white()` that of white data."""
+    def solve(self, observed: LinearMap, residual: Tensor, white: Callable[[Tensor | float], LinearMap]) -> Tensor:
+        """u of (σ_y² + A C Aᵀ) u = residual. `observed` applies that matrix, `white(k)` that of k times the C of white
+        data.
+        """
         return conjugate_gradients(observed, residual, tolerance=self.tolerance).u
 
 
@@ -95,7 +98,8 @@ class Jacobian(Covariance):
     in all but the widest directions: to invert it there amplifies them. Iterations end at negative curvature, and where
     a step leaves more than the share `asymmetry` of a residual along it, of which a covariance leaves none. An example
     of which more than the share `unsolved` is left then is taken with the covariance of white data instead, as by
-    `Isotropic`; of exact denoisers none is.
+    `Isotropic`, but of the variance that the Jacobian has along the residual, if that is more: where pixels vary
+    together, a step by the variance of one of them is too long. Of exact denoisers none is.
     """
 
     tolerance: float = 1e-3
@@ -106,13 +110,22 @@ class Jacobian(Covariance):
         """v -> (σ²/α) (∂x̂/∂x_t)ᵀ v."""
         return tweedie
 
-    def solve(self, observed: LinearMap, residual: Tensor, white: Callable[[], LinearMap]) -> Tensor:
+    def solve(self, observed: LinearMap, residual: Tensor, white: Callable[[Tensor | float], LinearMap]) -> Tensor:
         """By the Jacobian where it acts as a covariance, else by white data."""
-        u, left = conjugate_gradients(observed, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
+        images: list[Tensor] = []
+
+        def kept(v: Tensor) -> Tensor:
+            images.append(observed(v))
+            return images[-1]
+
+        u, left = conjugate_gradients(kept, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
         solved = left <= self.unsolved
         if bool(solved.all()):
             return u
-        return torch.where(solved, u, conjugate_gradients(white(), residual, tolerance=self.tolerance).u)
+        # The first direction is the residual itself.
+        noise, unit, along = (dot(residual, image) for image in (white(0)(residual), white(1)(residual), images[0]))
+        times = torch.where(unit > noise, (along - noise) / (unit - noise), 1.0).clamp_min(1)
+        return torch.where(solved, u, conjugate_gradients(white(times), residual, tolerance=self.tolerance).u)
 
 
 class Conditioned(NamedTuple):
@@ -177,11 +190,15 @@ class Posterior:
             covariance = model(tweedie, mean, alpha, sigma)
             return lambda u: self.noise**2 * u + operator(covariance(operator.adjoint(u, mean)))
 
+        def white(times: Tensor | float) -> LinearMap:
+            variance = Isotropic()(tweedie, mean, alpha, sigma)
+            return lambda u: self.noise**2 * u + times * operator(variance(operator.adjoint(u, mean)))
+
         residual = self.y - self.operator(mean)
         if self.dense:
             solution, half_log_det = eigen_solve(observed(self.covariance), residual, self.noise**2)
         else:
-            solution = self.covariance.solve(observed(self.covariance), residual, lambda: observed(Isotropic()))
+            solution = self.covariance.solve(observed(self.covariance), residual, white)
             half_log_det = residual.new_zeros(())
         guided = mean + tweedie(operator.adjoint(solution, mean))
         log_likelihood = -(residual * solution).flatten(1).sum(1) / 2 - half_log_det

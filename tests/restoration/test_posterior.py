@@ -130,18 +130,31 @@ def test_images_and_masks() -> None:
 def test_a_jacobian_that_is_no_covariance_is_not_inverted() -> None:
     oracle = correlated(EDM(), (6,))
     skew = normal(6, 6, seed=3)
+    error = 0.3 * (skew - skew.mT) + 0.2 * torch.diag(normal(6, seed=4))
 
     class Wrong:
         schedule = oracle.schedule
 
         def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-            return Prediction(oracle(x_t, t).mean + 0.3 * x_t @ (skew - skew.mT))
+            return Prediction(oracle(x_t, t).mean + x_t @ error)
 
-    matrix, y, x_t = Matrix(normal(5, 6)), normal(1, 5, seed=1), normal(4, 6, seed=2)
+    rows, y, x_t = normal(5, 6), normal(1, 5, seed=1), normal(4, 6, seed=2)
     t = torch.tensor(0.5, dtype=torch.float64)
-    given = [Posterior(Wrong(), matrix, y, 0.1, kind)(x_t, t).mean for kind in (Jacobian(), Isotropic())]
-    assert torch.allclose(*given, rtol=0, atol=1e-2 * float(given[1].abs().max()))
-    right = [Posterior(oracle, matrix, y, 0.1, kind)(x_t, t).mean for kind in (Jacobian(), Isotropic())]
+    jacobian, white = (
+        Posterior(Wrong(), Matrix(rows), y, 0.1, kind)(x_t, t).mean for kind in (Jacobian(), Isotropic())
+    )
+    alpha, sigma = EDM()(t)
+    slope = torch.func.jacrev(lambda x: Wrong()(x[None], t).mean[0])(x_t[0]) * sigma**2 / alpha
+    residual = y - Wrong()(x_t, t).mean @ rows.mT
+    gram = rows @ rows.mT * sigma**2 / (alpha**2 + sigma**2)
+    along = torch.einsum("bi,ij,bj->b", residual, rows @ slope.mT @ rows.mT, residual)
+    times = (along / torch.einsum("bi,ij,bj->b", residual, gram, residual)).clamp_min(1)
+    assert float(times.max()) > 1.2 and float(times.min()) == 1, "both kinds are tried"
+    inner = 0.01 * torch.eye(5, dtype=torch.float64) + times[:, None, None] * gram
+    expected = Wrong()(x_t, t).mean + torch.linalg.solve(inner, residual[..., None])[..., 0] @ rows @ slope
+    assert torch.allclose(jacobian, expected, rtol=0, atol=1e-2 * float(expected.abs().max()))
+    assert not torch.allclose(jacobian, white, rtol=0, atol=1e-2 * float(white.abs().max()))
+    right = [Posterior(oracle, Matrix(rows), y, 0.1, kind)(x_t, t).mean for kind in (Jacobian(), Isotropic())]
     assert not torch.allclose(*right, rtol=0, atol=1e-2 * float(right[1].abs().max()))
 
 
