@@ -112,18 +112,20 @@ class Jacobian(Covariance):
 
     def solve(self, observed: LinearMap, residual: Tensor, white: Callable[[Tensor | float], LinearMap]) -> Tensor:
         """By the Jacobian where it acts as a covariance, else by white data."""
-        images: list[Tensor] = []
+        first: list[Tensor] = []
 
-        def kept(v: Tensor) -> Tensor:
-            images.append(observed(v))
-            return images[-1]
+        def noted(v: Tensor) -> Tensor:
+            image = observed(v)
+            if not first:
+                first.append(image)
+            return image
 
-        u, left = conjugate_gradients(kept, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
+        u, left = conjugate_gradients(noted, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
         solved = left <= self.unsolved
         if bool(solved.all()):
             return u
         # The first direction is the residual itself.
-        noise, unit, along = (dot(residual, image) for image in (white(0)(residual), white(1)(residual), images[0]))
+        noise, unit, along = (dot(residual, image) for image in (white(0)(residual), white(1)(residual), first[0]))
         times = torch.where(unit > noise, (along - noise) / (unit - noise), 1.0).clamp_min(1)
         return torch.where(solved, u, conjugate_gradients(white(times), residual, tolerance=self.tolerance).u)
 
