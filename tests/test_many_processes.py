@@ -159,7 +159,19 @@ def commands(run: Path, folder: Path, image: Path, mask: Path) -> list[list[str]
     return [
         ["sample", str(run), "--n", "5", "--batch", "2", "--seed", "5", "--film", "--out", str(folder / "five")],
         ["sample", str(run), "--n", "1", "--out", str(folder / "single")],
-        ["inpaint", str(run), str(image), "--mask", str(mask), "--n", "3", "--out", str(folder / "restored")],
+        [
+            "inpaint",
+            str(run),
+            str(image),
+            "--mask",
+            str(mask),
+            "--n",
+            "3",
+            "--steps",
+            "6",
+            "--out",
+            str(folder / "restored"),
+        ],
         ["evaluate", str(run), "--draws", "2"],
     ]
 
