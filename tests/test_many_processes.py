@@ -156,22 +156,11 @@ def test_a_signal_to_one_process_ends_both_after_saving_once(shapes: Path, tmp_p
 
 def commands(run: Path, folder: Path, image: Path, mask: Path) -> list[list[str]]:
     """Work that two processes cannot divide evenly; of a single sample one of them has nothing."""
+    restored = ["--n", "3", "--steps", "6", "--out", str(folder / "restored")]
     return [
         ["sample", str(run), "--n", "5", "--batch", "2", "--seed", "5", "--film", "--out", str(folder / "five")],
         ["sample", str(run), "--n", "1", "--out", str(folder / "single")],
-        [
-            "inpaint",
-            str(run),
-            str(image),
-            "--mask",
-            str(mask),
-            "--n",
-            "3",
-            "--steps",
-            "6",
-            "--out",
-            str(folder / "restored"),
-        ],
+        ["inpaint", str(run), str(image), "--mask", str(mask), *restored],
         ["evaluate", str(run), "--draws", "2"],
     ]
 
