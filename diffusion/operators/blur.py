@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -96,12 +97,19 @@ def factors(kernel: Tensor) -> tuple[Tensor, Tensor] | None:
 def unblurred(y: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """The pseudo-inverse of the mirrored blur with the outer product of two lines, of y (B, C, H, W)."""
     (u, s, v), (w, t, z) = (
-        torch.linalg.svd(mirrored(line, side)) for line, side in zip((down, across), y.shape[-2:], strict=True)
+        decomposed(tuple(line.tolist()), side) for line, side in zip((down, across), y.shape[-2:], strict=True)
     )
     gain = torch.outer(s, t)
     scale = torch.where(above_rounding(gain, y), 1 / gain.clamp_min(1e-300), 0)
     u, v, w, z, scale = (part.to(y.device) for part in (u, v, w, z, scale))
     return (v.mT @ (u.mT @ y.double() @ w * scale) @ z).to(y)
+
+
+@lru_cache(maxsize=16)
+def decomposed(line: tuple[float, ...], side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """U, s and Vᵀ of `mirrored`: methods invert the same blur in every step."""
+    u, s, v = torch.linalg.svd(mirrored(torch.tensor(line, dtype=torch.float64), side))
+    return u, s, v
 
 
 def mirrored(line: Tensor, side: int) -> Tensor:

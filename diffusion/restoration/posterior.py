@@ -22,6 +22,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -188,19 +189,15 @@ class Posterior:
 
         operator = self.operator.linearized(mean)
 
-        def observed(model: Covariance) -> LinearMap:
+        def observed(model: Covariance, times: Tensor | float = 1.0) -> LinearMap:
             covariance = model(tweedie, mean, alpha, sigma)
-            return lambda u: self.noise**2 * u + operator(covariance(operator.adjoint(u, mean)))
-
-        def white(times: Tensor | float) -> LinearMap:
-            variance = Isotropic()(tweedie, mean, alpha, sigma)
-            return lambda u: self.noise**2 * u + times * operator(variance(operator.adjoint(u, mean)))
+            return lambda u: self.noise**2 * u + times * operator(covariance(operator.adjoint(u, mean)))
 
         residual = self.y - self.operator(mean)
         if self.dense:
             solution, half_log_det = eigen_solve(observed(self.covariance), residual, self.noise**2)
         else:
-            solution = self.covariance.solve(observed(self.covariance), residual, white)
+            solution = self.covariance.solve(observed(self.covariance), residual, partial(observed, Isotropic()))
             half_log_det = residual.new_zeros(())
         guided = mean + tweedie(operator.adjoint(solution, mean))
         log_likelihood = -(residual * solution).flatten(1).sum(1) / 2 - half_log_det
