@@ -3,32 +3,29 @@
 Everything is in bits per pixel of images scaled to variance 1. The baseline of that table, fitted anew, scores on these
 images as it does there, because the smallest radius of the leaves was chosen so (`python -m benchmarks.mcgsm`); hence
 the published score of the diffusion model, and the best we know of, have a meaning here. The pixels' own noise is a
-ceiling for all, and with what the grays of the leaves must cost there is a lower one. The multi-information of a model
-is h + log p: how many bits a pixel tells of the others, with h the entropy of a pixel alone, the cross-entropy of a
-histogram of 100 bins (Theis, Hosseini and Bethge 2012).
+ceiling for all, and there are lower ones by what the leaves must cost (benchmarks/leaf_cost.py). The multi-information
+of a model is h + log p: how many bits a pixel tells of the others, with h the entropy of a pixel alone, the
+cross-entropy of a histogram of 100 bins (Theis, Hosseini and Bethge 2012).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import mcgsm, timed
+from benchmarks import leaf_cost, mcgsm, timed
 from benchmarks.common import Goal, Rows
 from benchmarks.experiments import pictures
 from benchmarks.experiments.setting import Outcome, Setting
 from diffusion import config, figures
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
-from diffusion.data.dead_leaves import R_MIN, SKEW, Leaves, normal_entropy
+from diffusion.data.dead_leaves import R_MIN, Leaves
 from diffusion.evaluation import ByBound, Estimate, evaluate
 from diffusion.model import Model
-from diffusion.randomness import example_seed
 
 CONFIG = Path("configs/dead_leaves.toml")
 # An hour and a half on one core instead of a day on one GPU; many small steps at a rate that falls from a high one (in
@@ -45,8 +42,8 @@ LAW = Leaves()
 # Images that are measured, and noise levels of each.
 TEST, DRAWS = 1024, 16
 BINS = 100
-# Images whose leaves are counted, and of a quadrature over grays: points to a deviation of the noise, and its reach.
-COUNTED, FINE, REACH = 200, 4, 7
+# Images whose leaves are counted, to tell what they cost.
+COUNTED = 200
 SHOWN, ROWS = 16, 4
 PUBLISHED = {"published (2015)": 1.489, "best published since": 1.50}
 
@@ -60,34 +57,6 @@ def marginal_entropy(train: Tensor, test: Tensor, bins: int = BINS) -> float:
     share = torch.histc(train.double(), bins, low, high) + 1
     log_density = (share / share.sum() * bins / (high - low)).log2()
     return -float((torch.histc(test.double(), bins, low, high) * log_density).sum()) / len(test)
-
-
-def gray_information(noise: float, skew: float = SKEW) -> float:
-    """What a value with noise of that standard deviation tells of a gray level G = 1 - u^(1/skew), in bits: h(G + noise
-    ε) - h(noise ε), by quadrature.
-    """
-    edges = np.linspace(0, 1, max(BINS, math.ceil(FINE / noise)) + 1)
-    step = edges[1]
-    offset = np.arange(-math.ceil(REACH * noise / step), math.ceil(REACH * noise / step) + 1) * step / noise
-    kernel = np.exp(-(offset**2) / 2)
-    share = np.convolve(-np.diff((1 - edges) ** skew), kernel / kernel.sum())
-    entropy = -float((share * np.log2(share / step)).sum())
-    return entropy - normal_entropy(noise)
-
-
-def gray_ceiling(law: Leaves, size: tuple[int, int], count: int) -> float:
-    """A bound on E log p of images of a size (H, W), in bits per pixel at variance 1, lower than that by the noise.
-
-    If it were known which leaf covers each pixel, its n pixels would still be one unknown gray and noise, of which
-    their mean says all: h(X) >= h(noise) + Σ I(gray; gray + noise/√n) over the leaves that are seen. The shapes, which
-    are not known either, lower the ceiling further.
-    """
-    leaves = law.cover(size, [example_seed(1, number) for number in range(count)])
-    pixels = np.concatenate([np.unique(leaf, return_counts=True)[1] for leaf in leaves])
-    sizes, times = np.unique(pixels, return_counts=True)
-    noise = law.noise * law.std
-    told = sum(k * gray_information(noise / math.sqrt(n)) for n, k in zip(sizes.tolist(), times.tolist(), strict=True))
-    return law.ceiling - told / leaves.size
 
 
 def images(data: Dataset, count: int) -> Tensor:
@@ -141,13 +110,14 @@ def run(setting: Setting) -> Outcome:
         {"model": name, "bits/pixel": bits, "of the ceiling": bits / LAW.ceiling} for name, bits in PUBLISHED.items()
     ]
     height, width = model.spec.shape[1:]
-    ceilings = {
-        "ceiling": LAW.ceiling,
-        "... of images whose grays are unknown": gray_ceiling(LAW, (height, width), COUNTED),
-    }
+    known_shapes = LAW.ceiling - leaf_cost.grays(LAW, (height, width), COUNTED)
+    nothing_known = leaf_cost.shapes(LAW, (height, width), COUNTED).scaled(-1, known_shapes)
     rows += [
-        {"model": name, "bits/pixel": bits, "multi-information": entropy + bits} for name, bits in ceilings.items()
-    ]
+        {"model": "ceiling by noise", "bits/pixel": LAW.ceiling, "multi-information": entropy + LAW.ceiling},
+        {"model": "... and grays", "bits/pixel": known_shapes, "multi-information": entropy + known_shapes},
+        {"model": "... and shapes, estimated", "bits/pixel": nothing_known,
+         "multi-information": nothing_known.scaled(1, entropy)},
+    ]  # fmt: skip
     draw(model, data, {name: bits.mean for name, bits in found.items()} | PUBLISHED, setting.folder / "deadleaves.png")
     pictures.record(model, images(test, ROWS), setting.folder, "deadleaves")
     title = f"Dead leaves, a reconstruction, {height}x{width}, bits per pixel; a pixel alone has {entropy:.3f}"

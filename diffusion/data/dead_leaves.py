@@ -82,7 +82,7 @@ class Leaves:
     def images(self, size: tuple[int, int], seeds: Sequence[int]) -> npt.NDArray[np.float32]:
         """Images (B, 1, H, W), one of each seed: grays in [0, 1] plus noise."""
         keys = np.array(seeds, np.uint64)
-        gray = 1 - uniform(keys[:, None, None], self.cover(size, seeds) * DRAWS + GRAY) ** (1 / SKEW)
+        gray = self.grays(keys[:, None, None], self.cover(size, seeds))
         noise = ExampleNoise([example_seed(seed) for seed in seeds])(torch.empty(len(keys), *size)).numpy()
         return (gray + self.noise * self.std * noise).astype(np.float32)[:, None]
 
@@ -100,6 +100,10 @@ class Leaves:
         r = self._radius(size, kind, radius)
         row, column = (u * (side + 2 * r) - r - 0.5 for u, side in zip(place, size, strict=True))
         return row, column, r
+
+    def grays(self, keys: Keys, numbers: Integers) -> Floats:
+        """The gray levels in [0, 1] of the disks with these numbers in each image; arguments broadcast."""
+        return 1 - uniform(keys, numbers * DRAWS + GRAY) ** (1 / SKEW)
 
     def _masses(self, size: tuple[int, int]) -> tuple[float, float, float]:
         """∫ of the terms of r⁻³ (H + 2r)(W + 2r), in r⁻³, r⁻² and r⁻¹, over the radii: of disks that may meet the
