@@ -5,6 +5,7 @@
     python -m benchmarks.experiments texture --data PHOTOGRAPH --minutes 20
     python -m benchmarks.experiments cifar10 --data FOLDER --minutes 90
     python -m benchmarks.experiments fashion --data FOLDER --minutes 10
+    python -m benchmarks.experiments photographs --data FOLDER --minutes 10
 
 Each trains, measures, and compares with what the paper and later ones report; [--out FILE] [--check] as for the other
 benchmarks. Networks and figures are left in a folder beside the JSON. What is inferred about the originals, and where
@@ -27,6 +28,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "texture": texture.run,
     "cifar10": images.cifar10,
     "fashion": images.fashion,
+    "photographs": images.photographs,
 }
 
 
@@ -35,7 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
     names = ", ".join(EXPERIMENTS)
     options.add_argument("experiments", nargs="+", choices=EXPERIMENTS, metavar="EXPERIMENT", help=names)
     options.add_argument(
-        "--data", type=Path, help="a photograph for texture, the original files for cifar10 and fashion"
+        "--data",
+        type=Path,
+        help="a photograph for texture, a folder of them for photographs, the original files for cifar10 and fashion",
     )
     options.add_argument("--minutes", type=float, default=10.0, help="of training; swissroll takes what it needs")
     chosen = options.parse_args(arguments)

@@ -1,4 +1,5 @@
-"""The likelihood of 8-bit images after a given time of training: CIFAR-10 (table 1 of the paper) and Fashion-MNIST.
+"""The likelihood of 8-bit images after a given time of training: CIFAR-10 (table 1 of the paper), Fashion-MNIST, and
+crops of photographs.
 
 The bound is that on the probability of the 8-bit image itself, of all test images, each at a few noise levels; the
 probability flow is solved for a few of them, dequantized by the noise of the clean end: these models know the levels.
@@ -9,6 +10,7 @@ are 4.20 bits/dim.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import cifar, quality, timed
@@ -17,9 +19,14 @@ from benchmarks.experiments import pictures
 from benchmarks.experiments.setting import Outcome, Setting
 from benchmarks.judge import Images
 from diffusion import config, figures
+from diffusion.config import Config
+from diffusion.data import Dataset, open_source
 from diffusion.evaluation import ByBound, ByFlow, Evaluation, evaluate
 
 CIFAR10, FASHION = Path("configs/cifar10_likelihood.toml"), Path("configs/fashion_mnist_likelihood.toml")
+PHOTOGRAPHS = Path("configs/photographs_likelihood.toml")
+# Crops of photographs that are measured.
+CROPS = 4000
 # Noise levels of each test image; images whose flow is solved, and how.
 DRAWS, FLOWS = 4, 32
 FLOW = ByFlow(probes=2, tolerance=1e-3, dequantization="noise")
@@ -44,22 +51,29 @@ def row(name: str, found: Evaluation) -> dict[str, object]:
     }
 
 
-def measure(setting: Setting, name: str, path: Path, train: Images, test: Images) -> tuple[Evaluation, Rows]:
-    """The bound, and the rows, of the experiment at a path after training; leaves its figures."""
-    experiment = config.load(path)
-    data, held_out = (quality.dataset(images, labels=experiment.data.labels) for images in (train, test))
+def measure(
+    setting: Setting, name: str, experiment: Config, data: Dataset, held_out: Dataset
+) -> tuple[Evaluation, Rows]:
+    """The bound, and the rows, of an experiment after training; leaves its figures."""
     model, seconds = timed.train(experiment, data, setting.folder / name, setting.seconds)
     bound = evaluate(model, held_out, method=ByBound(draws=DRAWS), progress=True)
     flow = evaluate(model, held_out, method=FLOW, limit=FLOWS, progress=True)
     figures.save_png(figures.draw(quality.draw(model, SAMPLES)), setting.folder / f"{name}.png", {"step": model.step})
-    pictures.record(model, model.spec.encode(test.values[:ROWS]), setting.folder, name)
+    pictures.record(model, model.spec.encode(held_out.batch(range(ROWS))[0]), setting.folder, name)
     return bound, [row("ours", bound) | {"steps": model.step, "seconds": seconds}, row("ours", flow)]
+
+
+def of_images(setting: Setting, name: str, path: Path, train: Images, test: Images) -> tuple[Evaluation, Rows]:
+    """The same of the experiment at a path, on images in memory."""
+    experiment = config.load(path)
+    data, held_out = (quality.dataset(images, labels=experiment.data.labels) for images in (train, test))
+    return measure(setting, name, experiment, data, held_out)
 
 
 def cifar10(setting: Setting) -> Outcome:
     """CIFAR-10."""
     data = setting.source("the folder of CIFAR-10, its binary version or a zip of images")
-    bound, rows = measure(setting, "cifar10", CIFAR10, cifar.read(data, "train"), cifar.read(data, "test"))
+    bound, rows = of_images(setting, "cifar10", CIFAR10, cifar.read(data, "train"), cifar.read(data, "test"))
     return {f"CIFAR-10, test images, {setting.minutes:g} minutes of training": [*rows, *map(dict, PUBLISHED)]}, [
         Goal(f"CIFAR-10: bits/dim after {minutes:g} minutes", bound.mean["total"], limit, "at most")
         for minutes, limit in GOALS.items()
@@ -70,5 +84,18 @@ def cifar10(setting: Setting) -> Outcome:
 def fashion(setting: Setting) -> Outcome:
     """Fashion-MNIST."""
     data = setting.source("the folder of the four .gz files of Fashion-MNIST")
-    _, rows = measure(setting, "fashion", FASHION, Images.read(data, "train"), Images.read(data, "t10k"))
+    _, rows = of_images(setting, "fashion", FASHION, Images.read(data, "train"), Images.read(data, "t10k"))
     return {f"Fashion-MNIST, test images, {setting.minutes:g} minutes of training": rows}, []
+
+
+def photographs(setting: Setting) -> Outcome:
+    """Random crops of photographs, measured on those of other photographs."""
+    folder = setting.source("a folder of photographs, with the folders train and test in it")
+    experiment = config.load(PHOTOGRAPHS)
+    train, test = (
+        replace(experiment, data=replace(experiment.data, path=str(folder / part))) for part in ("train", "test")
+    )
+    test = config.override(test, ["data.seed=1", f"data.count={CROPS}"])
+    data, held_out = (open_source(part.data, print) for part in (train, test))
+    _, rows = measure(setting, "photographs", train, data, held_out)
+    return {f"Crops of photographs, {setting.minutes:g} minutes of training": rows}, []

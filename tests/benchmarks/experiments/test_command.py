@@ -41,7 +41,7 @@ def test_the_tables_say_what_stands_in_them(
     assert "table; mean ± 95 %" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["texture", "cifar10", "fashion"])
+@pytest.mark.parametrize("name", ["texture", "cifar10", "fashion", "photographs"])
 def test_what_needs_images_says_which(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         command.main([name, "--data", str(tmp_path / "none")])

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks import cifar
 from benchmarks.experiments import images
 from benchmarks.experiments.setting import Setting
 from benchmarks.judge import Images
 from diffusion.config import ConfigError
+from diffusion.data import DataOptions, Dataset
+from diffusion.data.sources import Log
 from diffusion.evaluation import Estimate
 from tests.benchmarks.experiments.conftest import Shrink
 
@@ -85,6 +89,34 @@ def test_fashion_is_measured_alike(small: Setting, monkeypatch: pytest.MonkeyPat
     assert parts == ["train", "t10k"] and goals == []
     assert [row["model"] for row in next(iter(tables.values()))] == ["ours, bound", "ours, ode"]
     assert (small.folder / "fashion-forward.png").exists()
+
+
+def test_photographs_are_measured_on_others(
+    small: Setting, shrink: Shrink, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shrink("data.size=8", "data.count=40", "backbone.channels=[8]", "backbone.attention=[]", "training.batch=4")
+    monkeypatch.setattr(images, "CROPS", 6)
+    for part, low in (("train", 0), ("test", 128)):
+        (tmp_path / part).mkdir()
+        for number in range(3):
+            pixels = np.random.default_rng(number).integers(low, low + 128, (12, 16), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / part / f"{number}.png")
+    given: list[Dataset] = []
+    open_source = images.open_source
+
+    def spy(options: DataOptions, log: Log) -> Dataset:
+        given.append(open_source(options, log))
+        return given[-1]
+
+    monkeypatch.setattr(images, "open_source", spy)
+    tables, goals = images.photographs(small)
+    train, test = (data.batch(range(len(data)))[0] for data in given)
+    assert train.max() < 128 <= test.min() and goals == []
+    bound, flow = next(iter(tables.values()))
+    assert (bound["images"], flow["images"]) == (6, 2)
+    # Gray levels are what the network has never seen, far from the mean: worse than eight bits.
+    assert isinstance(bound["bits/dim"], Estimate) and bound["bits/dim"].mean > 8
+    assert (small.folder / "photographs-forward.png").exists()
 
 
 def test_a_configuration_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
