@@ -21,20 +21,17 @@ where the grays differ by less than SEEN deviations of the noise, and all of it 
 from __future__ import annotations
 
 import math
-from itertools import combinations
+from collections.abc import Sequence
+from itertools import chain, combinations
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import Delaunay, HalfspaceIntersection
 from tqdm import tqdm
 
 from diffusion.data.dead_leaves import SKEW, Floats, Leaves, normal_entropy
-from diffusion.evaluation import Estimate
-from diffusion.evaluation.budget import estimate
-from diffusion.randomness import example_seed
 
 Bits: TypeAlias = npt.NDArray[np.bool_]
 
@@ -60,14 +57,12 @@ def gray_information(noise: float, skew: float = SKEW) -> float:
     return entropy - normal_entropy(noise)
 
 
-def grays(law: Leaves, size: tuple[int, int], count: int) -> float:
-    """I(X; G|P) of images of a size (H, W), in bits per pixel: the mean over the leaves that are seen in `count`."""
-    leaves = law.cover(size, [example_seed(1, number) for number in range(count)])
-    pixels = np.concatenate([np.unique(leaf, return_counts=True)[1] for leaf in leaves])
-    sizes, times = np.unique(pixels, return_counts=True)
+def grays(law: Leaves, size: tuple[int, int], seeds: Sequence[int]) -> Floats:
+    """What the mean over seeds of I(X; G|P) is of, in bits per pixel of the images (H, W) with these seeds: (N,)."""
     noise = law.noise * law.std
-    told = sum(k * gray_information(noise / math.sqrt(n)) for n, k in zip(sizes.tolist(), times.tolist(), strict=True))
-    return told / leaves.size
+    pixels = [np.unique(leaf, return_counts=True)[1].tolist() for leaf in law.cover(size, seeds)]
+    told = {n: gray_information(noise / math.sqrt(n)) for n in set(chain(*pixels))}
+    return np.array([sum(told[n] for n in image) for image in pixels]) / math.prod(size)
 
 
 def all_disks(law: Leaves, bare: Bits) -> float:
@@ -166,8 +161,6 @@ def window(law: Leaves, size: tuple[int, int], seed: int, seen: float = SEEN) ->
     return sum(bits) - math.lgamma(len(bits) + 1) / math.log(2)
 
 
-def shapes(law: Leaves, size: tuple[int, int], count: int, seen: float = SEEN) -> Estimate:
-    """I(X; P) of images of a size (H, W), in bits per pixel, over so many of them."""
-    seeds = (example_seed(1, number) for number in range(count))
-    bits = [window(law, size, seed, seen) for seed in tqdm(seeds, "shapes", count)]
-    return estimate(torch.tensor(bits, dtype=torch.float64), {}).scaled(1 / math.prod(size))
+def shapes(law: Leaves, size: tuple[int, int], seeds: Sequence[int], seen: float = SEEN) -> Floats:
+    """What the mean over seeds of I(X; P) is of, in bits per pixel of the images (H, W) with these seeds: (N,)."""
+    return np.array([window(law, size, seed, seen) for seed in tqdm(seeds, "shapes")]) / math.prod(size)

@@ -14,6 +14,7 @@ from diffusion.data.dead_leaves import SKEW, Floats, Leaves
 from diffusion.randomness import example_seed
 
 LAW = Leaves(1.5, 6.0)
+SEEDS = [example_seed(1, number) for number in range(20)]
 Bits = npt.NDArray[np.bool_]
 
 
@@ -54,12 +55,13 @@ def test_what_a_noisy_value_tells_of_a_gray() -> None:
 
 
 def test_grays_cost_the_more_the_smaller_the_leaves() -> None:
-    found = [leaf_cost.grays(Leaves(r_min), (32, 32), 20) for r_min in (16.0, 4.0, 2.0)]
+    found = [leaf_cost.grays(Leaves(r_min), (32, 32), SEEDS).mean() for r_min in (16.0, 4.0, 2.0)]
     assert found == sorted(found) and found[0] > 0
     # Leaves larger than the window: nearly always one gray, which all of its pixels tell of.
     law = Leaves(1000.0, 1001.0)
     alone = leaf_cost.gray_information(law.noise * law.std / 32) / 32**2
-    assert leaf_cost.grays(law, (32, 32), 20) == pytest.approx(alone, abs=0.003)
+    assert leaf_cost.grays(law, (32, 32), SEEDS).mean() == pytest.approx(alone, abs=0.003)
+    assert leaf_cost.grays(law, (32, 32), SEEDS).min() == pytest.approx(alone)
 
 
 @pytest.mark.parametrize("distance", [1, 3, 8])
@@ -111,7 +113,7 @@ def test_two_pixels_show_one_leaf_or_two() -> None:
 
 
 def test_shapes_cost_less_where_edges_are_not_seen() -> None:
-    found = [leaf_cost.shapes(LAW, (12, 12), 4, seen).mean for seen in (0.0, 3.0, 20.0, math.inf)]
+    found = [leaf_cost.shapes(LAW, (12, 12), SEEDS[:4], seen).mean() for seen in (0.0, 3.0, 20.0, math.inf)]
     assert found == sorted(found, reverse=True) and found[0] > found[2] > 0
     # Only the last leaf is then counted, whose place the others leave.
     assert found[-1] == pytest.approx(0, abs=0.01)

@@ -13,7 +13,6 @@ from benchmarks.experiments import dead_leaves
 from benchmarks.experiments.setting import Setting
 from diffusion import config, model
 from diffusion.data import Dataset, DataSpec
-from diffusion.data.dead_leaves import Leaves
 from diffusion.evaluation import Estimate
 from diffusion.figures import read_info
 from tests.benchmarks.experiments.conftest import Shrink
@@ -66,12 +65,13 @@ def test_the_experiment_compares_with_the_baseline_and_its_ceiling(
         "shapes, estimated",
     ]
     noise, grays, shapes = (row["bits/pixel"] for row in rows[4:])
-    assert isinstance(noise, float) and isinstance(grays, float) and isinstance(shapes, Estimate)
-    assert noise == pytest.approx(1.669, abs=1e-3) and shapes.mean < grays - 0.05 < noise - 0.1
+    assert isinstance(noise, Estimate) and isinstance(grays, Estimate) and isinstance(shapes, Estimate)
+    assert noise.mean == pytest.approx(1.669, abs=1e-3) and noise.half_width == 0
+    assert shapes.mean < grays.mean - 0.05 < noise.mean - 0.1
     bits, information = rows[1]["bits/pixel"], rows[1]["multi-information"]
     assert isinstance(bits, Estimate) and isinstance(information, Estimate)
-    ceiling = float(str(rows[4]["multi-information"])) - Leaves().ceiling
-    assert information.mean - bits.mean == pytest.approx(ceiling)
+    ceiling = rows[4]["multi-information"]
+    assert isinstance(ceiling, Estimate) and information.mean - bits.mean == pytest.approx(ceiling.mean - noise.mean)
     assert [(goal.value, goal.bound) for goal in goals] == [(bits.mean, 1.489), (bits.mean, 1.5)]
     found = {path.name for path in setting.folder.glob("*.png")}
     assert found == {"deadleaves.png", "deadleaves-forward.png", "deadleaves-reverse.png"}
