@@ -58,7 +58,7 @@ def gray_information(noise: float, skew: float = SKEW) -> float:
 
 
 def grays(law: Leaves, size: tuple[int, int], seeds: Sequence[int]) -> Floats:
-    """What the mean over seeds of I(X; G|P) is of, in bits per pixel of the images (H, W) with these seeds: (N,)."""
+    """The share of each seed (N,) in I(X; G|P), their mean, in bits per pixel of images (H, W)."""
     noise = law.noise * law.std
     pixels = [np.unique(leaf, return_counts=True)[1].tolist() for leaf in law.cover(size, seeds)]
     told = {n: gray_information(noise / math.sqrt(n)) for n in set(chain(*pixels))}
@@ -133,8 +133,8 @@ def like_disks(law: Leaves, inside: Floats, outside: Floats, disk: Floats, rng: 
 
 
 def window(law: Leaves, size: tuple[int, int], seed: int, seen: float = SEEN) -> float:
-    """What the mean over seeds of I(X; P) is of: the bits of the leaves that an image (H, W) shows in their order, less
-    log₂ n! of n that are not as gray as all around them.
+    """I(X; P) of images (H, W) is the mean of this over seeds: the bits of the leaves that one shows, in their order,
+    less log₂ n!, without leaves as gray as all around them.
     """
     rng = np.random.default_rng(seed)
     cover = law.cover(size, [seed])[0]
@@ -162,5 +162,5 @@ def window(law: Leaves, size: tuple[int, int], seed: int, seen: float = SEEN) ->
 
 
 def shapes(law: Leaves, size: tuple[int, int], seeds: Sequence[int], seen: float = SEEN) -> Floats:
-    """What the mean over seeds of I(X; P) is of, in bits per pixel of the images (H, W) with these seeds: (N,)."""
+    """The share of each seed (N,) in I(X; P), their mean, in bits per pixel of images (H, W)."""
     return np.array([window(law, size, seed, seen) for seed in tqdm(seeds, "shapes")]) / math.prod(size)
