@@ -83,9 +83,10 @@ class GaussianOracle:
         return float((2 * math.pi * math.e * self.eigen[0]).log().sum() / 2)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n examples, (n, *)."""
+        """n examples, (n, *), by the symmetric root, which is the same for any choice of eigenvectors."""
         z = torch.randn(n, self.mean.numel(), generator=generator, dtype=torch.float64)
-        return (self.mean.flatten() + (z * self.eigen[0].sqrt()) @ self.eigen[1].mT).reshape(n, *self.mean.shape)
+        values, vectors = self.eigen
+        return (self.mean.flatten() + z @ (vectors * values.sqrt()) @ vectors.mT).reshape(n, *self.mean.shape)
 
     def posterior(self, matrix: Tensor, y: Tensor, noise: float) -> GaussianOracle:
         """The law of x given y = matrix x + N(0, noise²), y (m,): again a Gaussian, hence the oracle of E[x|x_t, y]."""

@@ -21,6 +21,7 @@ from diffusion.denoiser import Denoiser, V
 from diffusion.grids import UniformLogSNR
 from diffusion.model import Model
 from diffusion.restoration import METHODS
+from diffusion.restoration.statistics import seam
 from diffusion.schedules import EDM
 from tests.oracles import OracleNetwork, short_correlations
 
@@ -53,10 +54,14 @@ def test_the_tasks_hide_what_they_say() -> None:
 
 def test_the_default_is_right_and_the_product_is_not(model: Model) -> None:
     figures: dict[str, list[dict[str, float]]] = {"exact": [], "product": []}
+    task, seams = tasks(SIDE, SIDE)["box"], []
+    assert task.known is not None
     for image in images(10):
-        case = Case.of(image, tasks(SIDE, SIDE)["box"])
+        case = Case.of(image, task)
         best = case.restored(model, "mmps", 19, steps=16)
         assert torch.equal(best.samples[:, :, 0], image[None, :, 0].expand(19, -1, -1)), "what is known is kept"
+        # Exact restorations and the image are draws of one law: which of two has the larger seam is a toss of a coin.
+        seams.append(float(seam(best.samples, task.known, image).log().mean()))
         figures["exact"].append(measured(case, best))
         figures["product"].append(measured(case, case.restored(model, "product", 19, steps=16)))
     mean = {
@@ -64,7 +69,7 @@ def test_the_default_is_right_and_the_product_is_not(model: Model) -> None:
         for name, rows in figures.items()
     }
     assert mean["exact"]["coverage"] == pytest.approx(0.9, abs=0.06)
-    assert mean["exact"]["seam"] == pytest.approx(1, abs=0.15)
+    assert np.mean(seams) == pytest.approx(0, abs=0.15)
     assert mean["product"]["PSNR of the mean"] < mean["exact"]["PSNR of the mean"]
 
 
