@@ -31,9 +31,9 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import Delaunay, HalfspaceIntersection
 from tqdm import tqdm
 
-from diffusion.data.dead_leaves import SKEW, Floats, Leaves, normal_entropy
+from diffusion.data.dead_leaves import SKEW, Floats, Integers, Leaves, normal_entropy
 
-Bits: TypeAlias = npt.NDArray[np.bool_]
+Pixels: TypeAlias = npt.NDArray[np.bool_]
 
 # Bins of a quadrature over grays at least, points to a deviation of the noise, and its reach.
 BINS, FINE, REACH = 100, 4, 7
@@ -65,7 +65,7 @@ def grays(law: Leaves, size: tuple[int, int], seeds: Sequence[int]) -> Floats:
     return np.array([sum(told[n] for n in image) for image in pixels]) / math.prod(size)
 
 
-def all_disks(law: Leaves, bare: Bits) -> float:
+def all_disks(law: Leaves, bare: Pixels) -> float:
     """The measure of the disks that hold any of these pixels (H, W)."""
     margin = math.ceil(law.r_max)
     distance = distance_transform_edt(~np.pad(bare, margin))
@@ -132,17 +132,21 @@ def like_disks(law: Leaves, inside: Floats, outside: Floats, disk: Floats, rng: 
     return float((allowed * square**-2.0 / mean[chosen]).mean() * mass.sum() * scale.prod()) / 2
 
 
+def leaves(law: Leaves, size: tuple[int, int], seed: int) -> tuple[Integers, Floats, Floats]:
+    """The leaves that the image of a seed shows, from front to back: which of them each pixel shows, (H, W), their
+    rows, columns and radii, (N, 3), and their grays, (N,).
+    """
+    numbers, leaf = np.unique(law.cover(size, [seed])[0], return_inverse=True)
+    key = np.array([seed], np.uint64)
+    return leaf.reshape(size), np.stack(law.disks(size, key, numbers), -1)[0], law.grays(key, numbers)
+
+
 def window(law: Leaves, size: tuple[int, int], seed: int, seen: float = SEEN) -> float:
     """I(X; P) of images (H, W) is the mean of this over seeds: the bits of the leaves that one shows, in their order,
     less log₂ n!, without leaves as gray as all around them.
     """
     rng = np.random.default_rng(seed)
-    cover = law.cover(size, [seed])[0]
-    numbers, leaf = np.unique(cover, return_inverse=True)
-    leaf = leaf.reshape(size)
-    keys = np.array([seed], np.uint64)
-    disks = np.stack(law.disks(size, keys, numbers), -1)[0]
-    gray = law.grays(keys[:, None], numbers[None])[0]
+    leaf, disks, gray = leaves(law, size, seed)
     faint = seen * law.noise * law.std
     bare = np.ones(size, bool)
     bits: list[float] = []

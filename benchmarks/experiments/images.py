@@ -92,10 +92,8 @@ def photographs(setting: Setting) -> Outcome:
     """Random crops of photographs, measured on those of other photographs."""
     folder = setting.source("a folder of photographs, with the folders train and test in it")
     experiment = config.load(PHOTOGRAPHS)
-    train, test = (
-        replace(experiment, data=replace(experiment.data, path=str(folder / part))) for part in ("train", "test")
-    )
-    test = config.override(test, ["data.seed=1", f"data.count={CROPS}"])
-    data, held_out = (open_source(part.data, print) for part in (train, test))
-    _, rows = measure(setting, "photographs", train, data, held_out)
+    experiment = replace(experiment, data=replace(experiment.data, path=str(folder / "train")))
+    others = replace(experiment.data, path=str(folder / "test"), seed=1, count=CROPS)
+    data, held_out = (open_source(options, print) for options in (experiment.data, others))
+    _, rows = measure(setting, "photographs", experiment, data, held_out)
     return {f"Crops of photographs, {setting.minutes:g} minutes of training": rows}, []

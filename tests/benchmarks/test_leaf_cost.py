@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from benchmarks import leaf_cost
@@ -15,7 +14,6 @@ from diffusion.randomness import example_seed
 
 LAW = Leaves(1.5, 6.0)
 SEEDS = [example_seed(1, number) for number in range(20)]
-Bits = npt.NDArray[np.bool_]
 
 
 def per_radius(values: Floats, r: Floats) -> float:
@@ -31,7 +29,7 @@ def one_and_both(law: Leaves, distance: float) -> tuple[float, float]:
     return per_radius(math.pi * r**2, r), per_radius(lens, r)
 
 
-def random_disks(law: Leaves, size: tuple[int, int], count: int, seed: int) -> tuple[Bits, float]:
+def random_disks(law: Leaves, size: tuple[int, int], count: int, seed: int) -> tuple[leaf_cost.Pixels, float]:
     """Which pixels each of so many disks holds, (count, H, W), and the measure of all that the disks are drawn from:
     centers even over a box around the window, radii of density r⁻³.
     """
@@ -82,10 +80,7 @@ def test_the_measure_of_the_disks_that_hold_one_pixel_and_not_another(
 def test_disks_like_a_leaf_are_as_many_as_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaf_cost, "POINTS", 20_000)
     size, seed = (5, 6), example_seed(1, 3)
-    cover = LAW.cover(size, [seed])[0]
-    numbers, leaf = np.unique(cover, return_inverse=True)
-    leaf = leaf.reshape(size)
-    disks = np.stack(LAW.disks(size, np.array([seed], np.uint64), numbers), -1)[0]
+    leaf, disks, _ = leaf_cost.leaves(LAW, size, seed)
     held, measure = random_disks(LAW, size, 400_000, 0)
     compared = 0
     for number, disk in enumerate(disks):

@@ -69,6 +69,7 @@ def test_the_default_is_right_and_the_product_is_not(model: Model) -> None:
         for name, rows in figures.items()
     }
     assert mean["exact"]["coverage"] == pytest.approx(0.9, abs=0.06)
+    assert mean["exact"]["seam"] == pytest.approx(1, abs=0.15)
     assert np.mean(seams) == pytest.approx(0, abs=0.15)
     assert mean["product"]["PSNR of the mean"] < mean["exact"]["PSNR of the mean"]
 
