@@ -14,7 +14,7 @@ from benchmarks.quality import Referee
 from diffusion.grids import Karras, UniformLogSNR
 from diffusion.model import Model, load
 from diffusion.samplers import SAMPLERS
-from diffusion.training.teacher import student
+from diffusion.training.distill import student
 
 GRID_CALLS = (5, 8, 12)
 STUDENT_CALLS = (4, 2)

@@ -52,11 +52,11 @@ from benchmarks.faults import (
 )
 from diffusion import checkpoint, config, load
 from diffusion.checkpoint import CheckpointError, Keep, Part
+from diffusion.commands.inspect import toml
 from diffusion.config import Config
 from diffusion.data import decode
-from diffusion.data.decoding import MAX_PIXELS
+from diffusion.data.images.decoding import MAX_PIXELS
 from diffusion.errors import InputError
-from diffusion.inspection import toml
 from diffusion.training import train, trainer
 
 ROOT = Path(__file__).parents[1]

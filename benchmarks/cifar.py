@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.judge import Images
 from diffusion.data import decode
-from diffusion.data.decoding import SUFFIXES
+from diffusion.data.images.decoding import SUFFIXES
 from diffusion.errors import InputError
 
 SHAPE = 3, 32, 32

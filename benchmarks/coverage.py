@@ -22,7 +22,7 @@ from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec
 from diffusion.denoiser import Denoiser, V
 from diffusion.evaluation import ByBound, ByFlow, ByWork, evaluate
-from diffusion.evaluation.methods import Method
+from diffusion.evaluation.estimators import Method
 from diffusion.model import Model
 from diffusion.schedules import EDM
 from tests.oracles import GaussianOracle, OracleNetwork

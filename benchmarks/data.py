@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import common
 from benchmarks.common import Goal, Rows, Spread
-from diffusion import processes
+from diffusion import distributed
 from diffusion.data import Dataset, SampleStream, augment, open_folder
 from diffusion.randomness import example_seed
 
@@ -103,11 +103,11 @@ def our_batches(dataset: Dataset, batch: int, epoch: int, *, flip: bool = True) 
     for first in range(start, start + len(dataset), batch):
         count = min(batch, start + len(dataset) - first)
         values, label = dataset.batch(stream.indices(first, count))
-        values = values.to(processes.device())
+        values = values.to(distributed.device())
         seeds = [example_seed(0, number) for number in range(first, first + count)]
         x = dataset.spec.encode(augment(values, seeds, flip=flip, margin=0))
         assert label is not None
-        yield x, label.to(processes.device())
+        yield x, label.to(distributed.device())
 
 
 def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLoader[Any]:
@@ -129,12 +129,12 @@ def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLo
 def their_batches(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of batches on the device."""
     for x, label in loader:
-        yield x.to(processes.device()), label.to(processes.device())
+        yield x.to(distributed.device()), label.to(distributed.device())
 
 
 def count_images(batches: Iterable[tuple[Tensor, Tensor]]) -> int:
     count = sum(len(label) for _, label in batches)
-    if processes.device().type != "cpu":
+    if distributed.device().type != "cpu":
         torch.accelerator.synchronize()
     return count
 

@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from diffusion import checkpoint
-from diffusion.data.decoding import FORMATS
+from diffusion.data.images.decoding import FORMATS
 
 PATIENCE_S = 120.0
 KILLED = -signal.SIGKILL

@@ -31,7 +31,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import Delaunay, HalfspaceIntersection
 from tqdm import tqdm
 
-from diffusion.data.dead_leaves import SKEW, Floats, Integers, Leaves, normal_entropy
+from diffusion.data.synthetic.dead_leaves import SKEW, Floats, Integers, Leaves, normal_entropy
 
 Pixels: TypeAlias = npt.NDArray[np.bool_]
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import common
-from diffusion.data.dead_leaves import R_MIN, Leaves, dead_leaves
+from diffusion.data.synthetic.dead_leaves import R_MIN, Leaves, dead_leaves
 
 PUBLISHED = 1.244
 # Pixels to fit on, and as many to measure on; steps of the optimizer.

@@ -32,7 +32,7 @@ from diffusion.errors import InputError
 from diffusion.grids import measure
 from diffusion.memory import keep_freed
 from diffusion.operators import Downsample, GaussianBlur, Linear, Mask, Matrix
-from diffusion.restoration.counted import Counted
+from diffusion.restoration.counting import Counted
 from diffusion.restoration.methods import DPS, METHODS, Method, PiGDM, Selected, default
 from diffusion.restoration.observation import Observation
 from diffusion.restoration.particles import Particles

@@ -34,8 +34,8 @@ from benchmarks.similarity import ssim
 from diffusion import figures
 from diffusion.data import open_folder
 from diffusion.errors import InputError
-from diffusion.model import RESTORATION_STEPS, Model, load
-from diffusion.model_restoration import Restoration
+from diffusion.model import Model, load
+from diffusion.model.restoration import RESTORATION_STEPS, Restoration
 from diffusion.operators import Downsample, GaussianBlur, Mask, Operator
 from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.restoration import METHODS

@@ -74,7 +74,7 @@ class Distill:
     def __call__(self) -> int:
         """Returns the exit code."""
         from diffusion.training import train
-        from diffusion.training.teacher import student
+        from diffusion.training.distill import student
 
         out = self.out or self.run.with_name(f"{self.run.name}-{self.calls}")
         return train(student(self.run, self.calls, self.overrides), out)
@@ -119,12 +119,12 @@ class Sample:
 
     def __call__(self) -> int:
         """Returns the exit code."""
-        from diffusion import commands
+        from diffusion.commands import evaluate
 
         if self.image is None and self.mask is not None:
             raise InputError("--mask: needs --image, the image that it belongs to")
         if self.image is None:
-            return commands.sample(self)
+            return evaluate.sample(self)
         options = Restorations(
             n=self.n,
             method=self.method,
@@ -186,9 +186,9 @@ class Inpaint:
 
     def __call__(self) -> int:
         """Returns the exit code."""
-        from diffusion import restoring
+        from diffusion.commands import restore
 
-        return restoring.inpaint(self)
+        return restore.inpaint(self)
 
 
 @dataclass(frozen=True)
@@ -210,9 +210,9 @@ class Restore:
 
     def __call__(self) -> int:
         """Returns the exit code."""
-        from diffusion import restoring
+        from diffusion.commands import restore
 
-        return restoring.restore(self)
+        return restore.restore(self)
 
 
 @dataclass(frozen=True)
@@ -257,9 +257,9 @@ class Evaluate:
 
     def __call__(self) -> int:
         """Returns the exit code."""
-        from diffusion import commands
+        from diffusion.commands import evaluate
 
-        return commands.evaluate(self)
+        return evaluate.evaluate(self)
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ class Inspect:
 
     def __call__(self) -> int:
         """Returns the exit code."""
-        from diffusion.inspection import inspect
+        from diffusion.commands.inspect import inspect
 
         return inspect(self)
 
@@ -316,7 +316,7 @@ class Doctor:
 
     def __call__(self) -> int:
         """Returns the exit code."""
-        from diffusion import doctor
+        from diffusion.commands import doctor
 
         findings = doctor.examine()
         print(doctor.report(findings))

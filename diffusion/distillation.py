@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion import process, samplers
+from diffusion import gaussian, samplers
 from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.errors import require
 from diffusion.grids import decreasing
@@ -58,7 +58,7 @@ class Distillation:
     def target(self, x_t: Tensor, step: int, label: Tensor | None = None) -> Tensor:
         """The x̂ that takes x_t, at times[step], to where the teacher arrives at times[step + 1]: (B, C, *)."""
         x_s = samplers.sample(self.teacher, SOLVER, x_t, self.path(step), label=label)
-        return process.aim(self.teacher.schedule, x_s, x_t, self.times[step], self.times[step + 1])
+        return gaussian.aim(self.teacher.schedule, x_s, x_t, self.times[step], self.times[step + 1])
 
     def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """The weighted squared error of the student's x̂, averaged over coordinates: (B,).
@@ -67,7 +67,7 @@ class Distillation:
         """
         steps = self.step(u)
         t = self.times[steps]
-        x_t = process.marginal(denoiser.schedule, x, t).sample(noise)
+        x_t = gaussian.marginal(denoiser.schedule, x, t).sample(noise)
         target = torch.empty_like(x)
         for step in set(steps.tolist()):
             rows = (steps == step).to(x.device)

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from diffusion import process
+from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
 from diffusion.schedules import Schedule, along
@@ -135,13 +135,13 @@ def measure(
     schedule = denoiser.schedule
     times = UniformLogSNR(first, last)(schedule, resolution)
     log_snr = schedule.log_snr(times[:-1])
-    x = process.marginal(schedule, torch.zeros_like(noise), times[0]).sample(noise)
+    x = gaussian.marginal(schedule, torch.zeros_like(noise), times[0]).sample(noise)
     means = torch.zeros_like(noise)
     moved = []
     for t, s in pairwise(times):
         before, means = means, denoiser(x, t, label).mean
         moved.append((means - before).double().square().mean().sqrt())
-        x = process.posterior(schedule, means, x, t, s, eta=0).mean
+        x = gaussian.posterior(schedule, means, x, t, s, eta=0).mean
     density = torch.stack(moved[1:]).cpu().sqrt()
     density = density.clamp_min(FLOOR * density.max())
     steps = torch.cat([density.new_zeros(1), density.cumsum(0)])

@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffusion import process
+from diffusion import gaussian
 from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError, require
 from diffusion.noise_levels import LogNormal, NoiseLevels
@@ -168,7 +168,7 @@ class Objective:
         """
         schedule = denoiser.schedule
         t, weight = self.times(u, schedule)
-        x_t = process.marginal(schedule, x, t).sample(noise)
+        x_t = gaussian.marginal(schedule, x, t).sample(noise)
         total, network, fraction = weighted_error(denoiser, weight, x, x_t, t, label)
         if self.hybrid:
             total = total + self.hybrid * variance_term(self, denoiser, x, x_t, t, network, fraction)
@@ -212,7 +212,7 @@ def variance_term(
     step = (schedule.log_snr_max - schedule.log_snr_min) / objective.hybrid_steps
     s = schedule.time(schedule.log_snr(t) + step)
     mean = denoiser.combine(network.detach(), x_t, t)
-    kl = process.step_kl(schedule, x, mean, x_t, t, s, fraction=fraction)
+    kl = gaussian.step_kl(schedule, x, mean, x_t, t, s, fraction=fraction)
     return kl * objective.hybrid_steps / math.prod(x.shape[1:])
 
 
@@ -240,10 +240,10 @@ class TrajectoryBound:
         """
         schedule, step = denoiser.schedule, self._step(u)
         t, s = self.times[step], self.times[step + 1]
-        x_t = process.marginal(schedule, x, t).sample(noise)
+        x_t = gaussian.marginal(schedule, x, t).sample(noise)
         mean, fraction = denoiser(x_t, t, label)
         learned = 0.0 if fraction is None else fraction
-        kl = process.step_kl(schedule, x, mean, x_t, t, s, fraction=learned)
+        kl = gaussian.step_kl(schedule, x, mean, x_t, t, s, fraction=learned)
         return kl * (len(self.times) - 1) / math.prod(x.shape[1:])
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion import process
+from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.grids import decreasing
@@ -65,7 +65,7 @@ class DDPM(Sampler):
     ) -> tuple[Tensor, State]:
         """Draws from p(x_s|x_t)."""
         mean, fraction = denoiser(x_t, t)
-        reverse = process.reverse(
+        reverse = gaussian.reverse(
             denoiser.schedule, mean, x_t, t, s, fraction=self.fraction if fraction is None else fraction
         )
         return reverse.sample(randn(x_t)), None
@@ -84,7 +84,7 @@ class DDIM(Sampler):
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
     ) -> tuple[Tensor, State]:
         """Draws from q_η(x_s|x_t, x̂)."""
-        posterior = process.posterior(denoiser.schedule, denoiser(x_t, t).mean, x_t, t, s, eta=self.eta)
+        posterior = gaussian.posterior(denoiser.schedule, denoiser(x_t, t).mean, x_t, t, s, eta=self.eta)
         return (posterior.sample(randn(x_t)) if self.eta else posterior.mean), None
 
 
@@ -233,7 +233,7 @@ def sample(
 
 def prior(denoiser: AnyDenoiser, noise: Tensor, t: Tensor) -> Tensor:
     """A start for a trajectory at time t near 1, where the data have all but vanished: σ_t noise, (B, C, *)."""
-    return process.marginal(denoiser.schedule, torch.zeros_like(noise), t).sample(noise)
+    return gaussian.marginal(denoiser.schedule, torch.zeros_like(noise), t).sample(noise)
 
 
 SAMPLERS: dict[str, type[Sampler]] = {

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from diffusion import cli, figures
-from diffusion.commands import measured
+from diffusion.commands.evaluate import measured
 from diffusion.errors import InputError
 from diffusion.model import load
 from diffusion.restoration import METHODS

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import process
+from diffusion import gaussian
 from diffusion.denoiser import EDM, PARAMETERIZATIONS, Denoiser, Parameterization, Rescaled
 from diffusion.schedules import EDM as VarianceExploding
 from diffusion.schedules import Cosine, Flow, Schedule, VariancePreserving, expand
@@ -26,7 +26,7 @@ def noisy(schedule: Schedule) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, T
     """x, ε, x_t, t, α and σ of a batch at all noise levels."""
     x, eps, t = normal(9, 3, 2, 2), normal(9, 3, 2, 2, seed=1), torch.linspace(0, 1, 9, dtype=torch.float64)
     alpha, sigma = (expand(v, x) for v in schedule(t))
-    return x, eps, process.marginal(schedule, x, t).sample(eps), t, alpha, sigma
+    return x, eps, gaussian.marginal(schedule, x, t).sample(eps), t, alpha, sigma
 
 
 @SCHEDULES

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import process, samplers
+from diffusion import gaussian, samplers
 from diffusion.denoiser import EDM, Denoiser, Prediction
 from diffusion.distillation import Distillation
 from diffusion.grids import UniformLogSNR
@@ -39,7 +39,7 @@ class Perfect:
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         t = t.expand(len(x_t))
         s = self.times[(self.times[None] - t[:, None]).abs().argmin(1) + 1]
-        return Prediction(process.aim(self.schedule, self.oracle.flow(x_t, t, s), x_t, t, s) + self.off)
+        return Prediction(gaussian.aim(self.schedule, self.oracle.flow(x_t, t, s), x_t, t, s) + self.off)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -57,7 +57,7 @@ def test_a_perfect_student_samples_exactly_as_the_flow_goes(schedule: Schedule) 
 @SCHEDULES
 def test_targets_converge_to_those_of_the_flow_at_the_order_of_the_solver(schedule: Schedule) -> None:
     oracle, times = correlated(schedule), GRID(schedule, 3)
-    x_t = process.marginal(schedule, normal(16, 2), times[1]).sample(normal(16, 2, seed=1))
+    x_t = gaussian.marginal(schedule, normal(16, 2), times[1]).sample(normal(16, 2, seed=1))
     exact = Perfect(oracle, times)(x_t, times[1]).mean
     errors = [
         float((Distillation(oracle, times, substeps).target(x_t, 1) - exact).abs().max()) for substeps in (32, 64)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from diffusion import checkpoint, cli
 from diffusion.config import load
-from diffusion.evaluation import held_out
+from diffusion.evaluation import evaluate
 from diffusion.training import train
 from tests.conftest import ROOT, finish, start, torchrun
 
@@ -61,7 +61,7 @@ import json, sys
 from diffusion import cli
 from diffusion.evaluation import held_out
 
-held_out.BATCH = 6
+evaluate.BATCH = 6
 assert [cli.main(command) for command in json.loads(sys.argv[1])] == [0, 0, 0, 0]
 """
 
@@ -168,7 +168,7 @@ def commands(run: Path, folder: Path, image: Path, mask: Path) -> list[list[str]
 def test_two_processes_sample_restore_and_evaluate_as_one(
     one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held_out, "BATCH", 6)
+    monkeypatch.setattr(evaluate, "BATCH", 6)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(image := tmp_path / "image.png")
     Image.fromarray(np.where(np.arange(64) < 32, 255, 0).astype(np.uint8).reshape(8, 8)).save(

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import likelihood, process
+from diffusion import gaussian
 from diffusion.denoiser import EDM, PARAMETERIZATIONS, X0, Denoiser
 from diffusion.grids import UniformTime
+from diffusion.likelihood import bound
 from diffusion.noise_levels import Uniform
 from diffusion.objectives import WEIGHTINGS, EDMError, Objective, TrajectoryBound, Weighting, X0Error
 from diffusion.schedules import EDM as VarianceExploding
@@ -56,7 +57,7 @@ def test_the_loss_is_the_weighted_error_of_x(schedule: Schedule, parameterizatio
     denoiser = Denoiser(lambda x, *_: (3 * x).sin(), schedule, PARAMETERIZATIONS[parameterization]())
     objective = Objective(Uniform(), WEIGHTINGS[weighting]())
     t, weight = objective.times(u, schedule)
-    x_t = process.marginal(schedule, x, t).sample(noise)
+    x_t = gaussian.marginal(schedule, x, t).sample(noise)
     expected = weight * (denoiser(x_t, t).mean - x).square().mean((1, 2, 3))
     # 1e-8 and not 1e-10: at the clean end it is the error of x that cancels.
     assert torch.allclose(objective.loss(denoiser, x, u, noise), expected, rtol=1e-8)
@@ -133,7 +134,7 @@ def test_the_hybrid_term_is_least_at_the_exact_reverse_variance(u: float) -> Non
     t = torch.tensor(u, dtype=torch.float64)
     s = schedule.time(schedule.log_snr(t) + 26.6 / objective.hybrid_steps)
     zero = torch.zeros(1, 1, dtype=torch.float64)
-    learned = process.reverse(schedule, zero, zero, t, s, fraction=torch.sigmoid(logit.detach())).variance.item()
+    learned = gaussian.reverse(schedule, zero, zero, t, s, fraction=torch.sigmoid(logit.detach())).variance.item()
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
     spread_t, spread_s = alpha_t**2 * 0.3 + sigma_t**2, alpha_s**2 * 0.3 + sigma_s**2
     exact = (spread_s - (alpha_t / alpha_s * spread_s) ** 2 / spread_t).item()
@@ -167,7 +168,7 @@ def test_the_trajectory_bound_sums_to_the_diffusion_term() -> None:
     objective, queue = TrajectoryBound(times), iter(noises)
     u = [torch.full((4,), (i + 0.5) / steps, dtype=torch.float64) for i in range(steps)]
     losses = [objective.loss(denoiser, x, *pair) for pair in zip(u, noises, strict=False)]
-    expected = likelihood.bound(denoiser, x, times, randn=lambda _: next(queue)).diffusion
+    expected = bound.bound(denoiser, x, times, randn=lambda _: next(queue)).diffusion
     assert torch.allclose(torch.stack(losses).mean(0), expected, rtol=1e-12)
     levels = torch.stack([objective.log_snr(v, schedule)[0] for v in u])
     assert torch.allclose(levels, schedule.table.flip(0)[:-1], rtol=1e-12)
@@ -182,7 +183,7 @@ def test_the_trajectory_bound_is_least_at_the_exact_mean_and_variance(step: int)
     spread_t, spread_s = (a**2 * 0.3 + b**2 for a, b in (schedule(t), schedule(s)))
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
     exact = spread_s - (alpha_t / alpha_s * spread_s) ** 2 / spread_t
-    small = sigma_s**2 * process.erased(schedule, s, t)
+    small = sigma_s**2 * gaussian.erased(schedule, s, t)
     fraction = (exact / small).log() / (2 * (sigma_t / sigma_s).log())
     points = sigma_points(2)
     slopes = []

@@ -17,18 +17,7 @@ from torch import Tensor
 
 from diffusion.grids import UniformLogSNR
 from diffusion.randomness import ExampleNoise, example_seed
-from diffusion.samplers import (
-    DDIM,
-    DDPM,
-    SAMPLERS,
-    DPMSolver,
-    Heun,
-    Sampler,
-    SDESolver,
-    prior,
-    sample,
-    trajectory,
-)
+from diffusion.samplers import DDIM, DDPM, SAMPLERS, DPMSolver, Heun, Sampler, SDESolver, prior, sample, trajectory
 from diffusion.schedules import EDM, Cosine, Flow, Schedule
 from tests.oracles import GaussianOracle, MixtureOracle, affine, correlated
 

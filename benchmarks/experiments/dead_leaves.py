@@ -23,9 +23,9 @@ from benchmarks.experiments.setting import Outcome, Setting
 from diffusion import config, figures
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
-from diffusion.data.dead_leaves import R_MIN, Leaves
+from diffusion.data.synthetic.dead_leaves import R_MIN, Leaves
 from diffusion.evaluation import ByBound, Estimate, evaluate
-from diffusion.evaluation.budget import estimate
+from diffusion.evaluation.intervals import estimate
 from diffusion.model import Model
 from diffusion.randomness import example_seed
 

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from diffusion import figures, process
+from diffusion import figures, gaussian
 from diffusion.denoiser import Rescaled
-from diffusion.model import FIRST_SEEN, Model
-from diffusion.model_likelihood import noise
+from diffusion.model import Model
+from diffusion.model.likelihood import noise
+from diffusion.model.model import FIRST_SEEN
 from diffusion.schedules import VariancePreserving
 
 FRAMES = 9
@@ -34,9 +35,9 @@ def destruction(model: Model, x: Tensor, frames: int = FRAMES) -> list[Tensor]:
     end = torch.ones((), dtype=torch.float64)
     times = [*vp.time(torch.linspace(SHOWN, FIRST_SEEN, frames - 2)), end]
     clean = x.double()
-    states = [process.marginal(vp, clean, times[0]).sample(randn(clean))]
+    states = [gaussian.marginal(vp, clean, times[0]).sample(randn(clean))]
     for s, t in pairwise(times):
-        states.append(process.transition(vp, states[-1], s, t).sample(randn(clean)))
+        states.append(gaussian.transition(vp, states[-1], s, t).sample(randn(clean)))
     return [model.spec.decode(state) for state in (clean, *states)]
 
 
@@ -70,8 +71,8 @@ def trajectories(model: Model, x: Tensor, path: Path) -> Path:
         # From the clean end no step leads on: its drift is that of the last one.
         t, s = times[min(place, len(times) - 2) :][:2]
         with torch.no_grad():
-            drift = process.posterior(vp, denoiser(at, t).mean, at, t, s).mean - at
-        figures.scatter(column[0], process.marginal(vp, x, times[place]).sample(randn(x)), LIMIT)
+            drift = gaussian.posterior(vp, denoiser(at, t).mean, at, t, s).mean - at
+        figures.scatter(column[0], gaussian.marginal(vp, x, times[place]).sample(randn(x)), LIMIT)
         figures.scatter(column[1], walk[place][1], LIMIT)
         figures.scatter(column[2], at[:0], LIMIT)
         column[2].quiver(*at.T, *drift.T, angles="xy", width=0.004)

@@ -24,15 +24,16 @@ from benchmarks import timed
 from benchmarks.common import Goal, Rows
 from benchmarks.experiments import pictures
 from benchmarks.experiments.setting import Outcome, Setting
-from diffusion import config, likelihood, process, units
+from diffusion import config, gaussian
 from diffusion.backbones.rbf import RBFConfig
 from diffusion.config import Config
 from diffusion.data import SwissRoll, open_source
 from diffusion.denoiser import Prediction
-from diffusion.evaluation.budget import Estimate, estimate
+from diffusion.evaluation.intervals import Estimate, estimate
 from diffusion.grids import UniformTime
+from diffusion.likelihood import bound, units
 from diffusion.model import Model
-from diffusion.model_likelihood import NOISE, noise
+from diffusion.model.likelihood import NOISE, noise
 from diffusion.schedules import DiscreteBetas, Schedule
 
 FIRST, OURS = Path("configs/swiss_roll_2015.toml"), Path("configs/swiss_roll.toml")
@@ -67,8 +68,8 @@ class Best:
         mean, variance = self.roll.posterior(x_t, *self.schedule(t))
         (_, sigma_t), (alpha_s, sigma_s) = self.schedule(t), self.schedule(s)
         # Cov[x_s|x_t] = its variance given x, and that of x times the square of how far x moves it.
-        gain = alpha_s * process.erased(self.schedule, s, t)
-        given_x = process.posterior(self.schedule, mean, x_t, t, s).variance
+        gain = alpha_s * gaussian.erased(self.schedule, s, t)
+        given_x = gaussian.posterior(self.schedule, mean, x_t, t, s).variance
         ratio = 1 + gain.square() * variance / given_x
         return Prediction(mean, ratio.log() / (sigma_t / sigma_s).square().log())
 
@@ -79,9 +80,9 @@ def ceiling(roll: SwissRoll, schedule: Schedule, steps: int, x: Tensor) -> Tenso
     return of_steps(Best(roll, schedule, times), times, x)
 
 
-def of_steps(denoiser: likelihood.AnyDenoiser, times: Tensor, x: Tensor) -> Tensor:
+def of_steps(denoiser: bound.AnyDenoiser, times: Tensor, x: Tensor) -> Tensor:
     """K of a denoiser on every step of a grid, for points x (B, 2), in nats: (B,)."""
-    return likelihood.trajectory_bound(denoiser, x, times, randn=noise(0, NOISE, 0, range(len(x)))).total
+    return bound.trajectory_bound(denoiser, x, times, randn=noise(0, NOISE, 0, range(len(x)))).total
 
 
 def discrete(log_snr: Tensor) -> DiscreteBetas:

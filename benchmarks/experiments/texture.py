@@ -21,7 +21,7 @@ from benchmarks.experiments.setting import Outcome, Setting
 from benchmarks.restoration import Case, Task, work
 from diffusion import config, figures
 from diffusion.data import Dataset, decode, open_source
-from diffusion.data.decoding import SUFFIXES
+from diffusion.data.images.decoding import SUFFIXES
 from diffusion.errors import InputError
 from diffusion.evaluation import ByBound, Evaluation, evaluate
 from diffusion.model import Model

@@ -1,7 +1,7 @@
 """Networks F(x, log-SNR, label). They know nothing of schedules, losses or data."""
 
-from diffusion.backbones.base import Backbone as Backbone
-from diffusion.backbones.base import BackboneConfig as BackboneConfig
+from diffusion.backbones.backbone import Backbone as Backbone
+from diffusion.backbones.backbone import BackboneConfig as BackboneConfig
 from diffusion.backbones.mlp import MLPConfig as MLPConfig
 from diffusion.backbones.rbf import RBFConfig as RBFConfig
 from diffusion.backbones.unet import UNetConfig as UNetConfig

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.backbones import base
+from diffusion.backbones import backbone
 from diffusion.backbones.layers import attend, upsample, zero
 
 
@@ -25,7 +25,7 @@ def conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-class Block(base.Block):
+class Block(backbone.Block):
     """A residual block of two 3x3 convolutions, with attention after it where `heads` > 0."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, *, heads: int = 0, dropout: float = 0.0) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.backbones import base
+from diffusion.backbones import backbone
 from diffusion.backbones.layers import attend, pixel_norm, upsample
 
 # 1/sqrt(E[silu(z)^2]) for standard normal z.
@@ -84,7 +84,7 @@ def conv(inputs: int, outputs: int) -> UnitConv:
     return UnitConv(inputs, outputs, 3)
 
 
-class Block(base.Block):
+class Block(backbone.Block):
     """A residual block of two 3x3 convolutions, modulated by the embedding, with attention after it where `heads` > 0.
 
     The scale of the activation and of the residual sum is folded into the convolutions: scaling costs no pass over

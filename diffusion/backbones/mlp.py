@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.backbones.base import Backbone, BackboneConfig, Block
+from diffusion.backbones.backbone import Backbone, BackboneConfig, Block
 from diffusion.backbones.embedding import Embedding
 from diffusion.backbones.layers import zero
 from diffusion.backbones.magnitude import BRANCH_SCALE, SILU_SCALE, TRUNK_SCALE, UnitConv, project_

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from diffusion.backbones.base import Backbone, BackboneConfig
+from diffusion.backbones.backbone import Backbone, BackboneConfig
 from diffusion.errors import InputError, require
 
 # A configuration may come from somebody else's checkpoint: what it asks for has an end.

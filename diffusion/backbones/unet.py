@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.backbones import group_norm, magnitude
-from diffusion.backbones.base import Backbone, BackboneConfig
+from diffusion.backbones.backbone import Backbone, BackboneConfig
 from diffusion.backbones.embedding import Embedding
 from diffusion.backbones.fourier import LevelFeatures
 from diffusion.backbones.layers import downsample

@@ -5,21 +5,21 @@ examples are seen.
 """
 
 from diffusion.data.augment import augment
-from diffusion.data.cache import Packed, pack
-from diffusion.data.container import Problem
 from diffusion.data.dataset import Dataset, standardized
-from diffusion.data.dead_leaves import Leaves, dead_leaves
-from diffusion.data.decoding import Header, ImageError, decode, fit, read_header
-from diffusion.data.digits import write_digits
-from diffusion.data.folder import open_folder
-from diffusion.data.folders import FolderError, Scan, scan
-from diffusion.data.index import Entry
-from diffusion.data.points import SwissRoll, mixture, swiss_roll
-from diffusion.data.report import table
+from diffusion.data.images.cache import Packed, pack
+from diffusion.data.images.container import Problem
+from diffusion.data.images.decoding import Header, ImageError, decode, fit, read_header
+from diffusion.data.images.index import Entry
+from diffusion.data.images.open_folder import open_folder
+from diffusion.data.images.report import table
+from diffusion.data.images.scan import FolderError, Scan, scan
 from diffusion.data.sources import SOURCES, DataOptions, open_source
 from diffusion.data.spec import DataSpec
 from diffusion.data.stream import SampleStream
-from diffusion.data.texture import texture
+from diffusion.data.synthetic.dead_leaves import Leaves, dead_leaves
+from diffusion.data.synthetic.digits import write_digits
+from diffusion.data.synthetic.points import SwissRoll, mixture, swiss_roll
+from diffusion.data.synthetic.texture import texture
 
 __all__ = [
     "SOURCES",

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffusion.data.dataset import Dataset, standardized
-from diffusion.data.dead_leaves import NOISE as LEAVES_NOISE
-from diffusion.data.dead_leaves import R_MAX, R_MIN, Leaves, dead_leaves
-from diffusion.data.digits import write_digits
-from diffusion.data.folder import open_folder
-from diffusion.data.folders import FolderError
-from diffusion.data.points import ROLL_NOISE, mixture, swiss_roll
-from diffusion.data.texture import texture
+from diffusion.data.images.open_folder import open_folder
+from diffusion.data.images.scan import FolderError
+from diffusion.data.synthetic.dead_leaves import NOISE as LEAVES_NOISE
+from diffusion.data.synthetic.dead_leaves import R_MAX, R_MIN, Leaves, dead_leaves
+from diffusion.data.synthetic.digits import write_digits
+from diffusion.data.synthetic.points import ROLL_NOISE, mixture, swiss_roll
+from diffusion.data.synthetic.texture import texture
 from diffusion.errors import require
 
 Log = Callable[[str], None]

@@ -1,9 +1,9 @@
 """Measurements of a trained model."""
 
-from diffusion.evaluation.budget import Estimate as Estimate
-from diffusion.evaluation.held_out import Evaluation as Evaluation
-from diffusion.evaluation.held_out import evaluate as evaluate
-from diffusion.evaluation.methods import METHODS as METHODS
-from diffusion.evaluation.methods import ByBound as ByBound
-from diffusion.evaluation.methods import ByFlow as ByFlow
-from diffusion.evaluation.methods import ByWork as ByWork
+from diffusion.evaluation.estimators import METHODS as METHODS
+from diffusion.evaluation.estimators import ByBound as ByBound
+from diffusion.evaluation.estimators import ByFlow as ByFlow
+from diffusion.evaluation.estimators import ByWork as ByWork
+from diffusion.evaluation.evaluate import Evaluation as Evaluation
+from diffusion.evaluation.evaluate import evaluate as evaluate
+from diffusion.evaluation.intervals import Estimate as Estimate

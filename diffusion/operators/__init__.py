@@ -1,12 +1,12 @@
 """What damaged an image: operators A of y = A(x) + noise."""
 
-from diffusion.operators.base import Chain, Composition, Linear, Operator, Tangent, compose, conjugate_gradients
 from diffusion.operators.blur import Blur, BoxBlur, GaussianBlur, KernelBlur, MotionBlur
+from diffusion.operators.downsample import Downsample
 from diffusion.operators.jpeg import JPEG
-from diffusion.operators.pointwise import Crop, Grayscale, Identity, Mask, Matrix, Selection
-from diffusion.operators.resampling import Downsample
-from diffusion.operators.text import OPERATORS, parse
-from diffusion.operators.units import Standardized, standardized
+from diffusion.operators.linear import Crop, Grayscale, Identity, Mask, Matrix, Selection
+from diffusion.operators.operator import Chain, Composition, Linear, Operator, Tangent, compose, conjugate_gradients
+from diffusion.operators.registry import OPERATORS, parse
+from diffusion.operators.standardize import Standardized, standardized
 
 __all__ = [
     "JPEG",

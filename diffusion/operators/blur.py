@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion.errors import require
-from diffusion.operators.base import Linear
+from diffusion.operators.operator import Linear
 
 Border = Literal["reflect", "circular"]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion.errors import require
-from diffusion.operators.base import Linear, Operator
-from diffusion.operators.pointwise import Identity
+from diffusion.operators.linear import Identity
+from diffusion.operators.operator import Linear, Operator
 
 BLOCK = 8
 LUMA = (

@@ -21,7 +21,7 @@ from diffusion.restoration.observation import Observation
 from diffusion.restoration.particles import Particles, particles
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.restoration.product import Power
-from diffusion.restoration.selection import divided, select
+from diffusion.restoration.resampling import divided, select
 from diffusion.samplers import DDPM, RandN, Sampler, SDESolver, prior, sample
 
 

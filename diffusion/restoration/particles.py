@@ -23,11 +23,11 @@ from torch import Tensor
 
 from diffusion.denoiser import Prediction
 from diffusion.errors import InputError, require
-from diffusion.process import Gaussian
+from diffusion.gaussian import Gaussian
+from diffusion.likelihood.importance import log_mean_exp
 from diffusion.restoration.posterior import Conditioned, Posterior
 from diffusion.samplers import RandN, Sampler, State
 from diffusion.schedules import Schedule
-from diffusion.work import log_mean_exp
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from torch import Tensor
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import InputError, require
 from diffusion.operators import Operator, conjugate_gradients
-from diffusion.operators.base import dot
+from diffusion.operators.operator import dot
 from diffusion.schedules import Schedule, expand
 
 LinearMap = Callable[[Tensor], Tensor]

@@ -16,7 +16,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from diffusion import process
+from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.operators import Linear, conjugate_gradients
@@ -49,7 +49,7 @@ class Product(Sampler):
         """Draws from p̃(x_s|x_t)."""
         mean, learned = denoiser(x_t, t)
         fraction = 0.0 if learned is None else learned
-        reverse = process.reverse(denoiser.schedule, mean, x_t, t, s, fraction=fraction)
+        reverse = gaussian.reverse(denoiser.schedule, mean, x_t, t, s, fraction=fraction)
         power = 1.0 if self.power == "constant" else 1 - float(s)
         # A power of r is r of another noise; at power 0 it says nothing.
         if power == 0:

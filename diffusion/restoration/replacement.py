@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion import process
+from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.operators import Mask
@@ -46,9 +46,9 @@ class Replacement(Sampler):
         schedule, y, known = denoiser.schedule, self.y.expand_as(x_t), self.mask.known.to(x_t.device)
         for repeat in range(self.repeats):
             x_s, state_s = self.sampler.step(denoiser, x_t, t, s, state, randn)
-            x_s = torch.where(known, process.marginal(schedule, y, s).sample(randn(x_t)), x_s)
+            x_s = torch.where(known, gaussian.marginal(schedule, y, s).sample(randn(x_t)), x_s)
             if repeat < self.repeats - 1:
-                x_t = process.transition(schedule, x_s, s, t).sample(randn(x_t))
+                x_t = gaussian.transition(schedule, x_s, s, t).sample(randn(x_t))
                 # The state remembers a path that the new x_t is not on: to extrapolate from it would amplify noise.
                 state = None
         return x_s, state_s

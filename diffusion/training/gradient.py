@@ -10,13 +10,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from diffusion import memory, processes
+from diffusion import distributed, memory
 from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError
 from diffusion.objectives import AnyObjective
 from diffusion.randomness import example_seed
+from diffusion.training.adaptive import MeasuredObjective
 from diffusion.training.batches import Batch
-from diffusion.training.levels import MeasuredObjective
 
 # A step with the optimizer's moments in memory, which the first step makes, is the second one.
 REHEARSALS = 2
@@ -48,7 +48,7 @@ class Gradient:
         self.accelerator, self.network, self.denoiser, self.objective = accelerator, network, denoiser, objective
         self.share, self.seed, self.say, self.sharded = share, seed, say, sharded
         self.at_once = divisor(share, at_once)
-        self._rehearsals = REHEARSALS if processes.count() > 1 and not sharded else 0
+        self._rehearsals = REHEARSALS if distributed.count() > 1 and not sharded else 0
 
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Returns the loss, (), and of every part the uniform numbers and the losses, (at_once,) each.
@@ -57,13 +57,13 @@ class Gradient:
         """
         if self._rehearsals:
             self._rehearsals -= 1
-            while processes.largest(self._tried(batch, step, exchange=False) is None):
+            while distributed.largest(self._tried(batch, step, exchange=False) is None):
                 self._halve(step)
             self._forget()
         while (found := self._tried(batch, step, exchange=True)) is None:
-            if processes.count() > 1:
+            if distributed.count() > 1:
                 raise InputError(
-                    f"training.accumulate: process {processes.rank()} ran out of memory in step {step + 1} with "
+                    f"training.accumulate: process {distributed.rank()} ran out of memory in step {step + 1} with "
                     f"{self.at_once} examples at once; raise it, which changes neither order nor result, and go on"
                 )
             self._halve(step)

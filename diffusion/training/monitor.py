@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusion import processes
+from diffusion import distributed
 from diffusion.files import write_text
 
 BINS = 24
@@ -66,7 +66,7 @@ class Monitor:
         processes; `waited` is the total wait. Losses that are not finite are left out of the mean, which is NaN if none
         is.
         """
-        levels, losses = map(processes.gather, self._seen())
+        levels, losses = map(distributed.gather, self._seen())
         finite = losses.isfinite()
         self.levels.update(levels[finite], losses[finite])
         now = time.perf_counter()
@@ -81,7 +81,7 @@ class Monitor:
 
     def tensors(self) -> dict[str, Tensor]:
         """What was added since the last call of `collect`, and the loss by level."""
-        pending = dict(zip(("log_snr", "loss"), map(processes.gather, self._seen()), strict=True))
+        pending = dict(zip(("log_snr", "loss"), map(distributed.gather, self._seen()), strict=True))
         return {**pending, "mean": self.levels.mean, "weight": self.levels.weight}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -92,7 +92,7 @@ class Monitor:
         )
         if tensors:
             self._restored = len(tensors["loss"])
-            mine = processes.share(self._restored)
+            mine = distributed.share(self._restored)
             self._earlier = tensors["log_snr"][mine.start : mine.stop], tensors["loss"][mine.start : mine.stop]
 
     def _seen(self) -> tuple[Tensor, Tensor]:

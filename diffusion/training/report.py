@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffusion import figures, processes
+from diffusion import distributed, figures
 from diffusion.config import Config
 from diffusion.data import Dataset
 from diffusion.evaluation import ByBound, evaluate
@@ -58,7 +58,7 @@ class Reporter:
         """
         folder, count = self.run / "samples", self.config.report.grid
         x = model.sample(count, label=model.in_turn(count), shared=True)
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         if not (folder / "real.png").exists():
             real = shown(self.train, count)
@@ -71,7 +71,7 @@ class Reporter:
 
     def validation(self, model: Model, levels: LossByLevel) -> dict[str, float]:
         """The held-out bound by terms, and the plot of the loss by noise level."""
-        if processes.is_main() and (seen := levels.rows()):
+        if distributed.is_main() and (seen := levels.rows()):
             figures.loss_by_level(seen, self.run / "loss_by_level.png", model.step)
         if not self.measures:
             return {}
@@ -98,7 +98,7 @@ class Reporter:
         shows = self.config.report.restored > 0 and model.spec.is_image and self.measures
         restored = restorations(model, self.held_out, self.config.report.restored) if shows else None
         result = evaluate(model, self.held_out, limit=FINAL_IMAGES, shared=True) if self.measures else None
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
         rows = FILM_ROWS if model.spec.is_image else FILM_POINTS

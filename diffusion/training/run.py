@@ -13,7 +13,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from diffusion import checkpoint, config, processes
+from diffusion import checkpoint, config, distributed
 from diffusion.checkpoint import CheckpointError
 from diffusion.config import Config, ConfigError
 from diffusion.data import Dataset, DataSpec, open_source
@@ -49,26 +49,27 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
     one newer than all whole ones is, and ConnectionError when another process of the run is lost.
     """
     # Without being told, it takes processes on CPUs for strangers, each with a run of its own.
-    PartialState(cpu=processes.device().type == "cpu")
+    PartialState(cpu=distributed.device().type == "cpu")
     try:
         with Interrupt() as interrupt, ExitStack() as stack:
             # The first process packs the images; the others then find them in the cache.
-            with processes.main_first():
-                if processes.is_main():
-                    stack.enter_context(lock.held(run, processes.say))
+            with distributed.main_first():
+                if distributed.is_main():
+                    stack.enter_context(lock.held(run, distributed.say))
                     prepare(experiment, run, strict=strict)
-                dataset = open_source(experiment.data, processes.say)
+                dataset = open_source(experiment.data, distributed.say)
             return _train(experiment, run, dataset, interrupt)
     except Stopped as stopped:
         saved = next(iter(checkpoint.folders(run)), None)
         so_far = f"saved to step {checkpoint.step_of(saved)} in {run}" if saved else "before the first step was saved"
-        processes.say(f"stopped, {so_far}; the same command goes on from here")
+        distributed.say(f"stopped, {so_far}; the same command goes on from here")
         return 128 + stopped.number
     except RuntimeError as error:
-        if not processes.lost(error):
+        if not distributed.lost(error):
             raise
         raise ConnectionError(
-            f"{run}: process {processes.rank()} of {processes.count()} does not reach another one any more ({error}); "
+            f"{run}: process {distributed.rank()} of {distributed.count()} does not reach another one any more "
+            f"({error}); "
             "the checkpoints are whole: start all processes again by the same command"
         ) from error
 
@@ -84,7 +85,7 @@ def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt
         outcome = Outcome(trainer.model, 0)
     else:
         outcome = trainer.train(interrupt)
-    if outcome.exit_code == 0 and (trained or not processes.largest(trainer.reporter.finished(trainer.step))):
+    if outcome.exit_code == 0 and (trained or not distributed.largest(trainer.reporter.finished(trainer.step))):
         trainer.reporter.finish(outcome.model)
     trainer.accelerator.wait_for_everyone()
     trainer.tracking.close()
@@ -110,7 +111,7 @@ def continued(dataset: Dataset, run: Path) -> Dataset:
             )
     if before == now:
         return dataset
-    processes.say(
+    distributed.say(
         f"the data have changed: mean {before.mean:.6g} -> {now.mean:.6g}, std {before.std:.6g} -> {now.std:.6g}; "
         "the run goes on in the units that it began with"
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import torch
 from torch import Tensor
 
-from diffusion import processes
+from diffusion import distributed
 from diffusion.backbones import Backbone
 from diffusion.errors import require
 
@@ -27,7 +27,7 @@ def requested() -> bool:
 
     Raises InputError for the first version of FSDP.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true" or processes.count() == 1:
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true" or distributed.count() == 1:
         return False
     version = os.environ.get("FSDP_VERSION", "1")
     require(version == "2", "fsdp_version", "2 in the configuration of accelerate", version)
@@ -39,7 +39,7 @@ def shard(network: Backbone, device: torch.device) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(device.type, (processes.count(),))
+    mesh = init_device_mesh(device.type, (distributed.count(),))
     for block in network.residual_blocks():
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)

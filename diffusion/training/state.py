@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from diffusion import checkpoint, processes
+from diffusion import checkpoint, distributed
 from diffusion.checkpoint import CheckpointError, Part
 from diffusion.config import Config
 from diffusion.data import DataSpec
@@ -106,4 +106,4 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # One after the other to the CPU: all at once a device might not hold them.
-    return {name: value.cpu() for name, value in sharding.whole(tensors) if processes.is_main()}
+    return {name: value.cpu() for name, value in sharding.whole(tensors) if distributed.is_main()}

@@ -19,7 +19,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion import checkpoint, model, processes
+from diffusion import checkpoint, distributed, model
 from diffusion.config import Config, TrainingConfig
 from diffusion.data import Dataset
 from diffusion.errors import InputError
@@ -27,13 +27,13 @@ from diffusion.files import sync
 from diffusion.memory import keep_freed
 from diffusion.model import Model
 from diffusion.precision import use_bf16
-from diffusion.training import monitor, sharding, state, teacher
+from diffusion.training import distill, monitor, sharding, state
+from diffusion.training.adaptive import MeasuredObjective
 from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.ema import PowerEMA
 from diffusion.training.gradient import Gradient
-from diffusion.training.guard import LIMIT, Guard
 from diffusion.training.interrupt import Interrupt
-from diffusion.training.levels import MeasuredObjective
+from diffusion.training.nonfinite import LIMIT, Guard
 from diffusion.training.report import Reporter
 from diffusion.training.tracking import Tracking
 
@@ -59,7 +59,7 @@ class Trainer:
     def __init__(self, config: Config, train: Dataset, held_out: Dataset, run: Path) -> None:
         options = config.training
         self.config, self.run = config, run
-        device = processes.device()
+        device = distributed.device()
         if device.type == "cpu":
             keep_freed()
         self.accelerator = Accelerator(
@@ -74,7 +74,7 @@ class Trainer:
         check(options, self.sharded)
         torch.manual_seed(options.seed)
         network = model.build(config, train.spec).to(self.accelerator.device)
-        self.objective = teacher.objective(config, train.spec, network, self.accelerator.device)
+        self.objective = distill.objective(config, train.spec, network, self.accelerator.device)
         if not self.sharded:  # What is sharded must be contiguous.
             network.to(memory_format=torch.channels_last)
         self.ema = PowerEMA(network, options.ema)
@@ -95,7 +95,7 @@ class Trainer:
         if isinstance(self.objective, MeasuredObjective):
             self.remembered["levels"] = self.objective
         self.step, at_once = self._restored()
-        if processes.largest(self.step) != -processes.largest(-self.step):
+        if distributed.largest(self.step) != -distributed.largest(-self.step):
             raise InputError(f"{run}: not every process sees its checkpoints; put it on a disk that all machines share")
         network.gradient_checkpointing = options.gradient_checkpointing
         if options.compile:
@@ -110,11 +110,11 @@ class Trainer:
             config.data.flip,
             options.label_dropout,
             options.low_discrepancy,
-            processes.rank(),
-            processes.count(),
+            distributed.rank(),
+            distributed.count(),
             self.accelerator.device,
         )
-        share = options.batch // processes.count()
+        share = options.batch // distributed.count()
         self.gradient = Gradient(
             self.accelerator,
             self.prepared,
@@ -171,7 +171,7 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
             dynamic_ncols=True,
         )
-        sampled = bool(processes.largest(self.reporter.has_samples))
+        sampled = bool(distributed.largest(self.reporter.has_samples))
         interrupt = interrupt or Interrupt()
         with interrupt.noted(), bar:
             while self.step < steps and not stop:
@@ -189,7 +189,7 @@ class Trainer:
                     self._log(norm, waited, bar)
                 stop = self._signal(interrupt)
                 # All processes sample together, or none: their clocks differ.
-                early = not sampled and bool(processes.largest(time.perf_counter() - start > FIRST_SAMPLES_S))
+                early = not sampled and bool(distributed.largest(time.perf_counter() - start > FIRST_SAMPLES_S))
                 samples, evaluation = early or self._due("samples"), self._due("evaluate")
                 if stop or samples or evaluation or self._due("checkpoint"):
                     self.save()
@@ -206,8 +206,8 @@ class Trainer:
         if self.step == 0:
             return
         missing = not self.reporter.has_shown(self.step), self.step not in monitor.bounds(self.run / METRICS)
-        samples = bool(processes.largest(missing[0] and self._due("samples")))
-        evaluation = bool(processes.largest(missing[1] and self._due("evaluate") and self.reporter.measures))
+        samples = bool(distributed.largest(missing[0] and self._due("samples")))
+        evaluation = bool(distributed.largest(missing[1] and self._due("evaluate") and self.reporter.measures))
         if samples or evaluation:
             self._show(samples=samples, evaluation=evaluation)
 
@@ -289,7 +289,7 @@ class Trainer:
 
     def _signal(self, interrupt: Interrupt) -> int:
         """The signal that any process received, 0 for none; all of them get the same answer."""
-        return processes.largest(interrupt.signal or 0)
+        return distributed.largest(interrupt.signal or 0)
 
     def save(self) -> None:
         """Writes a checkpoint from the main process, and removes those that need not be kept."""
@@ -325,10 +325,10 @@ class Trainer:
 
 def check(options: TrainingConfig, sharded: bool) -> None:
     """Raises InputError for options that do not suit the processes of this run."""
-    parts = processes.count() * options.accumulate
+    parts = distributed.count() * options.accumulate
     if options.batch % parts:
         raise InputError(
-            f"training.batch: must be a multiple of processes x accumulate = {processes.count()} x "
+            f"training.batch: must be a multiple of processes x accumulate = {distributed.count()} x "
             f"{options.accumulate}, got {options.batch}"
         )
     if sharded and options.compile:

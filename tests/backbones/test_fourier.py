@@ -12,7 +12,7 @@ from torch import Tensor
 from diffusion.backbones.fourier import LevelFeatures
 from diffusion.backbones.unet import UNetConfig
 from diffusion.denoiser import EDM, Denoiser
-from diffusion.process import marginal
+from diffusion.gaussian import marginal
 from diffusion.schedules import EDM as VarianceExploding
 from diffusion.schedules import Cosine, Schedule
 from tests.oracles import hermite

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
-from diffusion.backbones.base import Block
+from diffusion.backbones.backbone import Block
 from diffusion.backbones.layers import attend
 from diffusion.backbones.magnitude import UnitConv
 from diffusion.backbones.unet import DESIGNS, UNet, UNetConfig

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import leaf_cost
-from diffusion.data.dead_leaves import SKEW, Floats, Leaves
+from diffusion.data.synthetic.dead_leaves import SKEW, Floats, Leaves
 from diffusion.randomness import example_seed
 
 LAW = Leaves(1.5, 6.0)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffusion import checkpoint
 from diffusion.config import Config
-from diffusion.training import guard
+from diffusion.training import nonfinite
 from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.trainer import Trainer
 from tests.conftest import tiny
@@ -124,13 +124,13 @@ def test_a_fault_that_passes_costs_the_way_back_and_nothing_else(
     seen: list[int] = []
 
     def passing(batch: Batch, step: int) -> Batch:
-        broken = 13 <= step < 13 + guard.LIMIT and seen.count(step) == 0
+        broken = 13 <= step < 13 + nonfinite.LIMIT and seen.count(step) == 0
         seen.append(step)
         return scaled(batch, math.inf) if broken else batch
 
     inject(monkeypatch, passing)
     assert go(small(shapes), tmp_path / "parts", monkeypatch).exit_code == 0
-    assert f"step 17: {guard.LIMIT} steps in a row were skipped; going back, once" in capsys.readouterr().out
+    assert f"step 17: {nonfinite.LIMIT} steps in a row were skipped; going back, once" in capsys.readouterr().out
     assert seen == [*range(1, 18), *range(11, 31)]
     assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
@@ -142,7 +142,7 @@ def test_a_fault_that_stays_ends_the_run_with_a_report(
     inject(monkeypatch, lambda batch, step: scaled(batch, math.nan) if step > 12 else batch)
     with pytest.raises(FloatingPointError, match=r"step 17: .* 5 steps in a row .*lower training\.lr") as caught:
         go(small(shapes), tmp_path, monkeypatch)
-    report = json.loads((tmp_path / guard.REPORT).read_text())
+    report = json.loads((tmp_path / nonfinite.REPORT).read_text())
     trainer = start(small(shapes), tmp_path / "other")
     assert report["learning_rate"] == pytest.approx(trainer.learning_rate(16))
     assert list(report["batches"]) == ["13", "14", "15", "16", "17"]
@@ -167,8 +167,8 @@ def test_without_a_checkpoint_to_go_back_to_the_run_ends_at_once(
 def test_a_loss_that_jumps_is_named(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inject(monkeypatch, lambda batch, step: scaled(batch, 1000.0) if step == guard.FEWEST + 2 else batch)
+    inject(monkeypatch, lambda batch, step: scaled(batch, 1000.0) if step == nonfinite.FEWEST + 2 else batch)
     go(small(shapes), tmp_path, monkeypatch)
     lines = [line for line in capsys.readouterr().out.splitlines() if "jumped" in line]
-    assert len(lines) == 1 and lines[0].startswith(f"step {guard.FEWEST + 2}: the loss jumped to ")
+    assert len(lines) == 1 and lines[0].startswith(f"step {nonfinite.FEWEST + 2}: the loss jumped to ")
     assert ".png" in lines[0]

@@ -19,7 +19,7 @@ from diffusion import checkpoint, config, load
 from diffusion.checkpoint import CheckpointError, Keep, Part
 from diffusion.config import Config, ConfigError
 from diffusion.data import ImageError, decode, read_header
-from diffusion.data.decoding import FORMATS
+from diffusion.data.images.decoding import FORMATS
 from diffusion.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / f"format-{checkpoint.FORMAT}" / "checkpoints" / "step-00000003"

@@ -13,17 +13,8 @@ from diffusion.guidance import ClassifierFree
 from diffusion.operators import JPEG, Downsample, Mask, Matrix, Operator
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration.corrections import DPS, RangeNull
-from diffusion.restoration.counted import Counted
-from diffusion.restoration.methods import (
-    METHODS,
-    Guided,
-    Method,
-    RePaint,
-    Selected,
-    Twisted,
-    default,
-    restore,
-)
+from diffusion.restoration.counting import Counted
+from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Selected, Twisted, default, restore
 from diffusion.restoration.observation import Observation
 from diffusion.restoration.windows import fitted
 from diffusion.samplers import DDIM, Heun

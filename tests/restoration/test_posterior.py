@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion.denoiser import Prediction
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Mask, Matrix, Operator
-from diffusion.restoration.counted import Counted
+from diffusion.restoration.counting import Counted
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.samplers import SAMPLERS, sample
 from diffusion.schedules import EDM, Cosine, Flow, Schedule

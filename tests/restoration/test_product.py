@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import process
+from diffusion import gaussian
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Mask, Matrix
 from diffusion.restoration.posterior import Jacobian, Posterior
@@ -28,7 +28,7 @@ T, S = torch.tensor(0.5, dtype=torch.float64), torch.tensor(0.45, dtype=torch.fl
 def test_a_step_is_the_product_of_both_gaussians(power: str, share: float) -> None:
     x_t = torch.tensor([[0.3, -0.8, 0.5]], dtype=torch.float64)
     product, noise = Product(Matrix(MATRIX), Y, 0.2, power), iter(torch.eye(6, dtype=torch.float64))  # type: ignore[arg-type]
-    reverse = process.reverse(Cosine(), ORACLE(x_t, T).mean, x_t, T, S)
+    reverse = gaussian.reverse(Cosine(), ORACLE(x_t, T).mean, x_t, T, S)
     precision = torch.eye(3, dtype=torch.float64) / reverse.variance + share * MATRIX.mT @ MATRIX / 0.04
     expected = torch.linalg.solve(precision, (reverse.mean / reverse.variance)[0] + share * MATRIX.mT @ Y[0] / 0.04)
     mean = product.step(ORACLE, x_t, T, S, None, torch.zeros_like)[0][0]

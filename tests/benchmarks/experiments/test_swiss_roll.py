@@ -15,8 +15,8 @@ from benchmarks.experiments.setting import Setting
 from benchmarks.experiments.swiss_roll import LATTICE, Best, best, ceiling, discrete, gap
 from diffusion.data import SwissRoll
 from diffusion.evaluation import Estimate
-from diffusion.likelihood import trajectory_bound
-from diffusion.model_likelihood import noise
+from diffusion.likelihood.bound import trajectory_bound
+from diffusion.model.likelihood import noise
 from diffusion.schedules import EDM, DiscreteBetas
 from tests.benchmarks.experiments.conftest import Shrink
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.experiments import texture
 from benchmarks.experiments.setting import Setting
-from diffusion.data.texture import Places
+from diffusion.data.synthetic.texture import Places
 from diffusion.errors import InputError
 from diffusion.evaluation import Estimate
 from tests.benchmarks.experiments.conftest import Shrink

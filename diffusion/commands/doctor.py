@@ -1,0 +1,199 @@
+"""What a report of a fault should say of the machine, and what there is broken: `diffusion doctor`.
+
+Every check stands alone and imports what it looks at itself, so that a package that cannot be imported is a finding and
+not the end. Homes of users do not appear.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+from packaging.requirements import Requirement
+
+PACKAGE = "diffusion"
+# Below this much space a run of images will soon stop.
+SPACE = 2e9
+# What the processes of one machine exchange through shared memory; containers are often given 64 MB.
+SHARED = 1e9
+PATIENCE_S = 120
+SAME_SOURCE = "pip install --upgrade --force-reinstall torch torchvision, both from the same index"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line of the report; with a `cure` something is not as it should be, and if `broken` it cannot be used."""
+
+    name: str
+    text: str
+    cure: str = ""
+    broken: bool = False
+
+    def __str__(self) -> str:
+        mark = "BROKEN: " if self.broken else ""
+        return f"{self.name:12s}{mark}{self.text}" + (f"\n{'':12s}-> {self.cure}" if self.cure else "")
+
+
+def examine() -> list[Finding]:
+    """The findings of all checks."""
+    return [finding for check in CHECKS for finding in _findings(check)]
+
+
+def report(findings: list[Finding]) -> str:
+    """The findings as text, with a verdict at the end."""
+    broken, notes = (sum(f.broken is state and bool(f.cure) for f in findings) for state in (True, False))
+    verdict = "nothing is broken" if not broken else f"{broken} broken"
+    return "\n".join([*map(str, findings), f"{'verdict':12s}{verdict}{f', {notes} to look at' if notes else ''}"])
+
+
+def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as error:  # whatever is wrong with the machine must not hide the other findings
+        name = check.__name__.strip("_")
+        yield Finding(name, f"{type(error).__name__}: {error}", "this check itself failed; see the error", broken=True)
+
+
+def _system() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    yield Finding("system", f"{platform.platform()}, {cores} CPUs, {memory / 1e9:.1f} GB of memory")
+    yield Finding("python", f"{platform.python_version()} ({platform.python_implementation()})")
+
+
+def _packages() -> Iterator[Finding]:
+    """Ours and what it needs, and what they need, as far as versions say whether they fit."""
+    try:
+        yield Finding(PACKAGE, importlib.metadata.version(PACKAGE))
+        needed = importlib.metadata.requires(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding(PACKAGE, "not installed, run from its folder", "pip install -e .")
+        return
+    for text in needed:
+        requirement = Requirement(text)
+        if requirement.marker is None:
+            yield _version(requirement)
+
+
+def _version(requirement: Requirement) -> Finding:
+    name = requirement.name
+    wrong = _unmet(requirement)
+    if wrong:
+        return Finding(name, wrong, f'pip install --upgrade "{requirement}"', broken=True)
+    within = [Requirement(text) for text in importlib.metadata.requires(name) or []]
+    for other in within:
+        if (other.marker is None or other.marker.evaluate({"extra": ""})) and (wrong := _unmet(other)):
+            both = SAME_SOURCE if {name, other.name} == {"torch", "torchvision"} else f'pip install "{other}"'
+            return Finding(name, f"{_installed(name)} needs {other}, but {other.name} is {wrong}", both, broken=True)
+    return Finding(name, str(_installed(name)))
+
+
+def _unmet(requirement: Requirement) -> str:
+    """Why a requirement is not met; empty if it is."""
+    version = _installed(requirement.name)
+    if version is None:
+        return "not installed"
+    return (
+        "" if requirement.specifier.contains(version, prereleases=True) else f"{version}, not {requirement.specifier}"
+    )
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _torchvision() -> Iterator[Finding]:
+    # In a process of its own: compiled code of another torch may end the process instead of raising.
+    command = [sys.executable, "-c", "import torch, torchvision; print(torch.__version__, torchvision.__version__)"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    if done.returncode == 0:
+        yield Finding("imports", f"torch and torchvision ({done.stdout.strip()})")
+        return
+    last = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
+    yield Finding(
+        "imports",
+        f"torch {_installed('torch')} and torchvision {_installed('torchvision')} do not load together: {last}",
+        f"one is built for another version or device than the other: {SAME_SOURCE}",
+        broken=True,
+    )
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    from diffusion.precision import use_bf16
+
+    def precision(device: torch.device) -> str:
+        return "bf16" if use_bf16("auto", device) else "fp32, for it does not multiply in bf16"
+
+    yield Finding("torch", f"built for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs'}")
+    yield Finding("cpu", f"{torch.get_num_threads()} threads, {precision(torch.device('cpu'))}")
+    if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
+        cure = "update the driver, or install a torch built for CUDA; until then everything runs on the CPU"
+        yield Finding("gpu", "there is an NVIDIA driver, but torch finds no GPU", cure)
+    for number in range(torch.cuda.device_count()):
+        device = torch.device("cuda", number)
+        facts = torch.cuda.get_device_properties(device)
+        torch.ones(8, device=device).sum().item()
+        yield Finding(str(device), f"{facts.name}, {facts.total_memory / 1e9:.0f} GB, {precision(device)}")
+
+
+def _shared_memory() -> Iterator[Finding]:
+    place = Path("/dev/shm")
+    if place.is_dir():
+        free = shutil.disk_usage(place).free
+        cure = "give a container more with --shm-size=1g: GPUs of one machine exchange gradients through it"
+        yield Finding("shm", f"{free / 1e9:.2f} GB free", cure if free < SHARED else "")
+
+
+def _disk() -> Iterator[Finding]:
+    from diffusion.data.images.scan import cache_place
+
+    for name, place in (("cache", cache_place()), ("here", Path.cwd())):
+        there = next(parent for parent in (place, *place.parents) if parent.exists())
+        free = shutil.disk_usage(there).free
+        text = f"{_homeless(place)}, {free / 1e9:.1f} GB free"
+        if not os.access(there, os.W_OK):
+            cure = "set DIFFUSION_CACHE to another folder" if name == "cache" else "give another folder with --out"
+            yield Finding(name, f"{text}, cannot be written to", cure, broken=True)
+        else:
+            yield Finding(name, text, "free some space before training" if free < SPACE else "")
+
+
+def _homeless(place: Path) -> str:
+    home = Path.home()
+    return f"~/{place.relative_to(home)}" if place.is_relative_to(home) else str(place)
+
+
+def _trackers() -> Iterator[Finding]:
+    from diffusion.config import ReportConfig
+
+    names = [name for name in get_args(get_type_hints(ReportConfig)["tracker"]) if name]
+    there = [name for name in names if importlib.util.find_spec(name)]
+    yield Finding("trackers", ", ".join(there) or f"none of {', '.join(names)} is installed; metrics.jsonl needs none")
+
+
+def _launcher() -> Iterator[Finding]:
+    from torch import distributed as dist
+
+    programs = [name for name in ("torchrun", "accelerate") if shutil.which(name)]
+    backends = [name for name in ("gloo", "nccl") if dist.is_available() and dist.is_backend_available(name)]
+    yield Finding("launchers", f"{', '.join(programs) or 'none on the PATH'}; {', '.join(backends) or 'no backends'}")
+    settings = [f"{name}={os.environ[name]}" for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK") if name in os.environ]
+    if settings:
+        yield Finding("launched", " ".join(settings))
+
+
+CHECKS = (_system, _packages, _torchvision, _devices, _shared_memory, _disk, _trackers, _launcher)

@@ -1,0 +1,233 @@
+"""Damaged images from files: which there are, what masks belong to them, and what is known of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageColor
+from torch import Tensor
+
+from diffusion.data import DataSpec, decode, fit
+from diffusion.data.images.decoding import Color, Pixels
+from diffusion.data.images.folder import FolderWalk
+from diffusion.errors import InputError, require
+from diffusion.operators import Chain, Composition, Downsample, Operator
+
+BLACK = (0, 0, 0)
+Size = tuple[int, int]
+Known = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image file, its mask file if it has one, and where its restorations go, relative to those of all images."""
+
+    image: Path
+    mask: Path | None
+    place: Path
+
+
+@dataclass(frozen=True)
+class Marked:
+    """The color that unknown pixels are drawn in, and how far from it, in [0, 1], each channel of theirs may be."""
+
+    color: str
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(0 <= self.threshold <= 1, "--threshold", "in [0, 1]", self.threshold)
+        try:
+            ImageColor.getrgb(self.color)
+        except ValueError as error:
+            raise InputError(f"--unknown-color: must be a color as #ff00ff, got {self.color!r}") from error
+
+    def known(self, pixels: Pixels) -> Known:
+        """(H, W, 1) of pixels (H, W, 3)."""
+        off = np.abs(pixels.astype(np.int16) - np.array(ImageColor.getrgb(self.color)[:3])).max(2, keepdims=True)
+        return np.asarray(off > 255 * self.threshold)
+
+
+def sources(paths: Sequence[Path], masks: Path | None = None) -> list[Source]:
+    """The images at these paths, files or folders, with their masks: a file for all of them, or a folder with one for
+    each under the same name but for the suffix.
+
+    Raises InputError when there is no image, when one has no mask, or two would be restored into the same place.
+    """
+    found = [each for path in paths for each in _within(path, alone=len(paths) == 1)]
+    if not found:
+        raise InputError(f"{', '.join(map(str, paths)) or 'IMAGE'}: no images there")
+    mask_of = _by_name(masks) if masks is not None and masks.is_dir() else None
+    taken: dict[Path, Path] = {}
+    chosen = []
+    for path, name, place in found:
+        if place in taken:
+            raise InputError(f"{path}: must have a name of its own, got that of {taken[place]}, restored into {place}")
+        taken[place] = path
+        if mask_of is not None and name not in mask_of:
+            raise InputError(f"--mask: must hold {name}.png, or of another suffix, for {path}; {masks} does not")
+        chosen.append(Source(path, masks if mask_of is None else mask_of[name], place))
+    return chosen
+
+
+def _within(path: Path, *, alone: bool) -> list[tuple[Path, Path, Path]]:
+    """Image files with their names within their folder, without suffix, and the places of their restorations."""
+    if not path.is_dir():
+        return [(path, Path(path.stem), Path(path.stem))]
+    prefix = Path() if alone else Path(path.resolve().name)
+    return [(file, name, prefix / name) for name, file in _by_name(path).items()]
+
+
+def _by_name(folder: Path) -> dict[Path, Path]:
+    """The image files in a folder and below it, in natural order, by their names in it without suffix."""
+    files: dict[Path, Path] = {}
+    for member in FolderWalk(folder, ordered=True):
+        name = Path(member.path).with_suffix("")
+        if name in files:
+            raise InputError(f"{folder / member.path}: must have a name of its own, got that of {files[name]}")
+        files[name] = folder / member.path
+    return files
+
+
+def read_damaged(
+    source: Source,
+    spec: DataSpec,
+    background: Color,
+    marked: Marked | None = None,
+    *,
+    whole: bool = False,
+    resize: bool = False,
+) -> tuple[Tensor, Tensor, str]:
+    """An image (C, H, W) in [0, 1] and what is known of it (1, H, W); with `resize` brought to the size of the data,
+    and a notice if it had another.
+
+    Known is where the mask is at least half white, or what is not `marked`, of an image on the background of the data;
+    without either, where the image is opaque, and its colors are those of the file.
+
+    Raises InputError when the sizes differ, when both are given, when an image without transparency has neither, and
+    when all is known, unless it may be known as a `whole`.
+    """
+    path, (channels, height, width) = source.image, spec.shape
+    if source.mask is not None and marked is not None:
+        raise InputError(f"--unknown-color: must not be given with --mask, got {marked.color} and {source.mask}")
+    if source.mask is not None:
+        pixels = decode(path, channels=channels, background=background)
+        known = read_mask(source.mask, path, pixels.shape[:2])
+    elif marked is not None:
+        pixels = decode(path, channels=channels, background=background)
+        known = marked.known(decode(path, channels=3, background=background))
+    else:
+        # Colors as they are: composited on anything, pixels that are half transparent would be known wrongly.
+        rgba = decode(path, channels=4, background=BLACK)
+        pixels, known, whole = converted(rgba, channels), rgba[:, :, 3:] >= 128, False
+    if known.all() and not whole:
+        raise InputError(_nothing_unknown(source, marked))
+    if not resize or pixels.shape[:2] == (height, width):
+        return to_tensor(pixels), torch.tensor(known).permute(2, 0, 1), ""
+    left = fit_known(known, (height, width))
+    if left.all() and not whole:
+        raise InputError(
+            f"{path}: nothing that is unknown is left after --resize, which cuts off margins; leave it out"
+        )
+    return (
+        to_tensor(fit(pixels, (height, width))),
+        torch.tensor(left).permute(2, 0, 1),
+        resized(path.name, pixels, spec),
+    )
+
+
+def _nothing_unknown(source: Source, marked: Marked | None) -> str:
+    if source.mask is not None:
+        return f"--mask: {source.mask} shows all of {source.image} as known; black is what is to be filled"
+    if marked is not None:
+        return f"{source.image}: nothing in it has --unknown-color {marked.color}; raise --threshold or check the color"
+    return (
+        f"{source.image}: nothing is transparent in it; say with --mask MASK what is unknown (black), or with "
+        "--unknown-color how it is drawn"
+    )
+
+
+def fit_known(known: Known, size: Size) -> Known:
+    """What is known, (h, w, 1), of an image that was known (H, W, 1) before `fit` brought it to the size (h, w): a
+    pixel only if all that it was resized from is.
+    """
+    scale = min(known.shape[0] / size[0], known.shape[1] / size[1])
+    # Lanczos reaches 3 pixels of the smaller image, the kernel that enlarges 2 of the given one; cutting needs neither.
+    reach = 0 if scale == 1 else math.ceil(3 * max(scale, 1.0))
+    hidden = _spread(_spread(~known[:, :, 0], reach).T, reach).T
+    # Where the kernel reaches what was hidden, at least half of it now lies in the grown hole in each direction, a
+    # quarter in all. Beyond, its negative parts make the known less than 1 by some hundredths, which is not meant.
+    return fit(255 * (~hidden[:, :, None]).astype(np.uint8), size) >= 0.8 * 255
+
+
+def _spread(hidden: Known, reach: int) -> Known:
+    """(H, W), hidden in a row if one of the rows at most so far from it is; by sums, as these may be hundreds."""
+    ends = np.cumsum(np.pad(hidden, ((reach + 1, reach), (0, 0))), 0, dtype=np.int32)
+    return np.asarray(ends[2 * reach + 1 :] > ends[: len(hidden)])
+
+
+def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
+    """What a mask shows, (H, W, 1), of an image of that size."""
+    known = decode(mask, channels=1, background=BLACK) >= 128
+    if known.shape[:2] != size:
+        raise InputError(
+            f"--mask: {mask} is {known.shape[1]} x {known.shape[0]} pixels, but {image} is "
+            f"{size[1]} x {size[0]}; a mask has the size of its image"
+        )
+    return np.asarray(known)
+
+
+def converted(rgba: Pixels, channels: int) -> Pixels:
+    """Pixels (H, W, 4) as (H, W, C), transparent or not: the luma for one channel."""
+    if channels == 1:
+        return np.asarray(Image.fromarray(rgba[:, :, :3]).convert("L"))[:, :, None]
+    return rgba[:, :, :channels]
+
+
+def read_clean(path: Path, spec: DataSpec, background: Color, *, resize: bool = False) -> tuple[Tensor, str]:
+    """An image (C, H, W) in [0, 1]; with `resize` brought to the size of the data, and a notice if it had another."""
+    channels, height, width = spec.shape
+    pixels = decode(path, channels=channels, background=background)
+    if not resize or pixels.shape[:2] == (height, width):
+        return to_tensor(pixels), ""
+    return to_tensor(fit(pixels, (height, width))), resized(path.name, pixels, spec)
+
+
+def resized(name: str, pixels: Pixels, spec: DataSpec) -> str:
+    """What to say of an image brought to the size of the data."""
+    _, height, width = spec.shape
+    was = f"{pixels.shape[1]} x {pixels.shape[0]}"
+    return f"{name}: resized and cropped from {was} to the model's {width} x {height}"
+
+
+def read_observation(path: Path, operator: Operator, spec: DataSpec, background: Color) -> tuple[Tensor, Size]:
+    """What an operator made of an image, (C, H, W) in [0, 1], and the size of that image."""
+    pixels = decode(path, channels=spec.shape[0], background=background)
+    size, channels = before(operator, spec.shape[0], pixels.shape[:2])
+    if channels != spec.shape[0]:
+        pixels = decode(path, channels=channels, background=background)
+    return to_tensor(pixels), size
+
+
+def before(operator: Operator, channels: int, after: tuple[int, ...]) -> tuple[Size, int]:
+    """The size of the images of which an operator makes some of the size `after`, and how many channels these have."""
+    factor = divisor(operator)
+    size = (factor * after[0], factor * after[1])
+    return size, operator(torch.zeros(1, channels, *size)).shape[1]
+
+
+def divisor(operator: Operator) -> int:
+    """By how much an operator makes images smaller."""
+    if isinstance(operator, Composition | Chain):
+        return divisor(operator.last) * divisor(operator.first)
+    return operator.factor if isinstance(operator, Downsample) else 1
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """(H, W, C) of 8 bits as (C, H, W) in [0, 1]."""
+    return torch.tensor(pixels).permute(2, 0, 1) / 255

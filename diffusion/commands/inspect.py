@@ -1,0 +1,200 @@
+"""What `diffusion inspect` says about images: what there is, what repeats and what is damaged, a configuration to start
+from, and what training by it takes on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from diffusion import config, distributed, model
+from diffusion.config import Config
+from diffusion.data import DataSpec, Scan, scan, table
+from diffusion.data.images.duplicates import copies, look, named
+from diffusion.data.images.report import LINES
+from diffusion.data.images.scan import cache_folder, open_container
+from diffusion.files import write_text
+from diffusion.noise_levels import LogNormal
+from diffusion.objectives import Objective
+from diffusion.precision import Lowered, use_bf16
+
+if TYPE_CHECKING:
+    from diffusion.cli import Inspect
+
+# Images that are nearly all at least that large; a tenth may have to be enlarged.
+SIZES, SHARE = (8, 16, 32, 64, 128, 256), 0.1
+# By size: what configs/folder64.toml, folder128.toml and folder256.toml say; smaller images train as those of 64.
+NETWORKS: dict[int, dict[str, Any]] = {
+    64: {"channels": [128, 256, 384], "blocks": 3, "attention": [1, 2]},
+    128: {"channels": [96, 192, 288, 384], "blocks": 2, "attention": [2, 3]},
+    256: {"channels": [64, 128, 192, 256, 384], "blocks": 2, "attention": [3, 4]},
+}
+TRAINING = {64: (200_000, 128), 128: (300_000, 64), 256: (400_000, 32)}
+FEW = 5000
+# Positions, pixels for instance, of the part of a step that is timed, and for how long it is repeated.
+POSITIONS, ENOUGH_S, CALLS = {"cpu": 2**14, "cuda": 2**19}, 2.0, 5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training by a configuration takes: parameters, and seconds per image of forward and backward passes, which
+    were measured with `images` at once on the device in a precision; without measurement they are None.
+    """
+
+    parameters: int
+    device: str
+    precision: str
+    images: int
+    seconds: float | None
+
+
+def inspect(options: Inspect) -> int:
+    """Prints the report, and writes the suggested configuration if asked for."""
+    container = open_container(options.path)
+    found = scan(container, labels=options.labels, cache=cache_folder(None, container.root))
+    print(table(found))
+    print("\n".join(repeated(found, decode=options.decode)))
+    tree = suggest(found, options.path, labels=options.labels)
+    experiment = config.from_dict(tree)
+    text = toml(tree)
+    print(f"\nA configuration to start from\n\n{text}")
+    if len(found.entries) < FEW:
+        print(f"{len(found.entries):,} images are few: a network of this size comes to remember them\n")
+    spent = cost(experiment, len(found.classes), measure=options.measure)
+    print("\n".join(costs(experiment, spent, len(found.entries))))
+    if options.out is not None:
+        write_text(options.out, text)
+        print(f"{options.out}: written; train with: diffusion train {options.out}")
+    return 0
+
+
+def repeated(found: Scan, *, decode: bool) -> list[str]:
+    """Lines about files that repeat another, and, if all are decoded, about near duplicates and damaged files."""
+    exact = copies(found)
+    lines = [f"copies    {len(exact):,} repeat the bytes of another", *_some(list(named(found, exact, "repeats")))]
+    if decode:
+        seen = look(found)
+        lines += [
+            f"alike     {len(seen.near):,} look like another: copies that were resized or compressed again",
+            *_some(list(named(found, seen.near[:LINES], "looks like")), len(seen.near)),
+            f"damaged   {len(seen.damaged):,} behind a whole header",
+            *_some([str(problem) for problem in seen.damaged]),
+        ]
+    return lines
+
+
+def _some(lines: list[str], count: int | None = None) -> list[str]:
+    more = (len(lines) if count is None else count) - LINES
+    shown = [f"{'':10s}{line}" for line in lines[:LINES]]
+    return [*shown, f"{'':10s}and {more:,} more"] if more > 0 else shown
+
+
+def suggest(found: Scan, path: str, *, labels: bool) -> dict[str, Any]:
+    """Sections and keys of a configuration for a scan, as the shipped ones for folders of images have them.
+
+    The size is the largest power of two, up to 256, that all but a tenth of the images reach in both directions. Beyond
+    64 there is more noise, by the log of the ratio of sides: neighboring pixels say more about each other.
+    """
+    rows, modes = found.entries.rows, found.entries.content["modes"]
+    side = np.quantile(np.minimum(rows["width"], rows["height"]), SHARE, method="lower")
+    size = max((size for size in SIZES if size <= side), default=SIZES[0])
+    gray = all(mode in ("1", "L", "LA") or mode.startswith("I") for mode in modes)
+    base = max(size, min(NETWORKS))
+    steps, batch = TRAINING[base]
+    return {
+        "data": {
+            "path": path,
+            "size": size,
+            "channels": 1 if gray else 3,
+            **({"labels": True} if labels else {}),
+            "flip": True,
+            "margin": size // 16,
+        },
+        "backbone": {"name": "unet", **NETWORKS[base]},
+        **({"noise_levels": {"name": "log_normal", "mean": shifted(size)}} if size > min(NETWORKS) else {}),
+        "training": {"steps": steps, "batch": batch, "lr": 0.01, "warmup": 2000},
+        "report": {"samples": 2000, "evaluate": 4000, "checkpoint": 2000, **({"grid": 16} if size > 128 else {})},
+    }
+
+
+def shifted(size: int) -> float:
+    """The mean of log(σ/α) for images of a size above 64, to a tenth."""
+    return round(LogNormal.mean + math.log(size / min(NETWORKS)), 1)
+
+
+def toml(tree: dict[str, Any]) -> str:
+    """Sections of keys with plain values as TOML."""
+    sections = [
+        "\n".join([f"[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())])
+        for name, values in tree.items()
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def cost(experiment: Config, classes: int, *, measure: bool) -> Cost:
+    """The size of the network and, if measured, its time per image in training on this machine."""
+    device, data = distributed.device(), experiment.data
+    spec = DataSpec((data.channels, *data.shape), 256, tuple(map(str, range(classes))))
+    with torch.device(device if measure else "meta"):
+        network = model.build(experiment, spec)
+    parameters = sum(p.numel() for p in network.parameters())
+    lowered = use_bf16(experiment.training.precision, device)
+    images = max(1, min(experiment.training.batch, POSITIONS[device.type] // math.prod(data.shape)))
+    seconds = timed(experiment, spec, network, images, lowered=lowered) / images if measure else None
+    return Cost(parameters, device.type, "bf16" if lowered else "fp32", images, seconds)
+
+
+def timed(experiment: Config, spec: DataSpec, network: nn.Module, images: int, *, lowered: bool) -> float:
+    """Seconds of a forward and backward pass with so many images of noise, the fastest of a few after a first one."""
+    network.to(memory_format=torch.channels_last)
+    device = next(network.parameters()).device
+    denoiser = model.assemble(experiment, Lowered(network) if lowered else network)
+    objective = Objective(experiment.noise_levels, experiment.weighting, experiment.training.hybrid)
+    x, noise = (torch.randn(images, *spec.shape, device=device) for _ in range(2))
+    u = ((torch.arange(images) + 0.5) / images).to(device)
+    seconds: list[float] = []
+    while len(seconds) < 2 or (sum(seconds) < ENOUGH_S and len(seconds) < CALLS):
+        began = time.perf_counter()
+        torch.autograd.backward(objective.loss(denoiser, x, u, noise, None).mean())
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
+
+
+def costs(experiment: Config, spent: Cost, images: int) -> list[str]:
+    """Lines about the cost of a configuration for so many images, and where each number comes from."""
+    data, training, report = experiment.data, experiment.training, experiment.report
+    packed = images * data.channels * math.prod(side + 2 * data.margin for side in data.shape)
+    # Weights, average and two moments are saved; training holds the gradient too. All are float32.
+    saved, held = 16 * spent.parameters, 20 * spent.parameters
+    kept = report.keep + report.keep_best
+    lines = [
+        f"network   {spent.parameters / 1e6:.1f} M parameters; {held / 1e9:.2f} GB of memory beside the activations",
+        f"disk      {packed / 1e9:.2f} GB for the packed images, {saved / 1e9:.2f} GB for each of {kept} checkpoints",
+    ]
+    if spent.seconds is None:
+        return lines
+    step = spent.seconds * training.batch
+    return [
+        *lines,
+        f"time      {1 / spent.seconds:.3g} images/s forward and backward, measured with "
+        f"{spent.images} at once on this {spent.device} in {spent.precision}",
+        f"          a step of {training.batch}: about {step:.2g} s; {training.steps:,} steps: about "
+        f"{duration(step * training.steps)}, without samples and evaluation",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    for unit, length in (("years", 31_556_952), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,1 @@
+"""Images from files: decoding, containers, scanning, the index, the cache and the packed dataset."""

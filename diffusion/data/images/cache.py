@@ -1,0 +1,163 @@
+"""A container of images decoded once: pixels of one size in one memory-mapped file, outside of that container.
+
+An entry of the cache is named by a hash of the settings and of every file's name and bytes, so that a changed
+file or setting leads to another entry, and a copied folder to the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+
+from diffusion.data.dataset import content_hash
+from diffusion.data.images import store
+from diffusion.data.images.container import Container, Problem
+from diffusion.data.images.decoding import Color, ImageError, Pixels, decode, fit, shown
+from diffusion.data.images.index import Entry
+from diffusion.data.images.parallel import in_order
+from diffusion.data.images.scan import FolderError, Scan, cache_folder, unwritable
+from diffusion.data.names import choose
+
+# To be raised when the same files and settings come to give other pixels or another layout.
+LAYOUT = 2
+VALUES, CONTENTS = "values.npy", "contents.npy"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The decoded images of a container, as (N, C, h, w) on disk and read-only; files that failed are left out.
+
+    `labels` is None without classes. `names` are the paths within it, as text that can be printed; `contents`
+    (N,) the hashes by which images are held out. `problems` are those of the scan, then the files found damaged since.
+    `copies` counts the files whose bytes repeat another's.
+    """
+
+    values: Pixels
+    labels: npt.NDArray[np.int64] | None
+    names: Sequence[str]
+    contents: npt.NDArray[np.uint64]
+    problems: tuple[Problem, ...]
+    copies: int
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What decides the pixels besides the files."""
+
+    size: tuple[int, int]
+    channels: int
+    background: Color
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, *self.size
+
+
+def pack(
+    scan: Scan,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    background: Color,
+    cache: Path | None = None,
+    progress: bool = True,
+) -> Packed:
+    """Every image of a scan at the size (h, w), from the cache when the same files were packed before.
+
+    The cache is `cache`, or else that of `cache_folder`.
+
+    Raises FolderError when the cache lies within the folder of images, cannot be written or has too little
+    space, and when not a single image can be decoded; ImageError when a file disappears meanwhile.
+    """
+    settings = _Settings(size, channels, background)
+    entry = cache_folder(cache, scan.container.root) / _key(scan, settings)
+    content = store.read(entry) or _build(entry, scan, settings, progress)
+    failed = {int(row): reason for row, reason in content["failed"].items()}
+    left_out = (Problem(scan.entries[row].path, reason) for row, reason in failed.items())
+    names: Sequence[str] = scan.entries.names
+    labels = scan.entries.rows["group"]
+    if failed:
+        kept = np.delete(np.arange(len(names)), [*failed])
+        names, labels = choose(names, kept), labels[kept]
+    return Packed(
+        values=store.array(entry / VALUES),
+        labels=labels if scan.classes else None,
+        names=names,
+        contents=store.array(entry / CONTENTS),
+        problems=(*scan.problems, *left_out),
+        copies=scan.entries.content["copies"],
+    )
+
+
+def _key(scan: Scan, settings: _Settings) -> str:
+    # Pillow is among the settings because another version of a decoder may give other pixels.
+    facts = [LAYOUT, PIL.__version__, *astuple(settings), scan.entries.content["identity"]]
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+
+
+def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> store.Manifest:
+    cache, entries = entry.parent, scan.entries
+    decoding = partial(_image, scan.container, settings)
+    rows = in_order(decoding, entries, len(entries), title="decoding images", progress=progress)
+    try:
+        with store.unfinished(cache) as folder:
+            _check_space(cache, len(entries) * math.prod(settings.shape))
+            failed = _write(folder, rows, settings.shape)
+            if len(failed) == len(entries):
+                row, reason = failed.popitem()
+                problem = Problem(entries[row].path, reason)
+                raise FolderError(f"data.path: no image in {scan.container.name} can be decoded; {problem}")
+            store.publish(folder, entry, {"failed": failed})
+    except OSError as error:
+        raise unwritable(cache, error) from error
+    content = store.read(entry)
+    if content is None:
+        raise FolderError(f"cache: {shown(entry)} does not hold what was just written to it; is the disk failing?")
+    return content
+
+
+def _check_space(cache: Path, needed: int) -> None:
+    free = shutil.disk_usage(cache).free
+    if needed > free:
+        raise FolderError(
+            f"cache: {needed / 1e9:.1f} GB are needed in {shown(cache)}, {free / 1e9:.1f} GB are "
+            "free; set DIFFUSION_CACHE to a folder on another disk, or make data.size smaller"
+        )
+
+
+def _write(folder: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -> dict[int, str]:
+    """Writes images as they come; returns why others failed, by their number among all."""
+    failed = {}
+    values, contents = store.growing(folder / VALUES, np.uint8, shape), store.growing(folder / CONTENTS, np.uint64)
+    with values as add_image, contents as add_content:
+        for number, row in enumerate(rows):
+            if isinstance(row, str):
+                failed[number] = row
+            else:
+                add_image(row[None])
+                add_content(np.array([content_hash(row)], np.uint64))
+    return failed
+
+
+def _image(container: Container, settings: _Settings, entry: Entry) -> Pixels | str:
+    """One image as (C, h, w), or why it cannot be decoded."""
+    path = os.path.join(container.name, entry.path)
+    try:
+        with container.open(entry.path, entry.offset, entry.size) as file:
+            image = decode(path, file, channels=settings.channels, background=settings.background)
+    except ImageError as error:
+        if error.passing:
+            raise
+        return error.reason
+    return fit(image, settings.size).transpose(2, 0, 1)

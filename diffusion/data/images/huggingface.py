@@ -1,0 +1,153 @@
+"""Images in a dataset of Hugging Face `datasets`: the encoded bytes in rows of memory-mapped Arrow files.
+
+hf://OWNER/NAME, or hf://OWNER/NAME:SPLIT, is loaded into the library's own cache once; hf://PATH and a plain path name
+what `save_to_disk` wrote.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffusion.data.images.container import Container, Member, Walk
+from diffusion.data.images.decoding import ImageError, Stream
+from diffusion.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SCHEME, TRAIN = "hf://", "train"
+IMAGE, LABEL = "image", "label"
+# So many labels are in memory.
+CHUNK = 10_000
+
+
+@dataclass(frozen=True)
+class HuggingFace(Container):
+    """The column of images of a dataset, undecoded, and that of labels, if it has one."""
+
+    kind = "dataset"
+    labeling = f"the label is the only column of type ClassLabel, or the one named {LABEL!r}; give every row one"
+
+    source: str
+    images: Dataset
+    labels: Dataset | None
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages: as it was asked for, with the split."""
+        return self.source
+
+    def walk(self, *, reading: bool) -> RowWalk:
+        """A pass over the rows in their order."""
+        return RowWalk(self.images, self.labels, reading)
+
+    def _open(self, path: str, offset: int, size: int) -> Stream:
+        (value,) = self.images[offset].values()
+        value = value or {}
+        if value.get("bytes") is not None:
+            return BytesIO(value["bytes"])
+        if value.get("path") is not None:
+            return Path(value["path"]).open("rb")
+        raise ImageError(f"{self.name}/{path}", "the row holds no image")
+
+
+@dataclass
+class RowWalk(Walk):
+    """A walk through the rows, which yields nothing unless it is `reading`: the Arrow files' times tell of a change.
+
+    Images that lie in files of their own are those of the library's cache, whose names tell of their contents.
+    """
+
+    images: Dataset
+    labels: Dataset | None
+    reading: bool
+
+    def __iter__(self) -> Iterator[Member]:
+        for file in self.images.cache_files:
+            self.note_file(file["filename"], os.stat(file["filename"]))
+        if self.labels is not None:
+            (feature,) = self.labels.features.values()
+            self.classes = [*feature.names]
+            self.note("classes", *self.labels.column_names, *self.classes)
+        self.note("images", *self.images.column_names)
+        if self.reading:
+            for number, group in enumerate(self._groups()):
+                yield Member(f"row {number}", offset=number, group=group)
+
+    def _groups(self) -> Iterator[str | None]:
+        if self.labels is None:
+            yield from repeat(None, len(self.images))
+            return
+        for rows in self.labels.iter(CHUNK):
+            for label in next(iter(rows.values())):
+                yield None if label is None or label < 0 else self.classes[label]
+
+
+def find_dataset(path: str) -> HuggingFace | None:
+    """The dataset that a path names, or None when it names something else.
+
+    Raises InputError when it names none, cannot be loaded, has no such split or no images, or the library is missing.
+    """
+    if not path.startswith(SCHEME) and not _is_saved(Path(path)):
+        return None
+    place, _, split = path.removeprefix(SCHEME).partition(":") if path.startswith(SCHEME) else (path, "", "")
+    if not place:
+        raise InputError(f"data.path: {path} names no dataset; write {SCHEME}OWNER/NAME or {SCHEME}OWNER/NAME:SPLIT")
+    splits = _splits(path, place, split)
+    chosen = split or (TRAIN if TRAIN in splits else next(iter(splits)))
+    if chosen not in splits:
+        raise InputError(f"data.path: {path} has no split {chosen!r}; it has {', '.join(splits)}")
+    dataset, source = splits[chosen], f"{path.removesuffix(':' + split)}:{chosen}"
+    import datasets
+
+    image = _column(dataset.features, datasets.Image, IMAGE)
+    if image is None:
+        raise InputError(
+            f"data.path: {source} needs a column of type Image, only one or one named {IMAGE!r}; "
+            f"its columns are {', '.join(dataset.column_names)}"
+        )
+    label = _column(dataset.features, datasets.ClassLabel, LABEL)
+    dataset = dataset.with_format(None)
+    images = dataset.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+    labels = None if label is None else dataset.select_columns([label])
+    files = images.cache_files
+    root = Path(place) if _is_saved(Path(place)) or not files else Path(files[0]["filename"]).parent
+    return HuggingFace(root, source, images, labels)
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote a folder."""
+    one = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    return one or (folder / "dataset_dict.json").is_file()
+
+
+def _splits(path: str, place: str, split: str) -> Mapping[str, Dataset]:
+    """The splits by their names, or at least the one that is asked for."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(
+            f"data.path: {path} needs the package datasets, which is not installed; pip install 'diffusion[datasets]'"
+        ) from error
+    try:
+        if _is_saved(Path(place)):
+            loaded = datasets.load_from_disk(place, keep_in_memory=False)
+        else:
+            loaded = datasets.load_dataset(place, split=split or None, keep_in_memory=False)
+    except Exception as error:  # Its loaders raise errors of almost every type.
+        raise InputError(f"data.path: {path} cannot be loaded: {error}") from error
+    return loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or TRAIN): loaded}
+
+
+def _column(features: Mapping[str, Any], kind: type, usual: str) -> str | None:
+    """The column of a kind; of several the one with the usual name, if any."""
+    names = [name for name, feature in features.items() if isinstance(feature, kind)]
+    if len(names) == 1:
+        return names[0]
+    return usual if usual in names else None

@@ -1,0 +1,140 @@
+"""What a container holds: every image with its header and label, every file that cannot be used and why."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from diffusion.data.images.container import Container, Problem
+from diffusion.data.images.decoding import shown
+from diffusion.data.images.folder import Folder
+from diffusion.data.images.huggingface import find_dataset
+from diffusion.data.images.index import Index, open_index
+from diffusion.data.images.shards import find_shards
+from diffusion.errors import InputError
+
+
+class FolderError(InputError):
+    """Images that cannot be trained on; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was found in a container; `others` counts the files that are not images by their suffix."""
+
+    container: Container
+    entries: Index
+    classes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    others: dict[str, int]
+
+
+def open_container(path: str | os.PathLike[str]) -> Container:
+    """What a path names: tar shards, a Hugging Face dataset, or else a folder of images.
+
+    Raises FolderError when it names none of them, InputError when a dataset cannot be loaded.
+    """
+    if dataset := find_dataset(os.fspath(path)):
+        return dataset
+    return find_shards(Path(path)) or Folder(_existing(Path(path)))
+
+
+def scan(
+    images: str | os.PathLike[str] | Container, *, labels: bool, cache: Path | None = None, progress: bool = True
+) -> Scan:
+    """The headers of the images of a container or at a path, in its order; in a folder and below it, in natural order
+    of names: 2 before 10.
+
+    Links are followed, and a folder is read once however many links lead to it. Names that start with a dot
+    are skipped. With `labels` an image of a folder belongs to the class named by the first subfolder on its path. A
+    file that is damaged behind its header is found by decoding it, which `pack` does. With a folder as `cache`, a
+    container in which nothing changed since the last scan is not read again.
+
+    Raises FolderError when there is no such container, it holds no readable image, or its images lack the class that
+    `labels` asks for, and when the cache cannot be written.
+    """
+    container = images if isinstance(images, Container) else open_container(images)
+    try:
+        entries = open_index(container, cache, progress=progress)
+    except OSError as error:
+        raise unwritable(cache or Path(tempfile.gettempdir()), error) from error
+    others = entries.content["others"]
+    if not entries:
+        raise FolderError(_nothing_found(container, entries.problems, others))
+    found = Scan(container, entries, (), entries.problems, others)
+    return _labeled(found) if labels else found
+
+
+def _labeled(found: Scan) -> Scan:
+    """The scan with a label for every entry; the classes are those that have images."""
+    loose = np.flatnonzero(found.entries.rows["group"] < 0)
+    if len(loose):
+        raise FolderError(
+            f"data.labels: {len(loose)} images in {found.container.name} have no class, like "
+            f"{found.entries.names[loose[0]]}: {found.container.labeling}, or set data.labels=false"
+        )
+    used = found.entries.content["groups"]
+    empty = set(found.entries.content["classes"]) - set(used)
+    unused = [name for name in found.entries.content["classes"] if name in empty]
+    return replace(
+        found,
+        entries=replace(found.entries, labeled=True),
+        classes=tuple(map(shown, used)),
+        problems=(*found.problems, *(Problem(Path(name), "not a class: no image in it") for name in unused)),
+    )
+
+
+def cache_place() -> Path:
+    """Where the cache is unless told otherwise: $DIFFUSION_CACHE, $XDG_CACHE_HOME/diffusion or ~/.cache/diffusion."""
+    default = os.environ.get("DIFFUSION_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "diffusion"
+    return Path(default).expanduser().resolve()
+
+
+def cache_folder(cache: Path | None, root: Path) -> Path:
+    """The folder of the cache, which exists then: `cache`, or else `cache_place`.
+
+    Raises FolderError when it lies within the folder of images at `root` or cannot be written.
+    """
+    folder = cache.expanduser().resolve() if cache else cache_place()
+    if folder.is_relative_to(root.resolve()):
+        raise FolderError(
+            f"cache: {shown(folder)} lies within the folder of images {shown(root)}, which is never "
+            "written to; set DIFFUSION_CACHE to a folder outside of it"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return folder
+
+
+def unwritable(folder: Path, error: OSError) -> FolderError:
+    """What to do about a cache that cannot be written."""
+    where = shown(folder)
+    return FolderError(f"cache: cannot write to {where} ({error}); set DIFFUSION_CACHE to another folder")
+
+
+def _existing(folder: Path) -> Path:
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise FolderError(f"data.path: {shown(folder)} is a file; name the folder that holds the images")
+    parent = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    missing = folder.absolute().relative_to(parent).parts[0]
+    similar = difflib.get_close_matches(missing, os.listdir(parent))
+    advice = f"; did you mean {' or '.join(shown(parent / name) for name in similar)}?" if similar else ""
+    raise FolderError(f"data.path: {shown(folder)} does not exist; {shown(parent)} does{advice}")
+
+
+def _nothing_found(container: Container, problems: tuple[Problem, ...], others: dict[str, int]) -> str:
+    """Says what was found instead of images, since the path is usually off by a folder."""
+    counts = [f"{count} {suffix}" for suffix, count in others.items()] or ["no other files"]
+    text = f"data.path: 0 readable images in {container.name} ({', '.join(counts)})"
+    if problems:
+        text += f"; {len(problems)} could not be read, such as {problems[0]}"
+    return text

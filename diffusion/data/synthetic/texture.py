@@ -1,0 +1,162 @@
+"""Random crops of a few photographs, cut when they are asked for: a texture to train on, and its hole to fill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from diffusion.data.dataset import Dataset
+from diffusion.data.generated import Generated
+from diffusion.data.hashing import hashed, uniform
+from diffusion.data.images.decoding import SUFFIXES, Color, ImageError, Pixels, decode, shown
+from diffusion.data.images.scan import FolderError, scan
+from diffusion.data.names import Numbered
+from diffusion.data.spec import DataSpec
+from diffusion.errors import require
+from diffusion.randomness import example_seed
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where crops of a size (h, w) fit into an image (H, W) without touching the square of side `hole` in its center,
+    numbered 0, 1, ...
+    """
+
+    image: tuple[int, int]
+    crop: tuple[int, int]
+    hole: int = 0
+
+    @property
+    def blocked(self) -> list[tuple[int, int]]:
+        """The first rows and columns, from and to, at both of which a crop would touch the hole."""
+        spans = []
+        for side, cut in zip(self.image, self.crop, strict=True):
+            low = (side - self.hole) // 2
+            spans.append((max(0, low - cut + 1), min(side - cut + 1, low + self.hole)))
+        return spans if self.hole else [(0, 0), (0, 0)]
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """How many first rows and first columns there are."""
+        height, width = (max(0, side - cut + 1) for side, cut in zip(self.image, self.crop, strict=True))
+        return height, width
+
+    @property
+    def count(self) -> int:
+        """How many places there are."""
+        (top, bottom), (left, right) = self.blocked
+        height, width = self.sides
+        return max(0, height * width - (bottom - top) * (right - left))
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        """The first row and column of a place: those in rows beside the hole come after all others."""
+        (top, bottom), (left, right) = self.blocked
+        height, width = self.sides
+        free = (height - (bottom - top)) * width
+        if number < free:
+            row, column = divmod(number, width)
+            return row + (bottom - top if row >= top else 0), column
+        row, column = divmod(number - free, width - (right - left))
+        return top + row, column + (right - left if column >= left else 0)
+
+
+@dataclass(frozen=True)
+class Crops(Generated):
+    """Crops (C, h, w) at places that are all equally likely, over all photographs (C, H, W), each a function of the
+    seed and its number.
+    """
+
+    photographs: tuple[Pixels, ...]
+    places: tuple[Places, ...]
+    number: int
+    seed: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(number, C, h, w)."""
+        return self.number, len(self.photographs[0]), *self.places[0].crop
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        return np.cumsum([place.count for place in self.places])
+
+    def _photograph(self, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The photographs of crops and their places in these."""
+        keys = np.array([example_seed(self.seed, number) for number in numbers.tolist()], np.uint64)
+        place = (uniform(keys, np.zeros(len(keys), np.int64)) * self._ends[-1]).astype(np.int64)
+        chosen = np.searchsorted(self._ends, place, side="right")
+        return chosen, place - np.concatenate([[0], self._ends])[chosen]
+
+    def contents(self) -> npt.NDArray[np.uint64]:
+        """A number for each photograph, so that crops of one are held out together or not at all."""
+        return hashed(self._photograph(np.arange(self.number))[0].astype(np.uint64))
+
+    def make(self, numbers: npt.NDArray[np.int64]) -> Pixels:
+        """The crops with these numbers: (B, C, h, w)."""
+        height, width = self.places[0].crop
+        crops = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        for crop, chosen, place in zip(crops, *self._photograph(numbers), strict=True):
+            row, column = self.places[chosen](int(place))
+            crop[:] = self.photographs[chosen][:, row : row + height, column : column + width]
+        return crops
+
+
+def texture(
+    path: str | os.PathLike[str],
+    n: int,
+    seed: int,
+    *,
+    size: tuple[int, int],
+    channels: int = 3,
+    background: Color = (255, 255, 255),
+    hole: int = 0,
+    log: Callable[[str], None] = print,
+) -> Dataset:
+    """n random crops of the image file, or of the images of the folder, at a path, none of which touches the square of
+    side `hole` in an image's center. Crops of one image are never both trained on and held out.
+
+    Raises ImageError for a file that cannot be decoded, and FolderError when no image has a place for a crop.
+    """
+    require(n >= 1, "data.count", "at least 1", n)
+    require(hole >= 0, "data.hole", "0 or more", hole)
+    images, places = [], []
+    for name, pixels in _images(path, channels, background, log):
+        place = Places(pixels.shape[:2], size, hole)
+        if place.count:
+            images.append(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+            places.append(place)
+        else:
+            log(f"left out  {name}: no place for a crop in {pixels.shape[1]}x{pixels.shape[0]} pixels")
+    if not images:
+        beside = f" beside a hole of {hole}" if hole else ""
+        raise FolderError(
+            f"data.size: no image at {shown(path)} has room for a crop of {size[1]}x{size[0]}{beside}; "
+            "make data.size or data.hole smaller"
+        )
+    crops = Crops(tuple(images), tuple(places), n, seed)
+    spec = DataSpec((channels, *size), levels=256)
+    return Dataset(crops, spec, None, Numbered("crop", n), contents=crops.contents())
+
+
+def _images(
+    path: str | os.PathLike[str], channels: int, background: Color, log: Callable[[str], None]
+) -> Iterator[tuple[str, Pixels]]:
+    if (file := Path(path)).is_file() and file.suffix.lower() in SUFFIXES:
+        yield shown(file), decode(file, channels=channels, background=background)
+        return
+    found = scan(path, labels=False, progress=False)
+    for entry in found.entries:
+        name = os.path.join(found.container.name, entry.path)
+        try:
+            with found.container.open(entry.path, entry.offset, entry.size) as stream:
+                pixels = decode(name, stream, channels=channels, background=background)
+        except ImageError as error:
+            log(f"left out  {error}")
+        else:
+            yield shown(name), pixels

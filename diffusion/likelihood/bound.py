@@ -1,0 +1,215 @@
+"""Bounds on the log-likelihood by named terms, from the KL between the forward and the reverse trajectory.
+
+For a grid of times from noise to clean, and one example x, in the form of Kingma et al. (2021, arXiv 2107.00630, eq.
+11):
+
+    -log p(x) <= KL(q(x_T|x) || p(x_T))                             prior
+               + Σ_t E_q KL(q(x_s|x_t, x) || p(x_s|x_t))            diffusion
+               - E_q log p(x|x_0)                                   decoder
+
+For images of 256 levels the decoder is the discrete law that the noise at the clean end leaves open, p(x|x_0) ∝
+q(x_0|x) for every pixel, so the bound is one on the probability of the 8-bit image itself and needs no dequantization.
+For continuous data it is the density N(x; x_0/α_0, σ_0²/α_0²).
+
+The bound of Sohl-Dickstein et al. (2015, arXiv 1503.03585, eq. 9-14) is on densities of data of unit variance. With
+their x^1, ..., x^T at the times of the grid, x^0 = x, and in units where α² + σ² = 1,
+
+    log p(x) >= K = -Σ_t E_q KL(q(x^{t-1}|x^t, x^0) || p(x^{t-1}|x^t)) + H_q(X^T|X^0) - H_q(X^1|X^0) - H_p(X^T)
+
+where the first step is fixed, p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1), and p(x^T) = π = N(0, I).
+
+With infinitely many steps the sum is ½ ∫ SNR E‖x - x̂‖² dλ in both, whatever the reverse variance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion import gaussian
+from diffusion.denoiser import AnyDenoiser
+from diffusion.errors import InputError, require
+from diffusion.grids import decreasing
+from diffusion.likelihood.kl import Visits, visit
+from diffusion.samplers import RandN
+from diffusion.schedules import Schedule, VariancePreserving, expand
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The values that quantized data take: `count` of them, evenly spaced from `low` to `high`."""
+
+    count: int = 256
+    low: float = -1.0
+    high: float = 1.0
+
+    @property
+    def spacing(self) -> float:
+        """The distance between neighbors."""
+        return (self.high - self.low) / (self.count - 1)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An upper bound on -log p(x) in nats for each example, (B,), as the sum of three terms."""
+
+    prior: Tensor
+    diffusion: Tensor
+    decoder: Tensor
+    visits: Visits | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """prior + diffusion + decoder: (B,) nats."""
+        return self.prior + self.diffusion + self.decoder
+
+
+@dataclass(frozen=True)
+class K:
+    """The lower bound of 2015 on log p(x) in nats for each example, (B,), by the terms of its equation 14.
+
+    `kl` is the sum of KLs, `end`, `start` and `prior` are the entropies H_q(X^T|X^0), H_q(X^1|X^0) and H_p(X^T). The
+    equation leaves out `moment` = ½ (d - ‖x‖²)(1 - ᾱ_1 + ᾱ_T), which is zero on average over data of unit second
+    moment, by its appendix B.2; with it the bound holds for every example and for data of any scale.
+    """
+
+    kl: Tensor
+    end: Tensor
+    start: Tensor
+    prior: Tensor
+    moment: Tensor
+    visits: Visits
+
+    @property
+    def equation_14(self) -> Tensor:
+        """-kl + end - start - prior: (B,) nats, a bound on average over data of unit second moment."""
+        return -self.kl + self.end - self.start - self.prior
+
+    @property
+    def total(self) -> Tensor:
+        """Equation 14 and `moment`: (B,) nats, a bound on log p of each example."""
+        return self.equation_14 + self.moment
+
+
+@torch.no_grad()
+def bound(
+    denoiser: AnyDenoiser,
+    x: Tensor,
+    times: Tensor,
+    *,
+    levels: Levels | None = None,
+    draws: int | None = None,
+    continuous: bool = False,
+    fraction: float = 0.0,
+    label: Tensor | None = None,
+    randn: RandN = torch.randn_like,
+    offset: float | Tensor = 0.5,
+) -> Bound:
+    """Estimates the bound for x (B, C, *) on the grid `times`, decreasing: nats, (B,) float64.
+
+    `levels` are the values of quantized data, None for continuous data. The others are those of `visit`.
+
+    Raises InputError unless `times` decreases strictly, 1 <= draws, and x is finite and holds no other values than
+    those of the levels.
+    """
+    times = check(x, times, levels)
+    schedule, clean = denoiser.schedule, x.double()
+    visits = visit(denoiser, x, times, draws, offset, continuous, fraction, label, randn)
+    prior = prior_kl(schedule, clean, times[0])
+    return Bound(prior, visits.total, decoder(schedule, clean, times[-1], levels, randn), visits)
+
+
+@torch.no_grad()
+def trajectory_bound(
+    denoiser: AnyDenoiser,
+    x: Tensor,
+    times: Tensor,
+    *,
+    draws: int | None = None,
+    continuous: bool = False,
+    fraction: float = 0.0,
+    label: Tensor | None = None,
+    randn: RandN = torch.randn_like,
+    offset: float | Tensor = 0.5,
+) -> K:
+    """Estimates K for continuous x (B, C, *), with x^T at times[0], x^1 at times[-1] and x^0 = x: (B,) float64.
+
+    The options are those of `visit`. Raises InputError as `bound` does.
+    """
+    times = check(x, times, None)
+    clean, vp = x.double(), VariancePreserving(denoiser.schedule)
+    visits = visit(denoiser, x, times, draws, offset, continuous, fraction, label, randn)
+    end, start = (gaussian.marginal(vp, clean, t) for t in (times[0], times[-1]))
+    prior = gaussian.Gaussian(torch.zeros_like(clean), torch.ones_like(clean))
+    excess = (1 - clean.square()).flatten(1).sum(1) / 2
+    moment = excess * (start.variance.flatten()[0] + 1 - end.variance.flatten()[0])
+    return K(visits.total, end.entropy(), start.entropy(), prior.entropy(), moment, visits)
+
+
+def entropy_bounds(schedule: Schedule, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """The limits of H_q(X_s|X_t) for s < t, in nats and units where α² + σ² = 1: (B,), (B,).
+
+    H_q(X_t|X_s) + H_q(X_s|X) - H_q(X_t|X) <= H_q(X_s|X_t) <= H_q(X_t|X_s) (Sohl-Dickstein et al. 2015, eq. 24). The
+    second holds while the forward process does not lower the entropy of x_t, as for data of unit variance. x: (B, *).
+    """
+    vp, x = VariancePreserving(schedule), x.double()
+    upper = gaussian.transition(vp, x, s, t).entropy()
+    return upper + gaussian.marginal(vp, x, s).entropy() - gaussian.marginal(vp, x, t).entropy(), upper
+
+
+def prior_kl(schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
+    """KL(q(x_t|x) || N(0, σ_t²)), where samplers start: (B,) nats."""
+    marginal = gaussian.marginal(schedule, x, t)
+    return marginal.kl(gaussian.Gaussian(torch.zeros_like(x), marginal.variance))
+
+
+def decoder(schedule: Schedule, x: Tensor, t: Tensor, levels: Levels | None, randn: RandN) -> Tensor:
+    """-log p(x|x_t) at one draw of x_t: (B,) nats. With `levels`, x holds such values."""
+    return reconstruction(schedule, x, gaussian.marginal(schedule, x, t).sample(randn(x)), t, levels)
+
+
+def reconstruction(schedule: Schedule, x: Tensor, x_t: Tensor, t: Tensor, levels: Levels | None) -> Tensor:
+    """-log p(x|x_t): (B,) nats. With `levels`, x holds such values."""
+    alpha = expand(schedule(t)[0], x)
+    estimate = gaussian.Gaussian(x_t / alpha, gaussian.marginal(schedule, x, t).variance / alpha.square())
+    if levels is None:
+        return estimate.nll(x)
+    std = float(estimate.variance.max().sqrt())
+    reach = min(levels.count - 1, math.ceil(12 * std / levels.spacing) + 1)
+    # Only values within 12 standard deviations of x can matter; the others weigh less than float64 resolves.
+    log_weights = []
+    for offset in range(-reach, reach + 1):
+        value = x + offset * levels.spacing
+        log_weight = -(estimate.mean - value).square() / (2 * estimate.variance)
+        outside = (value < levels.low - levels.spacing / 2) | (value > levels.high + levels.spacing / 2)
+        log_weights.append(log_weight.masked_fill(outside, -math.inf))
+    return (torch.stack(log_weights).logsumexp(0) - log_weights[reach]).flatten(1).sum(1)
+
+
+def check(x: Tensor, times: Tensor, levels: Levels | None) -> Tensor:
+    """The times (T,) in float64 on the CPU. Raises InputError for what `bound` cannot use."""
+    times = times.double().cpu()
+    decreasing(times)
+    require(len(times) >= 2, "times", "at least two", times.tolist())
+    finite(x)
+    if levels is not None:
+        place = (x.double() - levels.low) / levels.spacing
+        off = ((place - place.round()).abs() > 0.01) | (place.round() < 0) | (place.round() > levels.count - 1)
+        if off.any():
+            raise InputError(
+                f"x: must hold the {levels.count} values from {levels.low:g} to {levels.high:g} alone, got "
+                f"{float(x[off][0]):g} in example {int(off.flatten(1).any(1).nonzero()[0])}"
+            )
+    return times
+
+
+def finite(x: Tensor) -> None:
+    """Raises InputError that names the first example of x (B, *) with a value that is not a finite number."""
+    bad = ~x.isfinite().flatten(1).all(1)
+    if bad.any():
+        number = int(bad.nonzero()[0])
+        value = x[number][~x[number].isfinite()][0]
+        raise InputError(f"x: must be finite, got {float(value)} in example {number}")

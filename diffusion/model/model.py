@@ -1,0 +1,365 @@
+"""A trained model: a denoiser, the description of its data and the experiment it came from.
+
+model = diffusion.load("runs/digits")
+images = model.sample(16, seed=0)                                # (16, C, H, W) float in [0, 1]
+restored = model.inpaint(image, known, n=8)                      # .samples, .mean, .std, .quantile, .diagnostics
+restored = model.restore(y, operators.parse("blur:sigma=2"), noise=0.05)
+nats = model.log_likelihood(images)                              # (16,) lower bounds
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from diffusion import distributed, grids, samplers
+from diffusion.config import Config
+from diffusion.data import DataSpec
+from diffusion.denoiser import AnyDenoiser, Denoiser
+from diffusion.errors import InputError, require
+from diffusion.guidance import ClassifierFree
+from diffusion.likelihood.bound import Bound
+from diffusion.memory import suited_batch
+from diffusion.model import restoration
+from diffusion.model.labels import Label, labels
+from diffusion.model.likelihood import Likelihood
+from diffusion.model.restoration import Restoration
+from diffusion.operators import Mask, Operator
+from diffusion.precision import Lowered, use_bf16
+from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.restoration import Method
+
+# The log-SNR below which an image looks like noise alone.
+FIRST_SEEN = -4.0
+FILM_STEPS = 32
+LONG = 100
+
+
+@dataclass(frozen=True)
+class Model:
+    """What `load` returns. Examples go in and come out in the units of the data: images float in [0, 1], points as
+    they are.
+    """
+
+    denoiser: Denoiser
+    spec: DataSpec
+    config: Config
+    step: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def teacher(self) -> str:
+        """The run that this model was distilled from, to sample on one short grid; empty for one that learned from
+        data, whose x̂ is E[x|x_t].
+        """
+        return self.config.distillation.teacher
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The log-SNRs of the first and the last call of a long trajectory."""
+        schedule = self.denoiser.schedule
+        log_snr = schedule.log_snr(self.config.grid(schedule, LONG))
+        return float(log_snr[0]), float(log_snr[-2])
+
+    def tuned(self, *, n: int = 64, seed: int = 0) -> Model:
+        """The same model, with a grid measured on n of its own paths between the ends of the grid it has
+        (`grids.measure`).
+        """
+        if self.teacher:
+            raise InputError("grid: this model was distilled for one grid and samples on no other")
+        first, last = self.ends
+        noise = self._noise(seed, range(n), stream=3)(self._blank(n))
+        label = self.labels(self.in_turn(n), n)
+        grid = grids.measure(self.guided(lowered=True), noise, first=first, last=last, label=label)
+        return replace(self, config=replace(self.config, grid=grid))
+
+    def guided(self, guidance: float | None = None, *, lowered: bool = False) -> AnyDenoiser:
+        """The denoiser that is sampled from: with guidance of that strength, by default the experiment's, and `lowered`
+        to the precision of sampling.
+        """
+        options, denoiser = self.config.sampling, self.denoiser
+        if lowered and use_bf16(options.precision, self.device):
+            denoiser = replace(denoiser, backbone=Lowered(denoiser.backbone))
+        scale = options.guidance if guidance is None else guidance
+        if self.teacher and scale != 1:
+            raise InputError(f"guidance: this model was distilled with its teacher's guidance in it, got {scale:g}")
+        return denoiser if scale == 1 else ClassifierFree(denoiser, scale, options.interval)
+
+    @property
+    def film_steps(self) -> int:
+        """Steps of a trajectory that is to be looked at."""
+        return self.config.sampling.steps if self.teacher else FILM_STEPS
+
+    def labels(self, label: Label | None, n: int) -> Tensor | None:
+        """Labels for n examples from one label, a class name, or n labels; None for none: (n,) int64.
+
+        Raises ValueError naming the classes when a label does not exist.
+        """
+        return labels(label, n, self.spec.classes, self.device)
+
+    def in_turn(self, n: int) -> list[int] | None:
+        """Labels for n examples that take the classes in turn; None without classes."""
+        classes = len(self.spec.classes)
+        return [i % classes for i in range(n)] if classes else None
+
+    @torch.no_grad()  # As a decorator: a block inside a generator would reach its caller between two steps.
+    def trajectory(
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        sampler: str | samplers.Sampler | None = None,
+        seed: int = 0,
+        first: int = 0,
+        label: int | str | Sequence[int] | None = None,
+        guidance: float | None = None,
+    ) -> Iterator[tuple[float, Tensor]]:
+        """Yields (t, x_t) from noise to n samples, x_t (n, *) scaled to the units of the data. Options as for
+        `sample`.
+        """
+        method, times = self._method(sampler, steps)
+        noise = self._noise(seed, range(first, first + n))
+        x = samplers.prior(self.denoiser, noise(self._blank(n)), times[0])
+        denoiser = self.guided(guidance, lowered=True)
+        walk = samplers.trajectory(denoiser, method, x, times, label=self.labels(label, n), randn=noise)
+        for t, x_t in zip(times, walk, strict=True):
+            alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
+            yield float(t), self.spec.decode(x_t / math.hypot(alpha, sigma))
+
+    def sample(
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        sampler: str | samplers.Sampler | None = None,
+        seed: int = 0,
+        label: int | str | Sequence[int] | None = None,
+        guidance: float | None = None,
+        batch: int | None = None,
+        shared: bool = False,
+        progress: bool = False,
+    ) -> Tensor:
+        """Draws n samples: (n, C, H, W) in [0, 1], or (n, D), on the CPU.
+
+        Sample i depends on (seed, i) alone, not on n, `batch` or the number of processes, up to the rounding of the
+        network. `steps`, `sampler` (a key of `samplers.SAMPLERS`) and `guidance` default to the experiment's, `batch`,
+        the number of examples at a time, to what suits the device (`memory.suited_batch`). With
+        `shared` each process draws a part, and all of them, which must call this alike, return the whole.
+
+        Raises ValueError for counts below 1, an unknown sampler or label.
+        """
+        require(n >= 1, "n", "at least 1", n)
+        require(batch is None or batch >= 1, "batch", "at least 1", batch)
+        given = self.labels(label, n)
+        size = batch or self._batch(self.guided(guidance, lowered=True), given)
+        runs = distributed.batches(n, size, shared=shared)
+        parts = [torch.zeros(0, *self.spec.shape)]
+        with tqdm(total=sum(map(len, runs)), desc="sampling", unit="image", disable=not progress) as bar:
+            for numbers in runs:
+                part = None if given is None else given[numbers.start : numbers.stop].tolist()
+                walk = self.trajectory(
+                    len(numbers),
+                    steps=steps,
+                    sampler=sampler,
+                    seed=seed,
+                    first=numbers.start,
+                    label=part,
+                    guidance=guidance,
+                )
+                for _, x in walk:
+                    last = x
+                parts.append(last.cpu())
+                bar.update(len(numbers))
+        x = torch.cat(parts)
+        return distributed.gather(x) if shared else x
+
+    def film(
+        self,
+        n: int,
+        *,
+        frames: int = 9,
+        steps: int | None = None,
+        sampler: str | samplers.Sampler | None = None,
+        seed: int = 0,
+        label: int | str | Sequence[int] | None = None,
+        guidance: float | None = None,
+    ) -> list[Tensor]:
+        """At most that many frames (n, *) of a trajectory of `film_steps` steps by default: its start, then evenly from
+        where something shows to the samples.
+        """
+        count = self.film_steps if steps is None else steps
+        walk = self.trajectory(n, steps=count, sampler=sampler, seed=seed, label=label, guidance=guidance)
+        (_, start), *rest = [(t, x.cpu()) for t, x in walk]
+        seen = float(self.denoiser.schedule.time(torch.tensor(FIRST_SEEN)))
+        rest = [(t, x) for t, x in rest if t < seen] or rest[-1:]
+        chosen = torch.linspace(0, len(rest) - 1, max(1, min(frames - 1, len(rest)))).round().long().tolist()
+        return [start, *(rest[i][1] for i in chosen)]
+
+    def restore(
+        self,
+        y: Tensor,
+        operator: Operator,
+        *,
+        size: tuple[int, int] | None = None,
+        noise: float = 0.0,
+        n: int = 4,
+        method: str | Method = "auto",
+        steps: int | None = None,
+        sampler: str | samplers.Sampler | None = None,
+        seed: int = 0,
+        label: int | str | None = None,
+        guidance: float | None = None,
+        batch: int | None = None,
+        shared: bool = False,
+        progress: bool = False,
+    ) -> Restoration:
+        """Draws n examples given y = operator(example) + N(0, noise²), all in the units of the data: images in [0, 1].
+
+        `size`, (H, W), is that of the images, by default the model's; others are covered by overlapping windows of
+        the model's size that agree at every step (`restoration.windows`).
+        y: (*) as the operator gives it for one example, and exactly so without `noise`, its standard deviation; what a
+        mask hides may be anything, and what it shows is then kept as it is. `method` is a key of `restoration.METHODS`,
+        one of them with other options, or "auto" (`restoration.default`); it has a `sampler` of its own unless another
+        is given. Restoration i depends on (seed, i) alone, as a sample does, except by methods that weigh particles
+        against each other: these draw all at once, whatever `batch`, and in the main process. `shared` as for `sample`.
+
+        Raises InputError for another shape, an unknown method or one that does not suit the operator, noise below 0,
+        and without noise for a y that no example has; FloatingPointError for restorations that are not finite.
+        """
+        if self.teacher:
+            raise InputError(
+                f"restoration: this model was distilled to sample in few calls; ask its teacher, {self.teacher}"
+            )
+        require(n >= 1, "n", "at least 1", n)
+        require(batch is None or batch >= 1, "batch", "at least 1", batch)
+        shape = restoration.shape_of(size, self.spec)
+        seen = restoration.observation(y, operator, noise, shape)
+        chosen = restoration.choose(method, self._sampler(sampler), seen)
+        denoiser = self.guided(guidance, lowered=not chosen.differentiates)
+        one = self.labels(label, 1)
+        return restoration.restore(
+            denoiser,
+            seen,
+            chosen,
+            self.config.grid(self.denoiser.schedule, restoration.RESTORATION_STEPS if steps is None else steps),
+            self.spec,
+            self.device,
+            shape=shape,
+            n=n,
+            seed=seed,
+            label=one,
+            batch=batch or self._batch(restoration.heaviest(denoiser, chosen), one),
+            shared=shared,
+            progress=progress,
+        )
+
+    def inpaint(
+        self,
+        image: Tensor,
+        known: Tensor,
+        *,
+        noise: float = 0.0,
+        n: int = 4,
+        method: str | Method = "auto",
+        steps: int | None = None,
+        sampler: str | samplers.Sampler | None = None,
+        seed: int = 0,
+        label: int | str | None = None,
+        guidance: float | None = None,
+        batch: int | None = None,
+        shared: bool = False,
+        progress: bool = False,
+    ) -> Restoration:
+        """Draws n restorations of one example, (C, H, W) in [0, 1] or (D,), whose values are given where `known`, a
+        bool tensor that broadcasts against it: `restore` with a mask, of an image of any size. Without noise, what is
+        farther than a window from the rectangle around all that is unknown costs nothing.
+        """
+        channels, *sides = self.spec.shape
+        rule = f"of {channels} channels, (C, H, W)" if sides else f"of the shape {self.spec.shape} of the data"
+        fits = image.ndim == len(self.spec.shape) and image.shape[0] == channels and image.numel() > 0
+        require(fits, "image", rule, tuple(image.shape))
+        return self.restore(
+            image,
+            Mask(known.to(torch.bool)),
+            size=(image.shape[1], image.shape[2]) if sides else None,
+            noise=noise,
+            n=n,
+            method=method,
+            steps=steps,
+            sampler=sampler,
+            seed=seed,
+            label=label,
+            guidance=guidance,
+            batch=batch,
+            shared=shared,
+            progress=progress,
+        )
+
+    def likelihood(self, *, guidance: float = 1.0, dtype: torch.dtype = torch.float32) -> Likelihood:
+        """The likelihoods of this model by the bound, the flow and works, with guidance of that strength; its network
+        runs in `dtype`, float32 or float64.
+        """
+        if self.teacher:
+            raise InputError(
+                f"likelihood: this model was distilled to sample in few calls; ask its teacher, {self.teacher}"
+            )
+        denoiser = self.guided(guidance)
+        if dtype == torch.float64:
+            backbone = copy.deepcopy(self.denoiser.backbone)
+            assert isinstance(backbone, torch.nn.Module)
+            exact = replace(self, denoiser=replace(self.denoiser, backbone=backbone.double()))
+            denoiser = exact.guided(guidance)
+        return Likelihood(denoiser, self.spec, self.device, dtype, self.config.training.trajectory)
+
+    def bound(
+        self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0, label: Label | None = None
+    ) -> Bound:
+        """The trajectory bound on -log p(x) by terms, in nats per example (`Likelihood.bound`).
+
+        x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D). Labels as for `sample`,
+        and -1 for an example without.
+        """
+        return self.likelihood().bound(x, steps=steps, draws=draws, seed=seed, label=label)
+
+    def log_likelihood(
+        self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0, label: Label | None = None
+    ) -> Tensor:
+        """A lower bound on log p(x) in nats for each example, (B,): of the 8-bit image itself, or of a point's
+        density. Options as for `bound`.
+        """
+        return -self.bound(x, steps=steps, draws=draws, seed=seed, label=label).total.cpu()
+
+    def _method(self, sampler: str | samplers.Sampler | None, steps: int | None) -> tuple[samplers.Sampler, Tensor]:
+        given = self._sampler(sampler)
+        own = self.config.sampling.steps
+        count = own if steps is None else steps
+        if self.teacher and (count != own or given):
+            raise InputError(f"steps, sampler: this model was distilled for {own} steps of its own sampler")
+        return given or self.config.sampler, self.config.grid(self.denoiser.schedule, count)
+
+    def _sampler(self, sampler: str | samplers.Sampler | None) -> samplers.Sampler | None:
+        if not isinstance(sampler, str):
+            return sampler
+        require(sampler in samplers.SAMPLERS, "sampler", f"one of {', '.join(samplers.SAMPLERS)}", repr(sampler))
+        return samplers.SAMPLERS[sampler]()
+
+    @torch.no_grad()
+    def _batch(self, denoiser: AnyDenoiser, label: Tensor | None) -> int:
+        middle = self.denoiser.schedule.time(torch.zeros(()))
+
+        def call(n: int) -> object:
+            return denoiser(self._blank(n), middle, None if label is None else label[:1].expand(n))
+
+        return suited_batch(call, math.prod(self.spec.shape[1:]), self.device)
+
+    def _noise(self, seed: int, numbers: Sequence[int], stream: int = 0) -> ExampleNoise:
+        return ExampleNoise([example_seed(seed, stream, number) for number in numbers])
+
+    def _blank(self, n: int) -> Tensor:
+        return torch.zeros(n, *self.spec.shape, device=self.device)

@@ -1,0 +1,224 @@
+"""Damaged images from files: their masks by alpha, by file and by color, their pairs by name, their channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffusion.commands.images import Marked, Source, fit_known, read_clean, read_damaged, read_observation, sources
+from diffusion.data import DataSpec, fit
+from diffusion.errors import InputError
+from diffusion.operators import parse
+
+WHITE = (255, 255, 255)
+SPECS = {channels: DataSpec((channels, 6, 8), 256, mean=127.0, std=60.0) for channels in (1, 3, 4)}
+
+
+def pixels(channels: int) -> np.ndarray:
+    return np.random.default_rng(channels).integers(0, 200, (6, 8, channels), dtype=np.uint8).squeeze()
+
+
+def save(values: np.ndarray, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def on(rgba: np.ndarray, background: tuple[int, int, int]) -> Image.Image:
+    """What transparent pixels show of a background."""
+    behind = Image.new("RGBA", rgba.shape[1::-1], (*background, 255))
+    return Image.alpha_composite(behind, Image.fromarray(rgba)).convert("RGB")
+
+
+def known() -> np.ndarray:
+    values = np.ones((6, 8), dtype=bool)
+    values[1:4, 2:5] = False
+    return values
+
+
+def read(path: Path, channels: int = 3, **options: object) -> tuple[Tensor, Tensor, str]:
+    mask = options.pop("mask", None)
+    background = options.pop("background", WHITE)
+    return read_damaged(Source(path, mask, Path("x")), SPECS[channels], background, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("given", [1, 3, 4])
+def test_any_image_becomes_one_of_the_model(tmp_path: Path, channels: int, given: int) -> None:
+    mask = save(known().astype(np.uint8) * 255, tmp_path / "mask.png")
+    values = pixels(given)
+    image, shown, notice = read(save(values, tmp_path / "image.png"), channels, mask=mask)
+    assert image.shape == (channels, 6, 8) and torch.equal(shown[0], torch.tensor(known())) and not notice
+    color = values[..., :3] if given > 1 else np.dstack([values] * 3)
+    if given == 4 and channels < 4:
+        color = np.asarray(on(values, WHITE))
+    luma = np.asarray(Image.fromarray(color).convert("L"))[..., None]
+    expected = luma if channels == 1 else np.dstack([color, values[..., 3] if given == 4 else np.full((6, 8), 255)])
+    assert np.array_equal((image * 255).round().numpy(), np.moveaxis(expected[..., :channels], 2, 0))
+
+
+def test_alpha_is_a_mask_and_leaves_the_colors_of_what_is_half_transparent(tmp_path: Path) -> None:
+    alpha = np.where(known(), 200, 90).astype(np.uint8)
+    image, shown, _ = read(save(np.dstack([pixels(3), alpha]), tmp_path / "clear.png"))
+    assert torch.equal(shown[0], torch.tensor(known()))
+    assert np.array_equal((image * 255).round().numpy(), np.moveaxis(pixels(3), 2, 0))
+    with pytest.raises(InputError, match=r"opaque\.png: nothing is transparent in it; say with --mask"):
+        read(save(pixels(3), tmp_path / "opaque.png"))
+
+
+def test_a_color_marks_what_is_unknown(tmp_path: Path) -> None:
+    values = np.where(known()[..., None], pixels(3), np.array([255, 8, 250])).astype(np.uint8)
+    path = save(values, tmp_path / "drawn.png")
+    for channels in (1, 3):
+        shown = read(path, channels, marked=Marked("#ff00ff", 0.05))[1]
+        assert torch.equal(shown[0], torch.tensor(known()))
+    assert bool(read(path, marked=Marked("#ff00ff", 0.0), whole=True)[1].all())
+    assert torch.equal(read(path, marked=Marked("magenta"))[1][0], torch.tensor(known()))
+    with pytest.raises(InputError, match="--unknown-color: must be a color as #ff00ff, got '#ff'"):
+        read(path, marked=Marked("#ff"))
+    with pytest.raises(InputError, match="--threshold: must be in"):
+        Marked("#ff00ff", 1.5)
+    with pytest.raises(InputError, match="--unknown-color: must not be given with --mask"):
+        read(path, mask=path, marked=Marked("#ff00ff"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_a_mask_or_a_color_leaves_is_seen_on_the_background_of_the_data(tmp_path: Path, channels: int) -> None:
+    """As training sees it: what a transparent pixel hides is not what it shows."""
+    alpha = np.random.default_rng(1).integers(0, 256, (6, 8), dtype=np.uint8)
+    alpha[0] = 0
+    rgba = np.dstack([pixels(3), alpha])
+    rgba[~known()] = (255, 0, 255, 255)
+    rgba[0, :4] = (255, 0, 255, 0)  # It does not show.
+    path = save(rgba, tmp_path / "layer.png")
+    mask = save(known().astype(np.uint8) * 255, tmp_path / "mask.png")
+    for background in (WHITE, (0, 60, 250)):
+        clean = read_clean(path, SPECS[channels], background)[0]
+        for options in ({"mask": mask}, {"marked": Marked("#ff00ff")}):
+            image, shown, _ = read(path, channels, background=background, **options)
+            assert torch.equal(image, clean) and torch.equal(shown[0], torch.tensor(known()))
+
+
+def test_an_image_in_which_nothing_is_unknown_is_named(tmp_path: Path) -> None:
+    path = save(pixels(3), tmp_path / "full.png")
+    white = save(np.full((6, 8), 255, dtype=np.uint8), tmp_path / "white.png")
+    with pytest.raises(
+        InputError, match=r"--mask: .*white\.png shows all of .*full\.png as known; black is what is to"
+    ):
+        read(path, mask=white)
+    with pytest.raises(
+        InputError, match=r"full\.png: nothing in it has --unknown-color #f0f; raise --threshold or che"
+    ):
+        read(path, marked=Marked("#f0f"))
+    for options in ({"mask": white}, {"marked": Marked("#f0f")}):
+        assert bool(read(path, whole=True, **options)[1].all())
+    with pytest.raises(InputError, match=r"full\.png: nothing is transparent"):
+        read(path, whole=True)
+    wide, cut = np.tile(pixels(3), (1, 3, 1)), np.full((6, 24), 255, dtype=np.uint8)
+    cut[:, :4] = 0
+    cut_off = {"mask": save(cut, tmp_path / "cut.png"), "resize": True}
+    with pytest.raises(InputError, match=r"wide\.png: nothing that is unknown is left after --resize"):
+        read(save(wide, tmp_path / "wide.png"), **cut_off)
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "most"),
+    # Of each result (h, w): the part that may be unknown. A hole of 5x5 reaches 3 pixels to all sides.
+    [
+        ((64, 64), (16, 16), 12 * 12),
+        ((16, 16), (64, 64), 48 * 48),
+        ((70, 51), (16, 16), 13 * 13),
+        ((33, 40), (31, 33), 20 * 20),
+        ((200, 300), (8, 16), 7 * 14),
+    ],
+)
+def test_a_resized_pixel_is_known_only_if_nothing_hidden_is_in_it(
+    given: tuple[int, int], size: tuple[int, int], most: int
+) -> None:
+    """Whatever is hidden, all that is known stays the same."""
+    rng = np.random.default_rng(0)
+    hidden = np.zeros((*given, 1), dtype=bool)
+    top, left, tall, wide = given[0] // 3, given[1] // 3, given[0] * 20 // 64, given[1] * 20 // 64
+    hidden[top : top + tall, left : left + wide] = True
+    image = rng.integers(0, 256, (*given, 3), dtype=np.uint8)
+    shown, seen = fit_known(~hidden, size)[:, :, 0], fit(image, size)
+    assert shown.shape == size and int((~shown).sum()) <= most
+    blocks = (rng.integers(0, 2, image.shape) for _ in range(30))
+    for values in (np.zeros(image.shape), np.ones(image.shape), *blocks):
+        other = fit(np.where(hidden, 255 * values, image).astype(np.uint8), size)
+        assert np.array_equal(other[shown], seen[shown])
+
+
+def test_an_image_that_is_only_cut_hides_no_more_than_before() -> None:
+    values = np.random.default_rng(0).integers(0, 2, (16, 20, 1)).astype(bool)
+    assert np.array_equal(fit_known(values, (16, 16)), values[:, 2:18])
+
+
+def test_another_size_is_kept_or_brought_to_that_of_the_model(tmp_path: Path) -> None:
+    path = save(np.repeat(np.repeat(pixels(3), 2, 0), 3, 1), tmp_path / "large.png")
+    mask = save(np.repeat(np.repeat(known().astype(np.uint8) * 255, 2, 0), 3, 1), tmp_path / "mask.png")
+    image, shown, notice = read(path, mask=mask)
+    assert image.shape == (3, 12, 24) and shown.shape == (1, 12, 24) and not notice
+    assert torch.equal(read_clean(path, SPECS[3], (255, 255, 255))[0], image)
+    image, shown, notice = read(path, mask=mask, resize=True)
+    assert image.shape == (3, 6, 8) and shown.shape == (1, 6, 8)
+    assert notice == "large.png: resized and cropped from 24 x 12 to the model's 8 x 6"
+    assert read_clean(path, SPECS[3], (255, 255, 255), resize=True)[1] == notice
+    with pytest.raises(InputError, match=r"mask\.png is 24 x 12 pixels, but .*small\.png is 8 x 6"):
+        read(save(pixels(3), tmp_path / "small.png"), mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("text", "channels", "factor"),
+    [("blur:sigma=1", 3, 1), ("gray", 1, 1), ("downsample:factor=4", 3, 4), ("jpeg+downsample:factor=3+gray", 1, 3)],
+)
+def test_an_observation_tells_the_size_of_its_image(tmp_path: Path, text: str, channels: int, factor: int) -> None:
+    path = save(pixels(3), tmp_path / "seen.png")
+    y, size = read_observation(path, parse(text), SPECS[3], (0, 0, 0))
+    luma = np.asarray(Image.open(path).convert("L"))[..., None]
+    expected = pixels(3) if channels == 3 else luma
+    assert np.array_equal((y * 255).round().numpy(), np.moveaxis(expected, 2, 0))
+    assert size == (6 * factor, 8 * factor)
+
+
+def test_what_an_operator_refuses_is_said_by_it(tmp_path: Path) -> None:
+    path = save(pixels(3), tmp_path / "seen.png")
+    with pytest.raises(InputError, match="gray: must be given 3 channels, got 4"):
+        read_observation(path, parse("gray"), SPECS[4], (0, 0, 0))
+    with pytest.raises(InputError, match="blur: must be given an image larger than the kernel's reach of 8x8"):
+        read_observation(path, parse("blur:sigma=2"), SPECS[3], (0, 0, 0))
+
+
+def test_folders_are_paired_with_masks_by_name(tmp_path: Path) -> None:
+    for name in ("a/2.png", "a/10.jpg", "a/inner/2.png", "m/2.bmp", "m/10.png", "m/inner/2.png", "m/more.png"):
+        save(pixels(3), tmp_path / name)
+    found = sources([tmp_path / "a"], tmp_path / "m")
+    assert [str(source.place) for source in found] == ["2", "10", "inner/2"]
+    assert [source.mask.relative_to(tmp_path / "m").as_posix() for source in found if source.mask] == [
+        "2.bmp", "10.png", "inner/2.png"
+    ]  # fmt: skip
+    both = sources([tmp_path / "a", tmp_path / "m"], tmp_path / "m" / "2.bmp")
+    assert {source.mask for source in both} == {tmp_path / "m" / "2.bmp"} and len(both) == 7
+    assert str(both[-1].place) == "m/more"
+    (tmp_path / "m" / "10.png").unlink()
+    with pytest.raises(InputError, match=r"--mask: must hold 10\.png, or of another suffix, for .*a/10\.jpg; .*m does"):
+        sources([tmp_path / "a"], tmp_path / "m")
+
+
+def test_images_without_a_place_of_their_own_are_named(tmp_path: Path) -> None:
+    first, second = save(pixels(3), tmp_path / "a" / "x.png"), save(pixels(3), tmp_path / "b" / "x.png")
+    with pytest.raises(InputError, match=r"b/x\.png: must have a name of its own, got that of .*a/x\.png"):
+        sources([first, second])
+    save(pixels(3), tmp_path / "a" / "x.bmp")
+    with pytest.raises(InputError, match=r"must have a name of its own"):
+        sources([tmp_path / "a"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no images there"):
+        sources([tmp_path / "empty"])
+    with pytest.raises(InputError, match="IMAGE: no images there"):
+        sources([])

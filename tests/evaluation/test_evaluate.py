@@ -1,0 +1,325 @@
+"""Every method on models whose likelihood is known: oracles in the place of a network."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion.config import Config
+from diffusion.data import Dataset, DataSpec
+from diffusion.denoiser import Denoiser, V
+from diffusion.errors import InputError
+from diffusion.evaluation import ByBound, ByFlow, ByWork, Evaluation, evaluate
+from diffusion.evaluation.estimators import Method
+from diffusion.evaluation.measurements import Part, part
+from diffusion.model import Model
+from diffusion.model.likelihood import Likelihood
+from diffusion.schedules import EDM
+from tests.oracles import GaussianOracle, MixtureOracle, OracleNetwork
+
+# With a closed inverse, which the oracle's network calls at every step.
+SCHEDULE = EDM(0.01, 100.0)
+PLANE = GaussianOracle(
+    SCHEDULE, torch.zeros(2, dtype=torch.float64), torch.tensor([[1.3, 0.4], [0.4, 0.7]], dtype=torch.float64)
+)
+LEVELS = 256
+# Images of 5 x 5 pixels of one color, in units of 40 levels about the middle.
+SPEC = DataSpec((1, 5, 5), LEVELS, (), 127.5, 40.0)
+WHITE = GaussianOracle(SCHEDULE, torch.zeros(1, 5, 5, dtype=torch.float64), torch.eye(25, dtype=torch.float64))
+
+
+def model(oracle: GaussianOracle | MixtureOracle, spec: DataSpec) -> Model:
+    return Model(Denoiser(OracleNetwork(oracle, V()), oracle.schedule, V()), spec, Config())  # type: ignore[arg-type]
+
+
+def points(n: int, seed: int = 0) -> Dataset:
+    values = PLANE.sample(n, torch.Generator().manual_seed(seed)).float().numpy()
+    return Dataset(values, DataSpec((2,), None), None, [str(i) for i in range(n)])
+
+
+def images(n: int, seed: int = 0) -> Dataset:
+    x = torch.randn(n, 1, 5, 5, generator=torch.Generator().manual_seed(seed))
+    values = (127.5 + 40 * x).round().clamp(0, 255).to(torch.uint8).numpy()
+    return Dataset(values, SPEC, None, [str(i) for i in range(n)])
+
+
+def exact_bits_per_dim(dataset: Dataset) -> Tensor:
+    """-log2 of the probability of each level under a normal law of 40 levels: (N,)."""
+    law, levels = torch.distributions.Normal(127.5, 40.0), torch.from_numpy(np.asarray(dataset.values)).double()
+    return -(law.cdf(levels + 0.5) - law.cdf(levels - 0.5)).log2().flatten(1).mean(1)
+
+
+PLANE_BITS = PLANE.entropy / math.log(2)
+
+
+@pytest.mark.parametrize("method", [ByBound(draws=32), ByFlow(), ByWork(steps=200, paths=4)], ids=lambda m: m.name)
+def test_every_method_measures_points_within_its_interval(method: Method) -> None:
+    dataset = points(200)
+    result = evaluate(model(PLANE, dataset.spec), dataset, method=method)
+    truth = (PLANE.nll(torch.from_numpy(np.asarray(dataset.values)).double()) / math.log(2)).mean().item()
+    total = result.terms["total"]
+    assert result.unit == "bits/vector" and result.examples == 200
+    # Of points, K is -total, and L_null that of a unit normal in the plane.
+    assert result.k["K"].mean == pytest.approx(-total.mean)
+    assert result.k["K - L_null"].mean == pytest.approx(-total.mean + math.log2(2 * math.pi * math.e))
+    assert "K, K - L_null: bits/vector, of density at unit variance" in result.table()
+    assert total.half_width is not None and total.half_width < 0.8
+    assert abs(total.mean - PLANE_BITS) < 1.5 * total.half_width
+    inner = math.hypot(*(error for name, error in total.errors.items() if name not in ("examples", "solver")))
+    # The bound of a finite number of steps is above; the numbers share their examples with the truth.
+    assert -4 * inner - 1e-3 < total.mean - truth < 4 * inner + {"bound": 2e-3, "ode": 2e-3, "work": 0.25}[method.name]
+
+
+def test_continuous_data_of_any_scale_have_the_density_of_their_standardized_values() -> None:
+    spec = DataSpec((2,), None, mean=0.3, std=2.0)
+    standard = points(20)
+    dataset = replace(standard, values=0.3 + 2 * np.asarray(standard.values), spec=spec)
+    result = evaluate(model(PLANE, spec), dataset, method=ByFlow())
+    truth = (PLANE.nll(torch.from_numpy(np.asarray(standard.values)).double()) / math.log(2)).mean().item()
+    assert result.mean["total"] == pytest.approx(truth, abs=2e-3)
+    # That is a density at unit variance, as in 2015.
+    assert result.k["K"].mean == -result.mean["total"]
+    assert result.k["K - L_null"].mean == pytest.approx(-result.mean["total"] + math.log2(2 * math.pi * math.e))
+
+
+def test_the_flow_of_images_has_the_bits_per_dim_of_their_levels() -> None:
+    """White images: the probability of a level is a difference of normal laws, 25 of them in an image."""
+    dataset = images(40)
+    result = evaluate(model(WHITE, SPEC), dataset, method=ByFlow(probes=2))
+    total = result.terms["total"]
+    truth = exact_bits_per_dim(dataset).mean().item()
+    inner = math.hypot(*(error for name, error in total.errors.items() if name not in ("examples", "solver")))
+    assert result.unit == "bits/dim" and "upper bound" in result.kind
+    assert abs(total.mean - truth) < 4 * inner + total.errors.get("solver", 0) + 2e-3
+    # In the unit of 2015: a unit normal has K = L_null.
+    assert result.k["K - L_null"].mean == pytest.approx(0, abs=0.1)
+    assert result.k["K"].mean == pytest.approx(math.log2(40) - total.mean)
+    assert set(total.errors) == {"examples", "dequantization", "probes", "solver"}
+
+
+ATOMS = [ByBound(draws=64), ByWork(steps=400, paths=4), ByFlow(dequantization="noise"), ByFlow()]
+
+
+@pytest.mark.parametrize("method", ATOMS, ids=["bound", "work", "flow, noise", "flow, uniform"])
+def test_the_bound_of_images_has_the_bits_per_dim_of_their_levels(method: Method) -> None:
+    """One pixel, of 8 gray levels far from each other, and the exact denoiser of that law."""
+    spec = DataSpec((1, 1, 1), LEVELS, (), 127.5, 70.0)
+    values, weights = 30 * torch.arange(8) + 20, torch.arange(1.0, 9.0, dtype=torch.float64) / 36
+    atoms = spec.encode(values).double().reshape(8, 1, 1, 1)
+    chosen = torch.arange(8).repeat_interleave(torch.arange(1, 9))
+    gray = values[chosen].to(torch.uint8).reshape(-1, 1, 1, 1).numpy()
+    dataset = Dataset(gray, spec, None, [str(i) for i in range(36)])
+    # A clean end below the spacing of the 256 levels, of which the decoder has to choose.
+    oracle = MixtureOracle(EDM(0.002, 100.0), atoms, 0.0, weights)
+    result = evaluate(model(oracle, spec), dataset, method=method)
+    total, truth = result.terms["total"], -(weights * weights.log2()).sum().item()
+    inner = math.hypot(*(error for name, error in total.errors.items() if name != "examples"))
+    assert result.unit == "bits/dim" and "upper bound" in result.kind
+    if method == ByFlow():
+        # A density as narrow as the noise of the clean end is met by uniform noise of a level's width.
+        std = 0.002 * spec.std
+        truth += math.log2(math.sqrt(2 * math.pi) * std) + 1 / (24 * std**2 * math.log(2))
+    # The flow starts from noise without the mean of these data, 0.01 bits at 100 times their width.
+    below, above = {"bound": (0, 0.01), "work": (0, 0.1), "ode": (0.01, 0.01)}[method.name]
+    assert -3 * inner - below < total.mean - truth < 3 * inner + above
+
+
+def test_intervals_of_the_bound_cover_the_truth() -> None:
+    """95 % intervals of 12 points each, 100 times; in continuous time the truth is the entropy."""
+    covered = 0
+    for repetition in range(100):
+        dataset = points(12, seed=100 + repetition)
+        method = ByBound(draws=4, steps=1, continuous=True, seed=repetition)
+        result = evaluate(model(PLANE, dataset.spec), dataset, method=method)
+        total = result.terms["total"]
+        assert total.half_width is not None
+        covered += abs(total.mean - PLANE_BITS) < total.half_width
+    assert 90 <= covered <= 98
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_the_bound_makes_as_many_draws_as_asked_for(repeats: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, real = [], OracleNetwork.__call__
+    monkeypatch.setattr(OracleNetwork, "__call__", lambda *given: calls.append(1) or real(*given))  # type: ignore[func-returns-value]
+    dataset = points(3)
+    evaluate(model(PLANE, dataset.spec), dataset, method=ByBound(18, repeats=repeats))
+    assert len(calls) == 18
+
+
+@pytest.mark.parametrize("draws", [-2, 0, 1, 17])
+def test_draws_that_are_no_halves_are_refused(draws: int) -> None:
+    with pytest.raises(InputError, match=f"draws: must be a positive multiple of 2, got {draws}"):
+        ByBound(draws)
+
+
+def test_the_kl_by_noise_level_adds_up_to_the_diffusion_term() -> None:
+    dataset = points(60)
+    result = evaluate(model(PLANE, dataset.spec), dataset, method=ByBound(draws=12))
+    width = (SCHEDULE.log_snr_max - SCHEDULE.log_snr_min) / len(result.by_level)
+    area = sum(value for _, value, _ in result.by_level) * width
+    assert area == pytest.approx(result.mean["diffusion"], rel=1e-9)
+    assert all(error > 0 for _, _, error in result.by_level)
+
+
+def test_a_bound_of_few_paths_is_not_called_tight() -> None:
+    dataset, plane = points(6), replace(PLANE, schedule=EDM(0.1, 10.0))
+    loose = evaluate(model(plane, dataset.spec), dataset, method=ByWork(steps=8, paths=4))
+    assert "not tight: for 6 of 6 examples fewer than 10 of 4 paths count" in loose.table()
+    tight = evaluate(model(plane, dataset.spec), dataset, method=ByWork(steps=64, paths=32))
+    assert "tight: at least" in tight.table() and "not tight" not in tight.table()
+    assert len(tight.works) == 6 and len(tight.works[0]) == 32
+    curve = tight.notes[-1].removeprefix("total by the number of paths: ").split(", ")
+    assert [text.partition(": ")[0] for text in curve] == ["1", "2", "4", "8", "16", "32"]
+    totals = [float(text.partition(": ")[2]) for text in curve]
+    assert totals == sorted(totals, reverse=True)
+    assert totals[0] == pytest.approx(tight.mean["mean work"], abs=1e-4)
+    assert totals[-1] == pytest.approx(tight.mean["total"], abs=1e-4) and totals[-1] < totals[0]
+
+
+@pytest.mark.parametrize("steps", [4, 8])
+def test_the_error_by_paths_is_that_of_their_repetitions_where_the_bound_is_loose(steps: int) -> None:
+    """One point, 400 times: its values differ by their paths alone. Works here have a longer tail than normal ones."""
+    dataset, plane = points(1).subset([0] * 400), replace(PLANE, schedule=EDM(0.1, 10.0))
+    result = evaluate(model(plane, dataset.spec), dataset, method=ByWork(steps=steps, paths=4))
+    assert np.std(result.works) > 3, "nats"
+    measured = np.std(result.values, ddof=1) / math.sqrt(400)
+    assert result.terms["total"].errors["paths"] == pytest.approx(measured, rel=0.25)
+
+
+@pytest.mark.parametrize("method", [ByBound(draws=4), ByWork(steps=8, paths=2)], ids=lambda m: m.name)
+def test_an_example_has_the_same_value_in_any_batch(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = points(7)
+    whole = evaluate(model(PLANE, dataset.spec), dataset, method=method)
+    monkeypatch.setattr(evaluate, "BATCH", 2)
+    parts = evaluate(model(PLANE, dataset.spec), dataset, method=method)
+    assert parts.values == pytest.approx(whole.values, abs=1e-5)
+    # Every third of 7: with the random numbers of the first three, which the values depend on.
+    some = evaluate(model(PLANE, dataset.spec), dataset, method=method, limit=3)
+    chosen = evaluate(model(PLANE, dataset.spec), dataset.subset([0, 3, 6]), method=method)
+    assert some.values == pytest.approx(chosen.values, abs=1e-5)
+
+
+def test_a_limit_takes_examples_of_all_classes() -> None:
+    """Points of two classes, one after the other as in a folder, the second far out."""
+    near, far = np.zeros((20, 2), dtype=np.float32), np.full((20, 2), 9, dtype=np.float32)
+    dataset = Dataset(np.concatenate([near, far]), DataSpec((2,), None), None, [str(i) for i in range(40)])
+    whole = evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow())
+    some = evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow(), limit=8)
+    assert some.examples == 8
+    assert some.mean["total"] == pytest.approx(whole.mean["total"], rel=1e-2)
+
+
+@pytest.mark.parametrize(("shape", "most"), [((3, 32, 32), 128), ((3, 256, 256), 2), ((1, 600, 600), 1), ((2,), 128)])
+def test_large_examples_are_fewer_in_a_batch(
+    shape: tuple[int, ...], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def measure(self: ByBound, likelihood: Likelihood, x: Tensor, numbers: range, label: None) -> Part:
+        sizes.append(len(x))
+        return part(torch.zeros(len(x), 4), torch.zeros(len(x), 1, 4), by_level=torch.zeros(len(x), ByBound.bins))
+
+    monkeypatch.setattr(ByBound, "measure", measure)
+    spec = DataSpec(shape, None)
+    values = np.broadcast_to(np.float32(0), (most + 1, *shape))
+    evaluate(model(PLANE, spec), Dataset(values, spec, None, [""] * (most + 1)))
+    assert sizes == [most, 1]
+
+
+def short(monkeypatch: pytest.MonkeyPatch, name: str, most: int) -> list[int]:
+    """Lets no more than so many examples at once through a likelihood; the sizes that were tried."""
+    real, tried = getattr(Likelihood, name), []
+
+    def limited(self: Likelihood, x: Tensor, **options: object) -> object:
+        tried.append(len(x))
+        if len(x) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(self, x, **options)
+
+    monkeypatch.setattr(Likelihood, name, limited)
+    return tried
+
+
+SHORT = [ByBound(draws=4), ByWork(steps=8, paths=2), ByFlow(solver_steps=8)]
+
+
+@pytest.mark.parametrize("method", SHORT, ids=lambda m: m.name)
+def test_a_batch_that_memory_does_not_hold_is_halved(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = points(11)
+    whole = evaluate(model(PLANE, dataset.spec), dataset, method=method)
+    tried = short(monkeypatch, {"bound": "bound", "work": "works", "ode": "flow"}[method.name], 3)
+    halved = evaluate(model(PLANE, dataset.spec), dataset, method=method)
+    assert tried[:3] == [11, 5, 2] and max(tried[2:]) == 6
+    assert halved.values == pytest.approx(whole.values, abs=1e-5)
+    assert halved.terms["total"].errors == pytest.approx(whole.terms["total"].errors, abs=1e-5)
+
+
+def test_a_batch_that_cannot_be_halved_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = points(4)
+    short(monkeypatch, "bound", 0)
+    with pytest.raises(InputError, match=r"evaluation: out of memory with 1 examples at once, of cpu"):
+        evaluate(model(PLANE, dataset.spec), dataset)
+    short(monkeypatch, "flow", 3)
+    with pytest.raises(InputError, match=r"out of memory with 4 examples at once, of cpu; set solver_steps"):
+        evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow())
+
+
+def strict(result: Evaluation) -> dict[str, object]:
+    """Through JSON, which knows no NaN."""
+    return json.loads(json.dumps(result.to_dict(), allow_nan=False))
+
+
+METHODS = [ByBound(draws=4), ByFlow(probes=2), ByWork(steps=16, paths=4)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_one_image_and_images_of_one_color_have_an_answer(method: Method) -> None:
+    one = evaluate(model(WHITE, SPEC), images(1), method=method)
+    assert one.examples == 1 and "one example: nothing is known of others" in one.table()
+    assert one.terms["total"].half_width is not None and "examples" not in one.terms["total"].errors
+    assert strict(one)["examples"] == 1
+    flat = np.full((3, 1, 5, 5), 127, dtype=np.uint8)
+    same = evaluate(model(WHITE, SPEC), Dataset(flat, SPEC, None, ["a", "b", "c"]), method=method)
+    assert strict(same)["unit"] == "bits/dim"
+    middle = -math.log2(math.erf(0.5 / 40 / math.sqrt(2))) + (0.5 / 40) ** 2 / 2 / math.log(2)
+    # A denoiser that does not know of levels spends bits on what lies between them, but for uniform noise there.
+    above = same.mean["total"] - middle
+    assert abs(above) < 0.02 if method.name == "ode" else 0 < above < 20
+
+
+def test_one_point_by_the_exact_flow_says_that_nothing_tells_its_interval() -> None:
+    result = evaluate(model(PLANE, DataSpec((2,), None)), points(1), method=ByFlow())
+    assert result.terms["total"].half_width is None and "?" in result.table() and strict(result)["examples"] == 1
+
+
+def test_labels_of_other_classes_are_refused() -> None:
+    """A label is a place among the classes: 0 is a cat here and a dog there."""
+    spec = DataSpec((2,), None, ("cat", "dog"))
+    labeled = replace(points(3), labels=np.zeros(3, dtype=np.int64), spec=replace(spec, classes=("dog", "cat")))
+    with pytest.raises(
+        InputError, match=r"data: must be of the model's classes \('cat', 'dog'\), .*got \('dog', 'cat'\)"
+    ):
+        evaluate(model(PLANE, spec), labeled)
+    assert evaluate(model(PLANE, replace(spec, classes=())), labeled, method=ByFlow()).examples == 3
+    assert evaluate(model(PLANE, spec), replace(labeled, labels=None), method=ByFlow()).examples == 3
+
+
+def test_examples_of_another_kind_are_refused() -> None:
+    with pytest.raises(InputError, match=r"data: must be of the model's shape \(2,\), got \(1, 5, 5\)"):
+        evaluate(model(PLANE, DataSpec((2,), None)), images(2))
+    gray = images(2)
+    smooth = replace(gray, values=gray.values.astype(np.float32), spec=DataSpec((1, 5, 5), None))
+    with pytest.raises(InputError, match=r"data: must be of 256 levels, as the model's, got continuous"):
+        evaluate(model(WHITE, SPEC), smooth)
+    nothing = Dataset(np.zeros((0, 2), dtype=np.float32), DataSpec((2,), None), None, [])
+    with pytest.raises(InputError, match=r"data.held_out: must be positive"):
+        evaluate(model(PLANE, DataSpec((2,), None)), nothing)
+    broken = Dataset(np.array([[0.0, 1.0], [math.nan, 0.0]], dtype=np.float32), DataSpec((2,), None), None, ["a", "b"])
+    with pytest.raises(InputError, match="x: must be finite, got nan in example 1"):
+        evaluate(model(PLANE, DataSpec((2,), None)), broken)

@@ -1,0 +1,211 @@
+"""The likelihoods of a trained model, by every method, for images and in both precisions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion.data import open_source
+from diffusion.errors import InputError
+from diffusion.grids import UniformLogSNR, UniformTime
+from diffusion.likelihood.bound import bound, trajectory_bound
+from diffusion.likelihood.flow import Hutchinson
+from diffusion.likelihood.ode import Adaptive, Fixed, Solver
+from diffusion.model import Model, load
+from diffusion.model.likelihood import noise, places
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Model:
+    return load(trained, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images(model: Model) -> Tensor:
+    dataset = open_source(model.config.data, lambda text: None)
+    values, _ = dataset.split(model.config.data.held_out, model.config.data.seed)[1].batch(range(3))
+    return values
+
+
+def test_an_answer_depends_on_the_number_of_its_example_alone(model: Model, images: Tensor) -> None:
+    likelihood = model.likelihood()
+    whole = likelihood.bound(images, draws=4).total
+    for i in range(3):
+        one = likelihood.bound(images[i : i + 1], draws=4, numbers=[i]).total
+        assert one.item() == pytest.approx(whole[i].item(), rel=1e-4)
+    assert not torch.allclose(likelihood.bound(images, draws=4, repeat=1).total, whole, rtol=1e-3)
+
+
+def test_the_flow_depends_on_the_batch_by_an_adaptive_solver_alone(model: Model, images: Tensor) -> None:
+    likelihood = model.likelihood(dtype=torch.float64)
+
+    def change(solver: Solver) -> float:
+        whole, one = (
+            likelihood.flow(x, probes=Hutchinson(1), solver=solver).log_likelihood[0] for x in (images, images[:1])
+        )
+        return abs(whole.item() - one.item())
+
+    assert change(Fixed(8)) < 1e-6 < change(Adaptive(1e-3))
+
+
+def test_float64_is_float32_within_rounding(model: Model, images: Tensor) -> None:
+    single, double = (model.likelihood(dtype=dtype) for dtype in (torch.float32, torch.float64))
+    assert next(double.denoiser.backbone.parameters()).dtype == torch.float64  # type: ignore[attr-defined]
+    assert next(model.denoiser.backbone.parameters()).dtype == torch.float32  # type: ignore[attr-defined]
+    a, b = (likelihood.bound(images, draws=4).total for likelihood in (single, double))
+    assert torch.allclose(a, b, rtol=1e-4) and not torch.equal(a, b)
+    flows = [likelihood.flow(images, probes=Hutchinson(1), solver=Fixed(8)) for likelihood in (single, double)]
+    assert torch.allclose(flows[0].log_likelihood, flows[1].log_likelihood, rtol=1e-3)
+
+
+def test_k_is_that_of_dequantized_values_of_unit_variance(model: Model, images: Tensor) -> None:
+    likelihood = model.likelihood(dtype=torch.float64)
+    k = likelihood.trajectory_bound(images, draws=4, numbers=[5, 6, 7])
+    x = likelihood.continuous(images, 0, 0, [5, 6, 7])
+    by_hand = trajectory_bound(
+        likelihood.denoiser, x, likelihood.times(100_000), draws=4, randn=noise(0, 1, 0, [5, 6, 7]),
+        offset=places(0, 0, [5, 6, 7]),
+    )  # fmt: skip
+    assert torch.allclose(k.total, by_hand.total, rtol=1e-12)
+    width = (x - likelihood.encode(images)).abs().max().item() / likelihood.levels.spacing  # type: ignore[union-attr]
+    assert 0.45 < width <= 0.5
+
+
+def test_a_model_of_a_trajectory_is_measured_on_it(model: Model, images: Tensor) -> None:
+    """On its own steps, even in time, unless it is asked for others; any other model on 100,000 of log-SNR."""
+    schedule = model.denoiser.schedule
+    assert model.likelihood().times().equal(UniformLogSNR()(schedule, 100_000))
+    short = replace(model, config=replace(model.config, training=replace(model.config.training, trajectory=5)))
+    assert short.likelihood().times().equal(UniformTime()(schedule, 5))
+    assert short.likelihood().times(7).equal(UniformLogSNR()(schedule, 7))
+    x = images.to(torch.uint8)
+    every = bound(
+        model.denoiser, short.likelihood().encode(x), UniformTime()(schedule, 5), levels=short.likelihood().levels,
+        randn=noise(0, 1, 0, range(3)),
+    )  # fmt: skip
+    assert short.bound(x, draws=None).total.equal(every.total)
+    assert short.likelihood().works(x, paths=1).values.equal(short.likelihood().works(x, steps=5, paths=1).values)
+
+
+def test_guidance_changes_the_likelihood_of_labeled_examples(model: Model, images: Tensor) -> None:
+    label = torch.tensor([0, 1, 0])
+    plain, guided = (model.likelihood(guidance=scale).bound(images, draws=4, label=label).total for scale in (1.0, 3.0))
+    assert not torch.allclose(plain, guided, rtol=1e-4)
+
+
+WAYS = {
+    "bound": {"draws": 2},
+    "trajectory_bound": {"draws": 2},
+    "flow": {"probes": Hutchinson(1), "solver": Fixed(2)},
+    "works": {"steps": 4, "paths": 2},
+}
+
+
+def measured(model: Model, method: str, images: Tensor, **options: object) -> Tensor:
+    """The numbers of one method, (B,) or (B, paths)."""
+    result = getattr(model.likelihood(), method)(images, **WAYS[method], **options)
+    name = {"flow": "log_likelihood", "works": "values"}.get(method, "total")
+    return getattr(result, name)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", WAYS)
+def test_a_likelihood_takes_labels_as_sampling_does(model: Model, images: Tensor, method: str) -> None:
+    squares = measured(model, method, images, label=torch.tensor([1, 1, 1]))
+    for label in (1, "square", "1", [1, 1, 1], ["square", 1, "1"], torch.tensor(1)):
+        assert measured(model, method, images, label=label).equal(squares)
+    free, disks = measured(model, method, images), measured(model, method, images, label="disk")
+    assert not squares.equal(free) and not squares.equal(disks)
+    assert measured(model, method, images, label=-1).equal(free)
+    mixed = measured(model, method, images, label=[1, -1, 0])
+    expected = torch.stack([squares[0], free[1], disks[2]])
+    # Rows of one batch, up to the rounding of the network.
+    torch.testing.assert_close(mixed, expected, rtol=1e-6, atol=1e-3)
+
+
+def test_the_likelihoods_of_a_model_take_labels(model: Model, images: Tensor) -> None:
+    squares = model.likelihood().bound(images, draws=2, label=[1, 1, 1]).total
+    assert model.bound(images, draws=2, label="square").total.equal(squares)
+    assert model.log_likelihood(images, draws=2, label="square").equal(-squares)
+
+
+NO_LABEL = r"label: must be -1 for none, 0 to 1 or one of disk, square, got "
+NOT_AS_MANY = r"label: must be one label or 3 of them, got "
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (torch.tensor([1]), NOT_AS_MANY + r"\[1\]"),
+        ([0, 1, 0, 1], NOT_AS_MANY + r"\[0, 1, 0, 1\]"),
+        (torch.tensor([0, -5, 1]), NO_LABEL + "-5"),
+        (torch.tensor([0, 7, 1]), NO_LABEL + "7"),
+        (torch.tensor([0.0, 1.0, 1.0]), NO_LABEL + "0.0"),
+        (torch.tensor([[0], [1], [1]]), NO_LABEL + r"\[0\]"),
+        (torch.tensor([True, False, True]), NO_LABEL + "True"),
+        (2, NO_LABEL + "2"),
+        (0.5, NO_LABEL + "0.5"),
+        ("circle", NO_LABEL + "'circle'"),
+        ([0, None, 1], NO_LABEL + "None"),
+    ],
+)
+@pytest.mark.parametrize("method", WAYS)
+def test_a_label_that_does_not_exist_names_those_that_do(
+    model: Model, images: Tensor, label: object, message: str, method: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        measured(model, method, images, label=label)
+
+
+def test_a_model_without_labels_measures_examples_without(model: Model, images: Tensor) -> None:
+    plain = replace(model, spec=replace(model.spec, classes=()))
+    with pytest.raises(InputError, match=r"trained without labels \(data.labels = false\), got \[0, 0, -1\]"):
+        plain.bound(images, draws=2, label=torch.tensor([0, 0, -1]))
+    assert plain.bound(images, draws=2, label=-1).total.equal(plain.bound(images, draws=2).total)
+
+
+@pytest.mark.parametrize("method", ["bound", "trajectory_bound", "works"])
+@pytest.mark.parametrize("trajectory", [0, 5])
+def test_no_steps_are_refused(model: Model, images: Tensor, method: str, trajectory: int) -> None:
+    """Also by a model that has a number of steps of its own."""
+    likelihood = replace(model.likelihood(), trajectory=trajectory)
+    with pytest.raises(InputError, match="steps: must be at least 1, got 0"):
+        getattr(likelihood, method)(images, steps=0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: x * math.nan, "x: must be finite, got nan in example 0"),
+        (lambda x: x + 1, r"x: must lie in \[0, 1\], or be uint8, got .* in example 0"),
+        (lambda x: -x - 0.1, r"x: must lie in \[0, 1\], or be uint8, got -.* in example 0"),
+        (lambda x: (x * 255).short() + 300, r"x: must lie in \[0, 1\], or be uint8, got [3-5].* in example 0"),
+        (lambda x: (x * 255).short() - 300, r"x: must lie in \[0, 1\], or be uint8, got -.* in example 0"),
+        (lambda x: (x * 255).long() * 2 - 5, r"x: must lie in \[0, 1\], or be uint8, got .* in example 0"),
+        (lambda x: x > 0.5, r"x: must lie in \[0, 1\], or be uint8, got bool"),
+        (lambda x: x[:, :, :4], r"x: must be \(B, 3, 8, 8\) of the data, got \(3, 3, 4, 8\)"),
+        (lambda x: x[:0], r"x: must be \(B, 3, 8, 8\) of the data, got \(0, 3, 8, 8\)"),
+    ],
+)
+@pytest.mark.parametrize("method", ["bound", "trajectory_bound", "flow", "works"])
+def test_images_that_cannot_be_weighed_are_named(
+    model: Model, images: Tensor, spoil: object, message: str, method: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        getattr(model.likelihood(), method)(spoil(images / 255))  # type: ignore[operator]
+
+
+def test_integers_of_any_width_are_levels(model: Model, images: Tensor) -> None:
+    expected = model.likelihood().bound(images, draws=2).total
+    for dtype in (torch.int16, torch.int64, torch.uint16):
+        assert model.likelihood().bound(images.to(dtype), draws=2).total.equal(expected)
+
+
+def test_a_student_has_no_likelihood(model: Model) -> None:
+    student = replace(model, config=replace(model.config, distillation=replace(model.config.distillation, teacher="t")))
+    with pytest.raises(InputError, match="likelihood: this model was distilled"):
+        student.likelihood()
