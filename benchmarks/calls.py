@@ -31,7 +31,7 @@ def curves(model: Model, referee: Referee, samples: int, calls: Sequence[int]) -
     """Fréchet distance by sampler and calls per sample; a guided call, of a doubled batch, counts once."""
     found: dict[str, dict[int, float]] = {}
     for name, sampler in SAMPLERS.items():
-        each = sampler().calls_per_step
+        each = sampler().nfe_per_step
         found[name] = {}
         for most in calls:
             # The last step of a two-call sampler takes one: what is left of an even number of calls is not spent.

@@ -51,7 +51,7 @@ from benchmarks.faults import (
     writes,
 )
 from diffusion import checkpoint, config, load
-from diffusion.checkpoint import CheckpointError, Keep, Part
+from diffusion.checkpoint import CheckpointError, Part, Retention
 from diffusion.commands.inspect import toml
 from diffusion.config import Config
 from diffusion.data import decode
@@ -77,7 +77,7 @@ def experiment(images: Path) -> dict[str, dict[str, Any]]:
             "samples": 3,
             "evaluate": 3,
             "checkpoint": 1,
-            "grid": 4,
+            "pictures": 4,
             "images": 4,
             "draws": 2,
             "restored": 1,
@@ -171,7 +171,7 @@ def save(run: Path, at: int, stop: Callable[[], None], counted: Path) -> None:
     sys.addaudithook(lambda event, arguments: step() if writes(event, arguments) else None)
     os.fsync = lambda descriptor: (step(), real_fsync(descriptor))[1]  # type: ignore[assignment]
     checkpoint.save_file = half  # type: ignore[assignment]
-    checkpoint.write(run, 2, parts(2), keep=Keep(1))
+    checkpoint.write(run, 2, parts(2), keep=Retention(1))
     done, count = count, -(10**9)
     counted.write_text(str(done))
 
@@ -191,7 +191,7 @@ def write_points(place: Path, name: str, stop: Callable[[], None], statuses: set
     lost, errors, counted, at, total = [], place / "errors.txt", place / "count", 0, 1
     while at <= total:
         run = place / f"{name}-{at}"
-        checkpoint.write(run, 1, parts(1), keep=Keep(1))
+        checkpoint.write(run, 1, parts(1), keep=Retention(1))
         status = forked(lambda run=run, at=at: save(run, at, stop, counted), errors)  # type: ignore[misc]
         if at == 0:
             total = int(counted.read_text())
@@ -209,7 +209,7 @@ def unusable(run: Path) -> list[str]:
     if newest is None or problems:
         return ["no whole checkpoint" if newest is None else problems[0]]
     value, step = checkpoint.read(newest, "model").tensors["x"], checkpoint.verify(newest)
-    checkpoint.write(run, 3, parts(3), keep=Keep(1))
+    checkpoint.write(run, 3, parts(3), keep=Retention(1))
     left = [path.name for path in (run / "checkpoints").iterdir()]
     wrong = [] if bool((value == step).all()) and step in (1, 2) else [f"step {step} holds other values"]
     return wrong + ([] if left == ["step-00000003"] else [f"left behind: {left}"])
@@ -220,12 +220,12 @@ def size_limits(place: Path) -> Outcome:
     lost, limits = [], (0, 1, 100, 1000, 4000, 4050)
     for limit in limits:
         run = place / f"limit-{limit}"
-        checkpoint.write(run, 1, parts(1), keep=Keep(1))
+        checkpoint.write(run, 1, parts(1), keep=Retention(1))
 
         def work(run: Path = run, limit: int = limit) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             try:
-                checkpoint.write(run, 2, parts(2), keep=Keep(1))
+                checkpoint.write(run, 2, parts(2), keep=Retention(1))
             except CheckpointError:
                 os._exit(7)
 
@@ -292,7 +292,7 @@ def read_checkpoint(golden: Path) -> Callable[[random.Random, Path], None]:
         if rng.random() < 0.5:
             part = checkpoint.read(golden, "model")
             description = json.loads(json.dumps(mutated_tree(dict(part.description), rng), ensure_ascii=True))
-            checkpoint.write(run, 3, {"model": Part(part.tensors, description)}, keep=Keep(1))
+            checkpoint.write(run, 3, {"model": Part(part.tensors, description)}, keep=Retention(1))
         else:
             target = Path(shutil.copytree(golden, run / "checkpoints" / golden.name))
             path = rng.choice(sorted(target.iterdir()))

@@ -21,8 +21,8 @@ from benchmarks.common import Goal, Rows
 from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec
 from diffusion.denoiser import Denoiser, V
-from diffusion.evaluation import ByBound, ByFlow, ByWork, evaluate
-from diffusion.evaluation.estimators import Method
+from diffusion.evaluation import BoundEstimator, FlowEstimator, ImportanceEstimator, evaluate
+from diffusion.evaluation.estimators import Estimator
 from diffusion.model import Model
 from diffusion.schedules import EDM
 from tests.oracles import GaussianOracle, OracleNetwork
@@ -64,7 +64,7 @@ def dequantized_bits() -> float:
 
 
 def covered(
-    measured: Model, draw: Draw, method: Callable[[int], Method], truth: float, repetitions: int, examples: int
+    measured: Model, draw: Draw, method: Callable[[int], Estimator], truth: float, repetitions: int, examples: int
 ) -> tuple[float, float, float]:
     """The share of the intervals that cover the truth, their mean half width, and how far means are above the truth."""
     hits, widths, above = 0, 0.0, 0.0
@@ -85,18 +85,18 @@ def main() -> None:
     options = parser.parse_args()
     plane, white = oracle((2,), PLANE), oracle((1, 5, 5), torch.eye(25, dtype=torch.float64))
     entropy = plane.entropy / math.log(2)
-    cases: dict[str, tuple[Model, Draw, Callable[[int], Method], float]] = {
+    cases: dict[str, tuple[Model, Draw, Callable[[int], Estimator], float]] = {
         "points, bound in continuous time": (
-            model(plane, POINTS), points, lambda seed: ByBound(draws=4, continuous=True, seed=seed), entropy,
+            model(plane, POINTS), points, lambda seed: BoundEstimator(draws=4, continuous=True, seed=seed), entropy,
         ),
         "points, flow with the exact trace": (
-            model(plane, POINTS), points, lambda seed: ByFlow(solver_steps=24, seed=seed), entropy,
+            model(plane, POINTS), points, lambda seed: FlowEstimator(solver_steps=24, seed=seed), entropy,
         ),
         "points, works of 16 paths of 400 steps": (
-            model(plane, POINTS), points, lambda seed: ByWork(steps=400, paths=16, seed=seed), entropy,
+            model(plane, POINTS), points, lambda seed: ImportanceEstimator(steps=400, paths=16, seed=seed), entropy,
         ),
         "images of 256 levels, flow with 2 probes": (
-            model(white, IMAGES), images, lambda seed: ByFlow(2, solver_steps=24, seed=seed), dequantized_bits(),
+            model(white, IMAGES), images, lambda seed: FlowEstimator(2, solver_steps=24, seed=seed), dequantized_bits(),
         ),
     }  # fmt: skip
     rows: Rows = []

@@ -30,10 +30,10 @@ from benchmarks.fields import Field, Known
 from benchmarks.mixture import STD, Mixture, Problem, directions, sliced_wasserstein
 from diffusion.errors import InputError
 from diffusion.grids import measure
-from diffusion.memory import keep_freed
+from diffusion.memory import tune_malloc
 from diffusion.operators import Downsample, GaussianBlur, Linear, Mask, Matrix
-from diffusion.restoration.counting import Counted
-from diffusion.restoration.methods import DPS, METHODS, Method, PiGDM, Selected, default
+from diffusion.restoration.counting import CountingDenoiser
+from diffusion.restoration.methods import DPS, METHODS, Method, PiGDM, Resampling, default
 from diffusion.restoration.observation import Observation
 from diffusion.restoration.particles import Particles
 from diffusion.restoration.posterior import Isotropic
@@ -53,7 +53,7 @@ PUBLISHED = {
 }
 STEPS, MANY = 20, 100
 # The methods with weights, and the one that is the default for observations as few as those of the mixtures.
-WEIGHTED, DEFAULT = ("particles", "selected"), "selected"
+WEIGHTED, DEFAULT = ("particles", "resampling"), "resampling"
 SAMPLES, LINES, PATHS = 2000, 100, 512
 # Particles for each sample at many steps.
 MORE = 16
@@ -103,13 +103,13 @@ def contestants(scale: float, *, masks: bool) -> Contestants:
     methods = {name: kind() for name, kind in METHODS.items() if masks or name not in ("replacement", "repaint")}
     methods["pigdm"] = PiGDM(Isotropic(scale))
     methods["dps"] = DPS(scale=scale)
-    methods["selected"] = Selected(until=late(scale))
+    methods["resampling"] = Resampling(at=late(scale))
     return {name: (method, STEPS) for name, method in methods.items()}
 
 
 def late(scale: float) -> float:
     """The log-SNR of the default selection for data of that standard deviation."""
-    return Selected().until - 2 * math.log(scale)
+    return Resampling().at - 2 * math.log(scale)
 
 
 def mixtures(chosen: Namespace) -> tuple[Rows, list[Goal]]:
@@ -124,7 +124,7 @@ def mixtures(chosen: Namespace) -> tuple[Rows, list[Goal]]:
         for observations in OBSERVATIONS:
             entries = contestants(STD, masks=False)
             entries[f"particles, {MANY} steps"] = entries["particles"][0], MANY
-            entries[f"{DEFAULT}, {MANY} steps"] = Selected(MORE, late(STD)), MANY
+            entries[f"{DEFAULT}, {MANY} steps"] = Resampling(MORE, late(STD)), MANY
             if chosen.only:
                 entries = {name: entry for name, entry in entries.items() if name in chosen.only}
             if chosen.fewer:
@@ -162,13 +162,13 @@ def run(
     """Restores one observation and notes what came out."""
     noise = torch.randn(exact[0].shape, generator=generator, dtype=torch.float64).to(dtype)
     seen = Observation(Matrix(problem.matrix), problem.y[None].to(dtype), problem.noise)
-    denoiser = Counted(problem.mixture)
+    denoiser = CountingDenoiser(problem.mixture)
     with torch.no_grad():
         restored = method(denoiser, seen, noise, times, normal(generator))
     compare(tally, problem, restored.x, *exact)
-    effective = float(restored.effective.mean()) if len(restored.effective) else math.nan
+    relative_ess = float(restored.relative_ess.mean()) if len(restored.relative_ess) else math.nan
     error = float(restored.log_evidence) - problem.log_evidence
-    tally.add(calls=denoiser.calls, backward=denoiser.backward, effective=effective, evidence=error)
+    tally.add(nfe=denoiser.nfe, backward=denoiser.backward, relative_ess=relative_ess, evidence=error)
 
 
 def normal(generator: torch.Generator) -> Callable[[Tensor], Tensor]:
@@ -188,9 +188,9 @@ def summary(cell: tuple[int, int], tallies: dict[str, Tally], samples: int) -> t
                 "of the floor": "" if tally.wild("distance") else tally.mean("distance") / floor,
                 "mode weights, TV": tally.mean("weights"),
                 "error of log p(y)": tally.mean("evidence") if name.startswith(WEIGHTED) else "",
-                "effective": tally.mean("effective") if name.startswith(WEIGHTED) else "",
-                "calls": tally.mean("calls") if tally.figures.get("calls") else "",
-                "backward": tally.mean("backward") if tally.figures.get("calls") else "",
+                "relative_ess": tally.mean("relative_ess") if name.startswith(WEIGHTED) else "",
+                "nfe": tally.mean("nfe") if tally.figures.get("nfe") else "",
+                "backward": tally.mean("backward") if tally.figures.get("nfe") else "",
             }
         )
     for name, published in zip(("MCGdiff", "DDRM", "DPS"), PUBLISHED.get(cell, ()), strict=False):
@@ -258,21 +258,21 @@ def field_figures(
             y.shape, generator=generator, dtype=y.dtype
         )
         noise = torch.randn(DRAWS, *x.shape[1:], generator=generator, dtype=torch.float64).to(chosen.dtype)
-        denoiser = Counted(prior)
+        denoiser = CountingDenoiser(prior)
         try:
             with torch.no_grad():
                 seen = Observation(known.operator, y.to(chosen.dtype), NOISE)
                 restored = method(denoiser, seen, noise, times, normal(generator))
         except InputError:
             return None
-        tally.add(calls=denoiser.calls, backward=denoiser.backward, **moments(restored, known, y))
+        tally.add(nfe=denoiser.nfe, backward=denoiser.backward, **moments(restored, known, y))
     coverage = tally.mean("coverage")
     return {
         "error of the mean": tally.mean("mean"),
         "variance": tally.mean("variance"),
         "coverage": coverage,
         "verdict": "over-confident" if coverage < 0.88 else "" if coverage <= 0.92 else "under-confident",
-        "calls": tally.mean("calls"),
+        "nfe": tally.mean("nfe"),
         "backward": tally.mean("backward"),
     }
 
@@ -310,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = options.parse_args(arguments)
     chosen.dtype = torch.float32
     # At 800 dimensions a step of the particles allocates gigabytes.
-    keep_freed()
+    tune_malloc()
     tables: dict[str, Rows] = {}
     goals: list[Goal] = []
     if chosen.dims:

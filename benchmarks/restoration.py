@@ -45,14 +45,14 @@ COMPARED = ("repaint", "replacement", "ddnm", "product", "pigdm")
 DEFAULT = "default"
 # Of images in [0, 1], where an operator averages.
 NOISE = 0.05
-LEVEL = 0.9
-FEWEST = fewest(LEVEL)
+CONFIDENCE = 0.9
+FEWEST = fewest(CONFIDENCE)
 VARIANTS, SECONDS = 8, 60.0
 SHOWN, PICTURES = 4, 2
 # Calls and backward passes of a step, where they are not one.
 PER_STEP = {"zero": 2, "pigdm": 2, "tmpd": 3, "dps": 3}
 # Not those of which it is not known before how much a step takes.
-COMPARABLE = tuple(name for name in METHODS if name not in ("mmps", "selected", "particles"))
+COMPARABLE = tuple(name for name in METHODS if name not in ("mmps", "resampling", "particles"))
 
 
 @dataclass(frozen=True)
@@ -114,27 +114,27 @@ class Case:
             shown = found.samples[:SHOWN]
             row = figures.restoration(damaged, shown, found.std, known=known, original=self.image)
             done = found.diagnostics
-            title = f"{name}: {done.calls:.0f} calls, {done.backward:.0f} backward passes"
+            title = f"{name}: {done.nfe:.0f} calls, {done.backward:.0f} backward passes"
             rows.append(figures.captioned([(title, row)]))
         return figures.stack(rows)
 
 
 def work(found: Restoration) -> float:
     """Calls of the network and backward passes through it, of a batch."""
-    return found.diagnostics.calls + found.diagnostics.backward
+    return found.diagnostics.nfe + found.diagnostics.backward
 
 
 def measured(case: Case, found: Restoration) -> dict[str, float]:
     """The figures of one image."""
     mean, known, image = found.mean[None], case.task.known, case.image
-    covered = coverage(found.samples, image, level=LEVEL)
+    covered = coverage(found.samples, image, confidence=CONFIDENCE)
     return {
         "PSNR of the mean": float(psnr(mean, image[None])),
         "SSIM of the mean": float(ssim(mean, image[None])),
         "coverage": float(covered.mean() if known is None else covered[~known.expand_as(image)].mean()),
         "seam": math.nan if known is None else float(seam(found.samples, known, image).mean()),
         "std": float(found.std.mean()),
-        "calls": found.diagnostics.calls,
+        "nfe": found.diagnostics.nfe,
         "backward": found.diagnostics.backward,
         f"seconds, {VARIANTS} variants": found.diagnostics.seconds * VARIANTS / len(found.samples),
     }
@@ -188,9 +188,9 @@ def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
                 theirs.mean("PSNR of the mean"),
             )
         )
-        misses = [abs(tally.mean("coverage") - LEVEL) for tally in (ours, theirs)]
+        misses = [abs(tally.mean("coverage") - CONFIDENCE) for tally in (ours, theirs)]
         found.append(
-            Goal(f"{task}: how far the default's coverage is from {LEVEL:g}, beside {rival}'s", *misses, "at most")
+            Goal(f"{task}: how far the default's coverage is from {CONFIDENCE:g}, beside {rival}'s", *misses, "at most")
         )
     return found
 
@@ -198,7 +198,7 @@ def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
 def held_out(model: Model, folder: Path, limit: int) -> Tensor:
     """Images spread evenly over a folder, as the model takes them: (N, C, H, W) in [0, 1]."""
     channels, height, width = model.spec.shape
-    data = open_folder(folder, size=(height, width), channels=channels, min_images=1).spread(limit)
+    data = open_folder(folder, size=(height, width), channels=channels, min_images=1).evenly(limit)
     return data.batch(range(len(data)))[0].float() / model.spec.top
 
 
@@ -213,7 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--tasks", nargs="*", default=[], help="by default all")
     chosen = options.parse_args(arguments)
     if chosen.n < FEWEST:
-        options.error(f"--n: must be at least {FEWEST}, of which {100 * LEVEL:g} % have an interval, got {chosen.n}")
+        options.error(
+            f"--n: must be at least {FEWEST}, of which {100 * CONFIDENCE:g} % have an interval, got {chosen.n}"
+        )
     model = load(chosen.run, device="cpu")
     if min(model.spec.shape[1:]) < WINDOW:
         options.error(f"{chosen.run}: must be a model of images of at least {WINDOW}x{WINDOW}, got {model.spec.shape}")

@@ -29,7 +29,7 @@ from torch import Tensor
 from diffusion.errors import InputError
 from diffusion.files import TEMPORARY, sync
 
-OLDEST = FORMAT = 1
+OLDEST, FORMAT = 1, 2
 MANIFEST = "manifest.json"
 FOLDER = "checkpoints"
 PREFIX = "step-"
@@ -58,12 +58,32 @@ class Part:
     description: Mapping[str, Any]
 
 
-# From each older format to the next: what a part of that name was, and is now. A new format adds a line.
-MIGRATIONS: Mapping[int, Callable[[str, Part], Part]] = {}
+# What format 2 calls the tensors of format 1.
+RENAMED = (
+    (re.compile(r"(^|[./])trunk\."), r"\1shortcut."),
+    (re.compile(r"(^|[./])merge\."), r"\1proj_out."),
+    (re.compile(r"(^|[./])embed\.level\."), r"\1embed.log_snr_layer."),
+    (re.compile(r"^levels/"), "adaptive/"),
+)
+
+
+def _renamed(name: str, part: Part) -> Part:
+    """Format 1 to 2: layers and the state of the adaptive noise levels got the names that the field uses."""
+
+    def new(key: str) -> str:
+        for old, now in RENAMED:
+            key = old.sub(now, key)
+        return key
+
+    return Part({new(key): value for key, value in part.tensors.items()}, part.description)
+
+
+# From each older format to the next: a part of that name as it was, to the part as it is now. A new format adds a line.
+MIGRATIONS: Mapping[int, Callable[[str, Part], Part]] = {1: _renamed}
 
 
 @dataclass(frozen=True)
-class Keep:
+class Retention:
     """Which checkpoints stay when one is written: the newest `last` of them, those of multiples of `every` steps (0 for
     none of these), and that of the step `best`.
     """
@@ -78,7 +98,7 @@ class Keep:
         return age < self.last or (self.every > 0 and step % self.every == 0) or step == self.best
 
 
-def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: Keep) -> Path:
+def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: Retention) -> Path:
     """Writes RUN/checkpoints/step-N atomically, then removes those that need not be kept; returns its folder.
 
     Raises CheckpointError when the disk is full or cannot be written to.

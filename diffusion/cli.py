@@ -17,7 +17,7 @@ from diffusion.errors import InputError
 Overrides = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SECTION.KEY=VALUE ...")]
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 SamplerName = Literal["ddpm", "ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde"]
-LikelihoodMethod = Literal["bound", "ode", "work"]
+LikelihoodMethod = Literal["bound", "ode", "importance"]
 DequantizationName = Literal["uniform", "noise"]
 Method = Literal[
     "auto",
@@ -31,7 +31,7 @@ Method = Literal[
     "tmpd",
     "mmps",
     "particles",
-    "selected",
+    "resampling",
 ]
 Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE ...")]
 
@@ -224,7 +224,8 @@ class Evaluate:
     run: Run
     """A run folder."""
     method: LikelihoodMethod = "bound"
-    """bound: the trajectory bound by named terms. ode: the probability-flow ODE. work: importance-weighted paths."""
+    """bound: the trajectory bound by named terms. ode: the probability-flow ODE. importance: importance-weighted paths.
+    """
     data: Path | None = None
     """A folder of images to measure instead of the held-out ones."""
     limit: int | None = None
@@ -233,11 +234,11 @@ class Evaluate:
     """bound: noise levels drawn for each example, in two independent halves; an even number."""
     steps: int | None = None
     """Steps of the trajectory: those that the model was trained on, if it was; else 100,000 for bound, where a finer
-    one is tighter at no further cost, and 256 for work."""
+    one is tighter at no further cost, and 256 for importance."""
     continuous: bool = False
     """bound: in continuous time, with infinitely many steps."""
     paths: int = 16
-    """work: paths for each example."""
+    """importance: paths for each example."""
     probes: int = 4
     """ode: Hutchinson probes for each example and dequantization; of few dimensions the trace is exact."""
     tolerance: float = 1e-4

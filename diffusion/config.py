@@ -19,15 +19,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from diffusion.backbones import BACKBONES, BackboneConfig, UNetConfig
 from diffusion.data import DataOptions
-from diffusion.denoiser import EDM, PARAMETERIZATIONS, Parameterization
+from diffusion.denoiser import PARAMETERIZATIONS, EDMPrecond, Parameterization
 from diffusion.errors import InputError, require
 from diffusion.grids import GRIDS, Grid, Karras
 from diffusion.noise_levels import NOISE_LEVELS, LogNormal, Measured, NoiseLevels
 from diffusion.objectives import WEIGHTINGS, EDMError, Exact, Weighting
 from diffusion.precision import Precision
 from diffusion.samplers import SAMPLERS, Sampler, SDESolver
-from diffusion.schedules import EDM as EDMSchedule
-from diffusion.schedules import SCHEDULES, Schedule
+from diffusion.schedules import EDM, SCHEDULES, Schedule
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -105,8 +104,8 @@ class ReportConfig:
     """Keep those of multiples of this many steps too; 0 for none."""
     keep_best: bool = True
     """Keep the one with the lowest held-out bound too, of those measured at their very step."""
-    grid: Positive = 64
-    """Samples in a grid."""
+    pictures: Positive = 64
+    """Samples in a picture of them."""
     restored: Natural = 4
     """Held-out images restored at the end of a run, by models that can; 0 for none."""
     images: Positive = 512
@@ -152,8 +151,8 @@ class Config:
     data: DataOptions = DataOptions()
     backbone: BackboneConfig = UNetConfig()
     model: ModelConfig = ModelConfig()
-    schedule: Schedule = EDMSchedule()
-    parameterization: Parameterization = EDM()
+    schedule: Schedule = EDM()
+    parameterization: Parameterization = EDMPrecond()
     noise_levels: NoiseLevels = LogNormal()
     weighting: Weighting = EDMError()
     training: TrainingConfig = TrainingConfig()
@@ -194,6 +193,13 @@ REGISTRIES: dict[str, Mapping[str, type]] = {
     "grid": GRIDS,
 }
 
+# Keys that had another name once, by section: configurations of that time are still read.
+RENAMED: dict[str, dict[str, str]] = {
+    "report": {"grid": "pictures"},
+    "noise_levels": {"spread": "uniform"},
+    "sampler": {"fraction": "variance_interp"},
+}
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a TOML file and applies overrides like `training.batch=32`, whose values are TOML too (quotes may be left
@@ -230,13 +236,22 @@ def from_dict(tree: Mapping[str, Any], *, where: str = "config") -> Config:
     for name, values in tree.items():
         if not isinstance(values, Mapping):
             raise ConfigError(f"{where}: {name}: must be a section of keys and values, got {values!r}")
-        section = dict(values)
+        section = _renamed(name, values, where)
         cls = _choose(name, section, where) if name in REGISTRIES else type(defaults[name])
         sections[name] = _validate(cls, section, name, where)
     try:
         return Config(**sections)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _renamed(section: str, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values of a section under the names of today. Raises ConfigError for a key under both of its names."""
+    names = RENAMED.get(section, {})
+    twice = [old for old, new in names.items() if old in values and new in values]
+    if twice:
+        raise ConfigError(f"{where}: {section}.{twice[0]}: is called {section}.{names[twice[0]]} now; give it once")
+    return {names.get(key, key): value for key, value in values.items()}
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -28,12 +28,12 @@ from diffusion.schedules import Schedule, VariancePreserving, expand
 class Prediction(NamedTuple):
     """What a denoiser knows about x given x_t.
 
-    `mean` is E[x|x_t], (B, C, *). `fraction` is where between its two fixed values the reverse variance lies, (B, C, *)
-    in [0, 1], or None when the variance is not learned (`process.reverse`).
+    `mean` is E[x|x_t], (B, C, *). `variance_interp` is where between its two fixed values the reverse variance lies,
+    (B, C, *) in [0, 1], or None when the variance is not learned (`process.reverse`).
     """
 
     mean: Tensor
-    fraction: Tensor | None = None
+    variance_interp: Tensor | None = None
 
 
 class AnyDenoiser(Protocol):
@@ -111,7 +111,7 @@ class V(Parameterization):
 
 
 @dataclass(frozen=True)
-class EDM(Parameterization):
+class EDMPrecond(Parameterization):
     """Input and target of unit variance for data of root mean square `sigma_data` (Karras et al. 2022, table 1,
     appendix B.6).
     """
@@ -170,8 +170,8 @@ class Denoiser:
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """x_t: (B, C, *); t: () or (B,); label: (B,) int64, -1 for none."""
-        network, fraction = self.network(x_t, t, label)
-        return Prediction(self.combine(network, x_t, t), fraction)
+        network, variance_interp = self.network(x_t, t, label)
+        return Prediction(self.combine(network, x_t, t), variance_interp)
 
 
-PARAMETERIZATIONS: dict[str, type[Parameterization]] = {"eps": Eps, "x0": X0, "v": V, "edm": EDM}
+PARAMETERIZATIONS: dict[str, type[Parameterization]] = {"eps": Eps, "x0": X0, "v": V, "edm": EDMPrecond}

@@ -58,7 +58,7 @@ class Distillation:
     def target(self, x_t: Tensor, step: int, label: Tensor | None = None) -> Tensor:
         """The x̂ that takes x_t, at times[step], to where the teacher arrives at times[step + 1]: (B, C, *)."""
         x_s = samplers.sample(self.teacher, SOLVER, x_t, self.path(step), label=label)
-        return gaussian.aim(self.teacher.schedule, x_s, x_t, self.times[step], self.times[step + 1])
+        return gaussian.distillation_target(self.teacher.schedule, x_s, x_t, self.times[step], self.times[step + 1])
 
     def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """The weighted squared error of the student's x̂, averaged over coordinates: (B,).

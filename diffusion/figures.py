@@ -43,7 +43,7 @@ def to_image(x: Tensor) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
-def grid(x: Tensor, *, columns: int | None = None) -> Tensor:
+def tile(x: Tensor, *, columns: int | None = None) -> Tensor:
     """Images (N, C, H, W) as one, (3 or 4, H', W'); small ones are enlarged by whole factors, so that pixels stay
     what they are.
     """
@@ -79,7 +79,7 @@ def draw(x: Tensor, *, title: str = "", limit: float = 2.5) -> Image.Image:
     points (N, D).
     """
     if x.ndim == 4:
-        return to_image(grid(x))
+        return to_image(tile(x))
     figure, (axes,) = _figure(1)
     scatter(axes, x, limit)
     axes.set_title(title)
@@ -92,7 +92,7 @@ def film(frames: Sequence[Tensor], *, limit: float = 2.5) -> Image.Image:
     """
     if frames[0].ndim == 4:
         x = torch.stack(list(frames), 1).flatten(0, 1)
-        return to_image(grid(x, columns=len(frames)))
+        return to_image(tile(x, columns=len(frames)))
     figure, panels = _figure(len(frames))
     for axes, x in zip(panels, frames, strict=True):
         scatter(axes, x, limit)
@@ -124,14 +124,14 @@ def restoration(
     channels and be smaller by a whole factor. The standard deviation is scaled so that its largest value is white.
     Large images are shown smaller by a whole factor.
     """
-    spread = std.mean(0, keepdim=True)
-    top = float(spread.max())
+    deviation = std.mean(0, keepdim=True)
+    top = float(deviation.max())
     panels = [("damaged", _enlarged(damaged, max(1, samples.shape[-2] // damaged.shape[-2])))]
     if known is not None:
         panels.append(("mask", known.float().amin(0, keepdim=True)))
     panels += [(f"restored {i + 1}", sample) for i, sample in enumerate(samples[:SHOWN_SAMPLES])]
     if len(samples) > 1:
-        panels += [("mean", samples.mean(0)), (f"std (white {top:.2f})", spread / max(top, 1e-9))]
+        panels += [("mean", samples.mean(0)), (f"std (white {top:.2f})", deviation / max(top, 1e-9))]
     if original is not None:
         panels.append(("original", original))
     side = max(samples.shape[-2:])
@@ -149,12 +149,12 @@ def stack(rows: Sequence[Image.Image]) -> Image.Image:
     return canvas
 
 
-def loss_by_level(rows: Rows, path: Path, step: int) -> Path:
+def loss_by_log_snr(rows: Rows, path: Path, step: int) -> Path:
     """Plots the weighted loss against log-SNR. With the EDM parameterization and weighting, predicting nothing
     gives 1.
     """
     figure, (axes,) = _figure(1, width=5.0)
-    axes.plot([level for level, _ in rows], [value for _, value in rows], "o-", color="black", markersize=3)
+    axes.plot([log_snr for log_snr, _ in rows], [value for _, value in rows], "o-", color="black", markersize=3)
     axes.set(
         xlabel="log-SNR (noise on the left, clean on the right)",
         ylabel="loss",
@@ -164,16 +164,16 @@ def loss_by_level(rows: Rows, path: Path, step: int) -> Path:
     return save_png(rendered(figure), path, {"step": step, "levels": [list(row) for row in rows]})
 
 
-def by_level(curves: Mapping[str, Sequence[tuple[float, float, float]]], path: Path, unit: str) -> Path:
+def by_log_snr(curves: Mapping[str, Sequence[tuple[float, float, float]]], path: Path, unit: str) -> Path:
     """Plots curves by name, of (log-SNR, value, standard error), with bands of two standard errors: where on the
     trajectory the bound is spent, and what is learned by heart.
     """
     figure, (axes,) = _figure(1, width=5.0)
     for (name, rows), style in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
-        levels, values, errors = zip(*rows, strict=True)
-        axes.plot(levels, values, style, color="black", linewidth=1, label=name)
+        log_snrs, values, errors = zip(*rows, strict=True)
+        axes.plot(log_snrs, values, style, color="black", linewidth=1, label=name)
         low, high = ([v + sign * 2 * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
-        axes.fill_between(levels, low, high, color="black", alpha=0.15, linewidth=0)
+        axes.fill_between(log_snrs, low, high, color="black", alpha=0.15, linewidth=0)
     axes.set(xlabel="log-SNR (noise on the left, clean on the right)", ylabel=f"{unit} per unit of log-SNR")
     axes.set_title("the diffusion term by noise level")
     axes.legend(frameon=False)

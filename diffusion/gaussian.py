@@ -61,7 +61,7 @@ def marginal(schedule: Schedule, x: Tensor, t: Tensor) -> Gaussian:
 def transition(schedule: Schedule, x_s: Tensor, s: Tensor, t: Tensor) -> Gaussian:
     """q(x_t|x_s) for s < t. x_s: (B, *); s, t: () or (B,)."""
     (alpha_s, _), (alpha_t, sigma_t) = schedule(s), schedule(t)
-    variance = sigma_t.square() * erased(schedule, s, t)
+    variance = sigma_t.square() * snr_drop(schedule, s, t)
     return Gaussian(expand(alpha_t / alpha_s, x_s) * x_s, expand(variance, x_s))
 
 
@@ -74,13 +74,13 @@ def posterior(
     () or (B,).
     """
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
-    variance = eta**2 * sigma_s.square() * erased(schedule, s, t)
+    variance = eta**2 * sigma_s.square() * snr_drop(schedule, s, t)
     keep = (sigma_s.square() - variance).clamp_min(0).sqrt() / sigma_t
     mean = expand(alpha_s - keep * alpha_t, x) * x + expand(keep, x) * x_t
     return Gaussian(mean, expand(variance, x))
 
 
-def aim(schedule: Schedule, x_s: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
+def distillation_target(schedule: Schedule, x_s: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """The x for which the deterministic step from x_t, `posterior` with η = 0, lands on x_s: (B, *).
 
     Salimans and Ho (2022, arXiv 2202.00512, appendix G). x_s, x_t: (B, *); t, s: () or (B,), s < t.
@@ -93,28 +93,35 @@ def aim(schedule: Schedule, x_s: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> T
 
 
 def reverse(
-    schedule: Schedule, mean: Tensor, x_t: Tensor, t: Tensor, s: Tensor, *, fraction: Tensor | float = 0.0
+    schedule: Schedule, mean: Tensor, x_t: Tensor, t: Tensor, s: Tensor, *, variance_interp: Tensor | float = 0.0
 ) -> Gaussian:
     """p(x_s|x_t): the posterior at the estimate x̂ = `mean`, with a variance interpolated in the logarithm.
 
-    `fraction` 0 gives the lower variance σ_s² (1 - r), right for data without spread, 1 the upper σ_t² (1 - r), right
-    for white data; a learned one is (B, *) in [0, 1] (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15). mean, x_t:
-    (B, *); t, s: () or (B,).
+    `variance_interp` 0 gives the lower variance σ_s² (1 - r), right for data without spread, 1 the upper σ_t² (1 - r),
+    right for white data; a learned one is (B, *) in [0, 1] (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15). mean,
+    x_t: (B, *); t, s: () or (B,).
     """
     small = posterior(schedule, mean, x_t, t, s)
     (_, sigma_t), (_, sigma_s) = schedule(t), schedule(s)
     # As a power of large / small, so that fraction 0 gives the posterior's variance to the last bit: their KL then does
     # not cancel.
-    return Gaussian(small.mean, small.variance * expand((sigma_t / sigma_s).square(), mean) ** fraction)
+    return Gaussian(small.mean, small.variance * expand((sigma_t / sigma_s).square(), mean) ** variance_interp)
 
 
 def step_kl(
-    schedule: Schedule, x: Tensor, mean: Tensor, x_t: Tensor, t: Tensor, s: Tensor, *, fraction: Tensor | float = 0.0
+    schedule: Schedule,
+    x: Tensor,
+    mean: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    s: Tensor,
+    *,
+    variance_interp: Tensor | float = 0.0,
 ) -> Tensor:
     """KL(q(x_s|x_t, x) || p(x_s|x_t)) with the estimate x̂ = `mean`: (B,) nats. Arguments as for `reverse`."""
-    return posterior(schedule, x, x_t, t, s).kl(reverse(schedule, mean, x_t, t, s, fraction=fraction))
+    return posterior(schedule, x, x_t, t, s).kl(reverse(schedule, mean, x_t, t, s, variance_interp=variance_interp))
 
 
-def erased(schedule: Schedule, s: Tensor, t: Tensor) -> Tensor:
+def snr_drop(schedule: Schedule, s: Tensor, t: Tensor) -> Tensor:
     """1 - SNR_t/SNR_s: the share of the signal at s that is lost at t, in [0, 1]."""
     return -torch.expm1(schedule.log_snr(t) - schedule.log_snr(s))

@@ -17,7 +17,7 @@ from torch import Tensor
 from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
-from diffusion.schedules import Schedule, along
+from diffusion.schedules import Schedule, lerp_table
 
 # Entries of a measured table, and the least density of its steps as a share of the largest.
 ENTRIES = 33
@@ -89,10 +89,10 @@ class Karras(Grid):
         """(steps + 1,) float64."""
         require(steps >= 1, "steps", "at least 1", steps)
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        levels = torch.linspace(high, low, steps, dtype=torch.float64) ** self.rho
-        span = levels.new_tensor([schedule.log_snr_min, schedule.log_snr_max])
-        low_snr, high_snr = (-2 * levels[[0, -1]].log()).clamp(*span.tolist())
-        return to_clean(schedule, (-2 * levels.log()).clamp(low_snr, high_snr))
+        sigmas = torch.linspace(high, low, steps, dtype=torch.float64) ** self.rho
+        span = sigmas.new_tensor([schedule.log_snr_min, schedule.log_snr_max])
+        low_snr, high_snr = (-2 * sigmas[[0, -1]].log()).clamp(*span.tolist())
+        return to_clean(schedule, (-2 * sigmas.log()).clamp(low_snr, high_snr))
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Tabulated(Grid):
         require(steps >= 1, "steps", "at least 1", steps)
         table = torch.tensor(self.log_snr, dtype=torch.float64).clamp(schedule.log_snr_min, schedule.log_snr_max)
         places = torch.linspace(0, len(table) - 1, steps, dtype=torch.float64)
-        return to_clean(schedule, along(table, places))
+        return to_clean(schedule, lerp_table(table, places))
 
 
 @torch.no_grad()
@@ -146,10 +146,10 @@ def measure(
     density = density.clamp_min(FLOOR * density.max())
     steps = torch.cat([density.new_zeros(1), density.cumsum(0)])
     shares = torch.linspace(0, float(steps[-1]), ENTRIES, dtype=torch.float64)
-    return Tabulated(tuple(interpolate(shares, steps, log_snr).tolist()))
+    return Tabulated(tuple(interp(shares, steps, log_snr).tolist()))
 
 
-def interpolate(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def interp(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """The piecewise linear function through (x, y), x (n,) increasing, at (m,); constant beyond its ends: (m,)."""
     at = at.clamp(x[0], x[-1])
     i = torch.searchsorted(x, at, right=True).clamp(1, len(x) - 1)

@@ -58,13 +58,13 @@ class ClassifierFree:
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """x_t: (B, C, *); t: () or (B,); label: (B,)."""
-        level = self.schedule.log_snr(t.double())
-        inside = (self.interval[0] <= level) & (level <= self.interval[1])
+        log_snr = self.schedule.log_snr(t.double())
+        inside = (self.interval[0] <= log_snr) & (log_snr <= self.interval[1])
         if label is None or self.scale == 1 or not inside.any():
             return self.denoiser(x_t, t, label)
         both = torch.cat([label, torch.full_like(label, -1)])
         times = torch.cat([t, t]) if t.ndim else t
-        mean, fraction = self.denoiser(torch.cat([x_t, x_t]), times, both)
+        mean, variance_interp = self.denoiser(torch.cat([x_t, x_t]), times, both)
         conditional, unconditional = mean.chunk(2)
         guided = torch.lerp(unconditional, conditional, expand(torch.where(inside, self.scale, 1.0), unconditional))
-        return Prediction(guided, None if fraction is None else fraction.chunk(2)[0])
+        return Prediction(guided, None if variance_interp is None else variance_interp.chunk(2)[0])

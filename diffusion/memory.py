@@ -20,7 +20,7 @@ POSITIONS, MOST = 2**17, 1024
 TRIED, SHARE = 4, 0.5
 
 
-def keep_freed() -> bool:
+def tune_malloc() -> bool:
     """Keeps freed memory in the process, in one arena for all threads, instead of returning it to the system; whether
     the C library can.
 
@@ -35,12 +35,12 @@ def keep_freed() -> bool:
     return all(done)
 
 
-def exhausted(error: RuntimeError) -> bool:
+def is_oom(error: RuntimeError) -> bool:
     """Whether it says that a device, or this process, has no more memory."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def tried(call: Callable[[], Result]) -> Result | None:
+def none_if_oom(call: Callable[[], Result]) -> Result | None:
     """What a call returns, None when memory runs out in it.
 
     Its tensors are free again by then: an error that is being handled holds on to them.
@@ -48,12 +48,12 @@ def tried(call: Callable[[], Result]) -> Result | None:
     try:
         return call()
     except RuntimeError as error:
-        if not exhausted(error):
+        if not is_oom(error):
             raise
     return None
 
 
-def suited_batch(call: Callable[[int], object], positions: int, device: torch.device) -> int:
+def auto_batch_size(call: Callable[[int], object], positions: int, device: torch.device) -> int:
     """How many examples of that many positions at once suit a device, given a call that takes some through the network.
 
     On a CPU 2^17 positions, beyond which it hardly becomes faster (`benchmarks.sampling`). On a GPU as many as `SHARE`

@@ -51,25 +51,25 @@ class LogNormal(NoiseLevels):
 
     Their mean of -1.2 is for data of standard deviation 0.5; -0.5 is the same law for data of unit variance.
 
-    The share `spread` of the draws is uniform in log-SNR instead, so that no level of the schedule remains untrained:
+    The share `uniform` of the draws is uniform in log-SNR instead, so that no level of the schedule remains untrained:
     likelihood and restoration look at all of them.
     """
 
     mean: float = -0.5
     std: float = 1.2
-    spread: float = 0.0
+    uniform: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.std > 0, "std", "a positive number", self.std)
-        require(0 <= self.spread < 1, "spread", "in [0, 1)", self.spread)
+        require(0 <= self.uniform < 1, "uniform", "in [0, 1)", self.uniform)
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
-        """λ = -2 (mean + std Φ⁻¹(·)), or uniform for the first `spread` of the unit interval."""
+        """λ = -2 (mean + std Φ⁻¹(·)), or uniform for the first `uniform` of the unit interval."""
         high, low = schedule.log_snr_max, schedule.log_snr_min
-        normal = truncated_normal((u - self.spread) / (1 - self.spread), -2 * self.mean, 2 * self.std, low, high)
-        if not self.spread:
+        normal = truncated_normal((u - self.uniform) / (1 - self.uniform), -2 * self.mean, 2 * self.std, low, high)
+        if not self.uniform:
             return normal
-        return torch.where(u < self.spread, low + u / self.spread * (high - low), normal)
+        return torch.where(u < self.uniform, low + u / self.uniform * (high - low), normal)
 
     def density(self, u: Tensor, schedule: Schedule) -> Tensor:
         """The density of the mixture at λ, which both parts contribute to."""
@@ -78,7 +78,7 @@ class LogNormal(NoiseLevels):
         inside = torch.special.ndtr((ends / 2 + self.mean) / self.std).diff().to(u)
         score = (self.log_snr(u, schedule) / 2 + self.mean) / self.std
         normal: Tensor = torch.exp(-score.square() / 2) / (math.sqrt(8 * math.pi) * self.std * inside)
-        return (1 - self.spread) * normal + self.spread / (high - low)
+        return (1 - self.uniform) * normal + self.uniform / (high - low)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class LogitNormal(NoiseLevels):
 
 
 @dataclass(frozen=True)
-class Histogram(NoiseLevels):
+class PiecewiseConstant(NoiseLevels):
     """A density that is constant within each of several bins, which divide the schedule's range of log-SNR evenly.
 
     `shares` (bins,) are the probabilities of the bins from the lowest log-SNR up: positive, float64, with sum 1.
@@ -131,23 +131,23 @@ class Measured(NoiseLevels):
     that Kingma et al. (2021, arXiv 2107.00630, section 5.1 and appendix I.2) learn by descent on the variance: between
     its ends a schedule changes nothing else.
 
-    p is constant within each of `bins` bins and measured again every `every` steps. The share `spread` of the draws is
+    p is constant within each of `bins` bins and measured again every `every` steps. The share `uniform` of the draws is
     uniform in log-SNR, so that no level remains unmeasured; all are where nothing has been measured, as here.
     """
 
     bins: int = 64
-    spread: float = 0.1
+    uniform: float = 0.1
     every: int = 50
 
     def __post_init__(self) -> None:
         require(self.bins >= 1, "bins", "at least 1", self.bins)
-        require(0 < self.spread <= 1, "spread", "in (0, 1]", self.spread)
+        require(0 < self.uniform <= 1, "uniform", "in (0, 1]", self.uniform)
         require(self.every >= 1, "every", "at least 1", self.every)
 
-    def fit(self, second_moment: Tensor) -> Histogram:
+    def fit(self, second_moment: Tensor) -> PiecewiseConstant:
         """The law for E[ℓ²] in each bin, up to a factor common to all: (bins,)."""
         root = second_moment.double().sqrt()
-        return Histogram(self.spread / self.bins + (1 - self.spread) * root / root.sum())
+        return PiecewiseConstant(self.uniform / self.bins + (1 - self.uniform) * root / root.sum())
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
         """Uniform between the ends of the schedule."""

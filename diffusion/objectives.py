@@ -169,9 +169,9 @@ class Objective:
         schedule = denoiser.schedule
         t, weight = self.times(u, schedule)
         x_t = gaussian.marginal(schedule, x, t).sample(noise)
-        total, network, fraction = weighted_error(denoiser, weight, x, x_t, t, label)
+        total, network, variance_interp = weighted_error(denoiser, weight, x, x_t, t, label)
         if self.hybrid:
-            total = total + self.hybrid * variance_term(self, denoiser, x, x_t, t, network, fraction)
+            total = total + self.hybrid * variance_term(self, denoiser, x, x_t, t, network, variance_interp)
         return total
 
 
@@ -184,10 +184,10 @@ def weighted_error(
     without cancellation at low noise.
     """
     _, c_skip, c_out = denoiser.parameterization(*denoiser.schedule(t))
-    network, fraction = denoiser.network(x_t, t, label)
+    network, variance_interp = denoiser.network(x_t, t, label)
     target = (x - expand(c_skip, x) * x_t) / expand(c_out, x)
     error = (network - target).square().flatten(1).mean(1)
-    return (weight * c_out.square()).to(error) * error, network, fraction
+    return (weight * c_out.square()).to(error) * error, network, variance_interp
 
 
 def variance_term(
@@ -197,14 +197,14 @@ def variance_term(
     x_t: Tensor,
     t: Tensor,
     network: Tensor,
-    fraction: Tensor | None,
+    variance_interp: Tensor | None,
 ) -> Tensor:
     """`hybrid_steps` times the KL of one step from t, per coordinate in nats, as a function of the learned variance
     alone: (B,).
 
     Raises ValueError when the backbone does not predict a variance.
     """
-    if fraction is None:
+    if variance_interp is None:
         raise InputError(
             "training.hybrid: needs a learned variance; set model.learned_variance = true, or training.hybrid = 0"
         )
@@ -212,7 +212,7 @@ def variance_term(
     step = (schedule.log_snr_max - schedule.log_snr_min) / objective.hybrid_steps
     s = schedule.time(schedule.log_snr(t) + step)
     mean = denoiser.combine(network.detach(), x_t, t)
-    kl = gaussian.step_kl(schedule, x, mean, x_t, t, s, fraction=fraction)
+    kl = gaussian.step_kl(schedule, x, mean, x_t, t, s, variance_interp=variance_interp)
     return kl * objective.hybrid_steps / math.prod(x.shape[1:])
 
 
@@ -241,9 +241,9 @@ class TrajectoryBound:
         schedule, step = denoiser.schedule, self._step(u)
         t, s = self.times[step], self.times[step + 1]
         x_t = gaussian.marginal(schedule, x, t).sample(noise)
-        mean, fraction = denoiser(x_t, t, label)
-        learned = 0.0 if fraction is None else fraction
-        kl = gaussian.step_kl(schedule, x, mean, x_t, t, s, fraction=learned)
+        mean, variance_interp = denoiser(x_t, t, label)
+        learned = 0.0 if variance_interp is None else variance_interp
+        kl = gaussian.step_kl(schedule, x, mean, x_t, t, s, variance_interp=learned)
         return kl * (len(self.times) - 1) / math.prod(x.shape[1:])
 
 

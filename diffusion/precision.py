@@ -32,7 +32,7 @@ def use_bf16(precision: Precision, device: torch.device) -> bool:
 
 
 @dataclass(frozen=True)
-class Lowered:
+class Autocast:
     """A network whose convolutions and matrix products run in bf16."""
 
     network: Network

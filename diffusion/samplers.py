@@ -38,7 +38,7 @@ class Sampler(ABC):
     """
 
     @property
-    def calls_per_step(self) -> int:
+    def nfe_per_step(self) -> int:
         """Denoiser calls per step; the last step may take fewer."""
         return 1
 
@@ -51,22 +51,27 @@ class Sampler(ABC):
 
 @dataclass(frozen=True)
 class DDPM(Sampler):
-    """Ancestral sampling. `fraction` places the variance between the lower (0) and upper (1) value where it is not
-    learned.
+    """Ancestral sampling. `variance_interp` places the variance between the lower (0) and upper (1) value where it is
+    not learned.
     """
 
-    fraction: float = 0.0
+    variance_interp: float = 0.0
 
     def __post_init__(self) -> None:
-        require(0 <= self.fraction <= 1, "sampler.fraction", "in [0, 1]", self.fraction)
+        require(0 <= self.variance_interp <= 1, "sampler.variance_interp", "in [0, 1]", self.variance_interp)
 
     def step(
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
     ) -> tuple[Tensor, State]:
         """Draws from p(x_s|x_t)."""
-        mean, fraction = denoiser(x_t, t)
+        mean, variance_interp = denoiser(x_t, t)
         reverse = gaussian.reverse(
-            denoiser.schedule, mean, x_t, t, s, fraction=self.fraction if fraction is None else fraction
+            denoiser.schedule,
+            mean,
+            x_t,
+            t,
+            s,
+            variance_interp=self.variance_interp if variance_interp is None else variance_interp,
         )
         return reverse.sample(randn(x_t)), None
 
@@ -112,7 +117,7 @@ class Heun(Sampler):
         )
 
     @property
-    def calls_per_step(self) -> int:
+    def nfe_per_step(self) -> int:
         """Two: the slope at either end."""
         return 2
 
@@ -123,24 +128,24 @@ class Heun(Sampler):
         schedule = denoiser.schedule
         x_t, t = self._churn(schedule, x_t, t, randn)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = (_floats(schedule, time) for time in (t, s))
-        level_t, level_s = sigma_t / alpha_t, sigma_s / alpha_s
+        ratio_t, ratio_s = sigma_t / alpha_t, sigma_s / alpha_s
         z = x_t / alpha_t
-        slope = (z - denoiser(x_t, t).mean) / level_t
-        z_s = z + (level_s - level_t) * slope
+        slope = (z - denoiser(x_t, t).mean) / ratio_t
+        z_s = z + (ratio_s - ratio_t) * slope
         if s > 0:
-            slope_s = (z_s - denoiser(alpha_s * z_s, s).mean) / level_s
-            z_s = z + (level_s - level_t) * (slope + slope_s) / 2
+            slope_s = (z_s - denoiser(alpha_s * z_s, s).mean) / ratio_s
+            z_s = z + (ratio_s - ratio_t) * (slope + slope_s) / 2
         return alpha_s * z_s, None
 
     def _churn(self, schedule: Schedule, x_t: Tensor, t: Tensor, randn: RandN) -> tuple[Tensor, Tensor]:
         alpha_t, sigma_t = _floats(schedule, t)
-        level = sigma_t / alpha_t
-        if not self.churn or not self.churn_min <= level <= self.churn_max:
+        ratio = sigma_t / alpha_t
+        if not self.churn or not self.churn_min <= ratio <= self.churn_max:
             return x_t, t
-        raised = level * (1 + min(self.churn, math.sqrt(2) - 1))
+        raised = ratio * (1 + min(self.churn, math.sqrt(2) - 1))
         t_hat = schedule.time(torch.tensor(-2 * math.log(raised), dtype=torch.float64))
         alpha_hat, sigma_hat = _floats(schedule, t_hat)
-        added = max((sigma_hat / alpha_hat) ** 2 - level**2, 0.0) ** 0.5 * self.churn_noise
+        added = max((sigma_hat / alpha_hat) ** 2 - ratio**2, 0.0) ** 0.5 * self.churn_noise
         return alpha_hat * (x_t / alpha_t + added * randn(x_t)), t_hat
 
 

@@ -62,7 +62,7 @@ class Schedule(ABC):
         return float(self.log_snr(torch.ones((), dtype=torch.float64)))
 
 
-def along(table: Tensor, position: Tensor) -> Tensor:
+def lerp_table(table: Tensor, position: Tensor) -> Tensor:
     """A table (n,), n >= 2, read at positions (*) in [0, n - 1], linearly between its entries: (*)."""
     i = position.detach().floor().long().clamp(0, len(table) - 2)
     return torch.lerp(table[i], table[i + 1], position - i)
@@ -93,7 +93,7 @@ class VariancePreserving(Schedule):
 
 
 @dataclass(frozen=True)
-class Linear(Schedule):
+class VPLinear(Schedule):
     """Variance preserving with β(t) linear: log α_t = -∫β/2 (Song et al. 2021, arXiv 2011.13456, eq. 29-33).
 
     `t_min` moves the clean end away from σ = 0; 1e-5 is that paper's value for likelihoods.
@@ -265,11 +265,11 @@ class DiscreteBetas(Schedule):
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """α_t² = sigmoid(λ_t), σ_t² = sigmoid(-λ_t), λ_t interpolated in the table."""
         table = self.table.to(t)
-        return variance_preserving(along(table, t * (len(table) - 1)))
+        return variance_preserving(lerp_table(table, t * (len(table) - 1)))
 
 
 SCHEDULES: dict[str, type[Schedule]] = {
-    "linear": Linear,
+    "linear": VPLinear,
     "cosine": Cosine,
     "sigmoid": Sigmoid,
     "edm": EDM,

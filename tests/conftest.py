@@ -57,7 +57,7 @@ def tiny(folder: Path, **sections: dict[str, object]) -> Config:
         "data": {"path": str(folder), "size": SIDE, "labels": True, "held_out": 0.2},
         "backbone": {"name": "unet", "channels": [8, 16], "blocks": 1, "attention": [1]},
         "training": {"steps": 12, "batch": 8, "precision": "fp32", "warmup": 2},
-        "report": {"log": 1, "grid": 4, "images": 4, "draws": 2, "restored": 1},
+        "report": {"log": 1, "pictures": 4, "images": 4, "draws": 2, "restored": 1},
         "sampling": {"steps": 4, "precision": "fp32"},
     }
     for name, values in sections.items():

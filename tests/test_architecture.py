@@ -19,7 +19,7 @@ ROOT = Path(diffusion.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 THEORY = {
     "schedules",
-    "process",
+    "gaussian",
     "denoiser",
     "objectives",
     "noise_levels",
@@ -30,15 +30,9 @@ THEORY = {
     "operators",
     "restoration",
     "likelihood",
-    "trajectories",
-    "work",
-    "flow_likelihood",
-    "runge_kutta",
-    "units",
-    "thermodynamics",
     "precision",
 }
-LEAVES = {"randomness", "errors", "files", "memory", "processes"}
+LEAVES = {"randomness", "errors", "files", "memory", "distributed"}
 STANDARD = set(sys.stdlib_module_names)
 
 

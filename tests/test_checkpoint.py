@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from diffusion import checkpoint, files
-from diffusion.checkpoint import CheckpointError, Keep, Part
+from diffusion.checkpoint import CheckpointError, Part, Retention
 from diffusion.errors import InputError
 from diffusion.model import load
 
@@ -39,7 +39,7 @@ def tensors(step: int) -> dict[str, Tensor]:
 def write(run: Path, step: int, keep: int = 10) -> Path:
     description = {"step": step, "config": {"name": "é"}}
     parts = {"model": Part(tensors(step), description), "training": Part({"x": torch.arange(50.0)}, {"step": step})}
-    return checkpoint.write(run, step, parts, keep=Keep(keep))
+    return checkpoint.write(run, step, parts, keep=Retention(keep))
 
 
 def names(run: Path) -> list[str]:
@@ -65,17 +65,17 @@ def test_the_newest_k_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keep", "kept"),
     [
-        (Keep(1), [60]),
-        (Keep(2), [50, 60]),
-        (Keep(1, every=20), [20, 40, 60]),
-        (Keep(2, best=30), [30, 50, 60]),
-        (Keep(1, every=40, best=10), [10, 40, 60]),
-        (Keep(2, best=60), [50, 60]),
-        (Keep(1, best=35), [60]),
+        (Retention(1), [60]),
+        (Retention(2), [50, 60]),
+        (Retention(1, every=20), [20, 40, 60]),
+        (Retention(2, best=30), [30, 50, 60]),
+        (Retention(1, every=40, best=10), [10, 40, 60]),
+        (Retention(2, best=60), [50, 60]),
+        (Retention(1, best=35), [60]),
     ],
 )
 def test_the_newest_those_of_every_so_many_steps_and_the_best_are_kept(
-    tmp_path: Path, keep: Keep, kept: list[int]
+    tmp_path: Path, keep: Retention, kept: list[int]
 ) -> None:
     for step in range(10, 70, 10):
         part = {"model": Part({"x": torch.zeros(1)}, {})}
@@ -235,7 +235,7 @@ def test_another_format_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path, 2)
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(CheckpointError, match="format 99; this version reads formats 1 to 1"):
+    with pytest.raises(CheckpointError, match="format 99; this version reads formats 1 to 2"):
         checkpoint.verify(folder)
 
 
@@ -317,7 +317,7 @@ def test_what_a_description_asks_for_is_not_taken_without_the_values(
     config = {**part.description["config"]}
     config["backbone"] = {**config["backbone"], "channels": [2**14] * 12, "attention": []}
     vast = Part(part.tensors, {**part.description, "config": config})
-    checkpoint.write(tmp_path, 1, {"model": vast}, keep=Keep(1))
+    checkpoint.write(tmp_path, 1, {"model": vast}, keep=Retention(1))
     with pytest.raises(CheckpointError, match="tensors are others than the network's"):
         load(tmp_path)
 
@@ -328,7 +328,7 @@ def test_a_description_that_is_none_is_refused(trained: Path, tmp_path: Path, fi
     if (field, value) == ("step", 3):
         return
     part = checkpoint.read(checkpoint.find(trained)[0], "model")
-    checkpoint.write(tmp_path, 1, {"model": Part(part.tensors, {**part.description, field: value})}, keep=Keep(1))
+    checkpoint.write(tmp_path, 1, {"model": Part(part.tensors, {**part.description, field: value})}, keep=Retention(1))
     with pytest.raises(InputError):
         load(tmp_path)
 

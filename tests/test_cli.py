@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from diffusion import cli, figures
-from diffusion.commands.evaluate import measured
+from diffusion.commands.evaluate import open_examples
 from diffusion.errors import InputError
 from diffusion.model import load
 from diffusion.restoration import METHODS
@@ -32,7 +32,7 @@ def small(tmp_path: Path, folder: Path, text: str = "") -> list[object]:
     path = tmp_path / "small.toml"
     path.write_text(
         f"[data]\npath = {json.dumps(str(folder))}\nsize = 8\n[backbone]\nchannels = [8]\nblocks = 1\nattention = []\n"
-        "[training]\nsteps = 1\nbatch = 4\nprecision = 'fp32'\n[report]\ngrid = 1\nimages = 2\ndraws = 2\n"
+        "[training]\nsteps = 1\nbatch = 4\nprecision = 'fp32'\n[report]\npictures = 1\nimages = 2\ndraws = 2\n"
         f"restored = 0\n[sampling]\nsteps = 1\n{text}"
     )
     return ["train", path, "--out", tmp_path / "small-run"]
@@ -56,7 +56,7 @@ def test_sample_writes_a_grid_and_every_image(trained: Path, tmp_path: Path, cap
     ]
     assert cli.main(arguments) == 0
     assert f"{out}: 5 samples of step 40" in capsys.readouterr().out
-    assert sorted(p.name for p in out.iterdir()) == [*(f"{i:05d}.png" for i in range(5)), "grid.png"]
+    assert sorted(p.name for p in out.iterdir()) == [*(f"{i:05d}.png" for i in range(5)), "samples.png"]
     x = load(trained).sample(5, seed=3, label="disk", steps=3)
     for i, image in enumerate(x):
         path = out / f"{i:05d}.png"
@@ -64,12 +64,12 @@ def test_sample_writes_a_grid_and_every_image(trained: Path, tmp_path: Path, cap
         info = figures.read_info(path)
         assert info["index"] == i and info["seed"] == 3 and info["label"] == "disk" and info["steps"] == 3
         assert info["step"] == 40 and info["run"] == "trained"
-    assert figures.read_info(out / "grid.png")["seed"] == 3
+    assert figures.read_info(out / "samples.png")["seed"] == 3
 
 
 def test_samples_go_into_the_run_folder_unless_told_otherwise(run: Path) -> None:
     assert cli.main(["sample", str(run), "--n", "1", "--steps", "1", "--seed", "7"]) == 0
-    assert (run / "samples-7" / "grid.png").exists()
+    assert (run / "samples-7" / "samples.png").exists()
 
 
 def test_a_film_is_a_strip_and_an_animation(trained: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_evaluate_prints_the_terms_and_writes_them(run: Path, capsys: pytest.Cap
     ("method", "options", "sources"),
     [
         ("ode", ["--probes", "2", "--solver-steps", "3"], {"examples", "dequantization", "probes", "solver"}),
-        ("work", ["--paths", "2", "--steps", "3"], {"examples", "paths"}),
+        ("importance", ["--paths", "2", "--steps", "3"], {"examples", "paths"}),
         ("bound", ["--draws", "2", "--continuous", "--no-compare"], {"examples", "noise"}),
     ],
 )
@@ -109,7 +109,7 @@ def test_every_method_writes_its_numbers_and_a_figure(
     assert figures.read_info(run / f"{stem}.png")
     text = capsys.readouterr().out
     assert "bits/dim" in text and all(source in text for source in sources)
-    assert ("not tight" in text) == (method == "work")
+    assert ("not reliable" in text) == (method == "importance")
 
 
 def test_another_folder_is_measured_by_the_model_of_the_run(
@@ -143,12 +143,12 @@ def test_classes_are_known_by_name_when_the_folder_of_the_run_has_changed(
     model = load(trained)
     model = replace(model, config=replace(model.config, data=replace(model.config.data, path=str(folder))))
     (folder / "disk").rename(tmp_path / "disk")
-    parts = measured(model, None)
+    parts = open_examples(model, None)
     assert all(part is not None and part.spec.classes == ("disk", "square") for part in parts)
     assert all(part is not None and part.labels is not None and set(part.labels) == {1} for part in parts)
     (tmp_path / "disk").rename(folder / "circle")
     with pytest.raises(InputError, match=r"data\.path: must have the classes disk, square, got circle"):
-        measured(model, None)
+        open_examples(model, None)
 
 
 def test_a_truncated_image_among_good_ones_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -196,7 +196,7 @@ def test_runs_that_cannot_be_used(run: Path, tmp_path: Path, capsys: pytest.Capt
             assert cli.main(["sample", str(run), "--n", "1", "--steps", "1"]) == 0
             text = capsys.readouterr().out
             assert "model.safetensors has" in text and "using step-00000020 instead" in text
-            assert figures.read_info(run / "samples-0" / "grid.png")["step"] == 20
+            assert figures.read_info(run / "samples-0" / "samples.png")["step"] == 20
     both = fails(capsys, "sample", run)
     assert "no usable checkpoint" in both and "step-00000040" in both and "step-00000020" in both
 
@@ -222,7 +222,7 @@ def test_options_out_of_range(trained: Path, capsys: pytest.CaptureFixture, opti
         (["--draws", "0"], "draws: must be a positive multiple of 2, got 0"),
         (["--draws", "17"], "draws: must be a positive multiple of 2, got 17"),
         (["--steps", "0"], "steps: must be at least 1, got 0"),
-        (["--method", "work", "--paths", "1"], "paths: must be at least 2, got 1"),
+        (["--method", "importance", "--paths", "1"], "paths: must be at least 2, got 1"),
         (["--method", "ode", "--probes", "1"], "probes: must be at least 2"),
         (["--method", "ode", "--tolerance", "0"], "solver.tolerance: must be a positive number, got 0"),
     ],
@@ -281,7 +281,7 @@ def test_help_needs_no_torch(arguments: list[str], parts: list[str]) -> None:
 
 def test_commands_start_without_what_only_draws_or_brings_data() -> None:
     slow = {"matplotlib", "torchvision", "sklearn", "scipy", "pandas"}
-    done = python("-c", "import sys, diffusion.commands, diffusion.training; print(*sys.modules)")
+    done = python("-c", "import sys, diffusion.commands.evaluate, diffusion.training; print(*sys.modules)")
     imported = set(done.stdout.split())
     assert {"torch", "accelerate", "diffusion.figures"} <= imported and not imported & slow
 
@@ -296,5 +296,5 @@ def test_an_interrupted_command_ends_with_130(trained: Path, monkeypatch: pytest
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diffusion.commands.load", interrupted)
+    monkeypatch.setattr("diffusion.commands.evaluate.load", interrupted)
     assert cli.main(["sample", str(trained)]) == 130

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffusion import gaussian
-from diffusion.denoiser import EDM, PARAMETERIZATIONS, Denoiser, Parameterization, Rescaled
+from diffusion.denoiser import PARAMETERIZATIONS, Denoiser, EDMPrecond, Parameterization, Rescaled
 from diffusion.schedules import EDM as VarianceExploding
 from diffusion.schedules import Cosine, Flow, Schedule, VariancePreserving, expand
 from tests.oracles import OracleNetwork, correlated
@@ -54,7 +54,7 @@ def test_targets_have_their_known_form(schedule: Schedule, name: str) -> None:
 @pytest.mark.parametrize("sigma_data", [0.5, 1.0])
 def test_edm_input_and_target_have_unit_variance(schedule: Schedule, sigma_data: float) -> None:
     alpha, sigma = schedule(torch.linspace(0, 1, 101, dtype=torch.float64))
-    c_in, c_skip, c_out = EDM(sigma_data)(alpha, sigma)
+    c_in, c_skip, c_out = EDMPrecond(sigma_data)(alpha, sigma)
     # x = σ_d z and x_t = α x + σ ε: variances by hand.
     assert torch.allclose(c_in**2 * (alpha**2 * sigma_data**2 + sigma**2), torch.ones_like(alpha), rtol=1e-10)
     target = ((1 - c_skip * alpha) * sigma_data / c_out) ** 2 + (c_skip * sigma / c_out) ** 2
@@ -106,9 +106,9 @@ def test_twice_the_channels_are_a_mean_and_a_variance() -> None:
     output = normal(4, 6, 2, 2, seed=1)
     prediction = Denoiser(lambda *_: output, schedule, PARAMETERIZATIONS["x0"]())(x_t, t)
     assert torch.equal(prediction.mean, output[:, :3])
-    assert prediction.fraction is not None
-    assert torch.allclose(prediction.fraction, 1 / (1 + (-output[:, 3:]).exp()), rtol=1e-12)
-    assert Denoiser(lambda *_: output[:, :3], schedule, PARAMETERIZATIONS["x0"]())(x_t, t).fraction is None
+    assert prediction.variance_interp is not None
+    assert torch.allclose(prediction.variance_interp, 1 / (1 + (-output[:, 3:]).exp()), rtol=1e-12)
+    assert Denoiser(lambda *_: output[:, :3], schedule, PARAMETERIZATIONS["x0"]())(x_t, t).variance_interp is None
 
 
 def test_the_network_gets_scaled_input_log_snr_and_label_in_the_dtype_of_the_data() -> None:
@@ -121,7 +121,7 @@ def test_the_network_gets_scaled_input_log_snr_and_label_in_the_dtype_of_the_dat
     schedule, label = VarianceExploding(), torch.tensor([2, -1])
     t = torch.tensor([0.2, 0.9], dtype=torch.float64)
     x_t = normal(2, 3).float()
-    mean = Denoiser(network, schedule, EDM(sigma_data=1.0))(x_t, t, label).mean
+    mean = Denoiser(network, schedule, EDMPrecond(sigma_data=1.0))(x_t, t, label).mean
     _, sigma = schedule(t)
     assert mean.dtype == seen[0].dtype == seen[1].dtype == torch.float32
     assert torch.allclose(seen[0], x_t / (1 + sigma**2).sqrt()[:, None].float(), rtol=1e-6)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion import gaussian, samplers
-from diffusion.denoiser import EDM, Denoiser, Prediction
+from diffusion.denoiser import Denoiser, EDMPrecond, Prediction
 from diffusion.distillation import Distillation
 from diffusion.grids import UniformLogSNR
 from diffusion.samplers import DDIM
@@ -39,7 +39,9 @@ class Perfect:
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         t = t.expand(len(x_t))
         s = self.times[(self.times[None] - t[:, None]).abs().argmin(1) + 1]
-        return Prediction(gaussian.aim(self.schedule, self.oracle.flow(x_t, t, s), x_t, t, s) + self.off)
+        return Prediction(
+            gaussian.distillation_target(self.schedule, self.oracle.flow(x_t, t, s), x_t, t, s) + self.off
+        )
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -74,8 +76,8 @@ def test_the_loss_is_the_distance_to_the_perfect_student(schedule: Schedule) -> 
     shift = 0.1
 
     def loss(off: float) -> Tensor:
-        student = OracleNetwork(Perfect(oracle, times, off), EDM())
-        return distillation.loss(Denoiser(student, schedule, EDM()), x, u, noise)
+        student = OracleNetwork(Perfect(oracle, times, off), EDMPrecond())
+        return distillation.loss(Denoiser(student, schedule, EDMPrecond()), x, u, noise)
 
     snr = distillation.log_snr(u, schedule).exp()
     assert float(loss(0.0).max()) < 1e-6
@@ -108,7 +110,7 @@ def test_the_teacher_is_given_the_labels_of_its_examples() -> None:
     times = GRID(schedule, 2)
     x, u, label = torch.zeros(4, 2), torch.tensor([0.9, 0.1, 0.8, 0.2]), torch.tensor([3, 5, 7, 9])
     noise = torch.arange(4.0)[:, None].expand(4, 2)
-    student = Denoiser(OracleNetwork(correlated(schedule), EDM()), schedule, EDM())
+    student = Denoiser(OracleNetwork(correlated(schedule), EDMPrecond()), schedule, EDMPrecond())
     Distillation(Recorder(schedule), times, substeps=1).loss(student, x, u, noise, label)
     sigma = [float(schedule(t)[1]) for t in times]
     expected = [(0, [1.0, 3.0], [5, 9]), (1, [0.0, 2.0], [3, 7])]

@@ -12,7 +12,7 @@ from tests.conftest import finish, start, torchrun
 EXCHANGE = """
 import os
 import torch
-from diffusion import processes
+from diffusion import distributed
 
 distributed.join()
 rank = distributed.rank()

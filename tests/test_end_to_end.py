@@ -26,14 +26,14 @@ POINTS = {
     "data": {"source": "swiss_roll", "count": 400},
     "backbone": {"name": "mlp", "width": 32, "blocks": 2},
     "training": {"steps": 60, "batch": 64, "precision": "fp32"},
-    "report": {"grid": 100, "images": 20, "draws": 2, "samples": 30},
+    "report": {"pictures": 100, "images": 20, "draws": 2, "samples": 30},
     "sampling": {"steps": 6},
 }
 IMAGES = {
     "data": {"size": 8, "labels": True, "flip": True, "margin": 1, "held_out": 0.2},
     "backbone": {"name": "unet", "channels": [8, 16], "blocks": 1, "attention": [1]},
     "training": {"steps": 30, "batch": 8, "precision": "fp32"},
-    "report": {"grid": 4, "images": 4, "draws": 2, "samples": 15, "restored": 1},
+    "report": {"pictures": 4, "images": 4, "draws": 2, "samples": 15, "restored": 1},
     "sampling": {"steps": 4},
 }
 
@@ -77,7 +77,7 @@ def test_train_load_sample_inpaint_evaluate_and_draw(tree: dict[str, dict], shap
     for name in ("samples.png", "film.png", *(["restoration.png"] if model.spec.is_image else [])):
         assert figures.read_info(run / name)["step"] == experiment.training.steps
     assert cli.main(["sample", str(run), "--n", "4", "--out", str(tmp_path / "out")]) == 0
-    assert figures.read_info(tmp_path / "out" / "grid.png")["run"] == "run"
+    assert figures.read_info(tmp_path / "out" / "samples.png")["run"] == "run"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -89,7 +89,7 @@ def test_every_shipped_config_takes_a_step(
         "training.steps=1",
         "training.batch=2",
         "training.precision=fp32",
-        "report.grid=1",
+        "report.pictures=1",
         "report.images=2",
         "report.draws=2",
         "sampling.steps=1",

@@ -153,16 +153,16 @@ def test_stacked_pictures_lie_below_each_other() -> None:
 
 def test_the_plot_of_the_loss_keeps_its_numbers(tmp_path: Path) -> None:
     rows = [(-10.0, 1.0), (0.5, 0.3), (9.0, 0.8)]
-    path = figures.loss_by_level(rows, tmp_path / "loss.png", step=7)
+    path = figures.loss_by_log_snr(rows, tmp_path / "loss.png", step=7)
     assert figures.read_info(path) == {"step": 7, "levels": [list(row) for row in rows]}
 
 
 def test_curves_by_noise_level_keep_their_numbers(tmp_path: Path) -> None:
     rows = [(float(level), 1.0 + level, 0.1) for level in range(4)]
-    path = figures.by_level({"held-out": rows, "training": rows[:3]}, tmp_path / "levels.png", "bits/dim")
+    path = figures.by_log_snr({"held-out": rows, "training": rows[:3]}, tmp_path / "levels.png", "bits/dim")
     info = figures.read_info(path)
     assert info["curves"]["training"] == [list(row) for row in rows[:3]] and info["unit"] == "bits/dim"
-    one = figures.by_level({"held-out": rows}, tmp_path / "one.png", "bits/dim")
+    one = figures.by_log_snr({"held-out": rows}, tmp_path / "one.png", "bits/dim")
     assert not torch.equal(pixels(Image.open(path)), pixels(Image.open(one)))
 
 

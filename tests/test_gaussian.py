@@ -67,9 +67,9 @@ def test_every_eta_keeps_the_marginal(schedule: Schedule, eta: float) -> None:
 def test_fixed_variances_are_the_ends_of_the_learned_one(schedule: Schedule, as_tensor: bool) -> None:
     x, x_t, (t, s) = normal(3, 2), normal(3, 2, seed=1), at(schedule, -1.0, 0.5)
 
-    def variance(fraction: float) -> Tensor:
-        value = torch.full_like(x, fraction) if as_tensor else fraction
-        return gaussian.reverse(schedule, x, x_t, t, s, fraction=value).variance.expand_as(x)
+    def variance(variance_interp: float) -> Tensor:
+        value = torch.full_like(x, variance_interp) if as_tensor else variance_interp
+        return gaussian.reverse(schedule, x, x_t, t, s, variance_interp=value).variance.expand_as(x)
 
     low = gaussian.posterior(schedule, x, x_t, t, s).variance.expand_as(x)
     high = gaussian.transition(schedule, x, s, t).variance.expand_as(x)
@@ -114,7 +114,7 @@ def test_the_exact_reverse_variance_lies_between_the_fixed_ones(schedule: Schedu
         spread_t, spread_s = oracle.spectrum(t), oracle.spectrum(s)
         exact = spread_s - (alpha_t / alpha_s * spread_s) ** 2 / spread_t
         x = torch.zeros(1, 1, dtype=torch.float64)
-        low, high = (gaussian.reverse(schedule, x, x, t, s, fraction=f).variance.item() for f in (0.0, 1.0))
+        low, high = (gaussian.reverse(schedule, x, x, t, s, variance_interp=f).variance.item() for f in (0.0, 1.0))
         assert low < exact.item() <= high * (1 + 1e-12)
         assert (exact.item() == pytest.approx(high, rel=1e-9)) == (variance == 1.0), (
             "the upper one is exact for white data"
@@ -126,9 +126,9 @@ def test_times_per_example_are_times_one_by_one(schedule: Schedule) -> None:
     x, x_t = sigma_points(3), normal(6, 3)
     t = torch.linspace(0.3, 1.0, 6, dtype=torch.float64)
     s = t - 0.2
-    whole = gaussian.reverse(schedule, x, x_t, t, s, fraction=0.4)
+    whole = gaussian.reverse(schedule, x, x_t, t, s, variance_interp=0.4)
     for i in range(6):
-        one = gaussian.reverse(schedule, x[i : i + 1], x_t[i : i + 1], t[i], s[i], fraction=0.4)
+        one = gaussian.reverse(schedule, x[i : i + 1], x_t[i : i + 1], t[i], s[i], variance_interp=0.4)
         assert close(whole.mean[i], one.mean[0]) and close(whole.variance[i], one.variance[0])
 
 
@@ -138,7 +138,7 @@ def test_aim_is_the_inverse_of_the_deterministic_step(schedule: Schedule, gap: f
     x, x_t, (t, s) = normal(3, 2), normal(3, 2, seed=1), at(schedule, -2.0, -2.0 + gap)
     x_s = gaussian.posterior(schedule, x, x_t, t, s, eta=0).mean
     # A step of 1e-3 in log-SNR moves x_s by 1e-3 of x: a thousandth of the digits of x_s remains.
-    assert close(gaussian.aim(schedule, x_s, x_t, t, s), x, rtol=1e-9, atol=1e-9)
+    assert close(gaussian.distillation_target(schedule, x_s, x_t, t, s), x, rtol=1e-9, atol=1e-9)
 
 
 def test_entropy_is_that_of_every_coordinate() -> None:

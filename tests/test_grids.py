@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.grids import GRIDS, Grid, Karras, Tabulated, UniformLogSNR, UniformTime, interpolate, measure
+from diffusion.grids import GRIDS, Grid, Karras, Tabulated, UniformLogSNR, UniformTime, interp, measure
 from diffusion.samplers import DDIM, sample
 from diffusion.schedules import EDM, SCHEDULES, Cosine, DiscreteBetas, Schedule
 from tests.oracles import GaussianOracle, correlated
@@ -77,7 +77,7 @@ def test_the_measured_density_is_the_root_of_how_fast_the_estimate_moves() -> No
     noise = torch.exp(-level)
     density = (noise * (c + noise) ** -1.5).sqrt()
     share = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(density, level)])
-    found = interpolate(table.double(), level, share / share[-1])
+    found = interp(table.double(), level, share / share[-1])
     assert torch.allclose(found, torch.linspace(0, 1, len(table), dtype=torch.float64), atol=2e-3, rtol=0)
 
 

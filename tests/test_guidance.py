@@ -79,8 +79,8 @@ def test_the_learned_variance_is_the_conditional_one() -> None:
             assert label is not None
             return Prediction(x_t, (label[:, None] + 2) / 4 * torch.ones_like(x_t))
 
-    fraction = ClassifierFree(Learned(), 2.0)(X_T, TIMES[0], LABEL).fraction
-    assert fraction is not None and torch.equal(fraction[:, 0], (LABEL + 2) / 4)
+    variance_interp = ClassifierFree(Learned(), 2.0)(X_T, TIMES[0], LABEL).variance_interp
+    assert variance_interp is not None and torch.equal(variance_interp[:, 0], (LABEL + 2) / 4)
 
 
 def test_a_fixed_label_gives_way_to_one_that_is_given() -> None:

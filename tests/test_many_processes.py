@@ -19,7 +19,7 @@ from PIL import Image
 
 from diffusion import checkpoint, cli
 from diffusion.config import load
-from diffusion.evaluation import evaluate
+from diffusion.evaluation import likelihood
 from diffusion.training import train
 from tests.conftest import ROOT, finish, start, torchrun
 
@@ -49,7 +49,7 @@ precision = "fp32"
 log = 1
 checkpoint = 1
 keep = 6
-grid = 3
+pictures = 3
 images = 4
 draws = 2
 restored = 1
@@ -59,9 +59,9 @@ steps = 3
 SEVERAL = """
 import json, sys
 from diffusion import cli
-from diffusion.evaluation import held_out
+from diffusion.evaluation import likelihood
 
-evaluate.BATCH = 6
+likelihood.BATCH = 6
 assert [cli.main(command) for command in json.loads(sys.argv[1])] == [0, 0, 0, 0]
 """
 
@@ -100,7 +100,7 @@ def assert_same_pictures(one: Path, two: Path) -> None:
 
 
 def test_the_levels_of_these_runs_are_measured(one: Path) -> None:
-    shares = checkpoint.read(checkpoint.find(one)[0], "training").tensors["levels/shares"]
+    shares = checkpoint.read(checkpoint.find(one)[0], "training").tensors["adaptive/shares"]
     assert shares.shape == (4,) and float(shares.sum()) == pytest.approx(1) and float(shares.max() / shares.min()) > 2
 
 
@@ -168,7 +168,7 @@ def commands(run: Path, folder: Path, image: Path, mask: Path) -> list[list[str]
 def test_two_processes_sample_restore_and_evaluate_as_one(
     one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "BATCH", 6)
+    monkeypatch.setattr(likelihood, "BATCH", 6)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(image := tmp_path / "image.png")
     Image.fromarray(np.where(np.arange(64) < 32, 255, 0).astype(np.uint8).reshape(8, 8)).save(

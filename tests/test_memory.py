@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 
-from diffusion.memory import suited_batch
+from diffusion.memory import auto_batch_size
 
 SCRIPT = """
 import resource
 import torch
-from diffusion.memory import keep_freed
+from diffusion.memory import tune_malloc
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -34,7 +34,7 @@ def faults_of_steps():
 
 x = torch.randn(64, 32, 64, 64, requires_grad=True)
 otherwise = faults_of_steps()
-print(int(keep_freed()), faults_of_steps(), otherwise)
+print(int(tune_malloc()), faults_of_steps(), otherwise)
 """
 
 
@@ -50,7 +50,7 @@ def test_a_cpu_is_given_as_many_pixels_whatever_the_size_without_trying() -> Non
         raise AssertionError("nothing has to be tried")
 
     sizes = {1: 1024, 32: 128, 64: 32, 256: 2, 512: 1}
-    found = {side: suited_batch(call, side * side, torch.device("cpu")) for side in sizes}
+    found = {side: auto_batch_size(call, side * side, torch.device("cpu")) for side in sizes}
     assert found == sizes
 
 
@@ -63,10 +63,10 @@ def test_a_gpu_is_given_what_half_of_its_free_memory_holds(
     monkeypatch: pytest.MonkeyPatch, each: int, expected: int
 ) -> None:
     """On a device with 1,000 bytes in use, 500 more held by torch, 6,000 free, and `each` taken by an example."""
-    tried: list[int] = []
+    none_if_oom: list[int] = []
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1500)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1000 + each * tried[-1])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1000 + each * none_if_oom[-1])
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6000, 8000))
-    assert suited_batch(tried.append, 64, torch.device("cuda")) == expected
+    assert auto_batch_size(none_if_oom.append, 64, torch.device("cuda")) == expected

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from diffusion.noise_levels import (
     NOISE_LEVELS,
-    Histogram,
     LogitNormal,
     LogNormal,
     Measured,
     NoiseLevels,
+    PiecewiseConstant,
     Uniform,
     low_discrepancy,
 )
@@ -27,9 +27,9 @@ from tests.oracles import correlated
 
 LEVELS = [
     *(pytest.param(cls(), id=name) for name, cls in NOISE_LEVELS.items()),
-    pytest.param(LogNormal(mean=-1.0, std=0.9, spread=0.25), id="log_normal spread"),
+    pytest.param(LogNormal(mean=-1.0, std=0.9, uniform=0.25), id="log_normal uniform"),
     pytest.param(LogitNormal(mean=-0.7, std=1.3), id="logit_normal shifted"),
-    pytest.param(Histogram(torch.tensor([0.05, 0.3, 0.55, 0.1], dtype=torch.float64)), id="histogram"),
+    pytest.param(PiecewiseConstant(torch.tensor([0.05, 0.3, 0.55, 0.1], dtype=torch.float64)), id="histogram"),
 ]
 SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()], ids=["vp", "ve"])
 
@@ -39,10 +39,10 @@ def nodes(levels: NoiseLevels) -> tuple[Tensor, Tensor]:
     z = torch.linspace(-6.5, 6.5, 10_001, dtype=torch.float64)
     u, du = torch.special.ndtr(z), torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
     du[[0, -1]] /= 2
-    if isinstance(levels, Histogram):
+    if isinstance(levels, PiecewiseConstant):
         shares = levels.shares
     else:
-        cut = getattr(levels, "spread", 0.0)
+        cut = getattr(levels, "uniform", 0.0)
         shares = torch.tensor([cut, 1 - cut] if cut else [1.0], dtype=torch.float64)
     start = shares.cumsum(0) - shares
     return (start[:, None] + shares[:, None] * u).flatten(), (shares[:, None] * du).flatten()
@@ -106,7 +106,7 @@ def test_times_are_the_drawn_levels(levels: NoiseLevels) -> None:
 
 
 def test_bins_are_those_of_the_levels_drawn() -> None:
-    schedule, levels = Cosine(), Histogram(torch.tensor([0.05, 0.3, 0.55, 0.1], dtype=torch.float64))
+    schedule, levels = Cosine(), PiecewiseConstant(torch.tensor([0.05, 0.3, 0.55, 0.1], dtype=torch.float64))
     u = torch.arange(1000, dtype=torch.float64) / 1000
     edges = torch.linspace(schedule.log_snr_min, schedule.log_snr_max, 5, dtype=torch.float64)
     assert torch.equal(levels.bin(u), torch.bucketize(levels.log_snr(u, schedule) + 1e-9, edges) - 1)
@@ -115,7 +115,7 @@ def test_bins_are_those_of_the_levels_drawn() -> None:
 def test_no_other_law_has_less_variance_than_the_measured_one() -> None:
     """Its second moment Σ m_i/p_i, in bins, is least at p ∝ √m: every move of probability adds to it."""
     moments = torch.tensor([0.3, 4.0, 1.0, 0.02], dtype=torch.float64)
-    best = Measured(bins=4, spread=1e-12).fit(moments).shares
+    best = Measured(bins=4, uniform=1e-12).fit(moments).shares
     least = (moments / best).sum()
     assert float(least) == pytest.approx(float(moments.sqrt().sum() ** 2))
     for i in range(4):
@@ -123,8 +123,8 @@ def test_no_other_law_has_less_variance_than_the_measured_one() -> None:
             moved = best.clone()
             moved[[i, j]] += 0.01 * torch.tensor([1.0, -1.0], dtype=torch.float64)
             assert (moments / moved).sum() > least
-    spread = Measured(bins=4, spread=0.2).fit(moments).shares
-    assert torch.allclose(spread, 0.05 + 0.8 * best, rtol=1e-9)
+    uniform = Measured(bins=4, uniform=0.2).fit(moments).shares
+    assert torch.allclose(uniform, 0.05 + 0.8 * best, rtol=1e-9)
 
 
 def test_low_discrepancy_numbers_cover_evenly() -> None:
@@ -139,10 +139,10 @@ def test_low_discrepancy_numbers_cover_evenly() -> None:
     ("make", "message"),
     [
         (lambda: LogNormal(std=0.0), "std: must be a positive number, got 0.0"),
-        (lambda: LogNormal(spread=1.0), "spread: must be in [0, 1), got 1.0"),
+        (lambda: LogNormal(uniform=1.0), "uniform: must be in [0, 1), got 1.0"),
         (lambda: LogitNormal(std=-1.0), "std: must be a positive number, got -1.0"),
         (lambda: Measured(bins=0), "bins: must be at least 1, got 0"),
-        (lambda: Measured(spread=0.0), "spread: must be in (0, 1], got 0.0"),
+        (lambda: Measured(uniform=0.0), "uniform: must be in (0, 1], got 0.0"),
         (lambda: Measured(every=0), "every: must be at least 1, got 0"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffusion import gaussian
-from diffusion.denoiser import EDM, PARAMETERIZATIONS, X0, Denoiser
+from diffusion.denoiser import PARAMETERIZATIONS, X0, Denoiser, EDMPrecond
 from diffusion.grids import UniformTime
 from diffusion.likelihood import bound
 from diffusion.noise_levels import Uniform
@@ -134,7 +134,9 @@ def test_the_hybrid_term_is_least_at_the_exact_reverse_variance(u: float) -> Non
     t = torch.tensor(u, dtype=torch.float64)
     s = schedule.time(schedule.log_snr(t) + 26.6 / objective.hybrid_steps)
     zero = torch.zeros(1, 1, dtype=torch.float64)
-    learned = gaussian.reverse(schedule, zero, zero, t, s, fraction=torch.sigmoid(logit.detach())).variance.item()
+    learned = gaussian.reverse(
+        schedule, zero, zero, t, s, variance_interp=torch.sigmoid(logit.detach())
+    ).variance.item()
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
     spread_t, spread_s = alpha_t**2 * 0.3 + sigma_t**2, alpha_s**2 * 0.3 + sigma_s**2
     exact = (spread_s - (alpha_t / alpha_s * spread_s) ** 2 / spread_t).item()
@@ -183,12 +185,12 @@ def test_the_trajectory_bound_is_least_at_the_exact_mean_and_variance(step: int)
     spread_t, spread_s = (a**2 * 0.3 + b**2 for a, b in (schedule(t), schedule(s)))
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
     exact = spread_s - (alpha_t / alpha_s * spread_s) ** 2 / spread_t
-    small = sigma_s**2 * gaussian.erased(schedule, s, t)
-    fraction = (exact / small).log() / (2 * (sigma_t / sigma_s).log())
+    small = sigma_s**2 * gaussian.snr_drop(schedule, s, t)
+    variance_interp = (exact / small).log() / (2 * (sigma_t / sigma_s).log())
     points = sigma_points(2)
     slopes = []
     for off in (0.0, 0.3):
-        logit = (torch.logit(fraction)[None] + off).requires_grad_()
+        logit = (torch.logit(variance_interp)[None] + off).requires_grad_()
         shift = torch.full((1,), off, dtype=torch.float64, requires_grad=True)
         u = torch.full((4,), (step + 0.5) / 3, dtype=torch.float64)
         denoiser = bound_case(schedule, logit, shift)
@@ -201,7 +203,7 @@ def test_float32_loses_little_of_the_target_at_low_noise() -> None:
     schedule = VarianceExploding()
     x, noise = normal(64, 3).float(), normal(64, 3, seed=1).float()
     u = torch.full((64,), 0.01)
-    denoiser = Denoiser(lambda x, *_: torch.zeros_like(x), schedule, EDM())
+    denoiser = Denoiser(lambda x, *_: torch.zeros_like(x), schedule, EDMPrecond())
     objective = Objective(Uniform(), EDMError())
     single, double = (
         objective.loss(denoiser, x.to(d), u, noise.to(d)).double() for d in (torch.float32, torch.float64)

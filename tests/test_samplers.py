@@ -31,7 +31,7 @@ EXPECTED: dict[str, tuple[int, float]] = {
     "dpmpp_2m_sde": (2, 1.1e-3),
 }
 VARIANTS = [
-    pytest.param(lambda steps: DDPM(fraction=1.0), 1.0, 7e-2, id="ddpm upper variance"),
+    pytest.param(lambda steps: DDPM(variance_interp=1.0), 1.0, 7e-2, id="ddpm upper variance"),
     pytest.param(lambda steps: DDIM(eta=0.5), 1.0, 4e-2, id="ddim eta 0.5"),
     pytest.param(lambda steps: DPMSolver(eta=0.5), 2.0, 8e-4, id="2m eta 0.5"),
     pytest.param(lambda steps: Heun(churn=5 / steps), 2.0, 4e-3, id="heun churn 5/N"),
@@ -117,7 +117,7 @@ def test_ddpm_is_ddim_with_eta_one(schedule: Schedule) -> None:
     oracle = correlated(schedule, (1, 2, 2))
     seeds, times = [1, 2, 3], UniformLogSNR()(schedule, 20)
     x = prior(oracle, ExampleNoise([4, 5, 6])(torch.zeros(3, 1, 2, 2, dtype=torch.float64)), times[0])
-    a, b = (sample(oracle, s, x, times, randn=ExampleNoise(seeds)) for s in (DDPM(fraction=0.0), DDIM(eta=1.0)))
+    a, b = (sample(oracle, s, x, times, randn=ExampleNoise(seeds)) for s in (DDPM(variance_interp=0.0), DDIM(eta=1.0)))
     assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
@@ -217,13 +217,13 @@ def test_calls_per_step_are_counted() -> None:
                 return oracle(x_t, t)
 
         sample(Counter(), cls(), x, times)
-        assert len(calls) == 5 * cls().calls_per_step
+        assert len(calls) == 5 * cls().nfe_per_step
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DDPM(fraction=1.5), "fraction: must be in [0, 1], got 1.5"),
+        (lambda: DDPM(variance_interp=1.5), "variance_interp: must be in [0, 1], got 1.5"),
         (lambda: DDIM(eta=-0.1), "eta: must be in [0, 1], got -0.1"),
         (lambda: DPMSolver(eta=2.0), "eta: must be in [0, 1], got 2.0"),
         (lambda: Heun(churn=-1.0), "churn: must be 0 or more, got -1.0"),

@@ -14,10 +14,10 @@ from diffusion.schedules import (
     Cosine,
     DiscreteBetas,
     Flow,
-    Linear,
     Schedule,
     Sigmoid,
     VariancePreserving,
+    VPLinear,
 )
 
 VARIANTS = [
@@ -81,7 +81,7 @@ def test_float32_times_agree_with_float64(schedule: Schedule) -> None:
     assert (low.double() - high).abs().max() < 5e-4, "the SNR of float32 times is good to half a thousandth"
 
 
-@pytest.mark.parametrize("schedule", [Linear(), Cosine(), Cosine(shift=-2.0), Sigmoid(), DiscreteBetas()])
+@pytest.mark.parametrize("schedule", [VPLinear(), Cosine(), Cosine(shift=-2.0), Sigmoid(), DiscreteBetas()])
 def test_variance_preserving(schedule: Schedule) -> None:
     alpha, sigma = schedule(times(1001))
     assert torch.allclose(alpha**2 + sigma**2, torch.ones(()).double(), rtol=0, atol=1e-12)
@@ -128,7 +128,7 @@ def test_edm_ends_and_middle() -> None:
 
 def test_linear_is_the_integral_of_beta() -> None:
     t = times(101)
-    alpha, _ = Linear()(t)
+    alpha, _ = VPLinear()(t)
     u = 1e-5 + t * (1 - 1e-5)
     assert torch.allclose(alpha.square().log(), -(0.1 * u + 0.5 * 19.9 * u**2), rtol=1e-12)
 
@@ -150,8 +150,8 @@ def test_flow_is_a_straight_line() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Linear(beta_min=0.0), "beta_min, beta_max: must be 0 < beta_min <= beta_max, got (0.0, 20.0)"),
-        (lambda: Linear(t_min=0.0), "t_min: must be 0 < t_min < 1, got 0.0"),
+        (lambda: VPLinear(beta_min=0.0), "beta_min, beta_max: must be 0 < beta_min <= beta_max, got (0.0, 20.0)"),
+        (lambda: VPLinear(t_min=0.0), "t_min: must be 0 < t_min < 1, got 0.0"),
         (lambda: Cosine(start=-1.0, end=1.0), "start, end: must be end < start, got (-1.0, 1.0)"),
         (lambda: Sigmoid(start=3.0, end=-3.0), "start, end: must be start < end, got (3.0, -3.0)"),
         (lambda: Sigmoid(temperature=0.0), "temperature: must be a positive number, got 0.0"),

@@ -24,7 +24,7 @@ from diffusion import config, figures
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
 from diffusion.data.synthetic.dead_leaves import R_MIN, Leaves
-from diffusion.evaluation import ByBound, Estimate, evaluate
+from diffusion.evaluation import BoundEstimator, Estimate, evaluate
 from diffusion.evaluation.intervals import estimate
 from diffusion.model import Model
 from diffusion.randomness import example_seed
@@ -73,7 +73,7 @@ def held_out(experiment: Config) -> Dataset:
 
 def density(model: Model, data: Dataset) -> Estimate:
     """The bound on log p in bits per pixel. The images are continuous: it is one on a density, with no levels."""
-    evaluation = evaluate(model, data, method=ByBound(draws=DRAWS, continuous=True), progress=True)
+    evaluation = evaluate(model, data, method=BoundEstimator(draws=DRAWS, continuous=True), progress=True)
     return evaluation.terms["total"].scaled(-1 / model.spec.dim)
 
 

@@ -21,7 +21,7 @@ from benchmarks.judge import Images
 from diffusion import config, figures
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
-from diffusion.evaluation import ByBound, ByFlow, Evaluation, evaluate
+from diffusion.evaluation import BoundEstimator, Evaluation, FlowEstimator, evaluate
 
 CIFAR10, FASHION = Path("configs/cifar10_likelihood.toml"), Path("configs/fashion_mnist_likelihood.toml")
 PHOTOGRAPHS = Path("configs/photographs_likelihood.toml")
@@ -29,7 +29,7 @@ PHOTOGRAPHS = Path("configs/photographs_likelihood.toml")
 CROPS = 4000
 # Noise levels of each test image; images whose flow is solved, and how.
 DRAWS, FLOWS = 4, 32
-FLOW = ByFlow(probes=2, tolerance=1e-3, dequantization="noise")
+FLOW = FlowEstimator(probes=2, tolerance=1e-3, dequantization="noise")
 SAMPLES, ROWS = 64, 4
 PUBLISHED: tuple[Mapping[str, object], ...] = (
     {"model": "Sohl-Dickstein et al. 2015", "bits/dim": 4.20, "K, bits/pixel": 5.4, "K − L_null": 11.5},
@@ -56,7 +56,7 @@ def measure(
 ) -> tuple[Evaluation, Rows]:
     """The bound, and the rows, of an experiment after training; leaves its figures."""
     model, seconds = timed.train(experiment, data, setting.folder / name, setting.seconds)
-    bound = evaluate(model, held_out, method=ByBound(draws=DRAWS), progress=True)
+    bound = evaluate(model, held_out, method=BoundEstimator(draws=DRAWS), progress=True)
     flow = evaluate(model, held_out, method=FLOW, limit=FLOWS, progress=True)
     figures.save_png(figures.draw(quality.draw(model, SAMPLES)), setting.folder / f"{name}.png", {"step": model.step})
     pictures.record(model, model.spec.encode(held_out.batch(range(ROWS))[0]), setting.folder, name)

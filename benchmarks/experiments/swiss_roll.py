@@ -68,7 +68,7 @@ class Best:
         mean, variance = self.roll.posterior(x_t, *self.schedule(t))
         (_, sigma_t), (alpha_s, sigma_s) = self.schedule(t), self.schedule(s)
         # Cov[x_s|x_t] = its variance given x, and that of x times the square of how far x moves it.
-        gain = alpha_s * gaussian.erased(self.schedule, s, t)
+        gain = alpha_s * gaussian.snr_drop(self.schedule, s, t)
         given_x = gaussian.posterior(self.schedule, mean, x_t, t, s).variance
         ratio = 1 + gain.square() * variance / given_x
         return Prediction(mean, ratio.log() / (sigma_t / sigma_s).square().log())
@@ -82,7 +82,7 @@ def ceiling(roll: SwissRoll, schedule: Schedule, steps: int, x: Tensor) -> Tenso
 
 def of_steps(denoiser: bound.AnyDenoiser, times: Tensor, x: Tensor) -> Tensor:
     """K of a denoiser on every step of a grid, for points x (B, 2), in nats: (B,)."""
-    return bound.trajectory_bound(denoiser, x, times, randn=noise(0, NOISE, 0, range(len(x)))).total
+    return bound.bound_2015(denoiser, x, times, randn=noise(0, NOISE, 0, range(len(x)))).total
 
 
 def discrete(log_snr: Tensor) -> DiscreteBetas:
@@ -160,7 +160,7 @@ def ours(folder: Path, x: Tensor, exact: Tensor) -> Rows:
     """The rows of our model by K and by the flow."""
     model, seconds = train(config.load(OURS), folder / "swissroll")
     pictures.trajectories(model, x[:SHOWN].float(), folder / "swissroll.png")
-    k = model.likelihood().trajectory_bound(x, draws=DRAWS, continuous=True).total
+    k = model.likelihood().bound_2015(x, draws=DRAWS, continuous=True).total
     flow = model.likelihood(dtype=torch.float64).flow(x[:FLOWS]).log_likelihood
     return [
         {**row("ours, K in continuous time", k, exact), "seconds": seconds},

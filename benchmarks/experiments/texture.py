@@ -23,7 +23,7 @@ from diffusion import config, figures
 from diffusion.data import Dataset, decode, open_source
 from diffusion.data.images.decoding import SUFFIXES
 from diffusion.errors import InputError
-from diffusion.evaluation import ByBound, Evaluation, evaluate
+from diffusion.evaluation import BoundEstimator, Evaluation, evaluate
 from diffusion.model import Model
 from diffusion.operators import Mask
 
@@ -37,7 +37,7 @@ SMALL = (
     "training.batch=8",
     "training.lr=0.03",
     "training.warmup=100",
-    "noise_levels.spread=0.25",
+    "noise_levels.uniform=0.25",
 )
 DRAWS, STEPS, RESTORED, ROWS = 256, 32, 2, 4
 PUBLISHED = {"model": "published (2015), bark: other images", "K, bits/pixel": -0.55, "K − L_null": 1.5}
@@ -68,7 +68,9 @@ def density(model: Model, hidden: Tensor) -> Evaluation:
     """The bound on log p of crops of the hidden square (C, H, W) uint8."""
     crops = corners(hidden, model.spec.shape[1:])
     names = tuple(map(str, range(len(crops))))
-    return evaluate(model, Dataset(crops.numpy(), model.spec, None, names), method=ByBound(draws=DRAWS), progress=True)
+    return evaluate(
+        model, Dataset(crops.numpy(), model.spec, None, names), method=BoundEstimator(draws=DRAWS), progress=True
+    )
 
 
 def fill(model: Model, image: Tensor, known: Tensor, path: Path) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-class Block(nn.Module, ABC):
+class ResidualBlock(nn.Module, ABC):
     """A residual block, the unit that a network repeats."""
 
     @abstractmethod
@@ -45,15 +45,15 @@ class Backbone(nn.Module, ABC):
         step.
         """
 
-    def through(self, block: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
+    def run_block(self, block: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
         """The output of a block."""
         again = self.gradient_checkpointing and torch.is_grad_enabled()
         y: Tensor = checkpoint(block, x, embedding, use_reentrant=False) if again else block(x, embedding)
         return y
 
-    def residual_blocks(self) -> list[Block]:
+    def residual_blocks(self) -> list[ResidualBlock]:
         """The units that are compiled, and divided over processes, each for itself."""
-        return [module for module in self.modules() if isinstance(module, Block)]
+        return [module for module in self.modules() if isinstance(module, ResidualBlock)]
 
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compiles each block for itself at its first call, with a backend of `torch.compile`.

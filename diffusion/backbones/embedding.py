@@ -41,12 +41,12 @@ class Embedding(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.features = LogSNRFeatures(channels)
-        self.level = UnitConv(channels, channels)
+        self.log_snr_layer = UnitConv(channels, channels)
         self.label = UnitConv(classes + 1, channels, scale=(classes + 1) ** 0.5) if classes else None
 
     def forward(self, log_snr: Tensor, one_hot: Tensor) -> Tensor:
         """(B,), (B, classes + 1) -> (B, channels)."""
-        z = self.level(self.features(log_snr))
+        z = self.log_snr_layer(self.features(log_snr))
         if self.label is not None:
             z = (z + self.label(one_hot)) / 2**0.5
         return F.silu(z) * SILU_SCALE

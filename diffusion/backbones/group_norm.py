@@ -25,12 +25,12 @@ def conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-class Block(backbone.Block):
+class Block(backbone.ResidualBlock):
     """A residual block of two 3x3 convolutions, with attention after it where `heads` > 0."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, *, heads: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
-        self.trunk = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.norm_first, self.norm_second = norm(inputs), norm(outputs)
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * outputs)
@@ -40,16 +40,16 @@ class Block(backbone.Block):
         if heads:
             self.norm_attention = norm(outputs)
             self.qkv = nn.Conv2d(outputs, 3 * outputs, 1)
-            self.merge = zero(nn.Conv2d(outputs, outputs, 1))
+            self.proj_out = zero(nn.Conv2d(outputs, outputs, 1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(B, inputs, H, W), (B, embedding) -> (B, outputs, H, W)."""
         y = F.silu(self.norm_first(x))
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         y = torch.addcmul(shift, self.norm_second(self.first(y)), scale + 1)
-        x = self.trunk(x) + self.second(F.dropout(F.silu(y), self.dropout, self.training))
+        x = self.shortcut(x) + self.second(F.dropout(F.silu(y), self.dropout, self.training))
         if self.heads:
-            x = x + self.merge(attend(self.qkv(self.norm_attention(x)), self.heads, normalize=False))
+            x = x + self.proj_out(attend(self.qkv(self.norm_attention(x)), self.heads, normalize=False))
         return x
 
 

@@ -21,11 +21,13 @@ from diffusion.backbones.layers import attend, pixel_norm, upsample
 SILU_SCALE = 1 / 0.596468
 
 # How much faster than a unit layer a free one moves, as it has further to go: it starts at zero.
-FREE_SCALE = 3.0
+ZERO_SCALE = 3.0
 
 # Share of the residual branch in a sum, before renormalization.
-BRANCH = 0.3
-BRANCH_SCALE, TRUNK_SCALE = (s / math.hypot(BRANCH, 1 - BRANCH) for s in (BRANCH, 1 - BRANCH))
+RESIDUAL_WEIGHT = 0.3
+RESIDUAL_SCALE, SHORTCUT_SCALE = (
+    s / math.hypot(RESIDUAL_WEIGHT, 1 - RESIDUAL_WEIGHT) for s in (RESIDUAL_WEIGHT, 1 - RESIDUAL_WEIGHT)
+)
 
 
 class ScaledConv(nn.Module):
@@ -65,11 +67,11 @@ class UnitConv(ScaledConv):
         self.weight.mul_(self.weight.square().mean(list(range(1, self.weight.ndim)), keepdim=True).rsqrt())
 
 
-class FreeConv(ScaledConv):
+class ZeroConv(ScaledConv):
     """A convolution that starts at zero and whose scale is free to grow."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 0) -> None:
-        super().__init__(inputs, outputs, kernel, FREE_SCALE)
+        super().__init__(inputs, outputs, kernel, ZERO_SCALE)
 
 
 def project_(network: nn.Module) -> None:
@@ -84,7 +86,7 @@ def conv(inputs: int, outputs: int) -> UnitConv:
     return UnitConv(inputs, outputs, 3)
 
 
-class Block(backbone.Block):
+class Block(backbone.ResidualBlock):
     """A residual block of two 3x3 convolutions, modulated by the embedding, with attention after it where `heads` > 0.
 
     The scale of the activation and of the residual sum is folded into the convolutions: scaling costs no pass over
@@ -93,26 +95,26 @@ class Block(backbone.Block):
 
     def __init__(self, inputs: int, outputs: int, embedding: int, *, heads: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
-        self.trunk = UnitConv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        self.modulation = FreeConv(embedding, outputs)
+        self.shortcut = UnitConv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.modulation = ZeroConv(embedding, outputs)
         self.first = UnitConv(outputs, outputs, 3, scale=SILU_SCALE)
-        self.second = UnitConv(outputs, outputs, 3, scale=SILU_SCALE * BRANCH_SCALE)
+        self.second = UnitConv(outputs, outputs, 3, scale=SILU_SCALE * RESIDUAL_SCALE)
         self.dropout = dropout
         self.heads = heads
         if heads:
             self.qkv = UnitConv(outputs, 3 * outputs, 1)
-            self.merge = UnitConv(outputs, outputs, 1, scale=BRANCH_SCALE)
+            self.proj_out = UnitConv(outputs, outputs, 1, scale=RESIDUAL_SCALE)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(B, inputs, H, W), (B, embedding) -> (B, outputs, H, W)."""
-        x = pixel_norm(self.trunk(x))
+        x = pixel_norm(self.shortcut(x))
         modulation = self.modulation(embedding) + 1
         y = self.first(F.silu(x)) * modulation[:, :, None, None].to(x.dtype)
         y = F.dropout(F.silu(y), self.dropout, self.training)
-        x = torch.add(self.second(y), x, alpha=TRUNK_SCALE)
+        x = torch.add(self.second(y), x, alpha=SHORTCUT_SCALE)
         if self.heads:
-            y = self.merge(attend(self.qkv(x), self.heads, normalize=True))
-            x = torch.add(y, x, alpha=TRUNK_SCALE)
+            y = self.proj_out(attend(self.qkv(x), self.heads, normalize=True))
+            x = torch.add(y, x, alpha=SHORTCUT_SCALE)
         return x
 
 
@@ -137,7 +139,7 @@ class Head(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = FreeConv(inputs, outputs, 3)
+        self.conv = ZeroConv(inputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W)."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.backbones.backbone import Backbone, BackboneConfig, Block
+from diffusion.backbones.backbone import Backbone, BackboneConfig, ResidualBlock
 from diffusion.backbones.embedding import Embedding
 from diffusion.backbones.layers import zero
-from diffusion.backbones.magnitude import BRANCH_SCALE, SILU_SCALE, TRUNK_SCALE, UnitConv, project_
+from diffusion.backbones.magnitude import RESIDUAL_SCALE, SHORTCUT_SCALE, SILU_SCALE, UnitConv, project_
 from diffusion.errors import require
 
 # A configuration may come from somebody else's checkpoint: what it asks for has an end.
@@ -62,7 +62,7 @@ class MLP(Backbone):
         embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))
         h = self.stem(self.features(x, log_snr))
         for block in self.blocks:
-            h = self.through(block, h, embedding)
+            h = self.run_block(block, h, embedding)
         y: Tensor = self.head(h)
         return y
 
@@ -80,17 +80,17 @@ class MLP(Backbone):
         project_(self)
 
 
-class MLPBlock(Block):
+class MLPBlock(ResidualBlock):
     """A residual block of two linear layers, modulated by the embedding between them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.modulation = zero(nn.Linear(width, width, bias=False))
         self.first = UnitConv(width, width, scale=SILU_SCALE)
-        self.second = UnitConv(width, width, scale=SILU_SCALE * BRANCH_SCALE)
+        self.second = UnitConv(width, width, scale=SILU_SCALE * RESIDUAL_SCALE)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(B, width), (B, width) -> (B, width)."""
         x = F.layer_norm(x, x.shape[1:])
         y = self.first(F.silu(x)) * (self.modulation(embedding) + 1)
-        return torch.add(self.second(F.silu(y)), x, alpha=TRUNK_SCALE)
+        return torch.add(self.second(F.silu(y)), x, alpha=SHORTCUT_SCALE)

@@ -26,7 +26,7 @@ from diffusion.errors import require
 DESIGNS: dict[str, ModuleType] = {"magnitude": magnitude, "group_norm": group_norm}
 HEAD_CHANNELS = 64
 # A configuration may come from somebody else's checkpoint: what it asks for has an end.
-LEVELS, WIDEST, DEEPEST, PATCH, FOURIER = 12, 2**14, 64, 64, 12
+STAGES, WIDEST, DEEPEST, PATCH, FOURIER = 12, 2**14, 64, 64, 12
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class UNetConfig(BackboneConfig):
     design: str = "magnitude"
 
     def __post_init__(self) -> None:
-        widths, most = f"one to {LEVELS} widths of 2 to {WIDEST}", max(self.channels, default=0)
-        require(1 <= len(self.channels) <= LEVELS, "channels", widths, self.channels)
+        widths, most = f"one to {STAGES} widths of 2 to {WIDEST}", max(self.channels, default=0)
+        require(1 <= len(self.channels) <= STAGES, "channels", widths, self.channels)
         require(min(self.channels) >= 2 and most <= WIDEST, "channels", widths, self.channels)
         require(1 <= self.blocks <= DEEPEST, "blocks", f"1 to {DEEPEST}", self.blocks)
         require(
@@ -61,7 +61,7 @@ class UNetConfig(BackboneConfig):
             self.attention,
         )
         require(
-            all(width % heads(width) == 0 for width in (self.channels[level] for level in self.attention)),
+            all(width % heads(width) == 0 for width in (self.channels[stage] for stage in self.attention)),
             "channels",
             f"divided by the number of heads (about {HEAD_CHANNELS} channels each) where a level attends",
             self.channels,
@@ -93,26 +93,26 @@ class UNet(Backbone):
         self.embed = Embedding(4 * channels[0], classes)
         self.features = LevelFeatures(config.fourier, spacing) if spacing and config.fourier else None
 
-        def block(inputs: int, level: int) -> nn.Module:
-            count = heads(channels[level]) if level in config.attention else 0
-            new: nn.Module = layers.Block(inputs, channels[level], 4 * channels[0], heads=count, dropout=config.dropout)
+        def block(inputs: int, stage: int) -> nn.Module:
+            count = heads(channels[stage]) if stage in config.attention else 0
+            new: nn.Module = layers.Block(inputs, channels[stage], 4 * channels[0], heads=count, dropout=config.dropout)
             return new
 
         # A constant channel takes the place of biases and shows the border of the image to the convolutions.
         self.stem = layers.conv(in_channels * (1 + 2 * config.fourier) * self.patch**2 + 1, channels[0])
         width = channels[0]
         self.encoder = nn.ModuleList()
-        for level in range(len(channels)):
+        for stage in range(len(channels)):
             self.encoder.append(
-                nn.ModuleList(block(width if i == 0 else channels[level], level) for i in range(blocks))
+                nn.ModuleList(block(width if i == 0 else channels[stage], stage) for i in range(blocks))
             )
-            width = channels[level]
+            width = channels[stage]
         self.middle = block(width, len(channels) - 1)
         self.joins, self.decoder = nn.ModuleList(), nn.ModuleList()
-        for level in reversed(range(len(channels))):
-            self.joins.append(layers.Join(width, channels[level]))
-            self.decoder.append(nn.ModuleList(block(channels[level], level) for _ in range(blocks)))
-            width = channels[level]
+        for stage in reversed(range(len(channels))):
+            self.joins.append(layers.Join(width, channels[stage]))
+            self.decoder.append(nn.ModuleList(block(channels[stage], stage) for _ in range(blocks)))
+            width = channels[stage]
         self.head = layers.Head(width, out_channels * self.patch**2)
 
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
@@ -126,16 +126,16 @@ class UNet(Backbone):
         embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))
         x = self.stem(x)
         skips = []
-        for level, stage in enumerate(self.encoder):
-            x = downsample(x) if level else x
-            for block in stage.children():
-                x = self.through(block, x, embedding)
+        for stage, stage_blocks in enumerate(self.encoder):
+            x = downsample(x) if stage else x
+            for block in stage_blocks.children():
+                x = self.run_block(block, x, embedding)
             skips.append(x)
-        x = self.through(self.middle, x, embedding)
-        for join, stage in zip(self.joins, self.decoder, strict=True):
+        x = self.run_block(self.middle, x, embedding)
+        for join, stage_blocks in zip(self.joins, self.decoder, strict=True):
             x = join(x, skips.pop())
-            for block in stage.children():
-                x = self.through(block, x, embedding)
+            for block in stage_blocks.children():
+                x = self.run_block(block, x, embedding)
         x = F.pixel_shuffle(self.head(x), self.patch)
         return x[..., :height, :width]
 

@@ -15,10 +15,10 @@ from diffusion import config, distributed, figures
 from diffusion.data import Dataset, open_source
 from diffusion.data.sources import SOURCES
 from diffusion.errors import InputError, require
-from diffusion.evaluation import ByBound, ByFlow, ByWork, Evaluation
+from diffusion.evaluation import BoundEstimator, Evaluation, FlowEstimator, ImportanceEstimator
 from diffusion.evaluation import evaluate as evaluate_model
 from diffusion.files import write_text
-from diffusion.likelihood.importance import Works
+from diffusion.likelihood.importance import PathWeights
 from diffusion.model import Model, load
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def sample(options: Sample) -> int:
     seconds = time.perf_counter() - start
     if not distributed.is_main():
         return 0
-    figures.save_png(figures.draw(x), out / "grid.png", info)
+    figures.save_png(figures.draw(x), out / "samples.png", info)
     if model.spec.is_image:
         for i, image in enumerate(x):
             figures.save_png(image, out / f"{i:05d}.png", {**info, "index": i})
@@ -93,7 +93,7 @@ def evaluate(options: Evaluate) -> int:
     distributed.join()
     model = load(options.run)
     with distributed.main_first():
-        training, examples = measured(model, options.data)
+        training, examples = open_examples(model, options.data)
     method = likelihood_method(options)
 
     def measure(dataset: Dataset) -> Evaluation:
@@ -110,8 +110,8 @@ def evaluate(options: Evaluate) -> int:
 
     result = measure(examples)
     compared = None
-    if training is not None and options.compare and isinstance(method, ByBound):
-        compared = measure(training.spread(result.examples))
+    if training is not None and options.compare and isinstance(method, BoundEstimator):
+        compared = measure(training.evenly(result.examples))
     if not distributed.is_main():
         return 0
     of = "held-out" if options.data is None else options.data.resolve().name
@@ -128,40 +128,40 @@ def evaluate(options: Evaluate) -> int:
     return 0
 
 
-def likelihood_method(options: Evaluate) -> ByBound | ByFlow | ByWork:
+def likelihood_method(options: Evaluate) -> BoundEstimator | FlowEstimator | ImportanceEstimator:
     """The method that the options name."""
     require(options.steps is None or options.steps >= 1, "steps", "at least 1", options.steps)
     seed = options.seed
     if options.method == "ode":
-        return ByFlow(
+        return FlowEstimator(
             options.probes,
             tolerance=options.tolerance,
             solver_steps=options.solver_steps,
             seed=seed,
             dequantization=options.dequantization,
         )
-    if options.method == "work":
-        return ByWork(options.steps, options.paths, seed)
-    return ByBound(options.draws, options.steps, options.continuous, seed)
+    if options.method == "importance":
+        return ImportanceEstimator(options.steps, options.paths, seed)
+    return BoundEstimator(options.draws, options.steps, options.continuous, seed)
 
 
-def measured(model: Model, folder: Path | None) -> tuple[Dataset | None, Dataset]:
+def open_examples(model: Model, folder: Path | None) -> tuple[Dataset | None, Dataset]:
     """The training examples of a model, None for another folder's images, and the examples to measure.
 
     Raises InputError when there are classes that the model does not know, FolderError for a folder that cannot be used.
     """
     options, classes = model.config.data, model.spec.classes
     if folder is None:
-        examples = named(open_source(options, distributed.say), classes, "data.path")
+        examples = relabel(open_source(options, distributed.say), classes, "data.path")
         return examples.split(options.held_out, options.seed)
     if not model.spec.is_image:
         raise InputError(f"--data: this model was trained on points, got the folder {folder}")
     # As stored, without statistics of its own: the model has its own, and a folder of one color has a likelihood too.
     chosen = replace(options, source="folder", path=str(folder), labels=bool(classes), min_images=1)
-    return None, named(SOURCES["folder"](chosen, distributed.say), classes, "--data")
+    return None, relabel(SOURCES["folder"](chosen, distributed.say), classes, "--data")
 
 
-def named(examples: Dataset, classes: tuple[str, ...], field: str) -> Dataset:
+def relabel(examples: Dataset, classes: tuple[str, ...], field: str) -> Dataset:
     """Examples labeled by the places of their classes among those of a model, which may not be those among the folders
     of today. For a model without classes they stay as they are.
 
@@ -178,11 +178,13 @@ def named(examples: Dataset, classes: tuple[str, ...], field: str) -> Dataset:
 
 def draw_evaluation(result: Evaluation, compared: Evaluation | None, path: Path, of: str) -> None:
     """The figure of a method: the KL by noise level, the works, or the likelihoods of all examples."""
-    if result.by_level:
-        curves = {of: result.by_level}
-        figures.by_level(curves if compared is None else {**curves, "training": compared.by_level}, path, result.unit)
-    elif result.works:
-        excess = (Works(torch.tensor(result.works)).dissipated.flatten()).tolist()
-        figures.histogram(excess, path, label="W + log p by all paths, nats", title="work dissipated on each path")
+    if result.by_log_snr:
+        curves = {of: result.by_log_snr}
+        figures.by_log_snr(
+            curves if compared is None else {**curves, "training": compared.by_log_snr}, path, result.unit
+        )
+    elif result.log_weights:
+        excess = PathWeights(torch.tensor(result.log_weights)).excess.flatten().tolist()
+        figures.histogram(excess, path, label="log p by all paths - log w, nats", title="work dissipated on each path")
     else:
         figures.histogram(result.values, path, label=result.unit, title=f"{result.kind}, {of} examples")

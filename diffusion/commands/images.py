@@ -159,13 +159,13 @@ def fit_known(known: Known, size: Size) -> Known:
     scale = min(known.shape[0] / size[0], known.shape[1] / size[1])
     # Lanczos reaches 3 pixels of the smaller image, the kernel that enlarges 2 of the given one; cutting needs neither.
     reach = 0 if scale == 1 else math.ceil(3 * max(scale, 1.0))
-    hidden = _spread(_spread(~known[:, :, 0], reach).T, reach).T
+    hidden = _dilated(_dilated(~known[:, :, 0], reach).T, reach).T
     # Where the kernel reaches what was hidden, at least half of it now lies in the grown hole in each direction, a
     # quarter in all. Beyond, its negative parts make the known less than 1 by some hundredths, which is not meant.
     return fit(255 * (~hidden[:, :, None]).astype(np.uint8), size) >= 0.8 * 255
 
 
-def _spread(hidden: Known, reach: int) -> Known:
+def _dilated(hidden: Known, reach: int) -> Known:
     """(H, W), hidden in a row if one of the rows at most so far from it is; by sums, as these may be hundreds."""
     ends = np.cumsum(np.pad(hidden, ((reach + 1, reach), (0, 0))), 0, dtype=np.int32)
     return np.asarray(ends[2 * reach + 1 :] > ends[: len(hidden)])

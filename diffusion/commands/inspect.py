@@ -17,13 +17,13 @@ from torch import nn
 from diffusion import config, distributed, model
 from diffusion.config import Config
 from diffusion.data import DataSpec, Scan, scan, table
-from diffusion.data.images.duplicates import copies, look, named
+from diffusion.data.images.duplicates import copies, look, pair_lines
 from diffusion.data.images.report import LINES
 from diffusion.data.images.scan import cache_folder, open_container
 from diffusion.files import write_text
 from diffusion.noise_levels import LogNormal
 from diffusion.objectives import Objective
-from diffusion.precision import Lowered, use_bf16
+from diffusion.precision import Autocast, use_bf16
 
 if TYPE_CHECKING:
     from diffusion.cli import Inspect
@@ -78,12 +78,12 @@ def inspect(options: Inspect) -> int:
 def repeated(found: Scan, *, decode: bool) -> list[str]:
     """Lines about files that repeat another, and, if all are decoded, about near duplicates and damaged files."""
     exact = copies(found)
-    lines = [f"copies    {len(exact):,} repeat the bytes of another", *_some(list(named(found, exact, "repeats")))]
+    lines = [f"copies    {len(exact):,} repeat the bytes of another", *_some(list(pair_lines(found, exact, "repeats")))]
     if decode:
         seen = look(found)
         lines += [
             f"alike     {len(seen.near):,} look like another: copies that were resized or compressed again",
-            *_some(list(named(found, seen.near[:LINES], "looks like")), len(seen.near)),
+            *_some(list(pair_lines(found, seen.near[:LINES], "looks like")), len(seen.near)),
             f"damaged   {len(seen.damaged):,} behind a whole header",
             *_some([str(problem) for problem in seen.damaged]),
         ]
@@ -92,8 +92,8 @@ def repeated(found: Scan, *, decode: bool) -> list[str]:
 
 def _some(lines: list[str], count: int | None = None) -> list[str]:
     more = (len(lines) if count is None else count) - LINES
-    shown = [f"{'':10s}{line}" for line in lines[:LINES]]
-    return [*shown, f"{'':10s}and {more:,} more"] if more > 0 else shown
+    printable = [f"{'':10s}{line}" for line in lines[:LINES]]
+    return [*printable, f"{'':10s}and {more:,} more"] if more > 0 else printable
 
 
 def suggest(found: Scan, path: str, *, labels: bool) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def suggest(found: Scan, path: str, *, labels: bool) -> dict[str, Any]:
         "backbone": {"name": "unet", **NETWORKS[base]},
         **({"noise_levels": {"name": "log_normal", "mean": shifted(size)}} if size > min(NETWORKS) else {}),
         "training": {"steps": steps, "batch": batch, "lr": 0.01, "warmup": 2000},
-        "report": {"samples": 2000, "evaluate": 4000, "checkpoint": 2000, **({"grid": 16} if size > 128 else {})},
+        "report": {"samples": 2000, "evaluate": 4000, "checkpoint": 2000, **({"pictures": 16} if size > 128 else {})},
     }
 
 
@@ -145,17 +145,17 @@ def cost(experiment: Config, classes: int, *, measure: bool) -> Cost:
     with torch.device(device if measure else "meta"):
         network = model.build(experiment, spec)
     parameters = sum(p.numel() for p in network.parameters())
-    lowered = use_bf16(experiment.training.precision, device)
+    autocast = use_bf16(experiment.training.precision, device)
     images = max(1, min(experiment.training.batch, POSITIONS[device.type] // math.prod(data.shape)))
-    seconds = timed(experiment, spec, network, images, lowered=lowered) / images if measure else None
-    return Cost(parameters, device.type, "bf16" if lowered else "fp32", images, seconds)
+    seconds = timed(experiment, spec, network, images, autocast=autocast) / images if measure else None
+    return Cost(parameters, device.type, "bf16" if autocast else "fp32", images, seconds)
 
 
-def timed(experiment: Config, spec: DataSpec, network: nn.Module, images: int, *, lowered: bool) -> float:
+def timed(experiment: Config, spec: DataSpec, network: nn.Module, images: int, *, autocast: bool) -> float:
     """Seconds of a forward and backward pass with so many images of noise, the fastest of a few after a first one."""
     network.to(memory_format=torch.channels_last)
     device = next(network.parameters()).device
-    denoiser = model.assemble(experiment, Lowered(network) if lowered else network)
+    denoiser = model.assemble(experiment, Autocast(network) if autocast else network)
     objective = Objective(experiment.noise_levels, experiment.weighting, experiment.training.hybrid)
     x, noise = (torch.randn(images, *spec.shape, device=device) for _ in range(2))
     u = ((torch.arange(images) + 0.5) / images).to(device)

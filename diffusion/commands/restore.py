@@ -32,7 +32,7 @@ ROUNDING = 1 / 255 / math.sqrt(12)
 # Of an image's random numbers: the noise that it is damaged by.
 DAMAGE = 5
 # Of intervals, and the files of their bounds, pixel by pixel.
-LEVEL = 0.9
+CONFIDENCE = 0.9
 BOUNDS = ("low.png", "high.png")
 
 
@@ -215,8 +215,8 @@ def _write(folder: Path, image: Path, task: Task, result: Restoration, info: dic
     for i, restored in enumerate(result.samples):
         figures.save_png(restored, folder / f"restored-{i}.png", {**info, "index": i})
     figures.save_png(result.mean, folder / "mean.png", info)
-    held = statistics.held(len(result.samples), level=LEVEL)
-    for name, bound in zip(BOUNDS, result.interval(LEVEL), strict=True):
+    held = statistics.held(len(result.samples), confidence=CONFIDENCE)
+    for name, bound in zip(BOUNDS, result.interval(CONFIDENCE), strict=True):
         figures.save_png(bound, folder / name, {**info, "interval": held})
     figures.save_png(std / max(top, 1e-9), folder / "std.png", {**info, "white": top})
     if task.original is not None:
@@ -257,6 +257,6 @@ def against(original: Tensor | None, result: Restoration) -> dict[str, float]:
         return {}
     found = float(statistics.psnr(result.mean[None], original[None]))
     measured = {"psnr_of_mean": found} if math.isfinite(found) else {}
-    if len(result.samples) >= statistics.fewest(LEVEL):
-        measured["coverage_90"] = float(statistics.coverage(result.samples, original, level=LEVEL).mean())
+    if len(result.samples) >= statistics.fewest(CONFIDENCE):
+        measured["coverage_90"] = float(statistics.coverage(result.samples, original, confidence=CONFIDENCE).mean())
     return measured

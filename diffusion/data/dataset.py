@@ -105,7 +105,7 @@ class Dataset:
             contents=None if self.contents is None else self.contents[numbers],
         )
 
-    def spread(self, count: int) -> Dataset:
+    def evenly(self, count: int) -> Dataset:
         """At most `count` examples, evenly spaced over the order of the dataset, which is that of folders and classes:
         its beginning has the first of them alone.
         """
@@ -126,13 +126,13 @@ class Dataset:
         chosen = self._held_out(held_out, seed) if held_out > 0 else np.zeros(len(self), dtype=bool)
         return self.subset(np.flatnonzero(~chosen)), self.subset(np.flatnonzero(chosen))
 
-    def _held_out(self, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    def _held_out(self, share: float, seed: int) -> npt.NDArray[np.bool_]:
         hashes = np.fromiter((example_seed(seed, content) for content in self._contents()), np.int64, len(self))
-        levels, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
-        chosen = np.zeros(len(levels), dtype=bool)
+        distinct, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
+        chosen = np.zeros(len(distinct), dtype=bool)
         total = 0
-        for i, (level, size) in enumerate(zip(levels, sizes, strict=True)):
-            if total and level >= fraction * 2**63:
+        for i, (value, size) in enumerate(zip(distinct, sizes, strict=True)):
+            if total and value >= share * 2**63:
                 break
             if total + size <= len(self) // 2:
                 chosen[i] = True
@@ -164,7 +164,7 @@ def standardized(dataset: Dataset, limit: int = 4096) -> Dataset:
         raise InputError("data: the dataset is empty")
     if dataset.spec.levels is None:
         return dataset
-    chosen = dataset.spread(limit)
+    chosen = dataset.evenly(limit)
     total = square = 0.0
     for start in range(0, len(chosen), CHUNK):
         values, _ = chosen.batch(range(start, min(start + CHUNK, len(chosen))))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import require
-from diffusion.evaluation.measurements import Part, part
+from diffusion.evaluation.measurements import Measurements, part
 from diffusion.likelihood.bound import Bound
-from diffusion.likelihood.flow import Dequantization, Hutchinson, ProbeLaw
+from diffusion.likelihood.flow import Dequantization, Hutchinson, ProbeDistribution
 from diffusion.likelihood.ode import Adaptive, Fixed, Solver
 from diffusion.model.likelihood import Likelihood
 from diffusion.schedules import Schedule
@@ -24,7 +24,7 @@ CHECKED = 8
 EXACT = 16
 
 
-class Method(ABC):
+class Estimator(ABC):
     """One way. `terms` names the columns of its numbers, `sources` those of their variances."""
 
     name: str
@@ -44,19 +44,19 @@ class Method(ABC):
         """What the total is of -log p, in words."""
 
     @abstractmethod
-    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Part:
+    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
         """Measures examples x (B, *), of those numbers."""
 
-    def empty(self, likelihood: Likelihood) -> Part:
+    def empty(self, likelihood: Likelihood) -> Measurements:
         """The part of a process without examples."""
         terms, sources = len(self.terms), len(self.sources(likelihood))
         blank = torch.zeros(0, dtype=torch.float64)
         shapes = (terms,), (sources, terms), (self.bins,), (self.paths,), ()
-        return Part(*(blank.new_zeros(0, *shape) for shape in shapes))
+        return Measurements(*(blank.new_zeros(0, *shape) for shape in shapes))
 
 
 @dataclass(frozen=True)
-class ByBound(Method):
+class BoundEstimator(Estimator):
     """The trajectory bound, at `draws` noise levels of each example, as many in each of several independent `repeats`.
 
     What differs between the repeats of an example is its noise; what is left between examples is their spread.
@@ -84,7 +84,7 @@ class ByBound(Method):
         """An upper bound."""
         return "upper bound on -log p"
 
-    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Part:
+    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
         """One call of the denoiser for each draw."""
         bounds = [
             likelihood.bound(
@@ -100,29 +100,29 @@ class ByBound(Method):
             for repeat in range(self.repeats)
         ]
         terms = torch.stack([torch.stack([b.prior, b.diffusion, b.decoder, b.total], 1) for b in bounds])
-        levels = torch.stack([by_level(bound, likelihood.denoiser.schedule) for bound in bounds]).mean(0)
-        return part(terms.mean(0), (terms.var(0) / self.repeats)[:, None], by_level=levels)
+        quantization = torch.stack([by_log_snr(bound, likelihood.denoiser.schedule) for bound in bounds]).mean(0)
+        return part(terms.mean(0), (terms.var(0) / self.repeats)[:, None], by_log_snr=quantization)
 
 
-def by_level(bound: Bound, schedule: Schedule) -> Tensor:
+def by_log_snr(bound: Bound, schedule: Schedule) -> Tensor:
     """The diffusion term of a bound by bins of log-SNR, which add up to it: (B, BINS) nats."""
-    visits = bound.visits
-    assert visits is not None
-    place = (visits.log_snr - schedule.log_snr_min) / (schedule.log_snr_max - schedule.log_snr_min)
-    index = (place * BINS).long().clamp(0, BINS - 1).to(visits.nats.device)
-    rows = visits.nats.new_zeros(len(index), BINS)
-    return rows.scatter_add_(1, index, visits.nats / visits.nats.shape[1])
+    kl_samples = bound.kl_samples
+    assert kl_samples is not None
+    place = (kl_samples.log_snr - schedule.log_snr_min) / (schedule.log_snr_max - schedule.log_snr_min)
+    index = (place * BINS).long().clamp(0, BINS - 1).to(kl_samples.nats.device)
+    rows = kl_samples.nats.new_zeros(len(index), BINS)
+    return rows.scatter_add_(1, index, kl_samples.nats / kl_samples.nats.shape[1])
 
 
 @dataclass(frozen=True)
-class ByFlow(Method):
+class FlowEstimator(Estimator):
     """The probability-flow ODE. Images are dequantized `repeats` times, by uniform noise or that of the clean end; the
     trace has `probes` probes each, or is exact up to `EXACT` dimensions. `solver_steps` > 0 fixes the steps of RK4,
     otherwise they adapt to `tolerance`.
     """
 
     probes: int = 4
-    law: ProbeLaw = "rademacher"
+    distribution: ProbeDistribution = "rademacher"
     tolerance: float = 1e-4
     solver_steps: int = 0
     seed: int = 0
@@ -147,20 +147,23 @@ class ByFlow(Method):
 
     def hutchinson(self, likelihood: Likelihood) -> Hutchinson | None:
         """None where the trace is exact."""
-        return None if likelihood.spec.dim <= EXACT else Hutchinson(self.probes, self.law)
+        return None if likelihood.spec.dim <= EXACT else Hutchinson(self.probes, self.distribution)
 
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
         """Dequantization and probes, where there are any."""
-        random = {"dequantization": likelihood.levels is not None, "probes": self.hutchinson(likelihood) is not None}
+        random = {
+            "dequantization": likelihood.quantization is not None,
+            "probes": self.hutchinson(likelihood) is not None,
+        }
         return tuple(name for name, used in random.items() if used)
 
     def kind(self, likelihood: Likelihood) -> str:
         """An estimate for points; a bound for images, by dequantization."""
-        if likelihood.levels is None:
+        if likelihood.quantization is None:
             return "estimate of -log p"
         return f"upper bound on -log P by dequantization ({self.dequantization})"
 
-    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Part:
+    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
         """A flow for each repeat, and one more, of finer tolerance, of the first `CHECKED` examples."""
         probes, sources = self.hutchinson(likelihood), self.sources(likelihood)
         repeats = self.repeats if sources else 1
@@ -196,7 +199,7 @@ class ByFlow(Method):
 
 
 @dataclass(frozen=True)
-class ByWork(Method):
+class ImportanceEstimator(Estimator):
     """Works of `paths` paths of `steps`: the bound of all of them together, of one at a time, and the second
     cumulant, which is not a bound. All are of the model on that grid.
     """
@@ -204,8 +207,8 @@ class ByWork(Method):
     steps: int | None = None
     paths: int = 16
     seed: int = 0
-    name = "work"
-    terms = ("mean work", "second cumulant", "total")
+    name = "importance"
+    terms = ("single path", "second cumulant", "total")
 
     def __post_init__(self) -> None:
         require(self.paths >= 2, "paths", "at least 2", self.paths)
@@ -223,15 +226,21 @@ class ByWork(Method):
         """A bound by K paths."""
         return f"upper bound on -log p by {self.paths} paths"
 
-    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Part:
+    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
         """`paths` times `steps` calls of the denoiser."""
-        result = likelihood.works(x, steps=self.steps, paths=self.paths, seed=self.seed, numbers=numbers, label=label)
-        terms = torch.stack([result.mean, -result.second_cumulant, -result.log_likelihood], 1)
-        spread = result.values.var(1)
-        # The variance of the second cumulant is that of normal works.
-        cumulant = spread / self.paths + spread.square() / (2 * (self.paths - 1))
-        variances = torch.stack([spread / self.paths, cumulant, result.variance], 1)
-        return part(terms, variances[:, None], works=result.values)
+        result = likelihood.path_weights(
+            x, steps=self.steps, paths=self.paths, seed=self.seed, numbers=numbers, label=label
+        )
+        terms = torch.stack([-result.elbo, -result.second_cumulant, -result.log_likelihood], 1)
+        between = result.log_weights.var(1)
+        # The variance of the second cumulant is that of normal log-weights.
+        cumulant = between / self.paths + between.square() / (2 * (self.paths - 1))
+        variances = torch.stack([between / self.paths, cumulant, result.variance], 1)
+        return part(terms, variances[:, None], log_weights=result.log_weights)
 
 
-METHODS: dict[str, type[ByBound] | type[ByFlow] | type[ByWork]] = {"bound": ByBound, "ode": ByFlow, "work": ByWork}
+ESTIMATORS: dict[str, type[BoundEstimator] | type[FlowEstimator] | type[ImportanceEstimator]] = {
+    "bound": BoundEstimator,
+    "ode": FlowEstimator,
+    "importance": ImportanceEstimator,
+}

@@ -19,7 +19,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-LEVEL = 0.95
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,17 @@ def estimate(
 
 
 @cache
-def student_t(freedom: int, level: float = LEVEL) -> float:
+def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
     """The half width in standard errors of an interval of that level, from so many degrees of freedom.
 
     With t = √ν tan θ the density of Student's law is ∝ cos^(ν-1) θ, which is summed on a grid up to ν = 1000, beyond
     which it is taken as normal.
     """
     if freedom > 1000:
-        return float(torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64)))
+        return float(torch.special.ndtri(torch.tensor((1 + confidence) / 2, dtype=torch.float64)))
     # Half the law, in equal shares of the angle; the midpoints of shares that are small enough sum to its integral.
     shares = 200_000
     angle = (torch.arange(shares, dtype=torch.float64) + 0.5) * (math.pi / 2 / shares)
     law = (angle.cos().log() * (freedom - 1)).exp().cumsum(0)
-    reached = int(torch.searchsorted(law, level * law[-1]))
+    reached = int(torch.searchsorted(law, confidence * law[-1]))
     return math.sqrt(freedom) * math.tan((reached + 0.5) * math.pi / 2 / shares)

@@ -14,44 +14,44 @@ from diffusion import distributed
 
 
 @dataclass(frozen=True)
-class Part:
+class Measurements:
     """Of N examples: -log p by terms in nats (N, T), the last of them the total; the variances of the terms by source
-    (N, S, T); the KL by noise level (N, BINS) in nats; works (N, K); and differences between two tolerances (M,). What
-    a method does not give has no columns, or no rows.
+    (N, S, T); the KL by noise level (N, BINS) in nats; the log-weights of paths (N, K); and differences between two
+    tolerances (M,). What a method does not give has no columns, or no rows.
     """
 
     terms: Tensor
     variances: Tensor
-    by_level: Tensor
-    works: Tensor
+    by_log_snr: Tensor
+    log_weights: Tensor
     differences: Tensor
 
 
-def join(parts: Sequence[Part]) -> Part:
+def join(parts: Sequence[Measurements]) -> Measurements:
     """Parts of several batches as one."""
-    return Part(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Part)))
+    return Measurements(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Measurements)))
 
 
-def gather(part: Part) -> Part:
+def gather(part: Measurements) -> Measurements:
     """The parts of all processes as one."""
-    return Part(*(distributed.gather(getattr(part, field.name)) for field in fields(Part)))
+    return Measurements(*(distributed.gather(getattr(part, field.name)) for field in fields(Measurements)))
 
 
 def part(
     terms: Tensor,
     variances: Tensor,
     *,
-    by_level: Tensor | None = None,
-    works: Tensor | None = None,
+    by_log_snr: Tensor | None = None,
+    log_weights: Tensor | None = None,
     differences: Tensor | None = None,
-) -> Part:
+) -> Measurements:
     """A part on the CPU in float64, with what is not given left empty."""
     blank = torch.zeros(len(terms), 0)
     given = (
         terms,
         variances,
-        blank if by_level is None else by_level,
-        blank if works is None else works,
+        blank if by_log_snr is None else by_log_snr,
+        blank if log_weights is None else log_weights,
         torch.zeros(0) if differences is None else differences,
     )
-    return Part(*(value.detach().double().cpu() for value in given))
+    return Measurements(*(value.detach().double().cpu() for value in given))

@@ -33,13 +33,13 @@ from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
 from diffusion.grids import decreasing
-from diffusion.likelihood.kl import Visits, visit
+from diffusion.likelihood.kl import KLSamples, estimate_diffusion_loss
 from diffusion.samplers import RandN
 from diffusion.schedules import Schedule, VariancePreserving, expand
 
 
 @dataclass(frozen=True)
-class Levels:
+class Quantization:
     """The values that quantized data take: `count` of them, evenly spaced from `low` to `high`."""
 
     count: int = 256
@@ -59,7 +59,7 @@ class Bound:
     prior: Tensor
     diffusion: Tensor
     decoder: Tensor
-    visits: Visits | None = None
+    kl_samples: KLSamples | None = None
 
     @property
     def total(self) -> Tensor:
@@ -81,7 +81,7 @@ class K:
     start: Tensor
     prior: Tensor
     moment: Tensor
-    visits: Visits
+    kl_samples: KLSamples
 
     @property
     def equation_14(self) -> Tensor:
@@ -100,53 +100,54 @@ def bound(
     x: Tensor,
     times: Tensor,
     *,
-    levels: Levels | None = None,
+    quantization: Quantization | None = None,
     draws: int | None = None,
     continuous: bool = False,
-    fraction: float = 0.0,
+    variance_interp: float = 0.0,
     label: Tensor | None = None,
     randn: RandN = torch.randn_like,
     offset: float | Tensor = 0.5,
 ) -> Bound:
     """Estimates the bound for x (B, C, *) on the grid `times`, decreasing: nats, (B,) float64.
 
-    `levels` are the values of quantized data, None for continuous data. The others are those of `visit`.
+    `quantization` are the values of quantized data, None for continuous data. The others are those of
+    `estimate_diffusion_loss`.
 
     Raises InputError unless `times` decreases strictly, 1 <= draws, and x is finite and holds no other values than
     those of the levels.
     """
-    times = check(x, times, levels)
+    times = checked_times(x, times, quantization)
     schedule, clean = denoiser.schedule, x.double()
-    visits = visit(denoiser, x, times, draws, offset, continuous, fraction, label, randn)
+    kl_samples = estimate_diffusion_loss(denoiser, x, times, draws, offset, continuous, variance_interp, label, randn)
     prior = prior_kl(schedule, clean, times[0])
-    return Bound(prior, visits.total, decoder(schedule, clean, times[-1], levels, randn), visits)
+    return Bound(prior, kl_samples.total, decoder(schedule, clean, times[-1], quantization, randn), kl_samples)
 
 
 @torch.no_grad()
-def trajectory_bound(
+def bound_2015(
     denoiser: AnyDenoiser,
     x: Tensor,
     times: Tensor,
     *,
     draws: int | None = None,
     continuous: bool = False,
-    fraction: float = 0.0,
+    variance_interp: float = 0.0,
     label: Tensor | None = None,
     randn: RandN = torch.randn_like,
     offset: float | Tensor = 0.5,
 ) -> K:
     """Estimates K for continuous x (B, C, *), with x^T at times[0], x^1 at times[-1] and x^0 = x: (B,) float64.
 
-    The options are those of `visit`. Raises InputError as `bound` does.
+    The options are those of `estimate_diffusion_loss`. Raises InputError as `bound` does.
     """
-    times = check(x, times, None)
+    times = checked_times(x, times, None)
     clean, vp = x.double(), VariancePreserving(denoiser.schedule)
-    visits = visit(denoiser, x, times, draws, offset, continuous, fraction, label, randn)
+    kl_samples = estimate_diffusion_loss(denoiser, x, times, draws, offset, continuous, variance_interp, label, randn)
     end, start = (gaussian.marginal(vp, clean, t) for t in (times[0], times[-1]))
     prior = gaussian.Gaussian(torch.zeros_like(clean), torch.ones_like(clean))
     excess = (1 - clean.square()).flatten(1).sum(1) / 2
     moment = excess * (start.variance.flatten()[0] + 1 - end.variance.flatten()[0])
-    return K(visits.total, end.entropy(), start.entropy(), prior.entropy(), moment, visits)
+    return K(kl_samples.total, end.entropy(), start.entropy(), prior.entropy(), moment, kl_samples)
 
 
 def entropy_bounds(schedule: Schedule, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,42 +167,44 @@ def prior_kl(schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
     return marginal.kl(gaussian.Gaussian(torch.zeros_like(x), marginal.variance))
 
 
-def decoder(schedule: Schedule, x: Tensor, t: Tensor, levels: Levels | None, randn: RandN) -> Tensor:
-    """-log p(x|x_t) at one draw of x_t: (B,) nats. With `levels`, x holds such values."""
-    return reconstruction(schedule, x, gaussian.marginal(schedule, x, t).sample(randn(x)), t, levels)
+def decoder(schedule: Schedule, x: Tensor, t: Tensor, quantization: Quantization | None, randn: RandN) -> Tensor:
+    """-log p(x|x_t) at one draw of x_t: (B,) nats. With `quantization`, x holds such values."""
+    return reconstruction(schedule, x, gaussian.marginal(schedule, x, t).sample(randn(x)), t, quantization)
 
 
-def reconstruction(schedule: Schedule, x: Tensor, x_t: Tensor, t: Tensor, levels: Levels | None) -> Tensor:
-    """-log p(x|x_t): (B,) nats. With `levels`, x holds such values."""
+def reconstruction(schedule: Schedule, x: Tensor, x_t: Tensor, t: Tensor, quantization: Quantization | None) -> Tensor:
+    """-log p(x|x_t): (B,) nats. With `quantization`, x holds such values."""
     alpha = expand(schedule(t)[0], x)
     estimate = gaussian.Gaussian(x_t / alpha, gaussian.marginal(schedule, x, t).variance / alpha.square())
-    if levels is None:
+    if quantization is None:
         return estimate.nll(x)
     std = float(estimate.variance.max().sqrt())
-    reach = min(levels.count - 1, math.ceil(12 * std / levels.spacing) + 1)
+    reach = min(quantization.count - 1, math.ceil(12 * std / quantization.spacing) + 1)
     # Only values within 12 standard deviations of x can matter; the others weigh less than float64 resolves.
     log_weights = []
     for offset in range(-reach, reach + 1):
-        value = x + offset * levels.spacing
+        value = x + offset * quantization.spacing
         log_weight = -(estimate.mean - value).square() / (2 * estimate.variance)
-        outside = (value < levels.low - levels.spacing / 2) | (value > levels.high + levels.spacing / 2)
+        outside = (value < quantization.low - quantization.spacing / 2) | (
+            value > quantization.high + quantization.spacing / 2
+        )
         log_weights.append(log_weight.masked_fill(outside, -math.inf))
     return (torch.stack(log_weights).logsumexp(0) - log_weights[reach]).flatten(1).sum(1)
 
 
-def check(x: Tensor, times: Tensor, levels: Levels | None) -> Tensor:
+def checked_times(x: Tensor, times: Tensor, quantization: Quantization | None) -> Tensor:
     """The times (T,) in float64 on the CPU. Raises InputError for what `bound` cannot use."""
     times = times.double().cpu()
     decreasing(times)
     require(len(times) >= 2, "times", "at least two", times.tolist())
     finite(x)
-    if levels is not None:
-        place = (x.double() - levels.low) / levels.spacing
-        off = ((place - place.round()).abs() > 0.01) | (place.round() < 0) | (place.round() > levels.count - 1)
+    if quantization is not None:
+        place = (x.double() - quantization.low) / quantization.spacing
+        off = ((place - place.round()).abs() > 0.01) | (place.round() < 0) | (place.round() > quantization.count - 1)
         if off.any():
             raise InputError(
-                f"x: must hold the {levels.count} values from {levels.low:g} to {levels.high:g} alone, got "
-                f"{float(x[off][0]):g} in example {int(off.flatten(1).any(1).nonzero()[0])}"
+                f"x: must hold the {quantization.count} values from {quantization.low:g} to {quantization.high:g} "
+                f"alone, got {float(x[off][0]):g} in example {int(off.flatten(1).any(1).nonzero()[0])}"
             )
     return times
 

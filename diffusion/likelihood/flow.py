@@ -38,12 +38,12 @@ from torch import Tensor
 from diffusion.denoiser import AnyDenoiser, Rescaled
 from diffusion.errors import InputError, require
 from diffusion.gaussian import Gaussian
-from diffusion.likelihood.bound import Levels, finite, reconstruction
+from diffusion.likelihood.bound import Quantization, finite, reconstruction
 from diffusion.likelihood.ode import Adaptive, Solver
 from diffusion.samplers import RandN
 from diffusion.schedules import Schedule
 
-ProbeLaw = Literal["rademacher", "gaussian"]
+ProbeDistribution = Literal["rademacher", "gaussian"]
 Dequantization = Literal["uniform", "noise"]
 
 
@@ -52,23 +52,28 @@ class Hutchinson:
     """`count` random probes of the trace for each example; of the two laws Rademacher's has the smaller variance."""
 
     count: int = 4
-    law: ProbeLaw = "rademacher"
+    distribution: ProbeDistribution = "rademacher"
 
     def __post_init__(self) -> None:
         require(self.count >= 1, "probes.count", "at least 1", self.count)
-        require(self.law in ("rademacher", "gaussian"), "probes.law", "rademacher or gaussian", repr(self.law))
+        require(
+            self.distribution in ("rademacher", "gaussian"),
+            "probes.distribution",
+            "rademacher or gaussian",
+            repr(self.distribution),
+        )
 
     def __call__(self, x: Tensor, randn: RandN) -> list[Tensor]:
         """`count` tensors like x (B, *)."""
         # In float64, so that both precisions of the denoiser see the same probes.
         noise = [randn(x.double()) for _ in range(self.count)]
-        return [(z if self.law == "gaussian" else torch.where(z < 0, -1.0, 1.0)).to(x) for z in noise]
+        return [(z if self.distribution == "gaussian" else torch.where(z < 0, -1.0, 1.0)).to(x) for z in noise]
 
 
 @dataclass(frozen=True)
 class FlowLikelihood:
     """log p(x) in nats by its parts: that of the end of the flow, `prior` (B,); the integral of the trace by each
-    probe, `trace` (B, P), P = 1 if `exact`; and `scale`, d log α_0 and what `shifted` adds. `calls` of the denoiser
+    probe, `trace` (B, P), P = 1 if `exact`; and `scale`, d log α_0 and what `shifted` adds. `nfe` of the denoiser
     were made.
     """
 
@@ -76,7 +81,7 @@ class FlowLikelihood:
     trace: Tensor
     scale: float | Tensor
     exact: bool
-    calls: int
+    nfe: int
 
     @property
     def log_likelihood(self) -> Tensor:
@@ -117,7 +122,7 @@ def log_likelihood(
     schedule, dim = denoiser.schedule, x[0].numel()
     start, end = schedule.log_snr_max / 2, schedule.log_snr_min / 2
     vectors = list(basis(x)) if probes is None else probes(x, randn)
-    flow = Flow(Rescaled(denoiser), x, vectors, probes is None, label)
+    flow = FlowODE(Rescaled(denoiser), x, vectors, probes is None, label)
     log_alpha = -math.log1p(math.exp(-2 * start)) / 2
     y = math.exp(log_alpha) * x.double().flatten(1)
     state = torch.cat([y, y.new_zeros(len(x), flow.traces)], 1)
@@ -126,10 +131,10 @@ def log_likelihood(
     if not state.isfinite().all():
         raise FloatingPointError("flow: ended in values that are not finite; take more steps, or the adaptive solver")
     prior = -Gaussian(torch.zeros_like(y), torch.ones_like(y)).nll(y)
-    return FlowLikelihood(prior, trace, dim * log_alpha, probes is None, flow.calls)
+    return FlowLikelihood(prior, trace, dim * log_alpha, probes is None, flow.nfe)
 
 
-class Flow:
+class FlowODE:
     """The slope of the flow and of the integral of its trace, (B, D + traces), as a function of half log-SNR; counts
     the calls of the denoiser.
     """
@@ -139,11 +144,11 @@ class Flow:
     ) -> None:
         self.denoiser, self.like, self.vectors, self.exact, self.label = denoiser, like, vectors, exact, label
         self.traces = 1 if exact else len(vectors)
-        self.calls = 0
+        self.nfe = 0
 
     def __call__(self, half: float, state: Tensor) -> Tensor:
         """state: (B, D + traces) float64."""
-        self.calls += 1
+        self.nfe += 1
         dim = state.shape[1] - self.traces
         y = state[:, :dim].reshape(self.like.shape)
         t = self.denoiser.schedule.time(torch.tensor(2 * half, dtype=torch.float64))
@@ -179,18 +184,18 @@ def basis(x: Tensor) -> Tensor:
     return eye.expand(dim, *x.shape)
 
 
-def dequantize(x: Tensor, levels: Levels, randn: RandN) -> Tensor:
+def dequantize(x: Tensor, quantization: Quantization, randn: RandN) -> Tensor:
     """x + spacing (U - ½), U uniform: continuous values for quantized ones, (B, *) float64."""
     # The distribution function of a normal number is uniform; noise comes as normal numbers, one stream per example.
     uniform: Tensor = torch.special.ndtr(randn(x.double()))
-    return x.double() + levels.spacing * (uniform - 0.5)
+    return x.double() + quantization.spacing * (uniform - 0.5)
 
 
-def diffuse(x: Tensor, levels: Levels, schedule: Schedule, randn: RandN) -> tuple[Tensor, Tensor]:
+def diffuse(x: Tensor, quantization: Quantization, schedule: Schedule, randn: RandN) -> tuple[Tensor, Tensor]:
     """z ~ q(z|x) at the clean end of the schedule, in units of x, (B, *) float64; and log P(x|z) - log q(z|x), (B,)."""
     t = torch.zeros(len(x), dtype=torch.float64)
     alpha, sigma = (float(v[0]) for v in schedule(t))
     x = x.double()
-    law = Gaussian(x, torch.full_like(x, (sigma / alpha) ** 2))
+    distribution = Gaussian(x, torch.full_like(x, (sigma / alpha) ** 2))
     z = x + sigma / alpha * randn(x)
-    return z, law.nll(z) - reconstruction(schedule, x, alpha * z, t, levels)
+    return z, distribution.nll(z) - reconstruction(schedule, x, alpha * z, t, quantization)

@@ -25,9 +25,9 @@ from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
 from diffusion.likelihood import bound, flow, importance
-from diffusion.likelihood.bound import Bound, K, Levels
+from diffusion.likelihood.bound import Bound, K, Quantization
 from diffusion.likelihood.flow import Dequantization, FlowLikelihood, Hutchinson, dequantize, diffuse
-from diffusion.likelihood.importance import Works
+from diffusion.likelihood.importance import PathWeights
 from diffusion.likelihood.ode import Solver
 from diffusion.model.labels import Label, labels
 from diffusion.randomness import ExampleNoise, example_seed
@@ -60,12 +60,12 @@ class Likelihood:
     trajectory: int = 0
 
     @property
-    def levels(self) -> Levels | None:
+    def quantization(self) -> Quantization | None:
         """The values that 8-bit data take after encoding, None for continuous data."""
         if self.spec.levels is None:
             return None
         low, high = self.spec.encode(torch.tensor([0.0, self.spec.levels - 1.0])).tolist()
-        return Levels(self.spec.levels, low, high)
+        return Quantization(self.spec.levels, low, high)
 
     def bound(
         self,
@@ -74,7 +74,7 @@ class Likelihood:
         steps: int | None = None,
         draws: int | None = 64,
         continuous: bool = False,
-        fraction: float = 0.0,
+        variance_interp: float = 0.0,
         seed: int = 0,
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
@@ -86,39 +86,39 @@ class Likelihood:
             self.denoiser,
             self.encode(x),
             self.times(steps),
-            levels=self.levels,
+            quantization=self.quantization,
             draws=draws,
             continuous=continuous,
-            fraction=fraction,
+            variance_interp=variance_interp,
             label=self._labels(label, len(x)),
             randn=noise(seed, NOISE, repeat, numbers),
             offset=places(seed, repeat, numbers),
         )
 
-    def trajectory_bound(
+    def bound_2015(
         self,
         x: Tensor,
         *,
         steps: int | None = None,
         draws: int | None = 64,
         continuous: bool = False,
-        fraction: float = 0.0,
+        variance_interp: float = 0.0,
         seed: int = 0,
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
         label: Label | None = None,
     ) -> K:
-        """K, the bound of 2015 on the log-density of the model's standardized values (`bound.trajectory_bound`);
+        """K, the bound of 2015 on the log-density of the model's standardized values (`bound.bound_2015`);
         of images, after dequantization.
         """
         numbers = range(len(x)) if numbers is None else numbers
-        return bound.trajectory_bound(
+        return bound.bound_2015(
             self.denoiser,
             self.continuous(x, seed, repeat, numbers),
             self.times(steps),
             draws=draws,
             continuous=continuous,
-            fraction=fraction,
+            variance_interp=variance_interp,
             label=self._labels(label, len(x)),
             randn=noise(seed, NOISE, repeat, numbers),
             offset=places(seed, repeat, numbers),
@@ -144,9 +144,9 @@ class Likelihood:
         numbers = range(len(x)) if numbers is None else numbers
         require(dequantization in get_args(Dequantization), "dequantization", "uniform or noise", repr(dequantization))
         nats: float | Tensor = self.log_volume
-        if dequantization == "noise" and self.levels is not None:
+        if dequantization == "noise" and self.quantization is not None:
             randn = noise(seed, DEQUANTIZATION, repeat, numbers)
-            values, nats = diffuse(self.encode(x), self.levels, self.denoiser.schedule, randn)
+            values, nats = diffuse(self.encode(x), self.quantization, self.denoiser.schedule, randn)
             values = values.to(self.dtype)
         else:
             values = self.continuous(x, seed, repeat, numbers)
@@ -159,25 +159,27 @@ class Likelihood:
             randn=noise(seed, NOISE, repeat, numbers),
         ).shifted(nats)
 
-    def works(
+    def path_weights(
         self,
         x: Tensor,
         *,
         steps: int | None = None,
         paths: int = 16,
-        fraction: float = 0.0,
+        variance_interp: float = 0.0,
         seed: int = 0,
         numbers: Sequence[int] | None = None,
         label: Label | None = None,
-    ) -> Works:
-        """The works of that many paths (`importance.works`), on so many steps (`times`), 256 by default."""
-        return importance.works(
+    ) -> PathWeights:
+        """The importance weights of `paths` paths (`importance.path_weights`) on the grid `times(steps)`, 256 steps by
+        default.
+        """
+        return importance.path_weights(
             self.denoiser,
             self.encode(x),
             self.times((self.trajectory or PATH_STEPS) if steps is None else steps),
             paths=paths,
-            levels=self.levels,
-            fraction=fraction,
+            quantization=self.quantization,
+            variance_interp=variance_interp,
             label=self._labels(label, len(x)),
             randn=noise(seed, NOISE, 0, range(len(x)) if numbers is None else numbers),
         )
@@ -187,8 +189,8 @@ class Likelihood:
         """What turns a log-density of the model's values into nats per example: d log spacing for quantized data, the
         log-probability of a level; 0 for continuous data, whose density is that of the standardized values.
         """
-        levels = self.levels
-        return 0.0 if levels is None else self.spec.dim * math.log(levels.spacing)
+        quantization = self.quantization
+        return 0.0 if quantization is None else self.spec.dim * math.log(quantization.spacing)
 
     def times(self, steps: int | None = None) -> Tensor:
         """The model's own trajectory, if it has one and no other number of steps is asked for; else `steps` even steps
@@ -220,10 +222,10 @@ class Likelihood:
 
     def continuous(self, x: Tensor, seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
         """`encode`, with uniform noise of one level's width for quantized data."""
-        values, levels = self.encode(x), self.levels
-        if levels is None:
+        values, quantization = self.encode(x), self.quantization
+        if quantization is None:
             return values
-        return dequantize(values, levels, noise(seed, DEQUANTIZATION, repeat, numbers)).to(self.dtype)
+        return dequantize(values, quantization, noise(seed, DEQUANTIZATION, repeat, numbers)).to(self.dtype)
 
     def _labels(self, label: Label | None, n: int) -> Tensor | None:
         return labels(label, n, self.spec.classes, self.device, unlabeled=True)

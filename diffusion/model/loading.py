@@ -17,7 +17,7 @@ from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError
-from diffusion.memory import keep_freed
+from diffusion.memory import tune_malloc
 from diffusion.model.model import Model
 
 
@@ -42,7 +42,7 @@ def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
     """The model of a run folder or of one checkpoint folder, with averaged weights, ready to use.
 
     `device` defaults to a GPU of this process if there is one; on a CPU the process keeps from then on the memory it
-    frees (`memory.keep_freed`). Raises CheckpointError when there is nothing usable, naming what is damaged.
+    frees (`memory.tune_malloc`). Raises CheckpointError when there is nothing usable, naming what is damaged.
     """
     folder, problems = checkpoint.find(Path(run))
     for problem in problems:
@@ -58,7 +58,7 @@ def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
         raise CheckpointError(f"{folder}: damaged checkpoint: its description does not fit: {error!r}") from None
     place = distributed.device() if device is None else torch.device(device)
     if place.type == "cpu":
-        keep_freed()
+        tune_malloc()
     backbone.to(place).eval().requires_grad_(False)
     return Model(assemble(experiment, backbone), spec, experiment, step, place)
 

@@ -25,13 +25,13 @@ from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.errors import InputError, require
 from diffusion.guidance import ClassifierFree
 from diffusion.likelihood.bound import Bound
-from diffusion.memory import suited_batch
+from diffusion.memory import auto_batch_size
 from diffusion.model import restoration
 from diffusion.model.labels import Label, labels
 from diffusion.model.likelihood import Likelihood
 from diffusion.model.restoration import Restoration
 from diffusion.operators import Mask, Operator
-from diffusion.precision import Lowered, use_bf16
+from diffusion.precision import Autocast, use_bf16
 from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.restoration import Method
 
@@ -76,16 +76,16 @@ class Model:
         first, last = self.ends
         noise = self._noise(seed, range(n), stream=3)(self._blank(n))
         label = self.labels(self.in_turn(n), n)
-        grid = grids.measure(self.guided(lowered=True), noise, first=first, last=last, label=label)
+        grid = grids.measure(self.guided(autocast=True), noise, first=first, last=last, label=label)
         return replace(self, config=replace(self.config, grid=grid))
 
-    def guided(self, guidance: float | None = None, *, lowered: bool = False) -> AnyDenoiser:
-        """The denoiser that is sampled from: with guidance of that strength, by default the experiment's, and `lowered`
+    def guided(self, guidance: float | None = None, *, autocast: bool = False) -> AnyDenoiser:
+        """The denoiser that is sampled from: with guidance of that strength, by default the experiment's, and `autocast`
         to the precision of sampling.
         """
         options, denoiser = self.config.sampling, self.denoiser
-        if lowered and use_bf16(options.precision, self.device):
-            denoiser = replace(denoiser, backbone=Lowered(denoiser.backbone))
+        if autocast and use_bf16(options.precision, self.device):
+            denoiser = replace(denoiser, backbone=Autocast(denoiser.backbone))
         scale = options.guidance if guidance is None else guidance
         if self.teacher and scale != 1:
             raise InputError(f"guidance: this model was distilled with its teacher's guidance in it, got {scale:g}")
@@ -126,7 +126,7 @@ class Model:
         method, times = self._method(sampler, steps)
         noise = self._noise(seed, range(first, first + n))
         x = samplers.prior(self.denoiser, noise(self._blank(n)), times[0])
-        denoiser = self.guided(guidance, lowered=True)
+        denoiser = self.guided(guidance, autocast=True)
         walk = samplers.trajectory(denoiser, method, x, times, label=self.labels(label, n), randn=noise)
         for t, x_t in zip(times, walk, strict=True):
             alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
@@ -149,7 +149,7 @@ class Model:
 
         Sample i depends on (seed, i) alone, not on n, `batch` or the number of processes, up to the rounding of the
         network. `steps`, `sampler` (a key of `samplers.SAMPLERS`) and `guidance` default to the experiment's, `batch`,
-        the number of examples at a time, to what suits the device (`memory.suited_batch`). With
+        the number of examples at a time, to what suits the device (`memory.auto_batch_size`). With
         `shared` each process draws a part, and all of them, which must call this alike, return the whole.
 
         Raises ValueError for counts below 1, an unknown sampler or label.
@@ -157,7 +157,7 @@ class Model:
         require(n >= 1, "n", "at least 1", n)
         require(batch is None or batch >= 1, "batch", "at least 1", batch)
         given = self.labels(label, n)
-        size = batch or self._batch(self.guided(guidance, lowered=True), given)
+        size = batch or self._batch(self.guided(guidance, autocast=True), given)
         runs = distributed.batches(n, size, shared=shared)
         parts = [torch.zeros(0, *self.spec.shape)]
         with tqdm(total=sum(map(len, runs)), desc="sampling", unit="image", disable=not progress) as bar:
@@ -241,7 +241,7 @@ class Model:
         shape = restoration.shape_of(size, self.spec)
         seen = restoration.observation(y, operator, noise, shape)
         chosen = restoration.choose(method, self._sampler(sampler), seen)
-        denoiser = self.guided(guidance, lowered=not chosen.differentiates)
+        denoiser = self.guided(guidance, autocast=not chosen.differentiates)
         one = self.labels(label, 1)
         return restoration.restore(
             denoiser,
@@ -356,7 +356,7 @@ class Model:
         def call(n: int) -> object:
             return denoiser(self._blank(n), middle, None if label is None else label[:1].expand(n))
 
-        return suited_batch(call, math.prod(self.spec.shape[1:]), self.device)
+        return auto_batch_size(call, math.prod(self.spec.shape[1:]), self.device)
 
     def _noise(self, seed: int, numbers: Sequence[int], stream: int = 0) -> ExampleNoise:
         return ExampleNoise([example_seed(seed, stream, number) for number in numbers])

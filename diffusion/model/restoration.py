@@ -28,7 +28,7 @@ from diffusion.operators import Identity, Mask, Operator
 from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.restoration import METHODS, Method, Observation, default, statistics, windows
 from diffusion.restoration import restore as draw
-from diffusion.restoration.counting import Counted
+from diffusion.restoration.counting import CountingDenoiser
 from diffusion.restoration.posterior import Isotropic, Posterior
 from diffusion.samplers import Sampler
 
@@ -41,22 +41,22 @@ RESTORATION_STEPS = 32
 class Diagnostics:
     """How restorations came about.
 
-    `calls` of the denoiser and `backward` passes through it are those of a batch, on average, each of as many `windows`
+    `nfe` of the denoiser and `backward` passes through it are those of a batch, on average, each of as many `windows`
     as cover what is restored; `seconds` those of all. `residual` is the root mean square of y - A(u): in units of the
     noise, about 1 for samples of the posterior, or in those of the data without noise. None of what a method does not
-    know: `log_evidence`, log p(y) in nats, the density of y in its own units, if all of y was looked at; `effective`,
-    the least share of effective particles on the way, (Σw)²/(N Σw²); `ancestors`, how many of the first particles have
-    descendants among the samples.
+    know: `log_evidence`, log p(y) in nats, the density of y in its own units, if all of y was looked at;
+    `relative_ess`, the least share of effective particles on the way, (Σw)²/(N Σw²); `ancestors`, how many of the first
+    particles have descendants among the samples.
     """
 
     method: Method
-    calls: float
+    nfe: float
     backward: float
     seconds: float
     residual: float
     windows: int = 1
     log_evidence: float | None = None
-    effective: float | None = None
+    relative_ess: float | None = None
     ancestors: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,11 +81,11 @@ class Restoration:
         """The standard deviation by pixel, (C, H, W) or (D,); 0 for a single sample and wherever all are the same."""
         return self.samples.std(0, correction=min(1, len(self.samples) - 1))
 
-    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+    def interval(self, confidence: float = 0.9) -> tuple[Tensor, Tensor]:
         """The bounds by pixel that hold that share of all restorations, (C, H, W) or (D,) each, if there are enough
         (`restoration.statistics.interval`).
         """
-        return statistics.interval(self.samples, level=level)
+        return statistics.interval(self.samples, confidence=confidence)
 
     def quantile(self, q: float | Sequence[float]) -> Tensor:
         """The quantiles by pixel, (*) for one q in [0, 1] and (Q, *) for several, linear between samples.
@@ -182,29 +182,29 @@ def restore(
     parts, rows = [torch.zeros(0, *shape)], [torch.zeros(0, 5, dtype=torch.float64)]
     with tqdm(total=len(runs) * (len(times) - 1), desc="restoring", unit="step", disable=not progress) as bar:
         for done, numbers in enumerate(runs):
-            counted = Counted(fitted.denoiser, _advance(bar, done, times))
+            counted = CountingDenoiser(fitted.denoiser, _advance(bar, done, times))
             randn = ExampleNoise([example_seed(seed, 0, number) for number in numbers])
             noise = randn(like.expand(len(numbers), *like.shape[1:]))
             found = draw(counted, fitted.seen, noise, times, method=method, label=label, randn=randn)
             # Decoding would clamp infinity to white.
             x = torch.where(found.x.isfinite(), found.x, torch.nan)
             parts.append(kept(seen, spec.decode(fitted.crop(x)).cpu(), place))
-            least = float(found.effective.min()) if len(found.effective) else math.nan
+            least = float(found.relative_ess.min()) if len(found.relative_ess) else math.nan
             evidence = float(found.log_evidence) - seen.compact.y.numel() * math.log(std)
-            row = [counted.calls, counted.backward, evidence, least, found.ancestors]
+            row = [counted.nfe, counted.backward, evidence, least, found.ancestors]
             rows.append(torch.tensor([row], dtype=torch.float64))
         bar.update(bar.total - bar.n)
     samples, table = torch.cat(parts), torch.cat(rows)
     if shared:
         samples, table = distributed.gather(samples), distributed.gather(table)
     require_finite(samples, method)
-    calls, backward, evidence, least, ancestors = table.mean(0).tolist()
+    nfe, backward, evidence, least, ancestors = table.mean(0).tolist()
     weighted = not method.independent
     return Restoration(
         samples,
         Diagnostics(
             method,
-            calls,
+            nfe,
             backward,
             time.perf_counter() - start,
             float(seen.residual(samples)) / (seen.noise or 1.0),

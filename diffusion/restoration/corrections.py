@@ -1,6 +1,6 @@
 """Published corrections towards y that are no posterior of a stated law, for comparison.
 
-`RangeNull` is a denoiser, `DPS` a sampler.
+`RangeNull` is a denoiser, `DPSStep` a sampler.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class RangeNull:
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """x_t: (B, C, *); t: () or (B,); label: (B,)."""
-        mean, fraction = self.denoiser(x_t, t, label)
+        mean, variance_interp = self.denoiser(x_t, t, label)
         alpha, sigma = (expand(v, x_t) for v in self.schedule(t.double()))
         gain = (sigma / alpha / self.noise).clamp_max(1) if self.noise else 1.0
-        return Prediction(mean + gain * self.operator.pinv(self.y - self.operator(mean), mean), fraction)
+        return Prediction(mean + gain * self.operator.pinv(self.y - self.operator(mean), mean), variance_interp)
 
 
 @dataclass(frozen=True)
-class DPS(Sampler):
+class DPSStep(Sampler):
     """Another sampler, with a step of fixed length down the gradient of the misfit after each of its own.
 
     x_s <- x_s - scale ∇_{x_t} ‖y - A(x̂(x_t))‖ as the code of Chung et al. (2023, arXiv 2209.14687, algorithm 1) does. A
@@ -66,9 +66,9 @@ class DPS(Sampler):
         require(self.scale > 0, "scale", "a positive number", self.scale)
 
     @property
-    def calls_per_step(self) -> int:
+    def nfe_per_step(self) -> int:
         """Those of the sampler, and one for the gradient."""
-        return self.sampler.calls_per_step + 1
+        return self.sampler.nfe_per_step + 1
 
     def step(
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN

@@ -12,14 +12,14 @@ from diffusion.schedules import Schedule
 
 
 @dataclass
-class Counted:
+class CountingDenoiser:
     """A denoiser that counts its calls and the backward passes through them, of any number of examples at once, and
     tells `watch` the time of each call.
     """
 
     denoiser: AnyDenoiser
     watch: Callable[[Tensor], None] = lambda t: None
-    calls: int = 0
+    nfe: int = 0
     backward: int = 0
 
     @property
@@ -29,7 +29,7 @@ class Counted:
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """x_t: (B, C, *); t: () or (B,); label: (B,)."""
-        self.calls += 1
+        self.nfe += 1
         self.watch(t)
         prediction = self.denoiser(x_t, t, label)
         if prediction.mean.requires_grad:

@@ -21,7 +21,7 @@ from diffusion.restoration.observation import Observation
 from diffusion.restoration.particles import Particles, particles
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.restoration.product import Power
-from diffusion.restoration.resampling import divided, select
+from diffusion.restoration.resampling import resample_at, split_at
 from diffusion.samplers import DDPM, RandN, Sampler, SDESolver, prior, sample
 
 
@@ -79,7 +79,7 @@ def default(seen: Observation) -> Method:
     """Selected particles for few observations, which leave open of what kind x is; for images, which do not, the
     Jacobian alone.
     """
-    return Selected() if seen.few else Guided()
+    return Resampling() if seen.few else Guided()
 
 
 def unweighted(x: Tensor) -> Particles:
@@ -141,20 +141,20 @@ class Twisted(Method):
     ) -> Particles:
         """Resampled particles."""
         n, draw = len(noise), in_parts(randn, len(noise))
-        posterior = closure(denoiser, seen, self.covariance)
+        posterior = twisting_function(denoiser, seen, self.covariance)
         start = prior(denoiser, multiplied(noise, self.particles, randn), times[0])
         found = particles(posterior, self.sampler, start, times, n=n, threshold=self.threshold, randn=draw)
         return complete(found, posterior)
 
 
 @dataclass(frozen=True)
-class Selected(Method):
-    """`particles` of the prior for each restoration asked for, selected at the log-SNR `until`: with data of unit
+class Resampling(Method):
+    """`particles` of the prior for each restoration asked for, selected at the log-SNR `at`: with data of unit
     variance, where what is undecided is a quarter of their standard deviation.
     """
 
     particles: int = 4
-    until: float = 3.0
+    at: float = 3.0
     covariance: Covariance = Jacobian()
     sampler: Sampler = SDESolver()
     independent: ClassVar[bool] = False
@@ -167,13 +167,13 @@ class Selected(Method):
     ) -> Particles:
         """Independent but for common ancestors."""
         n, draw = len(noise), in_parts(randn, len(noise))
-        posterior = closure(denoiser, seen, self.covariance)
+        posterior = twisting_function(denoiser, seen, self.covariance)
         start = prior(denoiser, multiplied(noise, self.particles, randn), times[0])
-        found = select(
+        found = resample_at(
             posterior,
             start,
-            divided(denoiser.schedule, times, self.until),
-            until=self.until,
+            split_at(denoiser.schedule, times, self.at),
+            at=self.at,
             n=n,
             sampler=self.sampler,
             randn=draw,
@@ -181,7 +181,7 @@ class Selected(Method):
         return complete(found, posterior)
 
 
-def closure(denoiser: AnyDenoiser, seen: Observation, covariance: Covariance) -> Posterior:
+def twisting_function(denoiser: AnyDenoiser, seen: Observation, covariance: Covariance) -> Posterior:
     """p(y|x_t) for weights: of observations as few as that, with its determinant."""
     compact = seen.compact
     return Posterior(denoiser, compact.operator, compact.y, seen.noise, covariance, dense=seen.few)
@@ -214,7 +214,7 @@ class RePaint(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        sampler = replacement.Replacement(self.sampler, seen.mask(self.name), seen.y, self.repeats)
+        sampler = replacement.ReplacementStep(self.sampler, seen.mask(self.name), seen.y, self.repeats)
         return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
@@ -236,7 +236,7 @@ class Product(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        sampler = product.Product(seen.linear(self.name), seen.y, seen.noise, self.power)
+        sampler = product.ProductStep(seen.linear(self.name), seen.y, seen.noise, self.power)
         return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
@@ -251,7 +251,7 @@ class DPS(Method):
         self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
         """Independent samples."""
-        sampler = corrections.DPS(self.sampler, seen.operator, seen.y, self.scale)
+        sampler = corrections.DPSStep(self.sampler, seen.operator, seen.y, self.scale)
         return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
@@ -281,5 +281,5 @@ METHODS: dict[str, type[Method]] = {
     "tmpd": TMPD,
     "mmps": Guided,
     "particles": Twisted,
-    "selected": Selected,
+    "resampling": Resampling,
 }

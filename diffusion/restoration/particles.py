@@ -41,12 +41,12 @@ class Particles:
 
     x: Tensor
     log_evidence: Tensor
-    effective: Tensor
+    relative_ess: Tensor
     ancestors: int
 
 
 @dataclass(frozen=True)
-class Given:
+class FixedPrediction:
     """A denoiser that was asked before, at one place, and has the answer."""
 
     schedule: Schedule
@@ -80,24 +80,26 @@ def particles(
     n = count if n is None else n
     require(1 <= n <= count, "n", f"between 1 and the {count} particles", n)
     require(0 <= threshold <= 1, "threshold", "in [0, 1]", threshold)
-    require(sampler.calls_per_step == 1, "sampler", "one with a call a step", sampler)
+    require(sampler.nfe_per_step == 1, "sampler", "one with a call a step", sampler)
     times = times.detach().double().cpu()
-    cloud = Cloud.begin(x, posterior.condition(x, times[0], label))
-    log_evidence, effective = torch.zeros((), dtype=torch.float64), []
+    current = ParticleSet.begin(x, posterior.condition(x, times[0], label))
+    log_evidence, relative_ess = torch.zeros((), dtype=torch.float64), []
     for t, s in pairwise(times[:-1]):
-        effective.append(cloud.effective / count)
-        if effective[-1] < threshold:
-            log_evidence = log_evidence + log_mean_exp(cloud.log_weight).cpu()
-            cloud = cloud.resampled(uniform(cloud, randn), count)
-        cloud = move(cloud, posterior, sampler, t, s, label, randn)
-    effective.append(cloud.effective / count)
-    log_evidence = log_evidence + log_mean_exp(cloud.log_weight).cpu()
-    cloud = cloud.resampled(uniform(cloud, randn), n)
-    return Particles(cloud.at.posterior.mean, log_evidence, torch.stack(effective), len(torch.unique(cloud.ancestor)))
+        relative_ess.append(current.relative_ess / count)
+        if relative_ess[-1] < threshold:
+            log_evidence = log_evidence + log_mean_exp(current.log_weight).cpu()
+            current = current.resampled(uniform(current, randn), count)
+        current = move(current, posterior, sampler, t, s, label, randn)
+    relative_ess.append(current.relative_ess / count)
+    log_evidence = log_evidence + log_mean_exp(current.log_weight).cpu()
+    current = current.resampled(uniform(current, randn), n)
+    return Particles(
+        current.at.posterior.mean, log_evidence, torch.stack(relative_ess), len(torch.unique(current.ancestor))
+    )
 
 
 @dataclass(frozen=True)
-class Cloud:
+class ParticleSet:
     """Particles x (N, C, *), their log-weights (N,) float64, what is known at them, the sampler's memories without and
     with y, and the first particles that they descend from (N,).
     """
@@ -105,27 +107,27 @@ class Cloud:
     x: Tensor
     log_weight: Tensor
     at: Conditioned
-    memory: tuple[State, State]
+    sampler_state: tuple[State, State]
     ancestor: Tensor
 
     @classmethod
-    def begin(cls, x: Tensor, at: Conditioned) -> Cloud:
+    def begin(cls, x: Tensor, at: Conditioned) -> ParticleSet:
         """Those of the prior."""
         return cls(x, at.log_likelihood.double(), at, (None, None), torch.arange(len(x), device=x.device))
 
     @property
-    def effective(self) -> Tensor:
+    def relative_ess(self) -> Tensor:
         """(Σ w)² / Σ w²: () float64 on the CPU, from 1 to N."""
         return (2 * self.log_weight.logsumexp(0) - (2 * self.log_weight).logsumexp(0)).exp().cpu()
 
-    def resampled(self, offset: Tensor, n: int) -> Cloud:
+    def resampled(self, offset: Tensor, n: int) -> ParticleSet:
         """n of them of equal weight; `offset` is uniform in [0, 1)."""
         index = systematic(self.log_weight, offset, n)
-        return Cloud(
+        return ParticleSet(
             self.x[index],
             torch.zeros_like(self.log_weight[index]),
             Conditioned(*(_rows(part, index) for part in self.at)),
-            (_rows(self.memory[0], index), _rows(self.memory[1], index)),
+            (_rows(self.sampler_state[0], index), _rows(self.sampler_state[1], index)),
             self.ancestor[index],
         )
 
@@ -139,9 +141,9 @@ def _rows(state: State, index: Tensor) -> State:
     return tuple(_rows(part, index) for part in state) if isinstance(state, tuple) else state
 
 
-def uniform(cloud: Cloud, randn: RandN) -> Tensor:
+def uniform(current: ParticleSet, randn: RandN) -> Tensor:
     """A number uniform in [0, 1) from the stream of normal ones: ()."""
-    offset: Tensor = torch.special.ndtr(randn(cloud.log_weight[:, None])[0, 0])
+    offset: Tensor = torch.special.ndtr(randn(current.log_weight[:, None])[0, 0])
     return offset
 
 
@@ -155,8 +157,8 @@ def systematic(log_weight: Tensor, offset: Tensor, n: int) -> Tensor:
     return torch.searchsorted(cumulated, places * cumulated[-1]).clamp_max(len(log_weight) - 1)
 
 
-def parted(
-    sampler: Sampler, at: Given, x_t: Tensor, t: Tensor, s: Tensor, state: State
+def step_moments(
+    sampler: Sampler, at: FixedPrediction, x_t: Tensor, t: Tensor, s: Tensor, state: State
 ) -> tuple[Tensor, Tensor, State]:
     """A step as the mean and the standard deviation of its Gaussian, (B, C, *), and the next state.
 
@@ -173,15 +175,27 @@ def parted(
 
 
 def move(
-    cloud: Cloud, posterior: Posterior, sampler: Sampler, t: Tensor, s: Tensor, label: Tensor | None, randn: RandN
-) -> Cloud:
+    current: ParticleSet,
+    posterior: Posterior,
+    sampler: Sampler,
+    t: Tensor,
+    s: Tensor,
+    label: Tensor | None,
+    randn: RandN,
+) -> ParticleSet:
     """The particles at s < t, with the weights of the step."""
-    free, bound = (Given(posterior.schedule, prediction) for prediction in (cloud.at.prior, cloud.at.posterior))
-    plain, memory = sampler.step(free, cloud.x, t, s, cloud.memory[0], torch.zeros_like)
-    mean, deviation, memory_y = parted(sampler, bound, cloud.x, t, s, cloud.memory[1])
-    x = mean + deviation * randn(cloud.x)
+    free, bound = (
+        FixedPrediction(posterior.schedule, prediction) for prediction in (current.at.prior, current.at.posterior)
+    )
+    plain, sampler_state = sampler.step(free, current.x, t, s, current.sampler_state[0], torch.zeros_like)
+    mean, deviation, memory_y = step_moments(sampler, bound, current.x, t, s, current.sampler_state[1])
+    x = mean + deviation * randn(current.x)
     variance = deviation.double().square()
-    pulled = Gaussian(mean.double(), variance).nll(x.double()) - Gaussian(plain.double(), variance).nll(x.double())
+    log_proposal_ratio = Gaussian(mean.double(), variance).nll(x.double()) - Gaussian(plain.double(), variance).nll(
+        x.double()
+    )
     at = posterior.condition(x, s, label)
-    gained = at.log_likelihood.double() - cloud.at.log_likelihood.double()
-    return Cloud(x, cloud.log_weight + pulled + gained, at, (memory, memory_y), cloud.ancestor)
+    log_twist_ratio = at.log_likelihood.double() - current.at.log_likelihood.double()
+    return ParticleSet(
+        x, current.log_weight + log_proposal_ratio + log_twist_ratio, at, (sampler_state, memory_y), current.ancestor
+    )

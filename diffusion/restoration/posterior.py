@@ -181,7 +181,7 @@ class Posterior:
         with torch.enable_grad():
             leaf = x_t.detach().requires_grad_()
             prediction = self.denoiser(leaf, t, label)
-        fraction = None if prediction.fraction is None else prediction.fraction.detach()
+        variance_interp = None if prediction.variance_interp is None else prediction.variance_interp.detach()
         mean = prediction.mean.detach()
 
         def tweedie(v: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ class Posterior:
             half_log_det = residual.new_zeros(())
         guided = mean + tweedie(operator.adjoint(solution, mean))
         log_likelihood = -(residual * solution).flatten(1).sum(1) / 2 - half_log_det
-        return Conditioned(Prediction(mean, fraction), Prediction(guided, fraction), log_likelihood)
+        return Conditioned(Prediction(mean, variance_interp), Prediction(guided, variance_interp), log_likelihood)
 
 
 def eigen_solve(apply: LinearMap, b: Tensor, least: float) -> tuple[Tensor, Tensor]:

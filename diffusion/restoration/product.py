@@ -26,7 +26,7 @@ Power = Literal["constant", "annealed"]
 
 
 @dataclass(frozen=True)
-class Product(Sampler):
+class ProductStep(Sampler):
     """Ancestral sampling of the product, biased as published.
 
     For a linear A the product of the two Gaussians is a Gaussian, and drawn exactly: a draw of p(x_s|x_t), corrected by
@@ -48,8 +48,8 @@ class Product(Sampler):
     ) -> tuple[Tensor, State]:
         """Draws from p̃(x_s|x_t)."""
         mean, learned = denoiser(x_t, t)
-        fraction = 0.0 if learned is None else learned
-        reverse = gaussian.reverse(denoiser.schedule, mean, x_t, t, s, fraction=fraction)
+        variance_interp = 0.0 if learned is None else learned
+        reverse = gaussian.reverse(denoiser.schedule, mean, x_t, t, s, variance_interp=variance_interp)
         power = 1.0 if self.power == "constant" else 1 - float(s)
         # A power of r is r of another noise; at power 0 it says nothing.
         if power == 0:

@@ -18,7 +18,7 @@ from diffusion.samplers import RandN, Sampler, State
 
 
 @dataclass(frozen=True)
-class Replacement(Sampler):
+class ReplacementStep(Sampler):
     """Another sampler, with the known part of x_s drawn from q(x_s|y) after each step, y = x where known.
 
     With `repeats` > 1 each step is taken that often, going back by q(x_t|x_s) in between (Lugmayr et al. 2022, arXiv
@@ -35,9 +35,9 @@ class Replacement(Sampler):
         require(self.repeats >= 1, "repeats", "at least 1", self.repeats)
 
     @property
-    def calls_per_step(self) -> int:
+    def nfe_per_step(self) -> int:
         """Those of the sampler, for every repeat."""
-        return self.sampler.calls_per_step * self.repeats
+        return self.sampler.nfe_per_step * self.repeats
 
     def step(
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN

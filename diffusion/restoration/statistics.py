@@ -17,28 +17,28 @@ def psnr(x: Tensor, truth: Tensor) -> Tensor:
     return -10 * (x - truth).square().flatten(1).mean(1).log10()
 
 
-def interval(samples: Tensor, *, level: float = 0.9) -> tuple[Tensor, Tensor]:
+def interval(samples: Tensor, *, confidence: float = 0.9) -> tuple[Tensor, Tensor]:
     """The bounds of the central interval of that level of n samples (n, *), pixel by pixel: (*) each. Between the j-th
     smallest and the j-th largest lie (n + 1 - 2j) / (n + 1) of the probability on average; places between two ranks are
     interpolated. Of fewer samples than `fewest` these are the least and the largest, which hold less than the level.
     """
-    require(0 < level < 1, "level", "between 0 and 1", level)
+    require(0 < confidence < 1, "level", "between 0 and 1", confidence)
     n, ordered = len(samples), samples.sort(0).values
-    place = min(max((1 - level) / 2 * (n + 1), 1.0), (n + 1) / 2) - 1
+    place = min(max((1 - confidence) / 2 * (n + 1), 1.0), (n + 1) / 2) - 1
     first, share = math.floor(place + 1e-9), max(0.0, place - math.floor(place + 1e-9))
     inner = min(first + 1, n - 1)
     low, high = (torch.lerp(values[first], values[inner], share) for values in (ordered, ordered.flip(0)))
     return low, high
 
 
-def held(n: int, *, level: float = 0.9) -> float:
+def held(n: int, *, confidence: float = 0.9) -> float:
     """The share of the probability that `interval` of that level of n samples holds on average: the level, or of too
     few samples (n - 1)/(n + 1), what lies between the least and the largest.
     """
-    return min(level, (n - 1) / (n + 1))
+    return min(confidence, (n - 1) / (n + 1))
 
 
-def coverage(samples: Tensor, truth: Tensor, *, level: float = 0.9) -> Tensor:
+def coverage(samples: Tensor, truth: Tensor, *, confidence: float = 0.9) -> Tensor:
     """The probability that the central interval of that level of n samples covers the truth, pixel by pixel: samples
     (n, *), truth (*) -> (*) in [0, 1].
 
@@ -51,12 +51,14 @@ def coverage(samples: Tensor, truth: Tensor, *, level: float = 0.9) -> Tensor:
     Raises InputError for fewer samples than have an interval of that level: 2/(1 - level) - 1, which is 19 of them for
     90 %.
     """
-    require(0 < level < 1, "level", "between 0 and 1", level)
+    require(0 < confidence < 1, "level", "between 0 and 1", confidence)
     n = len(samples)
     # Half of the ranks that the interval leaves out, of n + 1.
-    outside = (1 - level) / 2 * (n + 1)
+    outside = (1 - confidence) / 2 * (n + 1)
     if outside < 1 - 1e-9:
-        raise InputError(f"samples: must be at least {fewest(level)} for an interval of {100 * level:g} %, got {n}")
+        raise InputError(
+            f"samples: must be at least {fewest(confidence)} for an interval of {100 * confidence:g} %, got {n}"
+        )
     wider = math.floor(outside + 1e-9)
     share = outside - wider
     below, equal = (samples < truth).sum(0), (samples == truth).sum(0)
@@ -64,9 +66,9 @@ def coverage(samples: Tensor, truth: Tensor, *, level: float = 0.9) -> Tensor:
     return torch.lerp(outer, inner, share)
 
 
-def fewest(level: float) -> int:
+def fewest(confidence: float) -> int:
     """How many samples have an interval of that level."""
-    return math.ceil(2 / (1 - level) - 1 - 1e-9)
+    return math.ceil(2 / (1 - confidence) - 1 - 1e-9)
 
 
 def _within(below: Tensor, equal: Tensor, first: int, last: int) -> Tensor:

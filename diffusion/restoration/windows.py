@@ -85,14 +85,14 @@ class Windows:
         # (B, C, K, L, h, w) to (B K L, C, h, w): the windows of an example follow one another.
         stacked = windows.movedim(1, 3).flatten(0, 2)
         count = len(stacked) // len(x_t)
-        predicted = self._predict(stacked, along(t, count), None if label is None else along(label, count))
+        predicted = self._predict(stacked, repeat_each(t, count), None if label is None else repeat_each(label, count))
 
         def blended(parts: Tensor) -> Tensor:
             whole = parts.reshape(len(x_t), down.count, right.count, *parts.shape[1:]).movedim(3, 1)
             return down.blend(right.blend(whole.movedim(3, 4), 4), 2)
 
-        mean, fraction = predicted
-        return Prediction(blended(mean), None if fraction is None else blended(fraction))
+        mean, variance_interp = predicted
+        return Prediction(blended(mean), None if variance_interp is None else blended(variance_interp))
 
     def _predict(self, windows: Tensor, t: Tensor, label: Tensor | None) -> Prediction:
         parts = [slice(start, start + self.batch) for start in range(0, len(windows), self.batch)]
@@ -108,7 +108,7 @@ class Windows:
         return Prediction(torch.cat(means), None if fractions[0] is None else torch.cat(fractions))
 
 
-def along(values: Tensor, count: int) -> Tensor:
+def repeat_each(values: Tensor, count: int) -> Tensor:
     """Values of examples, (B,) or (), for `count` windows of each: (B count,) or ()."""
     return values.repeat_interleave(count) if values.ndim else values
 

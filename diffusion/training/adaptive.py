@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion import distributed
 from diffusion.denoiser import Denoiser
-from diffusion.noise_levels import Histogram, Measured
+from diffusion.noise_levels import Measured, PiecewiseConstant
 from diffusion.objectives import Objective
 from diffusion.schedules import Schedule
 
@@ -18,7 +18,7 @@ from diffusion.schedules import Schedule
 KEEP = 0.95
 
 
-class MeasuredObjective:
+class AdaptiveObjective:
     """An objective of exact weight whose levels follow the second moment of its losses (`Measured`).
 
     Given what came before, the law of a step is fixed and its draws are not, so each step's estimate is unbiased. The
@@ -28,7 +28,7 @@ class MeasuredObjective:
 
     def __init__(self, objective: Objective, levels: Measured) -> None:
         self.levels = levels
-        self.law = levels.fit(torch.ones(levels.bins))
+        self.distribution = levels.fit(torch.ones(levels.bins))
         self._objective = objective
         # Of each bin, the number of draws and their sum of squares; on every process those of its own draws.
         self._sums = torch.zeros(levels.bins, 2, dtype=torch.float64)
@@ -37,11 +37,11 @@ class MeasuredObjective:
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
         """The noise levels that uniform numbers stand for at this step: (B,) -> (B,)."""
-        return self.law.log_snr(u, schedule)
+        return self.distribution.log_snr(u, schedule)
 
     def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """That of the objective, which is remembered: (B,). Arguments as for `Objective`."""
-        losses = replace(self._objective, noise_levels=self.law).loss(denoiser, x, u, noise, label)
+        losses = replace(self._objective, noise_levels=self.distribution).loss(denoiser, x, u, noise, label)
         self._step.append((u, losses.detach()))
         return losses
 
@@ -58,26 +58,26 @@ class MeasuredObjective:
         draws, squares = self._gathered().unbind(1)
         # Until every bin has been drawn from, levels stay uniform in log-SNR.
         if draws.min() > 0:
-            self.law = self.levels.fit(squares / draws)
+            self.distribution = self.levels.fit(squares / draws)
         self._sums *= KEEP
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps, the same on all processes, which must call it together."""
-        return {"shares": self.law.shares, "sums": self._gathered()}
+        return {"shares": self.distribution.shares, "sums": self._gathered()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`; of nothing, the law of the beginning."""
         self._pending, self._step = [], []
         bins = self.levels.bins
-        self.law = Histogram(tensors["shares"]) if tensors else self.levels.fit(torch.ones(bins))
+        self.distribution = PiecewiseConstant(tensors["shares"]) if tensors else self.levels.fit(torch.ones(bins))
         sums = tensors.get("sums", torch.zeros(bins, 2, dtype=torch.float64))
         self._sums = sums.clone() if distributed.is_main() else torch.zeros_like(sums)
 
     def _gathered(self) -> Tensor:
         for u, losses in self._pending:
-            bins = self.law.bin(u)
+            bins = self.distribution.bin(u)
             # ℓ is the loss times the density, in units of the bins' common width.
-            square = (losses.cpu().double() * self.law.shares[bins]).square()
+            square = (losses.cpu().double() * self.distribution.shares[bins]).square()
             # A loss that is not finite says nothing of its level, and would stay in the sums for good.
             finite = square.isfinite()
             square, bins = square[finite], bins[finite]

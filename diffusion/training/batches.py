@@ -14,7 +14,7 @@ from diffusion.data.hashing import hashed, normal
 from diffusion.noise_levels import low_discrepancy
 from diffusion.randomness import ExampleNoise, example_seed
 
-ORDER, AUGMENT, NOISE, LEVEL, LABEL = range(5)
+ORDER, AUGMENT, NOISE, NOISE_LEVEL, LABEL = range(5)
 # Values of an example up to which the noise of a batch is hashed at once: to make a generator takes as long as to hash
 # hundreds of them, and for points it took half of the time of a step.
 FEW = 64
@@ -94,8 +94,8 @@ class BatchMaker:
 
     def _levels(self, step: int, numbers: range) -> Tensor:
         if not self.low_discrepancy:
-            return torch.tensor([seed / 2**63 for seed in self._seeds(LEVEL, numbers)], dtype=torch.float64)
-        offset = torch.tensor(example_seed(self.seed, LEVEL, step) / 2**63, dtype=torch.float64)
+            return torch.tensor([seed / 2**63 for seed in self._seeds(NOISE_LEVEL, numbers)], dtype=torch.float64)
+        offset = torch.tensor(example_seed(self.seed, NOISE_LEVEL, step) / 2**63, dtype=torch.float64)
         return low_discrepancy(offset, torch.arange(numbers.start, numbers.stop) - step * self.batch, self.batch)
 
     def _seeds(self, stream: int, numbers: range) -> list[int]:

@@ -19,7 +19,7 @@ from diffusion.model import Model, load
 from diffusion.noise_levels import Measured
 from diffusion.objectives import AnyObjective, Objective, TrajectoryBound
 from diffusion.samplers import DDIM
-from diffusion.training.adaptive import MeasuredObjective
+from diffusion.training.adaptive import AdaptiveObjective
 
 # A student starts from its teacher's weights, so it needs a smaller rate and fewer steps.
 SHARE_OF_RATE = 0.3
@@ -51,13 +51,13 @@ def objective(experiment: Config, spec: DataSpec, network: Backbone, device: tor
             return TrajectoryBound(UniformTime()(experiment.schedule, steps))
         levels = experiment.noise_levels
         drawn = Objective(levels, experiment.weighting, experiment.training.hybrid)
-        return MeasuredObjective(drawn, levels) if isinstance(levels, Measured) else drawn
+        return AdaptiveObjective(drawn, levels) if isinstance(levels, Measured) else drawn
     teacher = open_teacher(experiment, spec, device)
     backbone = teacher.denoiser.backbone
     assert isinstance(backbone, Backbone)
     network.load_state_dict(backbone.state_dict())
     times = experiment.grid(experiment.schedule, experiment.sampling.steps)
-    return Distillation(teacher.guided(lowered=True), times, experiment.distillation.substeps)
+    return Distillation(teacher.guided(autocast=True), times, experiment.distillation.substeps)
 
 
 def open_teacher(experiment: Config, spec: DataSpec, device: torch.device) -> Model:

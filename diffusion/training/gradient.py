@@ -15,7 +15,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError
 from diffusion.objectives import AnyObjective
 from diffusion.randomness import example_seed
-from diffusion.training.adaptive import MeasuredObjective
+from diffusion.training.adaptive import AdaptiveObjective
 from diffusion.training.batches import Batch
 
 # A step with the optimizer's moments in memory, which the first step makes, is the second one.
@@ -47,7 +47,7 @@ class Gradient:
     ) -> None:
         self.accelerator, self.network, self.denoiser, self.objective = accelerator, network, denoiser, objective
         self.share, self.seed, self.say, self.sharded = share, seed, say, sharded
-        self.at_once = divisor(share, at_once)
+        self.at_once = largest_divisor(share, at_once)
         self._rehearsals = REHEARSALS if distributed.count() > 1 and not sharded else 0
 
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -70,7 +70,7 @@ class Gradient:
         return found
 
     def _tried(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, list[tuple[Tensor, Tensor]]] | None:
-        found = memory.tried(lambda: self._accumulated(batch, step, exchange=exchange))
+        found = memory.none_if_oom(lambda: self._accumulated(batch, step, exchange=exchange))
         if found is None:
             self._forget()
             if self.accelerator.device.type == "cuda":
@@ -100,7 +100,7 @@ class Gradient:
 
     def _forget(self) -> None:
         self.network.zero_grad()
-        if isinstance(self.objective, MeasuredObjective):
+        if isinstance(self.objective, AdaptiveObjective):
             self.objective.forget()
 
     def _halve(self, step: int) -> None:
@@ -109,13 +109,13 @@ class Gradient:
                 f"backbone: out of memory with one example at once, of {self.accelerator.device}; make the network or "
                 "data.size smaller, or set training.gradient_checkpointing = true"
             )
-        before, self.at_once = self.at_once, divisor(self.share, self.at_once // 2)
+        before, self.at_once = self.at_once, largest_divisor(self.share, self.at_once // 2)
         self.say(
             f"step {step + 1}: out of memory with {before} examples at once; from here on {self.at_once}, and "
             f"{self.share // self.at_once} times for a step. Batches and their order stay"
         )
 
 
-def divisor(n: int, most: int) -> int:
+def largest_divisor(n: int, most: int) -> int:
     """The largest divisor of n that is not more than `most`, and at least 1."""
     return next(d for d in range(max(1, min(n, most)), 0, -1) if n % d == 0)

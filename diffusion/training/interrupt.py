@@ -19,8 +19,8 @@ class Stopped(BaseException):
 
 
 class Interrupt:
-    """A context in which the first SIGINT or SIGTERM raises Stopped, or within `noted` only sets `signal`; a second one
-    acts as it would have outside.
+    """A context in which the first SIGINT or SIGTERM raises Stopped, or within `deferred` only sets `signal`; a second
+    one acts as it would have outside.
 
     Works in the main thread; elsewhere, as in notebooks' workers, signals are left alone.
     """
@@ -43,7 +43,7 @@ class Interrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """Within it a signal is only noted."""
         self._raises = False
         try:
@@ -52,8 +52,8 @@ class Interrupt:
             self._raises = True
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
-        """Within it, itself within `noted`, a signal raises Stopped again, also one noted before."""
+    def immediate(self) -> Iterator[None]:
+        """Within it, itself within `deferred`, a signal raises Stopped again, also one noted before."""
         self._raises = True
         try:
             if self.signal:

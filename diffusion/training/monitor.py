@@ -19,7 +19,7 @@ TOTAL = "held_out/total_"
 NOTHING = torch.zeros(0, dtype=torch.float64), torch.zeros(0)
 
 
-class LossByLevel:
+class LossByLogSNR:
     """A running mean of the loss in bins of log-SNR between two ends; old steps fade with a memory of about 50
     updates of a bin.
     """
@@ -49,8 +49,8 @@ class Monitor:
     kept goes into checkpoints, so that numbers and plots go on too. All processes must call its methods together.
     """
 
-    def __init__(self, levels: LossByLevel) -> None:
-        self.levels = levels
+    def __init__(self, by_log_snr: LossByLogSNR) -> None:
+        self.by_log_snr = by_log_snr
         self._pending: list[tuple[Tensor, Tensor]] = []
         # Those of an earlier part of the run, on the CPU, and how many there are of all processes.
         self._earlier, self._restored = NOTHING, 0
@@ -66,9 +66,9 @@ class Monitor:
         processes; `waited` is the total wait. Losses that are not finite are left out of the mean, which is NaN if none
         is.
         """
-        levels, losses = map(distributed.gather, self._seen())
+        by_log_snr, losses = map(distributed.gather, self._seen())
         finite = losses.isfinite()
-        self.levels.update(levels[finite], losses[finite])
+        self.by_log_snr.update(by_log_snr[finite], losses[finite])
         now = time.perf_counter()
         elapsed = max(now - self._since, 1e-9)
         numbers = {
@@ -82,12 +82,12 @@ class Monitor:
     def tensors(self) -> dict[str, Tensor]:
         """What was added since the last call of `collect`, and the loss by level."""
         pending = dict(zip(("log_snr", "loss"), map(distributed.gather, self._seen()), strict=True))
-        return {**pending, "mean": self.levels.mean, "weight": self.levels.weight}
+        return {**pending, "mean": self.by_log_snr.mean, "weight": self.by_log_snr.weight}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`; of nothing, a new beginning."""
         self._pending, self._earlier, self._restored = [], NOTHING, 0
-        self.levels.mean, self.levels.weight = (
+        self.by_log_snr.mean, self.by_log_snr.weight = (
             tensors.get(name, torch.zeros(BINS, dtype=torch.float64)).clone() for name in ("mean", "weight")
         )
         if tensors:
@@ -99,8 +99,8 @@ class Monitor:
         """Log-SNRs and losses since the last call of `collect`, on the CPU."""
         if not self._pending:
             return self._earlier
-        levels, losses = (torch.cat(new).cpu() for new in zip(*self._pending, strict=True))
-        return torch.cat([self._earlier[0], levels]), torch.cat([self._earlier[1], losses])
+        by_log_snr, losses = (torch.cat(new).cpu() for new in zip(*self._pending, strict=True))
+        return torch.cat([self._earlier[0], by_log_snr]), torch.cat([self._earlier[1], losses])
 
 
 def append(path: Path, row: Mapping[str, object]) -> None:

@@ -30,7 +30,7 @@ NAMED = 3
 REPORT = "failure.json"
 
 
-class Guard:
+class NonFiniteGuard:
     """Watches over the steps of a run; all processes see the same gradient, so they agree about what is skipped."""
 
     def __init__(self, maker: BatchMaker, say: Callable[[str], None]) -> None:

@@ -16,10 +16,10 @@ from torch import Tensor
 from diffusion import distributed, figures
 from diffusion.config import Config
 from diffusion.data import Dataset
-from diffusion.evaluation import ByBound, evaluate
+from diffusion.evaluation import BoundEstimator, evaluate
 from diffusion.files import write_text
 from diffusion.model import Model
-from diffusion.training.monitor import TOTAL, LossByLevel
+from diffusion.training.monitor import TOTAL, LossByLogSNR
 
 FILM_ROWS = 4
 FILM_POINTS = 1000
@@ -56,12 +56,12 @@ class Reporter:
         """A grid from the same noise every time, so that pictures of different steps compare; beside it once, real
         examples.
         """
-        folder, count = self.run / "samples", self.config.report.grid
+        folder, count = self.run / "samples", self.config.report.pictures
         x = model.sample(count, label=model.in_turn(count), shared=True)
         if not distributed.is_main():
             return
         if not (folder / "real.png").exists():
-            real = shown(self.train, count)
+            real = display_examples(self.train, count)
             figures.save_png(figures.draw(model.spec.decode(model.spec.encode(real))), folder / "real.png", {})
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
         figures.save_png(figures.draw(x), self._grid(model.step), info)
@@ -69,14 +69,14 @@ class Reporter:
     def _grid(self, step: int) -> Path:
         return self.run / "samples" / f"step-{step:08d}.png"
 
-    def validation(self, model: Model, levels: LossByLevel) -> dict[str, float]:
+    def validation(self, model: Model, losses: LossByLogSNR) -> dict[str, float]:
         """The held-out bound by terms, and the plot of the loss by noise level."""
-        if distributed.is_main() and (seen := levels.rows()):
-            figures.loss_by_level(seen, self.run / "loss_by_level.png", model.step)
+        if distributed.is_main() and (seen := losses.rows()):
+            figures.loss_by_log_snr(seen, self.run / "loss_by_level.png", model.step)
         if not self.measures:
             return {}
         due = self.config.report
-        result = evaluate(model, self.held_out, method=ByBound(draws=due.draws), limit=due.images, shared=True)
+        result = evaluate(model, self.held_out, method=BoundEstimator(draws=due.draws), limit=due.images, shared=True)
         terms = ", ".join(f"{term} {result.mean[term]:.3f}" for term in ("prior", "diffusion", "decoder"))
         unit = result.unit.replace("/", "_per_")
         total, error = f"{TOTAL}{unit}", f"{TOTAL}{unit}_se"
@@ -92,7 +92,7 @@ class Reporter:
 
     def finish(self, model: Model) -> None:
         """The run's last pages: film.png, restoration.png, evaluation.json and, after all others, samples.png."""
-        classes, count = len(model.spec.classes), self.config.report.grid
+        classes, count = len(model.spec.classes), self.config.report.pictures
         label = [i * classes // count for i in range(count)] if classes else None
         x = model.sample(count, label=label, shared=True)
         shows = self.config.report.restored > 0 and model.spec.is_image and self.measures
@@ -116,16 +116,16 @@ class Reporter:
         self.say(f"{self.run}: {', '.join([*written, LAST_PAGE])}")
 
 
-def shown(dataset: Dataset, count: int) -> Tensor:
+def display_examples(dataset: Dataset, count: int) -> Tensor:
     """At most so many stored examples, evenly spaced: (B, *)."""
-    some = dataset.spread(count)
+    some = dataset.evenly(count)
     values, _ = some.batch(range(len(some)))
     return some.center(values) if some.spec.is_image else values
 
 
 def restorations(model: Model, held_out: Dataset, count: int) -> Image.Image:
     """So many held-out images with their middle cut out, each restored several times, one row each."""
-    images = model.spec.decode(model.spec.encode(shown(held_out, count)))
+    images = model.spec.decode(model.spec.encode(display_examples(held_out, count)))
     _, height, width = model.spec.shape
     known = torch.ones(1, height, width, dtype=torch.bool)
     known[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False

@@ -45,13 +45,13 @@ def shard(network: Backbone, device: torch.device) -> None:
     fully_shard(network, mesh=mesh)
 
 
-def whole(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def full_tensors(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """The names and full values of tensors that may be sharded; all processes must run through it."""
     for name, value in tensors.items():
         yield name, (value.full_tensor() if is_sharded(value) else value)
 
 
-def like(value: Tensor, parameter: Tensor) -> Tensor:
+def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
     """A full value on the device, in the memory layout and divided as its parameter is; one of another shape only on
     the device.
     """

@@ -22,7 +22,7 @@ OPTIMIZER = "optimizer/"
 NETWORK = "network/"
 
 
-class Remembered(Protocol):
+class Stateful(Protocol):
     """What has a state besides the weights; all processes must call its methods together."""
 
     def tensors(self) -> dict[str, Tensor]:
@@ -39,7 +39,7 @@ def parts(
     network: nn.Module,
     average: nn.Module,
     optimizer: torch.optim.Optimizer,
-    others: Mapping[str, Remembered],
+    others: Mapping[str, Stateful],
     at_once: int,
 ) -> dict[str, Part]:
     """The files of a checkpoint, with full tensors on the main process and none on the others, which must call this
@@ -63,7 +63,7 @@ def restore(
     network: nn.Module,
     average: nn.Module,
     optimizer: torch.optim.Optimizer,
-    others: Mapping[str, Remembered],
+    others: Mapping[str, Stateful],
     say: Callable[[str], None],
 ) -> tuple[int, int | None]:
     """Puts the newest whole checkpoint of a run into the arguments and returns its step, 0 if there is none, and how
@@ -82,7 +82,9 @@ def restore(
     load(network, _under(NETWORK, tensors))
     for name, parameter in network.named_parameters():
         keys = (key for key in tensors if key.startswith(f"{OPTIMIZER}{name}/"))
-        optimizer.state[parameter] = {key.rpartition("/")[2]: sharding.like(tensors[key], parameter) for key in keys}
+        optimizer.state[parameter] = {
+            key.rpartition("/")[2]: sharding.shard_like(tensors[key], parameter) for key in keys
+        }
     for place, other in others.items():
         other.load(_under(f"{place}/", tensors))
     try:
@@ -97,7 +99,7 @@ def restore(
 def load(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Puts full tensors into a network that may be sharded."""
     own = network.state_dict()
-    network.load_state_dict({k: sharding.like(v, own[k]) if k in own else v for k, v in tensors.items()})
+    network.load_state_dict({k: sharding.shard_like(v, own[k]) if k in own else v for k, v in tensors.items()})
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -106,4 +108,4 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # One after the other to the CPU: all at once a device might not hold them.
-    return {name: value.cpu() for name, value in sharding.whole(tensors) if distributed.is_main()}
+    return {name: value.cpu() for name, value in sharding.full_tensors(tensors) if distributed.is_main()}

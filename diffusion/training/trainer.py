@@ -24,16 +24,16 @@ from diffusion.config import Config, TrainingConfig
 from diffusion.data import Dataset
 from diffusion.errors import InputError
 from diffusion.files import sync
-from diffusion.memory import keep_freed
+from diffusion.memory import tune_malloc
 from diffusion.model import Model
 from diffusion.precision import use_bf16
 from diffusion.training import distill, monitor, sharding, state
-from diffusion.training.adaptive import MeasuredObjective
+from diffusion.training.adaptive import AdaptiveObjective
 from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.ema import PowerEMA
 from diffusion.training.gradient import Gradient
 from diffusion.training.interrupt import Interrupt
-from diffusion.training.nonfinite import LIMIT, Guard
+from diffusion.training.nonfinite import LIMIT, NonFiniteGuard
 from diffusion.training.report import Reporter
 from diffusion.training.tracking import Tracking
 
@@ -61,7 +61,7 @@ class Trainer:
         self.config, self.run = config, run
         device = distributed.device()
         if device.type == "cpu":
-            keep_freed()
+            tune_malloc()
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision="bf16" if use_bf16(options.precision, device) else "no",
@@ -71,7 +71,7 @@ class Trainer:
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
         )
         self.sharded = sharding.requested()
-        check(options, self.sharded)
+        check_options(options, self.sharded)
         torch.manual_seed(options.seed)
         network = model.build(config, train.spec).to(self.accelerator.device)
         self.objective = distill.objective(config, train.spec, network, self.accelerator.device)
@@ -90,10 +90,10 @@ class Trainer:
         )
         self.network = network
         schedule = config.schedule
-        self.monitor = monitor.Monitor(monitor.LossByLevel(schedule.log_snr_min, schedule.log_snr_max))
-        self.remembered: dict[str, state.Remembered] = {"monitor": self.monitor}
-        if isinstance(self.objective, MeasuredObjective):
-            self.remembered["levels"] = self.objective
+        self.monitor = monitor.Monitor(monitor.LossByLogSNR(schedule.log_snr_min, schedule.log_snr_max))
+        self.stateful: dict[str, state.Stateful] = {"monitor": self.monitor}
+        if isinstance(self.objective, AdaptiveObjective):
+            self.stateful["adaptive"] = self.objective
         self.step, at_once = self._restored()
         if distributed.largest(self.step) != -distributed.largest(-self.step):
             raise InputError(f"{run}: not every process sees its checkpoints; put it on a disk that all machines share")
@@ -128,13 +128,13 @@ class Trainer:
         )
         self.reporter = Reporter(config, run, train, held_out, self.say)
         self.tracking = Tracking(self.accelerator, config.report.tracker, self.say)
-        self.guard, self.went_back, self.waited_much = Guard(self.maker, self.say), False, False
+        self.guard, self.went_back, self.waited_much = NonFiniteGuard(self.maker, self.say), False, False
 
     def _restored(self) -> tuple[int, int | None]:
         """The step of the newest checkpoint, whose state everything then has, and how many examples were taken at once
         by then; rows of later steps are dropped.
         """
-        found = state.restore(self.run, self.network, self.ema.network, self.optimizer, self.remembered, self.say)
+        found = state.restore(self.run, self.network, self.ema.network, self.optimizer, self.stateful, self.say)
         if self.accelerator.is_main_process:
             monitor.truncate_after(self.run / METRICS, found[0])
         return found
@@ -152,7 +152,7 @@ class Trainer:
         spec, network = self.maker.dataset.spec, self.ema.network
         if self.sharded:
             network = model.build(self.config, spec).to(self.accelerator.device).eval().requires_grad_(False)
-            network.load_state_dict(dict(sharding.whole(self.ema.network.state_dict())))
+            network.load_state_dict(dict(sharding.full_tensors(self.ema.network.state_dict())))
         return Model(model.assemble(self.config, network), spec, self.config, self.step, self.accelerator.device)
 
     def train(self, interrupt: Interrupt | None = None) -> Outcome:
@@ -173,7 +173,7 @@ class Trainer:
         )
         sampled = bool(distributed.largest(self.reporter.has_samples))
         interrupt = interrupt or Interrupt()
-        with interrupt.noted(), bar:
+        with interrupt.deferred(), bar:
             while self.step < steps and not stop:
                 # Made here and not in a thread: it costs a hundredth of a step, and a second team of compute threads
                 # takes several times that from the step.
@@ -194,7 +194,7 @@ class Trainer:
                 if stop or samples or evaluation or self._due("checkpoint"):
                     self.save()
                 if not stop and (samples or evaluation):
-                    with interrupt.heeded():
+                    with interrupt.immediate():
                         self._show(samples=samples, evaluation=evaluation)
                     sampled |= samples
         if stop:
@@ -229,7 +229,7 @@ class Trainer:
         self.network.project_()
         self.step += 1
         self.ema.update(self.network, self.step)
-        if isinstance(self.objective, MeasuredObjective):
+        if isinstance(self.objective, AdaptiveObjective):
             self.objective.advance(self.step)
         return norm
 
@@ -278,7 +278,7 @@ class Trainer:
         if samples:
             self.reporter.samples(average)
         if evaluation:
-            self._record(self.reporter.validation(average, self.monitor.levels))
+            self._record(self.reporter.validation(average, self.monitor.by_log_snr))
 
     def _record(self, numbers: dict[str, float]) -> None:
         if not numbers:
@@ -300,7 +300,7 @@ class Trainer:
             self.network,
             self.ema.network,
             self.optimizer,
-            self.remembered,
+            self.stateful,
             self.gradient.at_once,
         )
         if self.accelerator.is_main_process:
@@ -310,7 +310,9 @@ class Trainer:
                 sync(rows)
             steps = [self.step, *(checkpoint.step_of(folder) for folder in checkpoint.folders(self.run))]
             best = monitor.best(rows, steps) if report.keep_best else None
-            checkpoint.write(self.run, self.step, parts, keep=checkpoint.Keep(report.keep, report.keep_every, best))
+            checkpoint.write(
+                self.run, self.step, parts, keep=checkpoint.Retention(report.keep, report.keep_every, best)
+            )
         self.accelerator.wait_for_everyone()
 
     def _headline(self) -> str:
@@ -323,7 +325,7 @@ class Trainer:
         )
 
 
-def check(options: TrainingConfig, sharded: bool) -> None:
+def check_options(options: TrainingConfig, sharded: bool) -> None:
     """Raises InputError for options that do not suit the processes of this run."""
     parts = distributed.count() * options.accumulate
     if options.batch % parts:

@@ -21,7 +21,7 @@ from diffusion.training.trainer import METRICS
 
 # What a run shows is made small: it is not what is compared.
 BRIEF = (
-    "report.grid=1",
+    "report.pictures=1",
     "report.images=1",
     "report.draws=2",
     "report.restored=0",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion.backbones.fourier import LevelFeatures
 from diffusion.backbones.unet import UNetConfig
-from diffusion.denoiser import EDM, Denoiser
+from diffusion.denoiser import Denoiser, EDMPrecond
 from diffusion.gaussian import marginal
 from diffusion.schedules import EDM as VarianceExploding
 from diffusion.schedules import Cosine, Schedule
@@ -69,7 +69,7 @@ def error_on_levels(fourier: int) -> float:
     schedule = VarianceExploding()
     network = UNetConfig(channels=(16,), blocks=1, attention=(), fourier=fourier).build(1, 1, spacing=SPACING)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.02, betas=(0.9, 0.99), weight_decay=0.0)
-    denoiser, std = Denoiser(network, schedule, EDM()), SPACING / 5
+    denoiser, std = Denoiser(network, schedule, EDMPrecond()), SPACING / 5
     t = schedule.time(torch.full((16,), -2 * math.log(std), dtype=torch.float64))
     errors = []
     for _ in range(150):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
-from diffusion.backbones.backbone import Block
+from diffusion.backbones.backbone import ResidualBlock
 from diffusion.backbones.layers import attend
 from diffusion.backbones.magnitude import UnitConv
 from diffusion.backbones.unet import DESIGNS, UNet, UNetConfig
@@ -278,7 +278,7 @@ def test_compiled_blocks_compute_the_same_and_share_code() -> None:
     assert torch.equal(model(images(2, 3, 16, 16), levels(2)), expected)
     first = counter.frame_count
     # Twelve blocks of five kinds: by width in and out, size, and whether they attend.
-    assert 1 <= first <= 6 < len([m for m in model.modules() if isinstance(m, Block)])
+    assert 1 <= first <= 6 < len([m for m in model.modules() if isinstance(m, ResidualBlock)])
     model(images(2, 3, 16, 16, seed=9), levels(2) + 1)
     assert counter.frame_count == first, "nothing is compiled again for the next batch"
     torch.compiler.reset()

@@ -90,17 +90,17 @@ def test_exact_draws_have_the_coverage_of_their_intervals() -> None:
 def test_a_small_run_ranks_the_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "posterior.json"
     arguments = ["--seeds", "3", "--dims", "8", "--samples", "400", "--images", "1", "--side", "12", "--fewer"]
-    posterior.main([*arguments, "--only", "selected", "mmps", "dps", "replacement", "--out", str(out)])
+    posterior.main([*arguments, "--only", "resampling", "mmps", "dps", "replacement", "--out", str(out)])
     record = json.loads(out.read_text())
     mixtures, fields = record["tables"].values()
     for observations in (1, 2, 4):
         rows = {row["method"]: row for row in mixtures if row["d, d_y"] == f"8, {observations}"}
-        assert rows["selected"]["calls"] == 20
-        assert rows["selected"]["of the floor"] < rows["mmps"]["of the floor"] < rows["dps"]["of the floor"]
+        assert rows["resampling"]["nfe"] == 20
+        assert rows["resampling"]["of the floor"] < rows["mmps"]["of the floor"] < rows["dps"]["of the floor"]
     figures = {(row["operator"], row["method"]): row for row in fields}
     for operator in ("mask", "blur", "downsample"):
         assert 0.87 < figures[operator, "mmps, 100 steps"]["coverage"] < 0.93
-        assert figures[operator, "selected, 100 steps"]["coverage"] < 0.5, "weights of many observations collapse"
+        assert figures[operator, "resampling, 100 steps"]["coverage"] < 0.5, "weights of many observations collapse"
     exact, biased = (figures["mask", f"{name}, 100 steps"]["error of the mean"] for name in ("mmps", "replacement"))
     assert exact < 0.2 < 0.4 < biased
     assert "MCGdiff" in capsys.readouterr().out

@@ -82,7 +82,7 @@ def test_all_methods_do_as_much_work_as_the_default(
     for number, image in enumerate(images(3)):
         Image.fromarray((image[0] * 255).byte().numpy()).save(folder / f"{number}.png")
     monkeypatch.setattr(restoration, "load", lambda run, device: model)
-    names = [name for name in METHODS if name not in ("mmps", "particles", "selected")]
+    names = [name for name in METHODS if name not in ("mmps", "particles", "resampling")]
     arguments = ["run", "--data", str(folder), "--limit", "2", "--steps", "4", "--out", str(out), "--tasks"]
     restoration.main([*arguments, "random", "x4", "--methods", *names])
     record = json.loads(out.read_text())
@@ -92,7 +92,7 @@ def test_all_methods_do_as_much_work_as_the_default(
     assert set(by_task["random"]) == {"default", *names} - {"zero"}, "which cannot do without noise"
     assert set(by_task["x4"]) == {"default", *names} - {"repaint", "replacement"}
     for found in by_task.values():
-        work = {name: row["calls"] + row["backward"] for name, row in found.items()}
+        work = {name: row["nfe"] + row["backward"] for name, row in found.items()}
         assert all(abs(value - work["default"]) <= 5.5 for value in work.values()), work
     names = {goal["name"].partition(":")[0] for goal in record["goals"]}
     assert names == {"random", "x4"} and "coverage is from 0.9, beside ddnm's" in capsys.readouterr().out

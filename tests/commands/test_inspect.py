@@ -52,7 +52,13 @@ def test_the_report_says_what_is_there_and_writes_a_configuration_that_trains(
     assert "images/s forward and backward, measured with" in text and "M parameters" in text
     experiment = config.load(written)
     assert experiment.data.path == str(images) and experiment.data.labels and experiment.data.size == 8
-    overrides = ["training.steps=1", "training.precision=fp32", "report.grid=1", "report.images=1", "sampling.steps=1"]
+    overrides = [
+        "training.steps=1",
+        "training.precision=fp32",
+        "report.pictures=1",
+        "report.images=1",
+        "sampling.steps=1",
+    ]
     assert cli.main(["train", str(written), *overrides, "--out", str(tmp_path / "run")]) == 0
 
 

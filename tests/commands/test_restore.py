@@ -60,7 +60,7 @@ def test_restoring_with_a_mask(
     assert info["index"] == 2 and info["image"] == "photo.png" and info["method"] == "mmps" and info["seed"] == 0
     written = json.loads((out / "restoration.json").read_text())
     assert written["mask"] == "mask.png" and written["steps"] == 2 and written["n"] == 3
-    assert written["diagnostics"]["calls"] == 2 and written["diagnostics"]["seconds"] > 0
+    assert written["diagnostics"]["nfe"] == 2 and written["diagnostics"]["seconds"] > 0
 
 
 def test_restoring_what_is_transparent(run: Path, damaged: tuple) -> None:

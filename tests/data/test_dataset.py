@@ -55,8 +55,8 @@ def test_center_removes_the_margin() -> None:
 @pytest.mark.parametrize(
     ("count", "expected"), [(1, [0]), (2, [0, 8]), (3, [0, 4, 8]), (9, list(range(9))), (20, list(range(9)))]
 )
-def test_spread_takes_examples_of_the_whole_order(count: int, expected: list[int]) -> None:
-    part = images(9, labels=True).spread(count)
+def test_evenly_takes_examples_of_the_whole_order(count: int, expected: list[int]) -> None:
+    part = images(9, labels=True).evenly(count)
     assert part.names == tuple(f"{i}.png" for i in expected)
     assert np.array_equal(everything(part), everything(images(9))[expected])
 
@@ -109,12 +109,12 @@ def test_further_files_move_no_others() -> None:
     assert set(some.split(0.1, seed=0)[1].names) == held_out & set(some.names)
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.3, 0.5])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5])
 @pytest.mark.parametrize(("n", "copies"), [(2, 1), (3, 1), (9, 1), (2, 5), (40, 3)])
-def test_copies_stay_together_and_the_held_out_part_is_fair(n: int, copies: int, fraction: float) -> None:
+def test_copies_stay_together_and_the_held_out_part_is_fair(n: int, copies: int, share: float) -> None:
     dataset = images(n, copies=copies)
     for seed in range(10):
-        train, held_out = dataset.split(fraction, seed)
+        train, held_out = dataset.split(share, seed)
         assert 1 <= len(held_out) <= len(dataset) // 2
         assert len(train) + len(held_out) == len(dataset)
         contents = [{row.tobytes() for row in everything(part)} for part in (train, held_out)]

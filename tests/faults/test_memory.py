@@ -13,7 +13,7 @@ from diffusion import memory
 from diffusion.config import Config
 from diffusion.errors import InputError
 from diffusion.objectives import Objective
-from diffusion.training.gradient import divisor
+from diffusion.training.gradient import largest_divisor
 from tests.conftest import tiny
 from tests.training.test_trainer import assert_equal, go, losses, start, weights
 
@@ -22,15 +22,15 @@ Loss = Callable[..., Tensor]
 
 def short(monkeypatch: pytest.MonkeyPatch, most: int, *, backward: bool = False, from_call: int = 0) -> list[int]:
     """Lets no more than so many examples through at once from a call on; the sizes that were tried."""
-    real, tried = Objective.loss, []
+    real, none_if_oom = Objective.loss, []
 
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     def loss(self: Objective, denoiser: object, x: Tensor, *others: Tensor | None) -> Tensor:
-        tried.append(len(x))
+        none_if_oom.append(len(x))
         values = real(self, denoiser, x, *others)  # type: ignore[arg-type]
-        if len(x) <= most or len(tried) <= from_call:
+        if len(x) <= most or len(none_if_oom) <= from_call:
             return values
         if not backward:
             full()
@@ -38,7 +38,7 @@ def short(monkeypatch: pytest.MonkeyPatch, most: int, *, backward: bool = False,
         return values
 
     monkeypatch.setattr(Objective, "loss", loss)
-    return tried
+    return none_if_oom
 
 
 def experiment(shapes: Path, **sections: dict[str, object]) -> Config:
@@ -52,7 +52,7 @@ def test_a_step_begins_again_with_half_as_many_examples_at_once(
 ) -> None:
     go(experiment(shapes, training={"accumulate": 4}), tmp_path / "parts", monkeypatch)
     capsys.readouterr()
-    tried = short(monkeypatch, 2, backward=backward)
+    none_if_oom = short(monkeypatch, 2, backward=backward)
     go(experiment(shapes), tmp_path / "short", monkeypatch)
     said = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
     assert said == [
@@ -61,7 +61,7 @@ def test_a_step_begins_again_with_half_as_many_examples_at_once(
         "step 1: out of memory with 4 examples at once; from here on 2, and 4 times for a step. Batches and their "
         "order stay",
     ]
-    assert tried == [8, 4] + [2] * 4 * 12
+    assert none_if_oom == [8, 4] + [2] * 4 * 12
     assert losses(tmp_path / "short") == losses(tmp_path / "parts")
     assert_equal(weights(tmp_path / "short"), weights(tmp_path / "parts"))
 
@@ -99,10 +99,10 @@ def test_other_errors_are_not_taken_for_it(shapes: Path, tmp_path: Path, monkeyp
 def test_what_the_cpu_says_is_understood() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    assert memory.exhausted(caught.value)
-    assert not memory.exhausted(RuntimeError("the size of tensor a must match"))
+    assert memory.is_oom(caught.value)
+    assert not memory.is_oom(RuntimeError("the size of tensor a must match"))
 
 
 @pytest.mark.parametrize(("n", "most", "expected"), [(8, 8, 8), (8, 5, 4), (48, 10, 8), (7, 6, 1), (6, 0, 1)])
 def test_the_largest_divisor(n: int, most: int, expected: int) -> None:
-    assert divisor(n, most) == expected
+    assert largest_divisor(n, most) == expected

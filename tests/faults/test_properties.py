@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffusion import checkpoint, config, load
-from diffusion.checkpoint import CheckpointError, Keep, Part
+from diffusion.checkpoint import CheckpointError, Part, Retention
 from diffusion.config import Config, ConfigError
 from diffusion.data import ImageError, decode, read_header
 from diffusion.data.images.decoding import FORMATS
@@ -106,7 +106,7 @@ def test_any_description_is_a_model_or_an_error(tmp_path: Path, place: tuple[str
     described = json.loads(json.dumps(golden().description))
     tree = described if place[0] == "spec" else described["config"]
     tree[place[0]][place[1]] = value
-    checkpoint.write(tmp_path, 3, {"model": Part(golden().tensors, described)}, keep=Keep(1))
+    checkpoint.write(tmp_path, 3, {"model": Part(golden().tensors, described)}, keep=Retention(1))
     with suppress(InputError):
         assert load(tmp_path, device="cpu").step == 3
 

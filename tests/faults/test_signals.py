@@ -14,7 +14,7 @@ import pytest
 from benchmarks.faults import digest
 from diffusion import checkpoint, samplers
 from diffusion.config import Config
-from diffusion.evaluation import ByBound
+from diffusion.evaluation import BoundEstimator
 from diffusion.training import run as runs
 from diffusion.training import state, train
 from diffusion.training.interrupt import Interrupt, Stopped, limited
@@ -26,14 +26,14 @@ MOMENTS: dict[str, tuple[object, str, int, int]] = {
     "opening the data": (runs, "open_source", 1, 0),
     "restoring": (state, "restore", 1, 0),
     "sampling": (samplers.SDESolver, "step", 2, 2),
-    "evaluating": (ByBound, "measure", 1, 2),
+    "evaluating": (BoundEstimator, "measure", 1, 2),
     "the last grid": (Reporter, "samples", 2, 4),
     "the last pages": (Reporter, "finish", 1, 4),
 }
 
 
 def experiment(shapes: Path) -> Config:
-    report = {"samples": 2, "evaluate": 2, "checkpoint": 100, "grid": 2}
+    report = {"samples": 2, "evaluate": 2, "checkpoint": 100, "pictures": 2}
     return tiny(shapes, training={"steps": 4}, report=report, sampling={"steps": 2})
 
 
@@ -78,14 +78,14 @@ def test_a_signal_at_any_moment_ends_at_once_and_loses_nothing(
 
 def test_a_signal_within_a_step_is_noted_and_heeded_where_all_is_saved() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with Interrupt() as interrupt, interrupt.noted():
+    with Interrupt() as interrupt, interrupt.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
         assert interrupt.signal == signal.SIGTERM
         assert signal.getsignal(signal.SIGTERM) == before, "a second one acts as it would have"
-        with pytest.raises(Stopped), interrupt.heeded():
+        with pytest.raises(Stopped), interrupt.immediate():
             pytest.fail("it was to be heeded")
-    with Interrupt() as interrupt, interrupt.noted():
-        with pytest.raises(Stopped) as caught, interrupt.heeded():
+    with Interrupt() as interrupt, interrupt.deferred():
+        with pytest.raises(Stopped) as caught, interrupt.immediate():
             os.kill(os.getpid(), signal.SIGINT)
         assert caught.value.number == signal.SIGINT
     assert signal.getsignal(signal.SIGTERM) == before

@@ -19,7 +19,7 @@ EXPERIMENT = {
     "data": {"source": "swiss_roll", "count": 100, "noise": 0.02},
     "backbone": {"name": "mlp", "width": 8, "blocks": 1, "octaves": 2},
     "training": {"steps": 3, "batch": 8, "precision": "fp32"},
-    "report": {"log": 1, "grid": 4, "images": 4, "draws": 2, "keep_best": False},
+    "report": {"log": 1, "pictures": 4, "images": 4, "draws": 2, "keep_best": False},
     "sampling": {"steps": 3, "precision": "fp32"},
 }
 

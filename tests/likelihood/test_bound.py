@@ -16,13 +16,13 @@ from torch import Tensor
 from diffusion import gaussian
 from diffusion.denoiser import Prediction
 from diffusion.grids import UniformLogSNR
-from diffusion.likelihood.bound import Bound, Levels, bound, decoder, entropy_bounds, prior_kl, trajectory_bound
+from diffusion.likelihood.bound import Bound, Quantization, bound, bound_2015, decoder, entropy_bounds, prior_kl
 from diffusion.likelihood.units import bits_per_dim, null_log_likelihood
 from diffusion.samplers import RandN
-from diffusion.schedules import EDM, Cosine, Linear, Schedule, VariancePreserving
+from diffusion.schedules import EDM, Cosine, Schedule, VariancePreserving, VPLinear
 from tests.oracles import MixtureOracle, correlated, hermite, sigma_points
 
-SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), EDM(), Linear()], ids=["cosine", "edm", "linear"])
+SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), EDM(), VPLinear()], ids=["cosine", "edm", "linear"])
 
 
 def given(noise: Tensor) -> RandN:
@@ -103,8 +103,10 @@ def test_few_draws_are_unbiased_and_spread_over_the_whole_grid() -> None:
 
 
 @SCHEDULES
-@pytest.mark.parametrize("levels", [Levels(), Levels(256, -2.1, 2.6), Levels(2), Levels(16, 0.0, 1.0)])
-def test_the_decoder_is_a_probability(schedule: Schedule, levels: Levels) -> None:
+@pytest.mark.parametrize(
+    "levels", [Quantization(), Quantization(256, -2.1, 2.6), Quantization(2), Quantization(16, 0.0, 1.0)]
+)
+def test_the_decoder_is_a_probability(schedule: Schedule, levels: Quantization) -> None:
     values = levels.low + levels.spacing * torch.arange(levels.count, dtype=torch.float64)
     t = torch.zeros((), dtype=torch.float64)
     for clean_end in (t, schedule.time(torch.tensor(7.0))):
@@ -121,7 +123,7 @@ def test_the_decoder_is_a_probability(schedule: Schedule, levels: Levels) -> Non
 @pytest.mark.parametrize("schedule", [Cosine(), EDM()], ids=["cosine", "edm"])
 def test_the_bound_on_8_bit_data_is_that_of_their_probability(schedule: Schedule) -> None:
     """A pixel takes 6 of 256 values, some of them neighbors: the exact denoiser is a softmax, the answer is -log p."""
-    levels = Levels(256, -2.1, 2.6)
+    levels = Quantization(256, -2.1, 2.6)
     numbers = torch.tensor([0, 100, 101, 103, 180, 255])
     weights = torch.tensor([0.05, 0.3, 0.25, 0.2, 0.15, 0.05], dtype=torch.float64)
     atoms = (levels.low + levels.spacing * numbers)[:, None].double()
@@ -131,7 +133,7 @@ def test_the_bound_on_8_bit_data_is_that_of_their_probability(schedule: Schedule
     entropy = -(weights * weights.log()).sum().item()
     gaps, each = [], weights
     for steps in (250, 1000):
-        estimate = bound(oracle, x, UniformLogSNR()(schedule, steps), levels=levels, randn=given(noise))
+        estimate = bound(oracle, x, UniformLogSNR()(schedule, steps), quantization=levels, randn=given(noise))
         each = (estimate.total.reshape(6, 48) * w).sum(1)
         gaps.append((weights * each).sum().item() - entropy)
     bits = [bits_per_dim(torch.tensor(gap), 1).item() for gap in gaps]
@@ -143,7 +145,7 @@ def test_the_bound_on_8_bit_data_is_that_of_their_probability(schedule: Schedule
 
 def test_levels_out_of_reach_of_the_noise_cost_nothing() -> None:
     x = torch.tensor([[0.25]], dtype=torch.float64) * 2 - 1
-    one = decoder(Cosine(), x, torch.zeros(()).double(), Levels(5), given(torch.ones(1)))
+    one = decoder(Cosine(), x, torch.zeros(()).double(), Quantization(5), given(torch.ones(1)))
     assert one.item() == pytest.approx(0, abs=1e-12)
 
 
@@ -176,19 +178,19 @@ def test_a_learned_variance_enters_the_bound() -> None:
     points, (values, vectors) = sigma_points(4), oracle.eigen
     x = oracle.mean + (points[:, :2] * values.sqrt()) @ vectors.mT
 
-    def total(fraction: float) -> float:
+    def total(variance_interp: float) -> float:
         class Learned:
             schedule = oracle.schedule
 
             def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-                return Prediction(oracle(x_t, t).mean, torch.full_like(x_t, fraction))
+                return Prediction(oracle(x_t, t).mean, torch.full_like(x_t, variance_interp))
 
         return bound(Learned(), x, times, randn=given(points[:, 2:])).total.mean().item()
 
     assert total(0.0) == pytest.approx(
         bound(oracle, x, times, randn=given(points[:, 2:])).total.mean().item(), rel=1e-12
     )
-    gaps = [total(fraction) - oracle.entropy for fraction in (0.0, 0.9, 1.0)]
+    gaps = [total(variance_interp) - oracle.entropy for variance_interp in (0.0, 0.9, 1.0)]
     assert gaps == pytest.approx([1.550, 0.0715, 0.0838], rel=0.01), "nats at 100 steps, as measured"
 
 
@@ -224,7 +226,7 @@ def test_k_is_a_bound_whose_gap_falls_as_one_over_the_steps(schedule: Schedule) 
     exact = -(weight * oracle.nll(x)).sum().item()
     gaps = []
     for steps in (256, 1024):
-        estimate = trajectory_bound(oracle, x, UniformLogSNR()(schedule, steps), randn=given(noise))
+        estimate = bound_2015(oracle, x, UniformLogSNR()(schedule, steps), randn=given(noise))
         gaps.append(exact - (weight * estimate.total).sum().item())
         # Equation 14 leaves out what is zero on average over data of unit second moment.
         assert (weight * estimate.moment).sum().item() == pytest.approx(0, abs=1e-12)
@@ -237,7 +239,7 @@ def test_k_in_continuous_time_is_the_log_likelihood() -> None:
     oracle = unit_mixture(Cosine())
     x, noise, weight = over(oracle)
     ends = UniformLogSNR()(Cosine(), 1)
-    estimate = trajectory_bound(oracle, x, ends, continuous=True, draws=400, randn=given(noise))
+    estimate = bound_2015(oracle, x, ends, continuous=True, draws=400, randn=given(noise))
     assert (weight * (estimate.total + oracle.nll(x))).sum().item() == pytest.approx(0, abs=2e-4)
 
 
@@ -249,7 +251,7 @@ def test_k_is_the_average_over_paths_of_their_log_ratio(schedule: Schedule, valu
     n, (z, w) = 40, hermite(40)
     times, (a_2, a_1) = schedule.time(levels), torch.sigmoid(levels)
     x = torch.full((n, 1), value, dtype=torch.float64)
-    estimate = trajectory_bound(unit_mixture(schedule), x, times, randn=given(z))
+    estimate = bound_2015(unit_mixture(schedule), x, times, randn=given(z))
     normal = torch.distributions.Normal
 
     oracle, beta_1, beta_2 = unit_mixture(VariancePreserving(schedule)), 1 - a_1, 1 - a_2 / a_1
@@ -272,7 +274,7 @@ def test_k_above_the_null_is_a_bound_on_the_cost_of_destroying_the_data() -> Non
     """K - L_null <= KL(data || N(0, I))."""
     oracle = unit_mixture(Cosine())
     x, noise, weight = over(oracle)
-    estimate = trajectory_bound(oracle, x, UniformLogSNR()(Cosine(), 1024), randn=given(noise))
+    estimate = bound_2015(oracle, x, UniformLogSNR()(Cosine(), 1024), randn=given(noise))
     above = (weight * estimate.total).sum().item() - null_log_likelihood(1)
     null = torch.distributions.Normal(0, 1).log_prob(x[:, 0])
     divergence = -(weight * (oracle.nll(x) + null)).sum().item()
@@ -317,12 +319,12 @@ def test_values_that_cannot_be_used_are_named() -> None:
         with pytest.raises(ValueError, match=re.escape(f"x: must be finite, got {bad} in example 1")):
             bound(oracle, x, times)
         with pytest.raises(ValueError, match=re.escape(f"x: must be finite, got {bad} in example 1")):
-            trajectory_bound(oracle, x, times)
+            bound_2015(oracle, x, times)
     for off in (0.1, -1.5, 1.5):
         x[1, 0] = off
         with pytest.raises(
             ValueError, match=re.escape(f"x: must hold the 5 values from -1 to 1 alone, got {off} in example 1")
         ):
-            bound(oracle, x, times, levels=Levels(5))
+            bound(oracle, x, times, quantization=Quantization(5))
     with pytest.raises(ValueError, match="times: must be at least two"):
         bound(oracle, torch.zeros(1, 2), torch.tensor([1.0]))

@@ -14,13 +14,13 @@ from torch import Tensor
 from diffusion.denoiser import Prediction
 from diffusion.errors import InputError
 from diffusion.guidance import ClassifierFree
-from diffusion.likelihood.bound import Levels
+from diffusion.likelihood.bound import Quantization
 from diffusion.likelihood.flow import FlowLikelihood, Hutchinson, dequantize, diffuse, log_likelihood
 from diffusion.likelihood.ode import Adaptive, Fixed
-from diffusion.schedules import EDM, Cosine, Flow, Linear, Schedule
+from diffusion.schedules import EDM, Cosine, Flow, Schedule, VPLinear
 from tests.oracles import GaussianOracle, MixtureOracle, correlated
 
-SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), EDM(), Linear()], ids=["cosine", "edm", "linear"])
+SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), EDM(), VPLinear()], ids=["cosine", "edm", "linear"])
 TIGHT = Adaptive(1e-6)
 
 
@@ -36,7 +36,7 @@ def test_mixtures_in_the_plane_within_a_thousandth_of_a_nat(schedule: Schedule) 
     oracle = mixture(schedule)
     x = oracle.sample(12, torch.Generator().manual_seed(0))
     result = log_likelihood(oracle, x, solver=TIGHT)
-    assert result.exact and result.calls > 20
+    assert result.exact and result.nfe > 20
     assert (result.log_likelihood + oracle.nll(x)).abs().max().item() < 1e-3
 
 
@@ -58,7 +58,7 @@ def test_fixed_steps_converge_with_their_order(method: str, order: int) -> None:
     for steps in (24, 48):
         result = log_likelihood(oracle, x, solver=Fixed(steps, method))
         errors.append((result.log_likelihood - limit).abs().mean().item())
-        assert result.calls == steps * (2 if method == "heun" else 4)
+        assert result.nfe == steps * (2 if method == "heun" else 4)
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.4)
 
 
@@ -73,8 +73,8 @@ def test_all_sign_vectors_together_are_the_exact_trace() -> None:
     assert result.trace.shape == (5, 4) and not result.exact
 
 
-@pytest.mark.parametrize("law", ["rademacher", "gaussian"])
-def test_probes_are_unbiased_and_know_their_variance(law: str) -> None:
+@pytest.mark.parametrize("distribution", ["rademacher", "gaussian"])
+def test_probes_are_unbiased_and_know_their_variance(distribution: str) -> None:
     oracle = correlated(Cosine(), (1, 2, 2))
     x = oracle.sample(1, torch.Generator().manual_seed(0)).expand(400, 1, 2, 2)
     generator = torch.Generator().manual_seed(1)
@@ -82,7 +82,7 @@ def test_probes_are_unbiased_and_know_their_variance(law: str) -> None:
     def randn(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=generator, dtype=torch.float64)
 
-    probes = Hutchinson(4, law)  # type: ignore[arg-type]
+    probes = Hutchinson(4, distribution)  # type: ignore[arg-type]
     result = log_likelihood(oracle, x, probes=probes, solver=Fixed(60), randn=randn)
     exact = log_likelihood(oracle, x[:1], solver=Fixed(60)).log_likelihood.item()
     values = result.log_likelihood
@@ -98,12 +98,12 @@ def test_signs_have_the_smaller_variance_of_the_two_laws() -> None:
     normal = 2 * symmetric.square().sum().item()
     variances = {"rademacher": normal - 2 * symmetric.diagonal().square().sum().item(), "gaussian": normal}
     measured = {}
-    for law in variances:
-        (probes,) = Hutchinson(1, law)(  # type: ignore[arg-type]
+    for distribution in variances:
+        (probes,) = Hutchinson(1, distribution)(  # type: ignore[arg-type]
             torch.zeros(40_000, 6, dtype=torch.float64),
             lambda like: torch.randn(like.shape, generator=generator, dtype=torch.float64),
         )
-        measured[law] = torch.einsum("ni,ij,nj->n", probes, jacobian, probes).var().item()
+        measured[distribution] = torch.einsum("ni,ij,nj->n", probes, jacobian, probes).var().item()
     assert measured == pytest.approx(variances, rel=0.05)
     assert measured["rademacher"] < 0.9 * measured["gaussian"]
 
@@ -165,7 +165,7 @@ def test_the_denoiser_runs_in_the_precision_of_x() -> None:
 @pytest.mark.parametrize("spacing", [0.05, 0.8])
 def test_a_dequantized_density_bounds_the_probability_of_a_level(spacing: float) -> None:
     """One coordinate of unit variance: the probability of a level is a difference of the normal law's."""
-    levels = Levels(5, -2 * spacing, 2 * spacing)
+    levels = Quantization(5, -2 * spacing, 2 * spacing)
     one = torch.ones(1, 1, dtype=torch.float64)
     oracle = GaussianOracle(Cosine(), torch.zeros(1, dtype=torch.float64), one)
     x = (levels.low + levels.spacing * torch.arange(5, dtype=torch.float64)).repeat_interleave(200)[:, None]
@@ -174,8 +174,8 @@ def test_a_dequantized_density_bounds_the_probability_of_a_level(spacing: float)
     assert torch.allclose((u - x).reshape(5, 200)[2], spacing * (places - 0.5), atol=1e-12)
     density = log_likelihood(oracle, u, solver=TIGHT).log_likelihood.reshape(5, 200).mean(1)
     below = density + math.log(levels.spacing)
-    law = torch.distributions.Normal(0.0, 1.0)
-    exact = (law.cdf(x + spacing / 2) - law.cdf(x - spacing / 2)).reshape(5, 200)[:, 0].log()
+    distribution = torch.distributions.Normal(0.0, 1.0)
+    exact = (distribution.cdf(x + spacing / 2) - distribution.cdf(x - spacing / 2)).reshape(5, 200)[:, 0].log()
     gap = exact - below
     assert bool((gap > -1e-4).all()) and float(gap.max()) < spacing**2 / 4 + 1e-4
     assert spacing < 0.5 or float(gap.max()) > 1e-3
@@ -184,7 +184,7 @@ def test_a_dequantized_density_bounds_the_probability_of_a_level(spacing: float)
 @pytest.mark.parametrize("sigma", [0.05, 0.5])
 def test_noise_of_the_clean_end_bounds_the_probability_of_a_level(sigma: float) -> None:
     """Atoms on three of four levels: with p the law of z, the bound is E log p(z)/Σ q(z|·), all levels in the sum."""
-    levels, schedule = Levels(4, -1.5, 1.5), EDM(sigma, 80.0)
+    levels, schedule = Quantization(4, -1.5, 1.5), EDM(sigma, 80.0)
     weights = torch.tensor([0.4, 0.3, 0.3], dtype=torch.float64)
     atoms = torch.tensor([-1.5, 0.5, 1.5], dtype=torch.float64)
     oracle = MixtureOracle(schedule, atoms[:, None], 0.0, weights)
@@ -194,8 +194,8 @@ def test_noise_of_the_clean_end_bounds_the_probability_of_a_level(sigma: float) 
     assert torch.allclose(z - x, sigma * nodes, atol=1e-12)
     found = log_likelihood(oracle, z, solver=TIGHT).log_likelihood + nats
     grid = torch.linspace(-1.5, 1.5, 4, dtype=torch.float64)
-    law = [torch.distributions.Normal(at, sigma).log_prob(z).exp() for at in (atoms, grid)]
-    expected = ((law[0] * weights).sum(1) / law[1].sum(1)).log()
+    distribution = [torch.distributions.Normal(at, sigma).log_prob(z).exp() for at in (atoms, grid)]
+    expected = ((distribution[0] * weights).sum(1) / distribution[1].sum(1)).log()
     assert torch.allclose(found, expected, atol=2e-3)
     gap = weights.log() - found.reshape(3, 100).mean(1)
     if sigma < 0.1:
@@ -219,7 +219,7 @@ def test_what_cannot_be_measured_is_named() -> None:
         log_likelihood(mixture(Cosine()), x * math.nan)
     with pytest.raises(InputError, match=re.escape("probes.count: must be at least 1, got 0")):
         Hutchinson(0)
-    with pytest.raises(InputError, match=re.escape("probes.law: must be rademacher or gaussian, got 'uniform'")):
+    with pytest.raises(InputError, match=re.escape("probes.distribution: must be rademacher or gaussian, got 'uniform'")):
         Hutchinson(1, "uniform")  # type: ignore[arg-type]
 
     class Broken:

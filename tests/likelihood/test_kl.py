@@ -48,8 +48,8 @@ def test_in_continuous_time_the_reverse_variance_is_no_matter() -> None:
 
     limit = total(1, continuous=True, draws=250)
     assert limit == pytest.approx(oracle.entropy, abs=1e-4)
-    for fraction in (0.0, 1.0):
-        gaps = [total(steps, fraction=fraction) - limit for steps in (150, 300)]
+    for variance_interp in (0.0, 1.0):
+        gaps = [total(steps, variance_interp=variance_interp) - limit for steps in (150, 300)]
         assert gaps[0] / gaps[1] == pytest.approx(2, rel=0.05) and gaps[1] > 0
 
 
@@ -63,8 +63,8 @@ def test_a_fixed_fraction_is_that_of_a_denoiser_that_learned_it() -> None:
         def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
             return Prediction(oracle(x_t, t).mean, torch.full_like(x_t, 0.3))
 
-    fixed = bound(oracle, x, times, fraction=0.3, randn=torch.ones_like)
-    learned = bound(Learned(), x, times, fraction=0.9, randn=torch.ones_like)
+    fixed = bound(oracle, x, times, variance_interp=0.3, randn=torch.ones_like)
+    learned = bound(Learned(), x, times, variance_interp=0.9, randn=torch.ones_like)
     assert torch.allclose(fixed.total, learned.total, rtol=1e-12)
 
 
@@ -73,12 +73,12 @@ def test_visits_say_where_the_divergence_is() -> None:
     oracle = GaussianOracle(Cosine(), torch.zeros(2, dtype=torch.float64), 0.25 * torch.eye(2, dtype=torch.float64))
     points = 0.5 * sigma_points(4)[:, :2], sigma_points(4)[:, 2:]
     times = UniformLogSNR()(Cosine(), 1)
-    visits = bound(oracle, points[0], times, continuous=True, draws=7, randn=lambda like: points[1]).visits
-    assert visits is not None and visits.log_snr.shape == visits.nats.shape == (8, 7)
-    snr = visits.log_snr.exp()
+    kl_samples = bound(oracle, points[0], times, continuous=True, draws=7, randn=lambda like: points[1]).kl_samples
+    assert kl_samples is not None and kl_samples.log_snr.shape == kl_samples.nats.shape == (8, 7)
+    snr = kl_samples.log_snr.exp()
     span = Cosine().log_snr_max - Cosine().log_snr_min
     expected = span * snr * 0.25 / (0.25 * snr + 1)
-    assert torch.allclose(visits.nats.mean(0), expected[0], rtol=1e-6)
+    assert torch.allclose(kl_samples.nats.mean(0), expected[0], rtol=1e-6)
 
 
 def test_every_example_may_have_its_own_offset() -> None:
@@ -98,4 +98,4 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(InputError, match="draws: must be a number in continuous time, got None"):
         bound(oracle, x, times, continuous=True)
     with pytest.raises(InputError, match=r"fraction: must be in \[0, 1\], got 2"):
-        bound(oracle, x, times, fraction=2.0)
+        bound(oracle, x, times, variance_interp=2.0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion.data import open_source
 from diffusion.errors import InputError
 from diffusion.grids import UniformLogSNR, UniformTime
-from diffusion.likelihood.bound import bound, trajectory_bound
+from diffusion.likelihood.bound import bound, bound_2015
 from diffusion.likelihood.flow import Hutchinson
 from diffusion.likelihood.ode import Adaptive, Fixed, Solver
 from diffusion.model import Model, load
@@ -65,14 +65,14 @@ def test_float64_is_float32_within_rounding(model: Model, images: Tensor) -> Non
 
 def test_k_is_that_of_dequantized_values_of_unit_variance(model: Model, images: Tensor) -> None:
     likelihood = model.likelihood(dtype=torch.float64)
-    k = likelihood.trajectory_bound(images, draws=4, numbers=[5, 6, 7])
+    k = likelihood.bound_2015(images, draws=4, numbers=[5, 6, 7])
     x = likelihood.continuous(images, 0, 0, [5, 6, 7])
-    by_hand = trajectory_bound(
+    by_hand = bound_2015(
         likelihood.denoiser, x, likelihood.times(100_000), draws=4, randn=noise(0, 1, 0, [5, 6, 7]),
         offset=places(0, 0, [5, 6, 7]),
     )  # fmt: skip
     assert torch.allclose(k.total, by_hand.total, rtol=1e-12)
-    width = (x - likelihood.encode(images)).abs().max().item() / likelihood.levels.spacing  # type: ignore[union-attr]
+    width = (x - likelihood.encode(images)).abs().max().item() / likelihood.quantization.spacing  # type: ignore[union-attr]
     assert 0.45 < width <= 0.5
 
 
@@ -85,11 +85,15 @@ def test_a_model_of_a_trajectory_is_measured_on_it(model: Model, images: Tensor)
     assert short.likelihood().times(7).equal(UniformLogSNR()(schedule, 7))
     x = images.to(torch.uint8)
     every = bound(
-        model.denoiser, short.likelihood().encode(x), UniformTime()(schedule, 5), levels=short.likelihood().levels,
-        randn=noise(0, 1, 0, range(3)),
+        model.denoiser, short.likelihood().encode(x), UniformTime()(schedule, 5),
+        quantization=short.likelihood().quantization, randn=noise(0, 1, 0, range(3)),
     )  # fmt: skip
     assert short.bound(x, draws=None).total.equal(every.total)
-    assert short.likelihood().works(x, paths=1).values.equal(short.likelihood().works(x, steps=5, paths=1).values)
+    assert (
+        short.likelihood()
+        .path_weights(x, paths=1)
+        .log_weights.equal(short.likelihood().path_weights(x, steps=5, paths=1).log_weights)
+    )
 
 
 def test_guidance_changes_the_likelihood_of_labeled_examples(model: Model, images: Tensor) -> None:
@@ -100,16 +104,16 @@ def test_guidance_changes_the_likelihood_of_labeled_examples(model: Model, image
 
 WAYS = {
     "bound": {"draws": 2},
-    "trajectory_bound": {"draws": 2},
+    "bound_2015": {"draws": 2},
     "flow": {"probes": Hutchinson(1), "solver": Fixed(2)},
-    "works": {"steps": 4, "paths": 2},
+    "path_weights": {"steps": 4, "paths": 2},
 }
 
 
 def measured(model: Model, method: str, images: Tensor, **options: object) -> Tensor:
     """The numbers of one method, (B,) or (B, paths)."""
     result = getattr(model.likelihood(), method)(images, **WAYS[method], **options)
-    name = {"flow": "log_likelihood", "works": "values"}.get(method, "total")
+    name = {"flow": "log_likelihood", "path_weights": "log_weights"}.get(method, "total")
     return getattr(result, name)  # type: ignore[no-any-return]
 
 
@@ -168,7 +172,7 @@ def test_a_model_without_labels_measures_examples_without(model: Model, images: 
     assert plain.bound(images, draws=2, label=-1).total.equal(plain.bound(images, draws=2).total)
 
 
-@pytest.mark.parametrize("method", ["bound", "trajectory_bound", "works"])
+@pytest.mark.parametrize("method", ["bound", "bound_2015", "path_weights"])
 @pytest.mark.parametrize("trajectory", [0, 5])
 def test_no_steps_are_refused(model: Model, images: Tensor, method: str, trajectory: int) -> None:
     """Also by a model that has a number of steps of its own."""
@@ -191,7 +195,7 @@ def test_no_steps_are_refused(model: Model, images: Tensor, method: str, traject
         (lambda x: x[:0], r"x: must be \(B, 3, 8, 8\) of the data, got \(0, 3, 8, 8\)"),
     ],
 )
-@pytest.mark.parametrize("method", ["bound", "trajectory_bound", "flow", "works"])
+@pytest.mark.parametrize("method", ["bound", "bound_2015", "flow", "path_weights"])
 def test_images_that_cannot_be_weighed_are_named(
     model: Model, images: Tensor, spoil: object, message: str, method: str
 ) -> None:

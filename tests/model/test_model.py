@@ -59,7 +59,7 @@ def test_load_gives_the_averaged_weights_and_the_description(trained: Path) -> N
 
 def test_a_network_sees_the_levels_of_its_own_data(shapes: Path, tmp_path: Path) -> None:
     experiment = tiny(
-        shapes, backbone={"fourier": 2}, training={"steps": 1}, data={"held_out": 0.0}, report={"grid": 1}
+        shapes, backbone={"fourier": 2}, training={"steps": 1}, data={"held_out": 0.0}, report={"pictures": 1}
     )
     assert train(experiment, tmp_path) == 0
     model = load(tmp_path)
@@ -92,14 +92,14 @@ def test_a_sample_depends_on_its_seed_and_number_alone(model: Model, sampler: st
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_samples_in_bf16_are_those_in_float32_within_rounding(model: Model, sampler: str) -> None:
     """Measured: means of 0.0006 to 0.002, in units where black is 0 and white 1."""
-    lowered = replace(model, config=replace(model.config, sampling=replace(model.config.sampling, precision="bf16")))
-    difference = (lowered.sample(8, sampler=sampler) - model.sample(8, sampler=sampler)).abs()
+    autocast = replace(model, config=replace(model.config, sampling=replace(model.config.sampling, precision="bf16")))
+    difference = (autocast.sample(8, sampler=sampler) - model.sample(8, sampler=sampler)).abs()
     assert 0 < float(difference.mean()) < 0.004
 
 
 def test_likelihoods_stay_in_float32(model: Model, images: Tensor) -> None:
-    lowered = replace(model, config=replace(model.config, sampling=replace(model.config.sampling, precision="bf16")))
-    assert torch.equal(lowered.log_likelihood(images, draws=2), model.log_likelihood(images, draws=2))
+    autocast = replace(model, config=replace(model.config, sampling=replace(model.config.sampling, precision="bf16")))
+    assert torch.equal(autocast.log_likelihood(images, draws=2), model.log_likelihood(images, draws=2))
 
 
 def test_the_noise_is_exactly_the_same_at_any_batch_size(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

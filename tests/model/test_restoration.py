@@ -19,7 +19,7 @@ from diffusion.denoiser import Prediction
 from diffusion.errors import InputError
 from diffusion.model import Model, load
 from diffusion.operators import JPEG, Downsample, GaussianBlur, Mask, Matrix, Operator
-from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Selected, Twisted
+from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Resampling, Twisted
 from diffusion.samplers import DDIM
 from diffusion.schedules import EDM, Schedule
 from tests.oracles import GaussianOracle, short_correlations
@@ -68,7 +68,7 @@ def law() -> tuple[Tensor, Tensor, float]:
     return posterior.mean, posterior.covariance, float(evidence)
 
 
-@pytest.mark.parametrize("method", [Guided(), Twisted(2), Selected(8)], ids=["mmps", "particles", "selected"])
+@pytest.mark.parametrize("method", [Guided(), Twisted(2), Resampling(8)], ids=["mmps", "particles", "resampling"])
 def test_samples_are_those_of_the_posterior_in_the_units_of_the_data(exact: Model, method: Method) -> None:
     result = exact.restore(Y.float(), Matrix(MATRIX), noise=NOISE, n=1500, method=method, steps=STEPS)
     mean, covariance, evidence = law()
@@ -82,10 +82,10 @@ def test_samples_are_those_of_the_posterior_in_the_units_of_the_data(exact: Mode
     found = result.diagnostics
     assert found.method == method and 0.5 < found.residual < 1.2
     if method == Guided():
-        assert found.log_evidence is found.effective is found.ancestors is None
+        assert found.log_evidence is found.relative_ess is found.ancestors is None
     else:
         assert found.log_evidence == pytest.approx(evidence, abs=0.1)
-        assert 0 < found.effective <= 1 and found.ancestors > 100
+        assert 0 < found.relative_ess <= 1 and found.ancestors > 100
 
 
 def test_images_of_another_size_are_restored_as_by_their_own_model(exact_images: Model) -> None:
@@ -140,10 +140,10 @@ def test_observations_of_another_size(exact_images: Model, size: tuple[int, int]
 
 def test_the_default_of_a_few_observations_weighs_particles(exact: Model) -> None:
     result = exact.restore(Y.float(), Matrix(MATRIX), noise=NOISE, n=20)
-    assert result.diagnostics.method == Selected() and result.samples.shape == (20, 3)
+    assert result.diagnostics.method == Resampling() and result.samples.shape == (20, 3)
     written = json.loads(json.dumps(result.diagnostics.to_dict(), allow_nan=False))
-    assert written["method"] == "selected" and written["options"].startswith("Selected(particles=4")
-    assert written["calls"] > 0 and math.isfinite(written["log_evidence"])
+    assert written["method"] == "resampling" and written["options"].startswith("Resampling(particles=4")
+    assert written["nfe"] > 0 and math.isfinite(written["log_evidence"])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_any_sampler_and_options_of_a_method(model: Model, image: Tensor) -> Non
     given = model.inpaint(image, known, n=2, steps=4, method=Guided(sampler=DDIM()))
     assert torch.equal(by_name.samples, given.samples) and given.diagnostics.method == Guided(sampler=DDIM())
     often = model.inpaint(image, known, n=1, steps=4, method=RePaint(3))
-    assert often.diagnostics.calls == 12 and often.diagnostics.backward == 0
+    assert often.diagnostics.nfe == 12 and often.diagnostics.backward == 0
     guided = model.inpaint(image, known, n=2, steps=4, label="disk", guidance=3.0)
     assert not torch.allclose(
         guided.samples, model.inpaint(image, known, n=2, steps=4, label="disk").samples, atol=1e-3
@@ -178,7 +178,7 @@ def test_particles_do_not_depend_on_the_batch(model: Model, image: Tensor) -> No
     known = torch.zeros(1, 8, 8).bool()
     known[0, 3, 3:5] = True
     whole = model.inpaint(image, known, n=3, steps=4)
-    assert isinstance(whole.diagnostics.method, Selected) and whole.diagnostics.log_evidence is not None
+    assert isinstance(whole.diagnostics.method, Resampling) and whole.diagnostics.log_evidence is not None
     assert torch.equal(model.inpaint(image, known, n=3, steps=4, batch=1).samples, whole.samples)
 
 
@@ -287,7 +287,7 @@ def test_every_method_is_a_name_of_the_model(model: Model, image: Tensor) -> Non
     known = torch.ones(1, 8, 8).bool().tril()
     for name in METHODS:
         found = model.inpaint(image, known, n=1, steps=2, noise=0.2, method=name).diagnostics
-        assert found.method == METHODS[name]() and found.calls >= 2
+        assert found.method == METHODS[name]() and found.nfe >= 2
 
 
 def test_a_student_is_refused(model: Model) -> None:

@@ -12,9 +12,9 @@ from diffusion.grids import UniformLogSNR
 from diffusion.guidance import ClassifierFree
 from diffusion.operators import JPEG, Downsample, Mask, Matrix, Operator
 from diffusion.randomness import ExampleNoise
-from diffusion.restoration.corrections import DPS, RangeNull
-from diffusion.restoration.counting import Counted
-from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Selected, Twisted, default, restore
+from diffusion.restoration.corrections import DPSStep, RangeNull
+from diffusion.restoration.counting import CountingDenoiser
+from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Resampling, Twisted, default, restore
 from diffusion.restoration.observation import Observation
 from diffusion.restoration.windows import fitted
 from diffusion.samplers import DDIM, Heun
@@ -47,16 +47,16 @@ def test_every_method_agrees_with_what_is_known(name: str) -> None:
 
 
 def test_the_default_follows_the_number_of_observations() -> None:
-    assert isinstance(default(Observation(Matrix(normal(4, 6)), normal(1, 4))), Selected)
+    assert isinstance(default(Observation(Matrix(normal(4, 6)), normal(1, 4))), Resampling)
     assert isinstance(default(Observation(Downsample(2), normal(1, 3, 8, 8))), Guided)
     pixels = torch.arange(64).reshape(1, 8, 8)
     shown = {count: Observation(Mask(pixels < count), torch.zeros(1, 1, 8, 8)) for count in (0, 16, 17)}
-    assert isinstance(default(shown[16]), Selected), "what counts is what a mask shows"
+    assert isinstance(default(shown[16]), Resampling), "what counts is what a mask shows"
     assert isinstance(default(shown[17]), Guided) and isinstance(default(shown[0]), Guided)
 
 
 # Particles that are steered need to be fewer.
-@pytest.mark.parametrize(("method", "n"), [(Twisted(8), 200), (Selected(8), 1000)], ids=["twisted", "selected"])
+@pytest.mark.parametrize(("method", "n"), [(Twisted(8), 200), (Resampling(8), 1000)], ids=["twisted", "resampling"])
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_the_evidence_is_that_of_what_a_mask_shows(method: Method, n: int, noise: float) -> None:
     y = ORACLE.sample(1, torch.Generator().manual_seed(1)) * KNOWN
@@ -69,14 +69,14 @@ def test_the_evidence_is_that_of_what_a_mask_shows(method: Method, n: int, noise
     law = torch.distributions.MultivariateNormal(
         rows @ ORACLE.mean.flatten(), rows @ ORACLE.covariance @ rows.mT + noise**2 * torch.eye(3).double()
     )
-    error = 3 / float(found[0].effective.min() * 8 * n) ** 0.5
+    error = 3 / float(found[0].relative_ess.min() * 8 * n) ** 0.5
     assert float(found[0].log_evidence) == pytest.approx(float(law.log_prob(y[0, KNOWN])), abs=error) and error < 0.5
 
 
 def test_without_the_determinant_there_is_no_evidence() -> None:
     seen = Observation(Downsample(1), normal(1, 1, 4, 5), 0.5)
     oracle = correlated(Cosine(), (1, 4, 5))
-    for method in (Twisted(2), Selected(2)):
+    for method in (Twisted(2), Resampling(2)):
         found = restore(oracle, seen, normal(4, 1, 4, 5), TIMES[::4], method=method, randn=ExampleNoise(range(4)))
         assert torch.isnan(found.log_evidence) and torch.isfinite(found.x).all()
 
@@ -89,11 +89,11 @@ def test_a_method_takes_another_sampler_if_it_has_one() -> None:
 
 
 def test_calls_and_backward_passes_are_counted() -> None:
-    counted, seen = Counted(ORACLE), Observation(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 0.1)
+    counted, seen = CountingDenoiser(ORACLE), Observation(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 0.1)
     restore(counted, seen, normal(2, 1, 2, 3), TIMES, method=METHODS["tmpd"](), randn=ExampleNoise(range(2)))
-    assert counted.calls == len(TIMES) - 1 and counted.backward == 2 * counted.calls, "row sums, and y"
+    assert counted.nfe == len(TIMES) - 1 and counted.backward == 2 * counted.nfe, "row sums, and y"
     at: list[float] = []
-    counted = Counted(ORACLE, lambda t: at.append(float(t)))
+    counted = CountingDenoiser(ORACLE, lambda t: at.append(float(t)))
     restore(counted, seen, normal(2, 1, 2, 3), TIMES, method=RePaint(3), randn=ExampleNoise(range(2)))
     assert counted.backward == 0 and at == [float(t) for t in TIMES[:-1] for _ in range(3)]
 
@@ -102,7 +102,7 @@ def test_a_label_and_guidance_reach_the_denoiser() -> None:
     means = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
     mixture = MixtureOracle(Cosine(), means, 0.05, torch.tensor([0.5, 0.5], dtype=torch.float64))
     seen = Observation(Matrix(torch.tensor([[0.0, 1.0]], dtype=torch.float64)), torch.tensor([[0.1]]).double(), 0.1)
-    for method in (Guided(), Twisted(), Selected()):
+    for method in (Guided(), Twisted(), Resampling()):
         guided = ClassifierFree(mixture, 1.5)
         options = {"method": method, "label": torch.tensor([1]), "randn": ExampleNoise(range(6))}
         x = restore(guided, seen, normal(6, 2), TIMES, **options).x  # type: ignore[arg-type]
@@ -126,12 +126,12 @@ def test_dps_steps_down_the_misfit_by_a_length_of_its_own() -> None:
     y, x_t = normal(1, 2, seed=1), normal(4, 3, seed=2)
     t, s = (torch.tensor(v, dtype=torch.float64) for v in (0.5, 0.4))
     free = DDIM().step(oracle, x_t, t, s, None, torch.zeros_like)[0]
-    moved = DPS(DDIM(), operator, y, 0.5).step(oracle, x_t, t, s, None, torch.zeros_like)[0] - free
+    moved = DPSStep(DDIM(), operator, y, 0.5).step(oracle, x_t, t, s, None, torch.zeros_like)[0] - free
     small = 1e-6 * moved
     misfit = [(y - operator(oracle(x, t).mean)).norm(dim=1) for x in (x_t, x_t + small)]
     slope = (misfit[1] - misfit[0]) / small.norm(dim=1)
     assert torch.allclose(slope, -moved.norm(dim=1) / 0.5, rtol=1e-4), "along the gradient, and scale times its length"
-    assert DPS(Heun(), operator, y).calls_per_step == 3
+    assert DPSStep(Heun(), operator, y).nfe_per_step == 3
 
 
 def test_jpeg_is_restored_by_methods_that_linearize() -> None:

@@ -100,17 +100,17 @@ def test_weights_are_equal_and_the_evidence_exact_for_gaussian_data_and_small_st
         found = particles(
             posterior, SDESolver(), prior(oracle, randn(torch.zeros(500, 3)), times[0]), times, randn=randn
         )
-        shares.append(float(found.effective.min()))
+        shares.append(float(found.relative_ess.min()))
     assert shares[1] > 0.9 and 1 - shares[1] < 0.5 * (1 - shares[0])
     assert float(found.log_evidence) == pytest.approx(float(law.log_prob(y)), abs=0.03)
 
 
 def test_fewer_samples_than_particles_and_their_ancestors() -> None:
     found = run(200, 0, n=50)
-    assert found.x.shape == (50, 2) and found.effective.shape == (40,)
+    assert found.x.shape == (50, 2) and found.relative_ess.shape == (40,)
     assert 1 <= found.ancestors <= 50
     never = run(200, 0, threshold=0.0)
-    assert never.effective[-1] <= never.effective[0] and never.x.shape == (200, 2)
+    assert never.relative_ess[-1] <= never.relative_ess[0] and never.x.shape == (200, 2)
 
 
 def test_systematic_resampling_is_rounding() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion.denoiser import Prediction
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Mask, Matrix, Operator
-from diffusion.restoration.counting import Counted
+from diffusion.restoration.counting import CountingDenoiser
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.samplers import SAMPLERS, sample
 from diffusion.schedules import EDM, Cosine, Flow, Schedule
@@ -171,8 +171,10 @@ def test_it_works_without_gradients_and_leaves_no_graph() -> None:
     posterior = Posterior(Learned(), Matrix(MATRIX), Y, 0.1, Jacobian())
     x_t, t = normal(2, 3), torch.tensor(0.4, dtype=torch.float64)
     prediction = posterior(x_t, t, label)
-    assert prediction.fraction is not None and torch.equal(prediction.fraction, torch.sigmoid(x_t * label[:, None]))
-    assert not prediction.mean.requires_grad and not prediction.fraction.requires_grad
+    assert prediction.variance_interp is not None and torch.equal(
+        prediction.variance_interp, torch.sigmoid(x_t * label[:, None])
+    )
+    assert not prediction.mean.requires_grad and not prediction.variance_interp.requires_grad
     with torch.no_grad():
         assert torch.equal(posterior(x_t, t, label).mean, prediction.mean)
 
@@ -199,7 +201,7 @@ def test_the_tolerance_decides_how_many_backward_passes_are_made() -> None:
     y, exact = normal(20, seed=2), None
     errors, passes = [], []
     for tolerance in (1e-10, 1e-4, 1e-2):
-        counted = Counted(oracle)
+        counted = CountingDenoiser(oracle)
         mean = Posterior(counted, Matrix(matrix), y, 0.1, Jacobian(tolerance))(x_t, t).mean
         exact = mean if exact is None else exact
         errors.append((mean - exact).norm().item())
@@ -214,10 +216,10 @@ def test_the_tolerance_decides_how_many_backward_passes_are_made() -> None:
     ids=["zero", "isotropic", "diagonal", "jacobian"],
 )
 def test_backward_passes_are_made_for_y_and_for_what_the_covariance_asks(covariance: Covariance, passes: int) -> None:
-    counted = Counted(correlated(Cosine(), (3,)))
+    counted = CountingDenoiser(correlated(Cosine(), (3,)))
     t = torch.tensor(0.4, dtype=torch.float64)
     Posterior(counted, Matrix(MATRIX), Y, 0.1, covariance)(normal(1, 3), t)
-    assert counted.calls == 1 and counted.backward == passes, "the row sums; an iteration for each of two observations"
+    assert counted.nfe == 1 and counted.backward == passes, "the row sums; an iteration for each of two observations"
 
 
 def test_an_operator_that_is_not_linear_is_linearized_at_the_mean() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import Mask
-from diffusion.restoration.replacement import Replacement
+from diffusion.restoration.replacement import ReplacementStep
 from diffusion.samplers import DDIM, DDPM, SAMPLERS, Sampler, sample, trajectory
 from diffusion.schedules import Cosine
 from tests.oracles import GaussianOracle, affine, correlated
@@ -28,7 +28,7 @@ def replaced(sampler: Sampler, repeats: int) -> tuple[Tensor, Tensor, Tensor, Ga
     schedule = Cosine()
     oracle, y = correlated(schedule), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     times = UniformLogSNR(first=-8.0, last=6.0)(schedule, 50)
-    whole = Replacement(sampler, Mask(KNOWN), y, repeats)
+    whole = ReplacementStep(sampler, Mask(KNOWN), y, repeats)
     produced = affine(lambda x, r: torch.stack(list(trajectory(oracle, whole, x, times, randn=r)), 1), (2,))
     start = schedule(times[0])[1] ** 2 * torch.eye(2, dtype=torch.float64)
     mean, covariance = produced.moments(torch.zeros(2, dtype=torch.float64), start)
@@ -59,12 +59,12 @@ def test_replacement_is_biased_and_repeats_repair_it(name: str) -> None:
 
 def test_replacement_of_everything_is_the_forward_process() -> None:
     oracle, y = correlated(Cosine()), torch.tensor([[1.0, -0.5]], dtype=torch.float64)
-    whole = Replacement(DDIM(), Mask(torch.tensor([True, True])), y)
+    whole = ReplacementStep(DDIM(), Mask(torch.tensor([True, True])), y)
     result = sample(oracle, whole, normal(5, 2), UniformLogSNR()(Cosine(), 4), randn=torch.zeros_like)
     assert torch.allclose(result, y.expand(5, 2), rtol=1e-5)
-    assert Replacement(SAMPLERS["heun"](), Mask(KNOWN), y, 3).calls_per_step == 6
+    assert ReplacementStep(SAMPLERS["heun"](), Mask(KNOWN), y, 3).nfe_per_step == 6
 
 
 def test_no_repeat_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="repeats: must be at least 1, got 0"):
-        Replacement(DDIM(), Mask(KNOWN), torch.zeros(1, 2), 0)
+        ReplacementStep(DDIM(), Mask(KNOWN), torch.zeros(1, 2), 0)

@@ -12,10 +12,10 @@ from torch import Tensor
 from diffusion import schedules
 from diffusion.grids import Tabulated, UniformLogSNR
 from diffusion.operators import Matrix
-from diffusion.restoration.counting import Counted
+from diffusion.restoration.counting import CountingDenoiser
 from diffusion.restoration.particles import Particles
 from diffusion.restoration.posterior import Jacobian, Posterior
-from diffusion.restoration.resampling import divided, reaches, select
+from diffusion.restoration.resampling import reaches, resample_at, split_at
 from diffusion.samplers import DDIM, DDPM, DPMSolver, Heun, Sampler, SDESolver, prior
 from diffusion.schedules import EDM, Schedule
 from tests.oracles import MixtureOracle
@@ -30,7 +30,7 @@ SCHEDULES = pytest.mark.parametrize(
 Y, NOISE = torch.tensor([0.2], dtype=torch.float64), 0.8
 
 
-def run(count: int, seed: int, until: float, steps: int = 40, **options: object) -> Particles:
+def run(count: int, seed: int, at: float, steps: int = 40, **options: object) -> Particles:
     generator = torch.Generator().manual_seed(seed)
 
     def randn(like: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def run(count: int, seed: int, until: float, steps: int = 40, **options: object)
     times = UniformLogSNR(-7.0, 6.0)(SCHEDULE, steps)
     posterior = Posterior(MIXTURE, Matrix(MATRIX), Y, NOISE, Jacobian(), dense=True)
     start = prior(MIXTURE, randn(torch.zeros(count, 2)), times[0])
-    return select(posterior, start, times, until=until, randn=randn, **options)  # type: ignore[arg-type]
+    return resample_at(posterior, start, times, at=at, randn=randn, **options)  # type: ignore[arg-type]
 
 
 def exact() -> tuple[Tensor, Tensor, Tensor]:
@@ -55,7 +55,7 @@ def kinds(x: Tensor) -> Tensor:
 
 
 def test_modes_their_moments_and_the_evidence_are_exact() -> None:
-    found = run(8000, 0, until=1.0)
+    found = run(8000, 0, at=1.0)
     evidence, weights, means = exact()
     assert float(found.log_evidence) == pytest.approx(float(evidence), abs=0.03)
     kind = kinds(found.x)
@@ -80,8 +80,8 @@ def test_the_error_of_the_evidence_falls_as_the_square_root_of_the_particles() -
 def test_selecting_before_the_modes_are_decided_is_wrong_about_them() -> None:
     _, weights, _ = exact()
 
-    def error(until: float) -> float:
-        shares = torch.bincount(kinds(run(4000, 1, until).x), minlength=3) / 4000
+    def error(at: float) -> float:
+        shares = torch.bincount(kinds(run(4000, 1, at).x), minlength=3) / 4000
         return float((shares - weights).abs().sum())
 
     assert error(-5.0) > 3 * error(1.0)
@@ -89,16 +89,16 @@ def test_selecting_before_the_modes_are_decided_is_wrong_about_them() -> None:
 
 @pytest.mark.parametrize("sampler", [DDPM(), DDIM(1.0), SDESolver()], ids=["ddpm", "ddim", "2m"])
 def test_noise_tells_copies_of_one_particle_apart(sampler: Sampler) -> None:
-    found = run(60, 0, until=1.0, sampler=sampler)
+    found = run(60, 0, at=1.0, sampler=sampler)
     assert found.ancestors < 40, "copies there are"
     apart = torch.cdist(found.x, found.x) + 1e3 * torch.eye(60, dtype=torch.float64)
     assert apart.min() > 1e-3 and apart.min(1).values.mean() > 0.05
 
 
 def test_fewer_samples_than_particles_and_a_level_beyond_the_grid() -> None:
-    found = run(300, 0, until=50.0, steps=10, n=40)
-    assert found.x.shape == (40, 2) and 1 <= found.ancestors <= 40 and found.effective.shape == (1,)
-    clean = run(300, 0, until=50.0, steps=10, n=40, sampler=DDIM())
+    found = run(300, 0, at=50.0, steps=10, n=40)
+    assert found.x.shape == (40, 2) and 1 <= found.ancestors <= 40 and found.relative_ess.shape == (1,)
+    clean = run(300, 0, at=50.0, steps=10, n=40, sampler=DDIM())
     assert torch.allclose(clean.x, found.x, rtol=0, atol=0.02), "onto the clean end there is no noise to ask for"
 
 
@@ -121,17 +121,17 @@ def test_bad_arguments_are_named(options: dict[str, int | Sampler], message: str
 def test_steps_are_moved_after_the_selection_where_a_grid_has_few(schedule: Schedule) -> None:
     # Even up to 2, with a tenth of the steps for the rest.
     few_after = Tabulated((*range(-7, 3), 6.0))(schedule, 100)
-    level = schedule.log_snr(few_after[:-1])
-    found = divided(schedule, few_after, 2.0)
+    log_snr = schedule.log_snr(few_after[:-1])
+    found = split_at(schedule, few_after, 2.0)
     moved = schedule.log_snr(found[:-1])
     assert len(found) == len(few_after)
     assert (found.diff() < 0).all()
-    assert moved[[0, -1]].tolist() == pytest.approx(level[[0, -1]].tolist(), abs=1e-9)
+    assert moved[[0, -1]].tolist() == pytest.approx(log_snr[[0, -1]].tolist(), abs=1e-9)
     after = moved[moved > 2 - 1e-9]
     # The selection and the calls after it; n₁ and n₂ are related as the errors of their orders demand.
     n1, n2 = 100 - (len(after) - 1), len(after) - 1
     assert n1**1.5 / 24 - 1.5 < n2 <= n1**1.5 / 24
-    assert torch.allclose(after, torch.linspace(2, float(level[-1]), n2 + 1, dtype=torch.float64), atol=1e-9)
+    assert torch.allclose(after, torch.linspace(2, float(log_snr[-1]), n2 + 1, dtype=torch.float64), atol=1e-9)
     # Evenly still, but for the last step: the grid's own bends at 2, between two of its times.
     steps = moved[:n1].diff()
     assert torch.allclose(steps[:-1], steps[0], atol=1e-9)
@@ -139,26 +139,28 @@ def test_steps_are_moved_after_the_selection_where_a_grid_has_few(schedule: Sche
 
 
 @SCHEDULES
-@pytest.mark.parametrize("until", [2.0, 2.3, 3.0])
-def test_particles_are_selected_at_the_level_that_the_steps_were_moved_for(schedule: Schedule, until: float) -> None:
+@pytest.mark.parametrize("at", [2.0, 2.3, 3.0])
+def test_particles_are_selected_at_the_level_that_the_steps_were_moved_for(schedule: Schedule, at: float) -> None:
     # Calls up to the selection, and of it, have no backward passes before them.
-    at: list[Tensor] = []
-    counted = Counted(replace(MIXTURE, schedule=schedule), lambda t: None if counted.backward else at.append(t))
-    times = divided(schedule, Tabulated((*range(-7, 3), 6.0))(schedule, 100), until)
+    seen: list[Tensor] = []
+    counted = CountingDenoiser(
+        replace(MIXTURE, schedule=schedule), lambda t: None if counted.backward else seen.append(t)
+    )
+    times = split_at(schedule, Tabulated((*range(-7, 3), 6.0))(schedule, 100), at)
     posterior = Posterior(counted, Matrix(MATRIX), Y, NOISE, Jacobian(), dense=True)
     start = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    select(posterior, prior(counted, start, times[0]), times, until=until)
-    assert float(schedule.log_snr(at[-1])) == pytest.approx(until, abs=1e-9)
+    resample_at(posterior, prior(counted, start, times[0]), times, at=at)
+    assert float(schedule.log_snr(seen[-1])) == pytest.approx(at, abs=1e-9)
 
 
 @SCHEDULES
 def test_a_grid_that_has_the_level_is_counted_from_there(schedule: Schedule) -> None:
     times = UniformLogSNR(-7.0, 6.0)(schedule, 14)
-    for until in range(-6, 7):
-        assert int(reaches(schedule.log_snr(times[:-1]), until).sum()) == 7 - until
+    for at in range(-6, 7):
+        assert int(reaches(schedule.log_snr(times[:-1]), at).sum()) == 7 - at
 
 
-@pytest.mark.parametrize(("steps", "until"), [(100, -3.0), (100, 6.5), (1, 0.0), (20, 3.0)])
-def test_grids_with_enough_or_no_steps_after_the_selection_stay_as_they_are(steps: int, until: float) -> None:
+@pytest.mark.parametrize(("steps", "at"), [(100, -3.0), (100, 6.5), (1, 0.0), (20, 3.0)])
+def test_grids_with_enough_or_no_steps_after_the_selection_stay_as_they_are(steps: int, at: float) -> None:
     times = UniformLogSNR(-7.0, 6.0)(SCHEDULE, steps)
-    assert divided(SCHEDULE, times, until) is times
+    assert split_at(SCHEDULE, times, at) is times

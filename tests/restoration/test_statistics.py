@@ -25,10 +25,10 @@ def test_exact_samples_have_exactly_the_coverage_of_the_level(n: int, step: floa
 
 def test_the_expectation_is_the_level_to_the_last_digit() -> None:
     """Over all ranks that a truth can take among the samples, each as probable as the others."""
-    for n, level in ((19, 0.9), (30, 0.9), (9, 0.8), (12, 0.75)):
+    for n, confidence in ((19, 0.9), (30, 0.9), (9, 0.8), (12, 0.75)):
         samples = torch.arange(n).double()[:, None].expand(n, n + 1)
         truth = torch.arange(n + 1) - 0.5
-        assert float(coverage(samples, truth, level=level).mean()) == pytest.approx(level, abs=1e-12)
+        assert float(coverage(samples, truth, confidence=confidence).mean()) == pytest.approx(confidence, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_too_few_samples_have_no_such_interval() -> None:
     with pytest.raises(ValueError, match="samples: must be at least 19 for an interval of 90 %, got 8"):
         coverage(draws(8, 2), draws(2))
     with pytest.raises(ValueError, match="level: must be between 0 and 1, got 1"):
-        coverage(draws(8, 2), draws(2), level=1.0)
+        coverage(draws(8, 2), draws(2), confidence=1.0)
 
 
 def test_the_edge_of_a_region() -> None:

@@ -71,18 +71,18 @@ def test_one_window_is_the_denoiser_itself_and_labels_and_times_go_with_their_ex
     assert watched.sizes == [5, 5, 5, 1], "two images of 2x4 windows"
     alone = [Windows(SMALL, WINDOW)(large[i : i + 1], t[i]).mean + label[i] for i in range(2)]
     assert torch.allclose(found.mean, torch.cat(alone))
-    assert found.fraction is not None and torch.allclose(found.fraction, torch.full_like(large, 0.5))
+    assert found.variance_interp is not None and torch.allclose(found.variance_interp, torch.full_like(large, 0.5))
 
 
 def test_the_gradient_is_that_of_the_blend_whether_remembered_or_computed_again() -> None:
     x, v, t = normal(1, 1, *IMAGE), normal(1, 1, *IMAGE, seed=1), torch.tensor(0.5, dtype=torch.float64)
-    remembered, again = Watched(SMALL, []), Watched(SMALL, [])
+    stateful, again = Watched(SMALL, []), Watched(SMALL, [])
     gradients = []
-    for windows in (Windows(remembered, WINDOW), Windows(again, WINDOW, batch=3)):
+    for windows in (Windows(stateful, WINDOW), Windows(again, WINDOW, batch=3)):
         leaf = x.clone().requires_grad_()
         gradients.append(torch.autograd.grad(windows(leaf, t).mean, leaf, v)[0])
     assert torch.allclose(*gradients, rtol=0, atol=1e-12)
-    assert (remembered.sizes == [8] and again.sizes == [3, 3, 2] + 3 * [3]) or sorted(again.sizes) == [2, 2, 3, 3, 3, 3]
+    assert (stateful.sizes == [8] and again.sizes == [3, 3, 2] + 3 * [3]) or sorted(again.sizes) == [2, 2, 3, 3, 3, 3]
     step = 1e-6
     slope = (Windows(SMALL, WINDOW)(x + step * v, t).mean - Windows(SMALL, WINDOW)(x - step * v, t).mean) / (2 * step)
     w = normal(1, 1, *IMAGE, seed=2)

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import EDM, Denoiser
-from diffusion.noise_levels import Histogram, LogNormal, Measured, NoiseLevels
+from diffusion.denoiser import Denoiser, EDMPrecond
+from diffusion.noise_levels import LogNormal, Measured, NoiseLevels, PiecewiseConstant
 from diffusion.objectives import AnyObjective, Exact, Objective
 from diffusion.schedules import Cosine
-from diffusion.training.adaptive import MeasuredObjective
+from diffusion.training.adaptive import AdaptiveObjective
 from tests.oracles import GaussianOracle, OracleNetwork, correlated
 
 SCHEDULE = Cosine(start=7.0, end=-5.0)
 DIM = 3
 ORACLE = correlated(SCHEDULE, (DIM,))
-LAW = Measured(bins=16, spread=0.1, every=1)
+LAW = Measured(bins=16, uniform=0.1, every=1)
 
 
 def second_moment(log_snr: Tensor) -> Tensor:
@@ -55,13 +55,13 @@ def losses(objective: AnyObjective, seed: int, oracle: GaussianOracle = ORACLE, 
     x = oracle.sample(draws, generator)
     noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
     u = torch.rand(draws, generator=generator, dtype=torch.float64)
-    return objective.loss(Denoiser(OracleNetwork(oracle, EDM()), SCHEDULE, EDM()), x, u, noise)
+    return objective.loss(Denoiser(OracleNetwork(oracle, EDMPrecond()), SCHEDULE, EDMPrecond()), x, u, noise)
 
 
 @pytest.fixture(scope="module")
-def measured() -> MeasuredObjective:
+def measured() -> AdaptiveObjective:
     """After 100 laws on these data, and before them 8 on others, whose losses lie elsewhere and are to be forgotten."""
-    objective = MeasuredObjective(Objective(LAW, Exact()), LAW)
+    objective = AdaptiveObjective(Objective(LAW, Exact()), LAW)
     other = correlated(SCHEDULE, (DIM,), low=1.0, high=2.0)
     for step in range(8):
         losses(objective, step, other, 1024)
@@ -72,18 +72,18 @@ def measured() -> MeasuredObjective:
     return objective
 
 
-def test_the_density_is_that_of_the_second_moment(measured: MeasuredObjective) -> None:
+def test_the_density_is_that_of_the_second_moment(measured: AdaptiveObjective) -> None:
     root = second_moment(grid()).mean(1).sqrt()
-    expected = LAW.spread / LAW.bins + (1 - LAW.spread) * root / root.sum()
+    expected = LAW.uniform / LAW.bins + (1 - LAW.uniform) * root / root.sum()
     assert float(expected.max() / expected.min()) > 10
     # Measured: 1.2 %, in the bin that differs most.
-    assert torch.allclose(measured.law.shares, expected, rtol=0.03)
-    assert float(measured.law.shares.sum()) == pytest.approx(1, abs=1e-12)
+    assert torch.allclose(measured.distribution.shares, expected, rtol=0.03)
+    assert float(measured.distribution.shares.sum()) == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["measured", "uniform", "log_normal"])
-def test_the_estimate_is_unbiased_and_its_variance_what_theory_says(measured: MeasuredObjective, name: str) -> None:
-    laws: dict[str, NoiseLevels] = {"measured": measured.law, "uniform": LAW, "log_normal": LogNormal()}
+def test_the_estimate_is_unbiased_and_its_variance_what_theory_says(measured: AdaptiveObjective, name: str) -> None:
+    laws: dict[str, NoiseLevels] = {"measured": measured.distribution, "uniform": LAW, "log_normal": LogNormal()}
     found = losses(Objective(laws[name], Exact()), 1000, draws=200_000)
     assert abs(float(found.mean()) - bound()) < 4 * float(found.std()) / len(found) ** 0.5
     assert float(found.var()) == pytest.approx(variance(density(laws[name])), rel=0.05)
@@ -92,7 +92,7 @@ def test_the_estimate_is_unbiased_and_its_variance_what_theory_says(measured: Me
 def density(levels: NoiseLevels) -> Tensor:
     """That of a law on the grid."""
     span = SCHEDULE.log_snr_max - SCHEDULE.log_snr_min
-    if isinstance(levels, Histogram):
+    if isinstance(levels, PiecewiseConstant):
         return (levels.shares * len(levels.shares) / span)[:, None]
     if isinstance(levels, Measured):
         return torch.full((), 1 / span, dtype=torch.float64)
@@ -102,35 +102,35 @@ def density(levels: NoiseLevels) -> Tensor:
     return normal.log_prob(grid()).exp() / (ends[1] - ends[0])
 
 
-def test_the_measured_law_has_less_variance_than_the_others(measured: MeasuredObjective) -> None:
+def test_the_measured_law_has_less_variance_than_the_others(measured: AdaptiveObjective) -> None:
     uniform, log_normal = variance(density(LAW)), variance(density(LogNormal()))
     span = SCHEDULE.log_snr_max - SCHEDULE.log_snr_min
     least = (float(second_moment(grid()).sqrt().mean()) * span) ** 2 - bound() ** 2
-    found = variance(density(measured.law))
+    found = variance(density(measured.distribution))
     assert least < found < 1.1 * least
     assert uniform > 1.5 * found and log_normal > 1.5 * found
 
 
 def test_levels_are_uniform_until_every_bin_has_been_drawn_from() -> None:
     levels = replace(LAW, every=2)
-    objective = MeasuredObjective(Objective(levels, Exact()), levels)
+    objective = AdaptiveObjective(Objective(levels, Exact()), levels)
     losses(objective, 0, draws=8)
     objective.advance(2)
-    assert torch.equal(objective.law.shares, LAW.fit(torch.ones(16)).shares)
+    assert torch.equal(objective.distribution.shares, LAW.fit(torch.ones(16)).shares)
     losses(objective, 1, draws=512)
     objective.advance(3)
-    assert torch.equal(objective.law.shares, LAW.fit(torch.ones(16)).shares), "not due"
+    assert torch.equal(objective.distribution.shares, LAW.fit(torch.ones(16)).shares), "not due"
     objective.advance(4)
-    assert float(objective.law.shares.max() / objective.law.shares.min()) > 5
+    assert float(objective.distribution.shares.max() / objective.distribution.shares.min()) > 5
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_counts_as_if_its_example_had_not_been(value: float) -> None:
     u = torch.rand(512, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x = torch.randn(512, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    denoiser, laws = Denoiser(OracleNetwork(ORACLE, EDM()), SCHEDULE, EDM()), []
+    denoiser, laws = Denoiser(OracleNetwork(ORACLE, EDMPrecond()), SCHEDULE, EDMPrecond()), []
     for broken in (True, False):
-        objective = MeasuredObjective(Objective(LAW, Exact()), LAW)
+        objective = AdaptiveObjective(Objective(LAW, Exact()), LAW)
         examples, numbers = (x, u) if broken else (x[1:], u[1:])
         examples = examples.clone()
         if broken:
@@ -143,9 +143,9 @@ def test_a_loss_that_is_not_finite_counts_as_if_its_example_had_not_been(value: 
     assert float(laws[0]["shares"].max() / laws[0]["shares"].min()) > 2
 
 
-def test_what_came_after_a_state_or_within_a_step_that_began_again_is_forgotten(measured: MeasuredObjective) -> None:
+def test_what_came_after_a_state_or_within_a_step_that_began_again_is_forgotten(measured: AdaptiveObjective) -> None:
     state = {name: tensor.clone() for name, tensor in measured.tensors().items()}
-    objective = MeasuredObjective(Objective(LAW, Exact()), LAW)
+    objective = AdaptiveObjective(Objective(LAW, Exact()), LAW)
     objective.load(state)
     losses(objective, 1, draws=512)
     objective.advance(109)
@@ -153,10 +153,10 @@ def test_what_came_after_a_state_or_within_a_step_that_began_again_is_forgotten(
     objective.load(state)
     losses(objective, 3, draws=512)
     objective.forget()
-    other = MeasuredObjective(Objective(LAW, Exact()), LAW)
+    other = AdaptiveObjective(Objective(LAW, Exact()), LAW)
     other.load(state)
     for one in (objective, other):
         losses(one, 4, draws=512)
         one.advance(109)
     assert all(torch.equal(value, other.tensors()[name]) for name, value in objective.tensors().items())
-    assert not torch.equal(objective.law.shares, state["shares"])
+    assert not torch.equal(objective.distribution.shares, state["shares"])

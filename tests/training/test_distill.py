@@ -31,7 +31,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "data": {"source": "swiss_roll", "count": 1000},
         "backbone": {"name": "mlp", "width": 32, "blocks": 2},
         "training": {"steps": 150, "batch": 128, "precision": "fp32"},
-        "report": {"grid": 16, "images": 16, "draws": 2},
+        "report": {"pictures": 16, "images": 16, "draws": 2},
     }
     assert train(config.from_dict(tree), run) == 0
     return run

@@ -120,7 +120,7 @@ def test_a_run_that_measures_its_levels_goes_on_with_what_it_measured(
         go(experiment, parts, monkeypatch, stop)
     assert_equal(weights(whole), weights(parts))
     assert losses(whole) == losses(parts)
-    shares = weights(whole)["training/levels/shares"]
+    shares = weights(whole)["training/adaptive/shares"]
     assert float(shares.max() / shares.min()) > 2, "far from where it began"
 
 
@@ -333,7 +333,7 @@ def test_the_numbers_of_a_run_agree_with_each_other(trained: Path) -> None:
 
 def test_another_configuration_is_refused_and_the_difference_named(shapes: Path, run: Path) -> None:
     before = (run / "config.json").read_text()
-    experiment = tiny(shapes, training={"steps": 40, "lr": 0.02}, report={"grid": 9})
+    experiment = tiny(shapes, training={"steps": 40, "lr": 0.02}, report={"pictures": 9})
     with pytest.raises(ConfigError) as caught:
         train(experiment, run)
     text = str(caught.value)
@@ -357,7 +357,7 @@ def test_before_the_first_checkpoint_the_configuration_may_be_corrected(shapes: 
     wrong = tiny(shapes.with_name("imagse"), training={"steps": 1})
     with pytest.raises(InputError, match=r"imagse does not exist; .* did you mean .*images"):
         train(wrong, tmp_path)
-    assert train(tiny(shapes, training={"steps": 1}, data={"held_out": 0.0}, report={"grid": 1}), tmp_path) == 0
+    assert train(tiny(shapes, training={"steps": 1}, data={"held_out": 0.0}, report={"pictures": 1}), tmp_path) == 0
     assert json.loads((tmp_path / "config.json").read_text())["data"]["path"] == str(shapes)
 
 
@@ -435,7 +435,7 @@ batch = 8
 precision = "fp32"
 [report]
 log = 1
-grid = 4
+pictures = 4
 images = 4
 draws = 2
 restored = 0

@@ -23,7 +23,7 @@ import PIL
 from diffusion.data.dataset import content_hash
 from diffusion.data.images import store
 from diffusion.data.images.container import Container, Problem
-from diffusion.data.images.decoding import Color, ImageError, Pixels, decode, fit, shown
+from diffusion.data.images.decoding import Color, ImageError, Pixels, decode, fit, printable
 from diffusion.data.images.index import Entry
 from diffusion.data.images.parallel import in_order
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, unwritable
@@ -123,7 +123,7 @@ def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> stor
         raise unwritable(cache, error) from error
     content = store.read(entry)
     if content is None:
-        raise FolderError(f"cache: {shown(entry)} does not hold what was just written to it; is the disk failing?")
+        raise FolderError(f"cache: {printable(entry)} does not hold what was just written to it; is the disk failing?")
     return content
 
 
@@ -131,7 +131,7 @@ def _check_space(cache: Path, needed: int) -> None:
     free = shutil.disk_usage(cache).free
     if needed > free:
         raise FolderError(
-            f"cache: {needed / 1e9:.1f} GB are needed in {shown(cache)}, {free / 1e9:.1f} GB are "
+            f"cache: {needed / 1e9:.1f} GB are needed in {printable(cache)}, {free / 1e9:.1f} GB are "
             "free; set DIFFUSION_CACHE to a folder on another disk, or make data.size smaller"
         )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import ClassVar
 
-from diffusion.data.images.decoding import ImageError, Stream, shown
+from diffusion.data.images.decoding import ImageError, Stream, printable
 from diffusion.data.images.store import stamp
 
 
@@ -27,7 +27,7 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{shown(self.path)}: {self.reason}"
+        return f"{printable(self.path)}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Walk(ABC):
 
     def ignore(self, path: str) -> None:
         """Counts a file that is not an image."""
-        self.others[shown(PurePath(path).suffix.lower()) or "without suffix"] += 1
+        self.others[printable(PurePath(path).suffix.lower()) or "without suffix"] += 1
 
     def leave_out(self, path: str, reason: str) -> None:
         """Reports what cannot be used."""
@@ -95,7 +95,7 @@ class Container(ABC):
     @property
     def name(self) -> str:
         """What to call it in messages."""
-        return shown(self.root)
+        return printable(self.root)
 
     @abstractmethod
     def walk(self, *, reading: bool) -> Walk:

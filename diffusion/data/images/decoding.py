@@ -51,7 +51,7 @@ class ImageError(InputError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{shown(self.path)}: {self.reason}"
+        return f"{printable(self.path)}: {self.reason}"
 
     @property
     def passing(self) -> bool:
@@ -70,7 +70,7 @@ class Header:
     frames: int
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def printable(path: str | os.PathLike[str]) -> str:
     """A path as text that can be printed, whatever bytes the name is made of."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 

@@ -116,7 +116,7 @@ def _compared(group: npt.NDArray[np.intp], hashes: Hashes, means: npt.NDArray[np
                 yield int(earlier[alike[row].argmax()]), int(later[row])
 
 
-def named(scan: Scan, pairs: Iterable[Pair], relation: str) -> Iterator[str]:
+def pair_lines(scan: Scan, pairs: Iterable[Pair], relation: str) -> Iterator[str]:
     """Pairs by their names, the later first, and what it does to the earlier."""
     names = scan.entries.names
     return (f"{names[later]} {relation} {names[earlier]}" for earlier, later in pairs)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.data.images.container import Container, Problem
-from diffusion.data.images.decoding import shown
+from diffusion.data.images.decoding import printable
 from diffusion.data.images.folder import Folder
 from diffusion.data.images.huggingface import find_dataset
 from diffusion.data.images.index import Index, open_index
@@ -84,7 +84,7 @@ def _labeled(found: Scan) -> Scan:
     return replace(
         found,
         entries=replace(found.entries, labeled=True),
-        classes=tuple(map(shown, used)),
+        classes=tuple(map(printable, used)),
         problems=(*found.problems, *(Problem(Path(name), "not a class: no image in it") for name in unused)),
     )
 
@@ -103,7 +103,7 @@ def cache_folder(cache: Path | None, root: Path) -> Path:
     folder = cache.expanduser().resolve() if cache else cache_place()
     if folder.is_relative_to(root.resolve()):
         raise FolderError(
-            f"cache: {shown(folder)} lies within the folder of images {shown(root)}, which is never "
+            f"cache: {printable(folder)} lies within the folder of images {printable(root)}, which is never "
             "written to; set DIFFUSION_CACHE to a folder outside of it"
         )
     try:
@@ -115,7 +115,7 @@ def cache_folder(cache: Path | None, root: Path) -> Path:
 
 def unwritable(folder: Path, error: OSError) -> FolderError:
     """What to do about a cache that cannot be written."""
-    where = shown(folder)
+    where = printable(folder)
     return FolderError(f"cache: cannot write to {where} ({error}); set DIFFUSION_CACHE to another folder")
 
 
@@ -123,12 +123,12 @@ def _existing(folder: Path) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise FolderError(f"data.path: {shown(folder)} is a file; name the folder that holds the images")
+        raise FolderError(f"data.path: {printable(folder)} is a file; name the folder that holds the images")
     parent = next(parent for parent in folder.absolute().parents if parent.is_dir())
     missing = folder.absolute().relative_to(parent).parts[0]
     similar = difflib.get_close_matches(missing, os.listdir(parent))
-    advice = f"; did you mean {' or '.join(shown(parent / name) for name in similar)}?" if similar else ""
-    raise FolderError(f"data.path: {shown(folder)} does not exist; {shown(parent)} does{advice}")
+    advice = f"; did you mean {' or '.join(printable(parent / name) for name in similar)}?" if similar else ""
+    raise FolderError(f"data.path: {printable(folder)} does not exist; {printable(parent)} does{advice}")
 
 
 def _nothing_found(container: Container, problems: tuple[Problem, ...], others: dict[str, int]) -> str:

@@ -17,7 +17,7 @@ from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 
 from diffusion.data.images.container import Container, Member, Walk
-from diffusion.data.images.decoding import SUFFIXES, Stream, shown
+from diffusion.data.images.decoding import SUFFIXES, Stream, printable
 from diffusion.data.images.folder import natural
 
 SHARD = re.compile(r"\.(tar(\.\w+)?|t[bglxz]z\w*)$", re.IGNORECASE)
@@ -154,7 +154,7 @@ class ShardWalk(Walk):
         assert content is not None
         text = content.read(MAX_CLASS_BYTES + 1)
         if 0 < len(text) <= MAX_CLASS_BYTES:
-            return shown(os.fsdecode(text)).strip()
+            return printable(os.fsdecode(text)).strip()
         self.leave_out(f"{name}/{file.name}", f"not the name of a class: {file.size:,} bytes")
         return ""
 

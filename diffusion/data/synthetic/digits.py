@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffusion.data.images.decoding import shown
+from diffusion.data.images.decoding import printable
 from diffusion.data.images.scan import FolderError
 
 CLASSES = tuple(map(str, range(10)))
@@ -26,7 +26,7 @@ def write_digits(folder: Path) -> Path:
     if _complete(folder):
         return folder
     if folder.exists():
-        raise FolderError(f"digits: {shown(folder)} exists and does not hold the digits; name another folder")
+        raise FolderError(f"digits: {printable(folder)} exists and does not hold the digits; name another folder")
     images, labels = _load()
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from diffusion.data.dataset import Dataset
 from diffusion.data.generated import Generated
 from diffusion.data.hashing import hashed, uniform
-from diffusion.data.images.decoding import SUFFIXES, Color, ImageError, Pixels, decode, shown
+from diffusion.data.images.decoding import SUFFIXES, Color, ImageError, Pixels, decode, printable
 from diffusion.data.images.scan import FolderError, scan
 from diffusion.data.names import Numbered
 from diffusion.data.spec import DataSpec
@@ -136,7 +136,7 @@ def texture(
     if not images:
         beside = f" beside a hole of {hole}" if hole else ""
         raise FolderError(
-            f"data.size: no image at {shown(path)} has room for a crop of {size[1]}x{size[0]}{beside}; "
+            f"data.size: no image at {printable(path)} has room for a crop of {size[1]}x{size[0]}{beside}; "
             "make data.size or data.hole smaller"
         )
     crops = Crops(tuple(images), tuple(places), n, seed)
@@ -148,7 +148,7 @@ def _images(
     path: str | os.PathLike[str], channels: int, background: Color, log: Callable[[str], None]
 ) -> Iterator[tuple[str, Pixels]]:
     if (file := Path(path)).is_file() and file.suffix.lower() in SUFFIXES:
-        yield shown(file), decode(file, channels=channels, background=background)
+        yield printable(file), decode(file, channels=channels, background=background)
         return
     found = scan(path, labels=False, progress=False)
     for entry in found.entries:
@@ -159,4 +159,4 @@ def _images(
         except ImageError as error:
             log(f"left out  {error}")
         else:
-            yield shown(name), pixels
+            yield printable(name), pixels

@@ -9,7 +9,8 @@ from benchmarks.experiments.pictures import destruction
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import Denoiser
-from diffusion.model import FIRST_SEEN, Model
+from diffusion.model import Model
+from diffusion.model.model import FIRST_SEEN
 from diffusion.schedules import EDM
 from tests.oracles import OracleNetwork, correlated
 

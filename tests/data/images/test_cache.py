@@ -13,7 +13,7 @@ from PIL import Image
 from diffusion import data
 from diffusion.data import FolderError, ImageError, Packed
 from diffusion.data.images import cache, store
-from diffusion.data.images.decoding import decode, fit, shown
+from diffusion.data.images.decoding import decode, fit, printable
 from tests.bad_images import BLUE, FOUND_BY_DECODING, GREEN, NOT_UTF8, RED, WHITE, solid
 
 FILES = (cache.VALUES, cache.CONTENTS, store.MANIFEST)
@@ -113,9 +113,9 @@ def test_bad_files_are_left_out_and_named_every_time(zoo: Path, tmp_path: Path) 
         packed = pack(zoo, tmp_path / "cache")
         assert {p.path.name for p in packed.problems[len(scanned.problems) :]} == FOUND_BY_DECODING
         assert len(packed.names) == len(packed.values) == len(scanned.entries) - len(FOUND_BY_DECODING)
-        assert shown(NOT_UTF8) in packed.names
+        assert printable(NOT_UTF8) in packed.names
     for name, image in zip(packed.names, packed.values, strict=True):
-        if name != shown(NOT_UTF8):
+        if name != printable(NOT_UTF8):
             expected = fit(decode(zoo / name, channels=3, background=WHITE), (8, 8))
             assert np.array_equal(image, expected.transpose(2, 0, 1))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.data.images.decoding import MAX_PIXELS, ImageError, Pixels, decode, fit, read_header, shown
+from diffusion.data.images.decoding import MAX_PIXELS, ImageError, Pixels, decode, fit, printable, read_header
 from tests.bad_images import BAD, BLUE, FOUND_BY_DECODING, GREEN, NOT_UTF8, RED, WHITE, write_rotated
 
 UNREADABLE = sorted(name for name in BAD if name != "link_to_nothing.png")
@@ -125,7 +125,7 @@ def test_error_survives_a_process_boundary() -> None:
 
 
 def test_names_can_always_be_printed() -> None:
-    assert shown(NOT_UTF8) == "caf\\xe9.png"
+    assert printable(NOT_UTF8) == "caf\\xe9.png"
     assert str(ImageError(os.fsdecode(b"\xff"), "why")) == "\\xff: why"
 
 

@@ -66,7 +66,7 @@ def test_copies_and_near_copies_are_found_and_others_are_not(tmp_path: Path) -> 
     seen = look(found, progress=False)
     assert {(names[a], names[b]) for a, b in seen.near} == {("05.png", "pressed.jpg"), ("06.png", "small.bmp")}
     assert seen.damaged == ()
-    assert list(duplicates.named(found, copies(found), "repeats")) == ["copy.png repeats 03.png"]
+    assert list(duplicates.pair_lines(found, copies(found), "repeats")) == ["copy.png repeats 03.png"]
 
 
 def test_damage_behind_the_header_is_named_and_no_file_is_written(zoo: Path) -> None:

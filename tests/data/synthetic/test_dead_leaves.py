@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion.data import DataOptions, Leaves, open_source
+from diffusion.data import DataOptions, Leaves, dead_leaves, open_source
 from diffusion.data.hashing import uniform
-from diffusion.data.synthetic import dead_leaves
 from diffusion.data.synthetic.dead_leaves import GRAY, NOISE, SKEW, rasterize
 
 KEYS = np.array([3, 7], np.uint64)

@@ -10,9 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion.data import DataOptions, ImageError, open_source
+from diffusion.data import DataOptions, ImageError, open_source, texture
 from diffusion.data.images.scan import FolderError
-from diffusion.data.synthetic import texture
 from diffusion.data.synthetic.texture import Places
 
 SIZE = 4, 5

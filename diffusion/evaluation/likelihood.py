@@ -14,10 +14,10 @@ from tqdm.auto import tqdm
 from diffusion import distributed, memory
 from diffusion.data import Dataset, DataSpec
 from diffusion.errors import InputError, require
-from diffusion.evaluation.estimators import ByBound, Method
+from diffusion.evaluation.estimators import BoundEstimator, Estimator
 from diffusion.evaluation.intervals import Estimate, estimate
-from diffusion.evaluation.measurements import Part, gather, join
-from diffusion.likelihood.importance import ENOUGH, Works
+from diffusion.evaluation.measurements import Measurements, gather, join
+from diffusion.likelihood.importance import ENOUGH, PathWeights
 from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, null_log_likelihood
 from diffusion.model import Model
 from diffusion.model.likelihood import Likelihood
@@ -35,8 +35,8 @@ class Evaluation:
     images, per scalar, bits/vector of the density of the standardized values of continuous data.
 
     `terms` ends with the "total". `k` has the same total as K and K - L_null of the 2015 paper.
-    `values` are the totals of all examples. `by_level` is the KL by noise level: (log-SNR, its density in `unit` per
-    unit of log-SNR, standard error). `works` are in nats, a list for each example.
+    `values` are the totals of all examples. `by_log_snr` is the KL by noise level: (log-SNR, its density in `unit` per
+    unit of log-SNR, standard error). `log_weights` of the paths are in nats, a tuple for each example.
     """
 
     method: str
@@ -46,8 +46,8 @@ class Evaluation:
     terms: dict[str, Estimate]
     k: dict[str, Estimate]
     values: tuple[float, ...] = ()
-    by_level: tuple[tuple[float, float, float], ...] = ()
-    works: tuple[tuple[float, ...], ...] = ()
+    by_log_snr: tuple[tuple[float, float, float], ...] = ()
+    log_weights: tuple[tuple[float, ...], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -83,7 +83,7 @@ def evaluate(
     model: Model,
     held_out: Dataset,
     *,
-    method: Method | None = None,
+    method: Estimator | None = None,
     limit: int | None = None,
     shared: bool = False,
     guidance: float = 1.0,
@@ -99,11 +99,11 @@ def evaluate(
     Raises InputError when nothing was held out, or the examples are not of the model's kind and classes.
     """
     require(limit is None or limit >= 1, "limit", "at least 1", limit)
-    check(held_out, model.spec)
-    way = method or ByBound()
+    check_examples(held_out, model.spec)
+    estimator = method or BoundEstimator()
     likelihood = model.likelihood(guidance=guidance, dtype=dtype)
     if limit is not None:
-        held_out = held_out.spread(limit)
+        held_out = held_out.evenly(limit)
     count = len(held_out)
     # A function of the examples alone, on which processes agree.
     batch = max(1, min(BATCH, memory.POSITIONS // math.prod(held_out.spec.shape[1:])))
@@ -112,18 +112,18 @@ def evaluate(
         # Whole batches, because an adaptive solver steps alike for all examples of a batch.
         mine = distributed.share(len(starts))
         starts = starts[mine.start : mine.stop]
-    parts = [way.empty(likelihood)]
+    parts = [estimator.empty(likelihood)]
     for start in tqdm(starts, desc="evaluating", disable=not progress):
         numbers = range(start, min(start + batch, count))
         values, label = held_out.batch(numbers)
         if held_out.spec.is_image:
             values = held_out.center(values)
-        parts += measured(way, likelihood, values, numbers, label if model.spec.classes else None)
+        parts += measure_batch(estimator, likelihood, values, numbers, label if model.spec.classes else None)
     whole = join(parts)
-    return summary(way, likelihood, gather(whole) if shared else whole)
+    return summary(estimator, likelihood, gather(whole) if shared else whole)
 
 
-def check(held_out: Dataset, spec: DataSpec) -> None:
+def check_examples(held_out: Dataset, spec: DataSpec) -> None:
     """Raises InputError unless there are examples, of the kind and classes of a model."""
     require(len(held_out) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
     got = held_out.spec
@@ -135,14 +135,14 @@ def check(held_out: Dataset, spec: DataSpec) -> None:
         )
 
 
-def measured(
-    method: Method, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None
-) -> list[Part]:
+def measure_batch(
+    method: Estimator, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None
+) -> list[Measurements]:
     """The parts of a batch x (B, *): one, or more of half as many examples each while memory runs out.
 
     Raises InputError when it does with one example, or by a method of which fewer at once would give other numbers.
     """
-    found = memory.tried(lambda: method.measure(likelihood, x, numbers, label))
+    found = memory.none_if_oom(lambda: method.measure(likelihood, x, numbers, label))
     if found is not None:
         return [found]
     half = len(x) // 2
@@ -154,7 +154,7 @@ def measured(
     return [
         part
         for rows in (slice(half), slice(half, None))
-        for part in measured(method, likelihood, x[rows], numbers[rows], None if label is None else label[rows])
+        for part in measure_batch(method, likelihood, x[rows], numbers[rows], None if label is None else label[rows])
     ]
 
 
@@ -163,7 +163,7 @@ def stored(spec: DataSpec) -> str:
     return f"of {spec.levels} levels" if spec.levels else "continuous"
 
 
-def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:
+def summary(method: Estimator, likelihood: Likelihood, part: Measurements) -> Evaluation:
     """What a part with all examples says."""
     spec, count = likelihood.spec, len(part.terms)
     factor = bits_per_dim(1.0, spec.dim) if spec.levels else bits(1.0)
@@ -182,8 +182,8 @@ def summary(method: Method, likelihood: Likelihood, part: Part) -> Evaluation:
         terms,
         as_2015(terms["total"], spec),
         tuple((part.terms[:, -1] * factor).tolist()),
-        curve(part.by_level, likelihood.denoiser.schedule.log_snr_min, width, factor),
-        tuple(map(tuple, part.works.tolist())) if part.works.shape[1] else (),
+        curve(part.by_log_snr, likelihood.denoiser.schedule.log_snr_min, width, factor),
+        tuple(map(tuple, part.log_weights.tolist())) if part.log_weights.shape[1] else (),
         notes(part, factor),
     )
 
@@ -204,12 +204,12 @@ def curve(rows: Tensor, low: float, width: float, factor: float) -> tuple[tuple[
     if not rows.shape[1]:
         return ()
     middles = low + width * (torch.arange(rows.shape[1]) + 0.5)
-    spread = rows.std(0, correction=min(1, len(rows) - 1)) / math.sqrt(len(rows))
+    evenly = rows.std(0, correction=min(1, len(rows) - 1)) / math.sqrt(len(rows))
     density = factor / width
-    return tuple(zip(middles.tolist(), (rows.mean(0) * density).tolist(), (spread * density).tolist(), strict=True))
+    return tuple(zip(middles.tolist(), (rows.mean(0) * density).tolist(), (evenly * density).tolist(), strict=True))
 
 
-def notes(part: Part, factor: float) -> tuple[str, ...]:
+def notes(part: Measurements, factor: float) -> tuple[str, ...]:
     """What a reader must know beside the numbers, which are nats times `factor`."""
     lines: list[str] = []
     if len(part.terms) == 1:
@@ -218,17 +218,17 @@ def notes(part: Part, factor: float) -> tuple[str, ...]:
         lines.append(
             f"solver: the mean difference to a finer tolerance on {len(part.differences)} examples, added to the width"
         )
-    if part.works.shape[1]:
-        works = Works(part.works)
-        loose, least = int((~works.tight).sum()), float(works.effective.min())
+    if part.log_weights.shape[1]:
+        weights = PathWeights(part.log_weights)
+        loose, least = int((~weights.reliable).sum()), float(weights.ess.min())
         if loose:
             lines.append(
-                f"not tight: for {loose} of {len(part.works)} examples fewer than {ENOUGH:g} of {part.works.shape[1]} "
-                f"paths count (least {least:.1f}); the total is a bound and no estimate of -log p; take more paths or "
-                "steps"
+                f"not reliable: for {loose} of {len(part.log_weights)} examples the effective sample size is below "
+                f"{ENOUGH:g} of {part.log_weights.shape[1]} paths (least {least:.1f}); the total is a bound and no "
+                "estimate of -log p; take more paths or steps"
             )
         else:
-            lines.append(f"tight: at least {least:.1f} paths count for every example")
-        totals = (f"{count}: {-factor * float(value.mean()):.4f}" for count, value in works.curve().items())
+            lines.append(f"reliable: the effective sample size of every example is at least {least:.1f} paths")
+        totals = (f"{count}: {-factor * float(value.mean()):.4f}" for count, value in weights.curve().items())
         lines.append(f"total by the number of paths: {', '.join(totals)}")
     return tuple(lines)

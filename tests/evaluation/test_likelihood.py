@@ -15,9 +15,9 @@ from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec
 from diffusion.denoiser import Denoiser, V
 from diffusion.errors import InputError
-from diffusion.evaluation import ByBound, ByFlow, ByWork, Evaluation, evaluate
-from diffusion.evaluation.estimators import Method
-from diffusion.evaluation.measurements import Part, part
+from diffusion.evaluation import BoundEstimator, Evaluation, FlowEstimator, ImportanceEstimator, evaluate, likelihood
+from diffusion.evaluation.estimators import Estimator
+from diffusion.evaluation.measurements import Measurements, part
 from diffusion.model import Model
 from diffusion.model.likelihood import Likelihood
 from diffusion.schedules import EDM
@@ -58,8 +58,10 @@ def exact_bits_per_dim(dataset: Dataset) -> Tensor:
 PLANE_BITS = PLANE.entropy / math.log(2)
 
 
-@pytest.mark.parametrize("method", [ByBound(draws=32), ByFlow(), ByWork(steps=200, paths=4)], ids=lambda m: m.name)
-def test_every_method_measures_points_within_its_interval(method: Method) -> None:
+@pytest.mark.parametrize(
+    "method", [BoundEstimator(draws=32), FlowEstimator(), ImportanceEstimator(steps=200, paths=4)], ids=lambda m: m.name
+)
+def test_every_method_measures_points_within_its_interval(method: Estimator) -> None:
     dataset = points(200)
     result = evaluate(model(PLANE, dataset.spec), dataset, method=method)
     truth = (PLANE.nll(torch.from_numpy(np.asarray(dataset.values)).double()) / math.log(2)).mean().item()
@@ -73,14 +75,18 @@ def test_every_method_measures_points_within_its_interval(method: Method) -> Non
     assert abs(total.mean - PLANE_BITS) < 1.5 * total.half_width
     inner = math.hypot(*(error for name, error in total.errors.items() if name not in ("examples", "solver")))
     # The bound of a finite number of steps is above; the numbers share their examples with the truth.
-    assert -4 * inner - 1e-3 < total.mean - truth < 4 * inner + {"bound": 2e-3, "ode": 2e-3, "work": 0.25}[method.name]
+    assert (
+        -4 * inner - 1e-3
+        < total.mean - truth
+        < 4 * inner + {"bound": 2e-3, "ode": 2e-3, "importance": 0.25}[method.name]
+    )
 
 
 def test_continuous_data_of_any_scale_have_the_density_of_their_standardized_values() -> None:
     spec = DataSpec((2,), None, mean=0.3, std=2.0)
     standard = points(20)
     dataset = replace(standard, values=0.3 + 2 * np.asarray(standard.values), spec=spec)
-    result = evaluate(model(PLANE, spec), dataset, method=ByFlow())
+    result = evaluate(model(PLANE, spec), dataset, method=FlowEstimator())
     truth = (PLANE.nll(torch.from_numpy(np.asarray(standard.values)).double()) / math.log(2)).mean().item()
     assert result.mean["total"] == pytest.approx(truth, abs=2e-3)
     # That is a density at unit variance, as in 2015.
@@ -91,7 +97,7 @@ def test_continuous_data_of_any_scale_have_the_density_of_their_standardized_val
 def test_the_flow_of_images_has_the_bits_per_dim_of_their_levels() -> None:
     """White images: the probability of a level is a difference of normal laws, 25 of them in an image."""
     dataset = images(40)
-    result = evaluate(model(WHITE, SPEC), dataset, method=ByFlow(probes=2))
+    result = evaluate(model(WHITE, SPEC), dataset, method=FlowEstimator(probes=2))
     total = result.terms["total"]
     truth = exact_bits_per_dim(dataset).mean().item()
     inner = math.hypot(*(error for name, error in total.errors.items() if name not in ("examples", "solver")))
@@ -103,11 +109,16 @@ def test_the_flow_of_images_has_the_bits_per_dim_of_their_levels() -> None:
     assert set(total.errors) == {"examples", "dequantization", "probes", "solver"}
 
 
-ATOMS = [ByBound(draws=64), ByWork(steps=400, paths=4), ByFlow(dequantization="noise"), ByFlow()]
+ATOMS = [
+    BoundEstimator(draws=64),
+    ImportanceEstimator(steps=400, paths=4),
+    FlowEstimator(dequantization="noise"),
+    FlowEstimator(),
+]
 
 
-@pytest.mark.parametrize("method", ATOMS, ids=["bound", "work", "flow, noise", "flow, uniform"])
-def test_the_bound_of_images_has_the_bits_per_dim_of_their_levels(method: Method) -> None:
+@pytest.mark.parametrize("method", ATOMS, ids=["bound", "importance", "flow, noise", "flow, uniform"])
+def test_the_bound_of_images_has_the_bits_per_dim_of_their_levels(method: Estimator) -> None:
     """One pixel, of 8 gray levels far from each other, and the exact denoiser of that law."""
     spec = DataSpec((1, 1, 1), LEVELS, (), 127.5, 70.0)
     values, weights = 30 * torch.arange(8) + 20, torch.arange(1.0, 9.0, dtype=torch.float64) / 36
@@ -121,12 +132,12 @@ def test_the_bound_of_images_has_the_bits_per_dim_of_their_levels(method: Method
     total, truth = result.terms["total"], -(weights * weights.log2()).sum().item()
     inner = math.hypot(*(error for name, error in total.errors.items() if name != "examples"))
     assert result.unit == "bits/dim" and "upper bound" in result.kind
-    if method == ByFlow():
+    if method == FlowEstimator():
         # A density as narrow as the noise of the clean end is met by uniform noise of a level's width.
         std = 0.002 * spec.std
         truth += math.log2(math.sqrt(2 * math.pi) * std) + 1 / (24 * std**2 * math.log(2))
     # The flow starts from noise without the mean of these data, 0.01 bits at 100 times their width.
-    below, above = {"bound": (0, 0.01), "work": (0, 0.1), "ode": (0.01, 0.01)}[method.name]
+    below, above = {"bound": (0, 0.01), "importance": (0, 0.1), "ode": (0.01, 0.01)}[method.name]
     assert -3 * inner - below < total.mean - truth < 3 * inner + above
 
 
@@ -135,7 +146,7 @@ def test_intervals_of_the_bound_cover_the_truth() -> None:
     covered = 0
     for repetition in range(100):
         dataset = points(12, seed=100 + repetition)
-        method = ByBound(draws=4, steps=1, continuous=True, seed=repetition)
+        method = BoundEstimator(draws=4, steps=1, continuous=True, seed=repetition)
         result = evaluate(model(PLANE, dataset.spec), dataset, method=method)
         total = result.terms["total"]
         assert total.half_width is not None
@@ -148,55 +159,59 @@ def test_the_bound_makes_as_many_draws_as_asked_for(repeats: int, monkeypatch: p
     calls, real = [], OracleNetwork.__call__
     monkeypatch.setattr(OracleNetwork, "__call__", lambda *given: calls.append(1) or real(*given))  # type: ignore[func-returns-value]
     dataset = points(3)
-    evaluate(model(PLANE, dataset.spec), dataset, method=ByBound(18, repeats=repeats))
+    evaluate(model(PLANE, dataset.spec), dataset, method=BoundEstimator(18, repeats=repeats))
     assert len(calls) == 18
 
 
 @pytest.mark.parametrize("draws", [-2, 0, 1, 17])
 def test_draws_that_are_no_halves_are_refused(draws: int) -> None:
     with pytest.raises(InputError, match=f"draws: must be a positive multiple of 2, got {draws}"):
-        ByBound(draws)
+        BoundEstimator(draws)
 
 
 def test_the_kl_by_noise_level_adds_up_to_the_diffusion_term() -> None:
     dataset = points(60)
-    result = evaluate(model(PLANE, dataset.spec), dataset, method=ByBound(draws=12))
-    width = (SCHEDULE.log_snr_max - SCHEDULE.log_snr_min) / len(result.by_level)
-    area = sum(value for _, value, _ in result.by_level) * width
+    result = evaluate(model(PLANE, dataset.spec), dataset, method=BoundEstimator(draws=12))
+    width = (SCHEDULE.log_snr_max - SCHEDULE.log_snr_min) / len(result.by_log_snr)
+    area = sum(value for _, value, _ in result.by_log_snr) * width
     assert area == pytest.approx(result.mean["diffusion"], rel=1e-9)
-    assert all(error > 0 for _, _, error in result.by_level)
+    assert all(error > 0 for _, _, error in result.by_log_snr)
 
 
-def test_a_bound_of_few_paths_is_not_called_tight() -> None:
+def test_a_bound_of_few_paths_is_not_called_reliable() -> None:
     dataset, plane = points(6), replace(PLANE, schedule=EDM(0.1, 10.0))
-    loose = evaluate(model(plane, dataset.spec), dataset, method=ByWork(steps=8, paths=4))
-    assert "not tight: for 6 of 6 examples fewer than 10 of 4 paths count" in loose.table()
-    tight = evaluate(model(plane, dataset.spec), dataset, method=ByWork(steps=64, paths=32))
-    assert "tight: at least" in tight.table() and "not tight" not in tight.table()
-    assert len(tight.works) == 6 and len(tight.works[0]) == 32
+    loose = evaluate(model(plane, dataset.spec), dataset, method=ImportanceEstimator(steps=8, paths=4))
+    assert "not reliable: for 6 of 6 examples the effective sample size is below 10 of 4 paths" in loose.table()
+    tight = evaluate(model(plane, dataset.spec), dataset, method=ImportanceEstimator(steps=64, paths=32))
+    assert "reliable: the effective sample size of every example is at least" in tight.table() and "not reliable" not in tight.table()
+    assert len(tight.log_weights) == 6 and len(tight.log_weights[0]) == 32
     curve = tight.notes[-1].removeprefix("total by the number of paths: ").split(", ")
     assert [text.partition(": ")[0] for text in curve] == ["1", "2", "4", "8", "16", "32"]
     totals = [float(text.partition(": ")[2]) for text in curve]
     assert totals == sorted(totals, reverse=True)
-    assert totals[0] == pytest.approx(tight.mean["mean work"], abs=1e-4)
+    assert totals[0] == pytest.approx(tight.mean["single path"], abs=1e-4)
     assert totals[-1] == pytest.approx(tight.mean["total"], abs=1e-4) and totals[-1] < totals[0]
 
 
 @pytest.mark.parametrize("steps", [4, 8])
 def test_the_error_by_paths_is_that_of_their_repetitions_where_the_bound_is_loose(steps: int) -> None:
-    """One point, 400 times: its values differ by their paths alone. Works here have a longer tail than normal ones."""
+    """One point, 400 times: its values differ by their paths alone. Log-weights here have a longer tail than normal
+    ones.
+    """
     dataset, plane = points(1).subset([0] * 400), replace(PLANE, schedule=EDM(0.1, 10.0))
-    result = evaluate(model(plane, dataset.spec), dataset, method=ByWork(steps=steps, paths=4))
-    assert np.std(result.works) > 3, "nats"
-    measured = np.std(result.values, ddof=1) / math.sqrt(400)
-    assert result.terms["total"].errors["paths"] == pytest.approx(measured, rel=0.25)
+    result = evaluate(model(plane, dataset.spec), dataset, method=ImportanceEstimator(steps=steps, paths=4))
+    assert np.std(result.log_weights) > 3, "nats"
+    measure_batch = np.std(result.values, ddof=1) / math.sqrt(400)
+    assert result.terms["total"].errors["paths"] == pytest.approx(measure_batch, rel=0.25)
 
 
-@pytest.mark.parametrize("method", [ByBound(draws=4), ByWork(steps=8, paths=2)], ids=lambda m: m.name)
-def test_an_example_has_the_same_value_in_any_batch(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "method", [BoundEstimator(draws=4), ImportanceEstimator(steps=8, paths=2)], ids=lambda m: m.name
+)
+def test_an_example_has_the_same_value_in_any_batch(method: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = points(7)
     whole = evaluate(model(PLANE, dataset.spec), dataset, method=method)
-    monkeypatch.setattr(evaluate, "BATCH", 2)
+    monkeypatch.setattr(likelihood, "BATCH", 2)
     parts = evaluate(model(PLANE, dataset.spec), dataset, method=method)
     assert parts.values == pytest.approx(whole.values, abs=1e-5)
     # Every third of 7: with the random numbers of the first three, which the values depend on.
@@ -209,8 +224,8 @@ def test_a_limit_takes_examples_of_all_classes() -> None:
     """Points of two classes, one after the other as in a folder, the second far out."""
     near, far = np.zeros((20, 2), dtype=np.float32), np.full((20, 2), 9, dtype=np.float32)
     dataset = Dataset(np.concatenate([near, far]), DataSpec((2,), None), None, [str(i) for i in range(40)])
-    whole = evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow())
-    some = evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow(), limit=8)
+    whole = evaluate(model(PLANE, dataset.spec), dataset, method=FlowEstimator())
+    some = evaluate(model(PLANE, dataset.spec), dataset, method=FlowEstimator(), limit=8)
     assert some.examples == 8
     assert some.mean["total"] == pytest.approx(whole.mean["total"], rel=1e-2)
 
@@ -221,11 +236,13 @@ def test_large_examples_are_fewer_in_a_batch(
 ) -> None:
     sizes: list[int] = []
 
-    def measure(self: ByBound, likelihood: Likelihood, x: Tensor, numbers: range, label: None) -> Part:
+    def measure(self: BoundEstimator, likelihood: Likelihood, x: Tensor, numbers: range, label: None) -> Measurements:
         sizes.append(len(x))
-        return part(torch.zeros(len(x), 4), torch.zeros(len(x), 1, 4), by_level=torch.zeros(len(x), ByBound.bins))
+        return part(
+            torch.zeros(len(x), 4), torch.zeros(len(x), 1, 4), by_log_snr=torch.zeros(len(x), BoundEstimator.bins)
+        )
 
-    monkeypatch.setattr(ByBound, "measure", measure)
+    monkeypatch.setattr(BoundEstimator, "measure", measure)
     spec = DataSpec(shape, None)
     values = np.broadcast_to(np.float32(0), (most + 1, *shape))
     evaluate(model(PLANE, spec), Dataset(values, spec, None, [""] * (most + 1)))
@@ -246,14 +263,14 @@ def short(monkeypatch: pytest.MonkeyPatch, name: str, most: int) -> list[int]:
     return tried
 
 
-SHORT = [ByBound(draws=4), ByWork(steps=8, paths=2), ByFlow(solver_steps=8)]
+SHORT = [BoundEstimator(draws=4), ImportanceEstimator(steps=8, paths=2), FlowEstimator(solver_steps=8)]
 
 
 @pytest.mark.parametrize("method", SHORT, ids=lambda m: m.name)
-def test_a_batch_that_memory_does_not_hold_is_halved(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_memory_does_not_hold_is_halved(method: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = points(11)
     whole = evaluate(model(PLANE, dataset.spec), dataset, method=method)
-    tried = short(monkeypatch, {"bound": "bound", "work": "works", "ode": "flow"}[method.name], 3)
+    tried = short(monkeypatch, {"bound": "bound", "importance": "path_weights", "ode": "flow"}[method.name], 3)
     halved = evaluate(model(PLANE, dataset.spec), dataset, method=method)
     assert tried[:3] == [11, 5, 2] and max(tried[2:]) == 6
     assert halved.values == pytest.approx(whole.values, abs=1e-5)
@@ -267,7 +284,7 @@ def test_a_batch_that_cannot_be_halved_is_an_error_that_says_what_to_do(monkeypa
         evaluate(model(PLANE, dataset.spec), dataset)
     short(monkeypatch, "flow", 3)
     with pytest.raises(InputError, match=r"out of memory with 4 examples at once, of cpu; set solver_steps"):
-        evaluate(model(PLANE, dataset.spec), dataset, method=ByFlow())
+        evaluate(model(PLANE, dataset.spec), dataset, method=FlowEstimator())
 
 
 def strict(result: Evaluation) -> dict[str, object]:
@@ -275,11 +292,11 @@ def strict(result: Evaluation) -> dict[str, object]:
     return json.loads(json.dumps(result.to_dict(), allow_nan=False))
 
 
-METHODS = [ByBound(draws=4), ByFlow(probes=2), ByWork(steps=16, paths=4)]
+ESTIMATORS = [BoundEstimator(draws=4), FlowEstimator(probes=2), ImportanceEstimator(steps=16, paths=4)]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_one_image_and_images_of_one_color_have_an_answer(method: Method) -> None:
+@pytest.mark.parametrize("method", ESTIMATORS, ids=lambda m: m.name)
+def test_one_image_and_images_of_one_color_have_an_answer(method: Estimator) -> None:
     one = evaluate(model(WHITE, SPEC), images(1), method=method)
     assert one.examples == 1 and "one example: nothing is known of others" in one.table()
     assert one.terms["total"].half_width is not None and "examples" not in one.terms["total"].errors
@@ -294,7 +311,7 @@ def test_one_image_and_images_of_one_color_have_an_answer(method: Method) -> Non
 
 
 def test_one_point_by_the_exact_flow_says_that_nothing_tells_its_interval() -> None:
-    result = evaluate(model(PLANE, DataSpec((2,), None)), points(1), method=ByFlow())
+    result = evaluate(model(PLANE, DataSpec((2,), None)), points(1), method=FlowEstimator())
     assert result.terms["total"].half_width is None and "?" in result.table() and strict(result)["examples"] == 1
 
 
@@ -306,8 +323,8 @@ def test_labels_of_other_classes_are_refused() -> None:
         InputError, match=r"data: must be of the model's classes \('cat', 'dog'\), .*got \('dog', 'cat'\)"
     ):
         evaluate(model(PLANE, spec), labeled)
-    assert evaluate(model(PLANE, replace(spec, classes=())), labeled, method=ByFlow()).examples == 3
-    assert evaluate(model(PLANE, spec), replace(labeled, labels=None), method=ByFlow()).examples == 3
+    assert evaluate(model(PLANE, replace(spec, classes=())), labeled, method=FlowEstimator()).examples == 3
+    assert evaluate(model(PLANE, spec), replace(labeled, labels=None), method=FlowEstimator()).examples == 3
 
 
 def test_examples_of_another_kind_are_refused() -> None:
