@@ -18,8 +18,7 @@ from diffusion import config, distributed, model
 from diffusion.config import Config
 from diffusion.data import DataSpec, Scan, scan, table
 from diffusion.data.images.duplicates import copies, look, pair_lines
-from diffusion.data.images.report import LINES
-from diffusion.data.images.scan import cache_folder, open_container
+from diffusion.data.images.scan import LINES, cache_folder, open_container
 from diffusion.files import write_text
 from diffusion.noise_levels import LogNormal
 from diffusion.objectives import Objective

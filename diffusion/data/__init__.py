@@ -11,8 +11,7 @@ from diffusion.data.images.container import Problem
 from diffusion.data.images.decoding import Header, ImageError, decode, fit, read_header
 from diffusion.data.images.index import Entry
 from diffusion.data.images.open_folder import open_folder
-from diffusion.data.images.report import table
-from diffusion.data.images.scan import FolderError, Scan, scan
+from diffusion.data.images.scan import FolderError, Scan, scan, table
 from diffusion.data.sources import SOURCES, DataOptions, open_source
 from diffusion.data.spec import DataSpec
 from diffusion.data.stream import SampleStream

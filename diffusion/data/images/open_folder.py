@@ -11,8 +11,7 @@ import numpy as np
 from diffusion.data.dataset import Dataset
 from diffusion.data.images.cache import pack
 from diffusion.data.images.decoding import Color
-from diffusion.data.images.report import listing, table
-from diffusion.data.images.scan import FolderError, cache_folder, open_container, scan
+from diffusion.data.images.scan import FolderError, cache_folder, listing, open_container, scan, table
 from diffusion.data.spec import DataSpec
 
 FEW_BAD = 10
