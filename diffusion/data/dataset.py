@@ -153,25 +153,28 @@ def content_hash(row: Values) -> int:
     return int.from_bytes(digest, "little")
 
 
-def standardized(dataset: Dataset, limit: int = 4096) -> Dataset:
-    """Images with a spec that gives them zero mean and unit variance, over at most `limit` evenly spaced examples.
+def standardized(dataset: Dataset, *, held_out: float = 0.0, seed: int = 0, limit: int = 4096) -> Dataset:
+    """Return the whole dataset with a spec that gives its training examples zero mean and unit variance.
 
-    Continuous data are scaled by their law already, and a density must not depend on the sample: they stay as they are.
+    The training examples are those of `dataset.split(held_out, seed)`: held-out ones have no part in mean and std. Of
+    the training examples, at most `limit` evenly spaced ones are read, without their margin. Continuous data are
+    returned as they are, unsplit: their distribution is scaled already, and a density must not depend on the sample.
 
-    Raises InputError for an empty dataset, or one whose values are all the same.
+    Raises InputError for an empty dataset, or training examples whose values are all the same.
     """
     if len(dataset) == 0:
         raise InputError("data: the dataset is empty")
     if dataset.spec.levels is None:
         return dataset
-    chosen = dataset.evenly(limit)
+    training, _ = dataset.split(held_out, seed)
+    read = training.evenly(limit)
     total = square = 0.0
-    for start in range(0, len(chosen), CHUNK):
-        values, _ = chosen.batch(range(start, min(start + CHUNK, len(chosen))))
-        exact = chosen.center(values).double()
+    for start in range(0, len(read), CHUNK):
+        values, _ = read.batch(range(start, min(start + CHUNK, len(read))))
+        exact = read.center(values).double()
         total += float(exact.sum())
         square += float(exact.square().sum())
-    count = len(chosen) * dataset.spec.dim
+    count = len(read) * dataset.spec.dim
     mean = total / count
     variance = square / count - mean**2
     if variance <= 0:

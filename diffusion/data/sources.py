@@ -77,11 +77,15 @@ class DataOptions:
 
 
 def open_source(options: DataOptions, log: Log) -> Dataset:
-    """All examples of an experiment, standardized to zero mean and unit variance in the model's units.
+    """Open all examples of an experiment, training and held-out ones together; `log` is called with each line of report.
 
-    Raises FolderError for a folder that cannot be used.
+    Mean and std of the spec are those of the training examples alone (`dataset.standardized`), which are the first part
+    of `split(options.held_out, options.seed)`.
+
+    Raises FolderError for a folder that cannot be used, InputError for examples whose values are all the same.
     """
-    return standardized(SOURCES[options.source](options, log))
+    dataset = SOURCES[options.source](options, log)
+    return standardized(dataset, held_out=options.held_out, seed=options.seed)
 
 
 def _folder(options: DataOptions, log: Log) -> Dataset:

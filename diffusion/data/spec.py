@@ -1,4 +1,4 @@
-"""What an example is: its shape, levels and classes, and the way between stored and model values."""
+"""The specification of examples: their shape, gray levels and classes, and the maps between stored and model values."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DataSpec:
-    """The kind of data a model is trained on; saved with the model, so that samples become images again.
+    """Describes the data a model is trained on; it is saved with the model, so that samples become images again.
 
-    `shape` is (C, H, W) for images and (D,) for points. `levels` is 256 for 8-bit images and None for
-    continuous data. `classes` names the labels 0, 1, ...; it is empty for data without labels. `mean` and `std`
-    are those of all stored values, so that the model's data have zero mean and unit variance.
+    `shape` is (C, H, W) for images and (D,) for points. `levels` is the number of gray levels of quantized data, 256 for
+    8-bit images, and None for continuous data. `classes` names the labels 0, 1, ...; it is empty for data without
+    labels. `mean` and `std` are those of the stored values, so that the model's data have zero mean and unit variance.
 
-    An example has three forms: stored (uint8 levels, or points), in units (images float in [0, 1], points as
-    they are: what users see) and the model's (standardized).
+    An example has three forms. Stored values are uint8 gray levels for quantized data and floats for continuous data.
+    Units are what users see: quantized data divided by `top`, so that they lie in [0, 1], and continuous data as they
+    are stored. Model values are the stored values minus `mean`, divided by `std`.
 
-    Raises ValueError for another rank of shape, an empty axis, levels that do not fit into 8 bits, or a
-    standard deviation that is not positive.
+    Raises ValueError for a shape of another rank, an empty axis, levels that do not fit into 8 bits, or a standard
+    deviation that is not positive.
     """
 
     shape: tuple[int, ...]
@@ -42,53 +43,56 @@ class DataSpec:
 
     @property
     def is_image(self) -> bool:
-        """Whether an example is an image rather than a point."""
+        """Whether examples are images rather than points."""
         return len(self.shape) == 3
 
     @property
     def dim(self) -> int:
-        """Number of scalars in one example."""
+        """The number of scalars in one example."""
         return math.prod(self.shape)
 
     @property
     def top(self) -> int:
-        """The stored value that is 1 in units; for continuous data stored values and units are the same."""
+        """The stored value that becomes 1 in units. Continuous data are stored in units, so that it is 1."""
         return 1 if self.levels is None else self.levels - 1
 
     @property
     def spacing(self) -> float | None:
-        """The distance between neighboring levels in the model's values, None for continuous data."""
+        """The distance between neighboring gray levels in model values; None for continuous data."""
         return None if self.levels is None else 1 / self.std
 
     def encode(self, values: Tensor) -> Tensor:
-        """Stored values (*) to the model's (*)."""
-        # By a number GPUs divide as if multiplying with its rounded reciprocal; by a tensor, as the CPU does.
+        """Map stored values (*) to model values (*): (values - mean) / std, in float32."""
+        # GPUs divide by a Python number by multiplying with its rounded reciprocal, and by a tensor as the CPU does.
         std = torch.full((), self.std, dtype=torch.float32, device=values.device)
         return (values.to(torch.float32) - self.mean).div_(std)
 
     def decode(self, x: Tensor) -> Tensor:
-        """The model's values (*) to units (*): images clamped to 0..1."""
+        """Map model values (*) to units (*): (x std + mean) / top, clamped to [0, 1] for quantized data.
+
+        Continuous data are not clamped, since their distribution may reach beyond [0, 1], as that of dead leaves does.
+        """
         units = (x * self.std + self.mean) / self.top
-        return units.clamp(0, 1) if self.is_image else units
+        return units if self.levels is None else units.clamp(0, 1)
 
     def standardize(self, units: Tensor) -> Tensor:
-        """Units (*) to the model's values (*): the inverse of `decode`."""
+        """Map units (*) to model values (*): the inverse of `decode`, where that does not clamp."""
         return self.encode(units * self.top)
 
     def quantize(self, units: Tensor) -> Tensor:
-        """Units (*) to the nearest stored levels (*), as uint8.
+        """Round units (*) to the nearest stored gray levels (*), as uint8.
 
-        Raises ValueError for data without levels.
+        Raises ValueError for continuous data.
         """
         if self.levels is None:
-            raise ValueError("spec.levels: continuous data has no levels to round to")
+            raise ValueError("spec.levels: continuous data have no gray levels to round to")
         return (units * self.top).round().clamp(0, self.top).to(torch.uint8)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
+        """Return the fields in a form that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DataSpec:
-        """The inverse of `to_dict`, which JSON may have been through."""
+        """Return the specification with the fields of `to_dict`, which may have been through JSON."""
         return cls(**{**fields, "shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])})

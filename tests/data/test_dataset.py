@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -147,9 +149,31 @@ def test_standardized_images_have_mean_zero_and_variance_one_without_the_margin(
     assert ends.mean == pytest.approx(x[[0, -1]].mean(), rel=1e-9)
 
 
+def test_held_out_images_have_no_part_in_mean_and_std() -> None:
+    dataset = images(300, margin=1)
+    training, held_out = (part.names for part in dataset.split(0.3, seed=4))
+    assert len(held_out) > 50
+    rows = [int(name.split(".")[0]) for name in held_out]
+    spec = standardized(dataset, held_out=0.3, seed=4).spec
+    x = np.delete(everything(dataset), rows, axis=0)[:, :, 1:-1, 1:-1].astype(np.float64)
+    assert len(x) == len(training)
+    assert (spec.mean, spec.std) == (pytest.approx(x.mean(), rel=1e-12), pytest.approx(x.std(), rel=1e-12))
+    assert spec != standardized(dataset).spec
+    few = standardized(dataset, held_out=0.3, seed=4, limit=3).spec
+    assert few.mean == pytest.approx(x[[0, round((len(x) - 1) / 2), -1]].mean(), rel=1e-12)
+    # Contents that are known decide the split, so that other values of the held-out images leave it as it is.
+    known = replace(dataset, contents=np.fromiter(dataset._contents(), np.uint64))
+    changed = everything(dataset).copy()
+    changed[rows] = 255
+    assert standardized(replace(known, values=changed), held_out=0.3, seed=4).spec == spec
+    assert standardized(replace(known, values=changed)).spec.mean > spec.mean + 10
+
+
 def test_points_keep_their_law() -> None:
     points = swiss_roll(100, seed=0)
-    assert standardized(points) is points
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dataset, "split", lambda *_: pytest.fail("split, which hashes all examples"))
+        assert standardized(points, held_out=0.1) is points
 
 
 def test_nothing_to_standardize_is_an_error() -> None:

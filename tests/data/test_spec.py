@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from diffusion.data import DataSpec
+from diffusion.data import DataSpec, dead_leaves
 
 IMAGE = DataSpec((3, 4, 5), 256, ("cat", "dog"), mean=100.0, std=50.0)
 POINT = DataSpec((2,), None)
@@ -37,12 +37,25 @@ def test_quantize_rounds_to_the_nearest_level_and_clamps() -> None:
     assert IMAGE.quantize(torch.tensor([-7.0, 7.0])).tolist() == [0, 255]
 
 
-def test_decode_clamps_images_and_leaves_points() -> None:
+def test_decode_clamps_quantized_data_and_leaves_points() -> None:
     assert IMAGE.decode(torch.tensor([-9.0, -2.0, 9.0])).tolist() == [0, 0, 1]
+    coarse = DataSpec((1, 2, 2), 8, mean=3.0, std=2.0)
+    assert coarse.decode(torch.tensor([-9.0, -1.5, 0.0, 2.0, 9.0])).tolist() == pytest.approx([0, 0, 3 / 7, 1, 1])
     x = torch.tensor([-3.0, 3.0])
     assert torch.equal(POINT.decode(x), x)
     assert torch.equal(POINT.encode(x), x)
     assert torch.equal(POINT.standardize(x), x)
+
+
+def test_continuous_images_come_back_beyond_zero_and_one() -> None:
+    leaves = dead_leaves(64, 0, (32, 32))
+    values, _ = leaves.batch(range(64))
+    assert float((values < 0).float().mean()) > 0.02
+    x = leaves.spec.encode(values)
+    assert torch.allclose(leaves.spec.decode(x), values, rtol=0, atol=1e-5)
+    assert torch.allclose(leaves.spec.standardize(leaves.spec.decode(x)), x, rtol=0, atol=1e-5)
+    wide = DataSpec((1, 1, 3), None, mean=0.1, std=2.0)
+    assert wide.decode(torch.tensor([-4.0, 0.0, 4.0])).tolist() == pytest.approx([-7.9, 0.1, 8.1])
 
 
 def test_kind_and_number_of_scalars() -> None:
