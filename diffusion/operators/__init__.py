@@ -1,4 +1,4 @@
-"""What damaged an image: operators A of y = A(x) + noise."""
+"""Operators A of observations y = A(x) + noise: masks, blurs, downsampling and other damage to an image."""
 
 from diffusion.operators.blur import Blur, BoxBlur, GaussianBlur, KernelBlur, MotionBlur
 from diffusion.operators.downsample import Downsample

@@ -1,8 +1,8 @@
 """Convolution of every channel of an image with a kernel that sums to 1, by the fast Fourier transform.
 
-What lies beyond the border is a choice: "reflect" mirrors the image about its outermost pixels, as photographs are
-usually treated; "circular" repeats it. A blur that repeats the image is diagonal in Fourier space, a mirrored one whose
-kernel is an outer product is a matrix along the rows and one along the columns: their pseudo-inverses are exact.
+`border` chooses the values beyond the border: "reflect" mirrors the image about its outermost pixels, as is usual for
+photographs; "circular" repeats the image. A circular blur is diagonal in Fourier space. A reflecting blur whose kernel
+is an outer product is one matrix along the rows and one along the columns. The pseudo-inverses of both are exact.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion.errors import require
-from diffusion.operators.operator import Linear
+from diffusion.operators.operator import Linear, Operator
 
 Border = Literal["reflect", "circular"]
 
-# The second singular value of a kernel that is an outer product, as a share of the first: rounding.
-RANK = 1e-12
-# Points along a pixel from which the kernel of a motion is drawn.
-FINE = 32
+# A kernel is an outer product if its second singular value is at most this share of its first: rounding.
+RANK_TOLERANCE = 1e-12
+# Points per pixel of length from which the kernel of a motion is drawn.
+POINTS_PER_PIXEL = 32
 
 
 class Blur(Linear):
-    """(B, C, H, W) -> (B, C, H, W). A new blur has a `border` and gives its kernel."""
+    """A convolution of images, (B, C, H, W) -> (B, C, H, W). A subclass has a `border` and writes `kernel`."""
 
     border: Border
 
@@ -38,10 +38,13 @@ class Blur(Linear):
 
     @abstractmethod
     def kernel(self) -> Tensor:
-        """(h, w) float64, h and w odd, the center acting on the pixel itself."""
+        """Returns the kernel, (h, w) float64 with h and w odd; its center is the weight of the pixel itself."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """kernel * x. Raises InputError where the kernel reaches beyond what a mirror holds."""
+        """Returns the convolution of x with the kernel.
+
+        Raises InputError for a reflecting border unless the image is larger than half the kernel.
+        """
         if self.border == "circular":
             return filtered(x, transfer(self.kernel(), x))
         height, width = (side // 2 for side in self.kernel().shape)
@@ -52,17 +55,21 @@ class Blur(Linear):
         return whole[..., height : height + x.shape[-2], width : width + x.shape[-1]]
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """Correlation with the kernel, where the image repeats."""
+        """Returns Aᵀ y, which for a circular border is the correlation of y with the kernel."""
         if self.border == "circular":
             return filtered(y, transfer(self.kernel(), like).conj())
         return super().adjoint(y, like)
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
-        """Division by all singular values above the root of rounding: where the image repeats, those of Fourier space,
-        where it is mirrored, those of rows times those of columns. The iteration for other kernels that are mirrored.
+        """Divides y by the singular values of the blur; those below the square root of the rounding error, relative to
+        the largest one, count as zero.
+
+        For a circular border the singular values are the magnitudes of the kernel's Fourier transform, for a reflecting
+        border the products of those of the rows and of the columns. If the kernel of a reflecting border is no outer
+        product, conjugate gradients are used.
         """
         if self.border == "reflect":
-            lines = factors(self.kernel())
+            lines = outer_factors(self.kernel())
             return super().pinv(y, like) if lines is None else unblurred(y, *lines)
         gain = transfer(self.kernel(), like)
         size = gain.abs()
@@ -70,7 +77,9 @@ class Blur(Linear):
 
 
 def transfer(kernel: Tensor, like: Tensor) -> Tensor:
-    """The Fourier transform of a kernel (h, w) about its center on the torus of `like` (*, H, W): (H, W // 2 + 1)."""
+    """Returns the Fourier transform of a kernel (h, w), centered on pixel 0 of the torus of `like` (*, H, W):
+    (H, W // 2 + 1).
+    """
     sides = like.shape[-2:]
     rows, columns = (
         (torch.arange(k, device=like.device) - k // 2) % n for k, n in zip(kernel.shape, sides, strict=True)
@@ -82,20 +91,22 @@ def transfer(kernel: Tensor, like: Tensor) -> Tensor:
 
 
 def above_rounding(values: Tensor, like: Tensor) -> Tensor:
-    """Which singular values count, in the precision of `like`."""
+    """Returns whether each singular value exceeds the largest one times the root of the rounding error of `like`."""
     return values > math.sqrt(torch.finfo(like.dtype).eps) * values.max()
 
 
-def factors(kernel: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The lines (h,), (w,) of which a kernel (h, w) is the outer product; None if it is none."""
+def outer_factors(kernel: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Returns the lines (h,), (w,) whose outer product is the kernel (h, w), or None if there are none."""
     u, values, v = torch.linalg.svd(kernel)
-    if len(values) > 1 and values[1] > RANK * values[0]:
+    if len(values) > 1 and values[1] > RANK_TOLERANCE * values[0]:
         return None
     return values[0] * u[:, 0], v[0]
 
 
 def unblurred(y: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """The pseudo-inverse of the mirrored blur with the outer product of two lines, of y (B, C, H, W)."""
+    """Returns A⁺ y, (B, C, H, W), for the reflecting blur A whose kernel is the outer product of two lines: `down` acts
+    along the columns, `across` along the rows.
+    """
     (u, s, v), (w, t, z) = (
         decomposed(tuple(line.tolist()), side) for line, side in zip((down, across), y.shape[-2:], strict=True)
     )
@@ -107,14 +118,16 @@ def unblurred(y: Tensor, down: Tensor, across: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def decomposed(line: tuple[float, ...], side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """U, s and Vᵀ of `mirrored`: methods invert the same blur in every step."""
+    """Returns the singular value decomposition U, s, Vᵀ of `mirrored`, cached because methods invert the same blur in
+    every step.
+    """
     u, s, v = torch.linalg.svd(mirrored(torch.tensor(line, dtype=torch.float64), side))
     return u, s, v
 
 
 def mirrored(line: Tensor, side: int) -> Tensor:
-    """The matrix of the convolution of so many pixels with a line of odd length, mirrored about the outermost ones:
-    (side, side).
+    """Returns the matrix, (side, side), of the convolution of `side` pixels with a line of odd length, where the pixels
+    are mirrored about the outermost ones.
     """
     reach = len(line) // 2
     inputs = F.pad(torch.eye(side, dtype=line.dtype)[None], (reach, reach), mode="reflect")[0]
@@ -122,7 +135,7 @@ def mirrored(line: Tensor, side: int) -> Tensor:
 
 
 def filtered(x: Tensor, gain: Tensor) -> Tensor:
-    """x (*, H, W) multiplied by the gain (H, W // 2 + 1) in Fourier space."""
+    """Multiplies x (*, H, W) by a gain (H, W // 2 + 1) in Fourier space."""
     height, width = x.shape[-2:]
     result: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * gain, s=(height, width))
     return result
@@ -130,7 +143,7 @@ def filtered(x: Tensor, gain: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class GaussianBlur(Blur):
-    """A Gaussian of standard deviation `sigma` in pixels, cut off at four of them."""
+    """A blur with a Gaussian of standard deviation `sigma` in pixels, cut off at four standard deviations."""
 
     sigma: float = 2.0
     border: Border = "reflect"
@@ -140,7 +153,7 @@ class GaussianBlur(Blur):
         require(self.sigma > 0, "blur.sigma", "a positive number", self.sigma)
 
     def kernel(self) -> Tensor:
-        """exp(-i²/2σ²) along either side."""
+        """Returns exp(-(i² + j²)/2σ²), normalized."""
         radius = math.ceil(4 * self.sigma)
         line = torch.exp(-torch.arange(-radius, radius + 1, dtype=torch.float64).square() / (2 * self.sigma**2))
         return torch.outer(line, line) / line.sum() ** 2
@@ -148,7 +161,7 @@ class GaussianBlur(Blur):
 
 @dataclass(frozen=True)
 class BoxBlur(Blur):
-    """The mean of a square of `size` pixels a side, an odd number."""
+    """A blur that takes the mean over a square of `size` x `size` pixels, an odd number."""
 
     size: int = 5
     border: Border = "reflect"
@@ -158,13 +171,13 @@ class BoxBlur(Blur):
         require(self.size >= 1 and self.size % 2, "box.size", "an odd number of pixels", self.size)
 
     def kernel(self) -> Tensor:
-        """1/size²."""
+        """Returns 1/size² everywhere."""
         return torch.full((self.size, self.size), self.size**-2, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class MotionBlur(Blur):
-    """Motion at constant speed over `length` pixels, `angle` degrees against the clock from the right."""
+    """The blur of a motion at constant speed over `length` pixels, `angle` degrees counterclockwise from the right."""
 
     length: float = 9.0
     angle: float = 0.0
@@ -175,9 +188,9 @@ class MotionBlur(Blur):
         require(self.length > 0, "motion.length", "a positive number", self.length)
 
     def kernel(self) -> Tensor:
-        """A line segment about the center, each of its points shared by the four pixels around it."""
+        """Returns a line segment about the center, each of whose points is shared by the four pixels around it."""
         radius = math.ceil(self.length / 2)
-        count = FINE * math.ceil(self.length)
+        count = POINTS_PER_PIXEL * math.ceil(self.length)
         along = ((torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5) * self.length
         turn = math.radians(self.angle)
         rows, columns = radius - along * math.sin(turn), radius + along * math.cos(turn)
@@ -188,7 +201,7 @@ class MotionBlur(Blur):
 
 @dataclass(frozen=True)
 class KernelBlur(Blur):
-    """Any kernel (h, w) of odd sides, scaled to sum to 1."""
+    """A blur with any kernel `values` (h, w) of odd sides, scaled to sum to 1."""
 
     values: Tensor
     border: Border = "reflect"
@@ -200,6 +213,9 @@ class KernelBlur(Blur):
         require(float(self.values.sum()) != 0, "blur.values", "a kernel that does not sum to 0", 0)
 
     def kernel(self) -> Tensor:
-        """Itself."""
+        """Returns the values divided by their sum."""
         values = self.values.double()
         return values / values.sum()
+
+
+OPERATORS: dict[str, type[Operator]] = {"blur": GaussianBlur, "box": BoxBlur, "motion": MotionBlur}

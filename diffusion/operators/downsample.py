@@ -1,4 +1,4 @@
-"""Downsampling of images by a whole factor: a matrix along the rows and one along the columns."""
+"""Downsampling of images by a whole factor: one matrix along the rows and one along the columns."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion.errors import require
-from diffusion.operators.operator import Linear
+from diffusion.operators.operator import Linear, Operator, Size
 
 Filter = Literal["area", "bicubic"]
 
 
 @dataclass(frozen=True)
 class Downsample(Linear):
-    """(B, C, H, W) -> (B, C, H / factor, W / factor): the means of blocks ("area"), or cubic convolution stretched by
-    the factor, so that nothing aliases ("bicubic", Keys 1981 with a = -1/2; renormalized at the borders).
+    """Makes images smaller by a whole factor: (B, C, H, W) -> (B, C, H / factor, W / factor).
 
-    x is multiplied along each side by a matrix, so that the pseudo-inverse is that of two small matrices.
+    The filter "area" takes the means of blocks. "bicubic" is the cubic convolution of Keys (1981) with a = -1/2, its
+    kernel stretched by the factor against aliasing and renormalized at the borders.
+
+    Along each side x is multiplied by a matrix, R along the rows and C along the columns, so that the pseudo-inverse
+    consists of those of two small matrices.
 
     Raises InputError for sides that are not multiples of the factor.
     """
@@ -34,17 +37,21 @@ class Downsample(Linear):
         require(self.filter in ("area", "bicubic"), "downsample.filter", "area or bicubic", repr(self.filter))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """R x Cᵀ."""
+        """Returns R x Cᵀ."""
         rows, columns = self._matrices(x)
         return rows @ x @ columns.mT
 
+    def size_before(self, size: Size) -> Size:
+        """Returns the size times the factor."""
+        return self.factor * size[0], self.factor * size[1]
+
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """Rᵀ y C."""
+        """Returns Rᵀ y C."""
         rows, columns = self._matrices(like)
         return rows.mT @ y @ columns
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
-        """R⁺ y (C⁺)ᵀ."""
+        """Returns R⁺ y (C⁺)ᵀ."""
         rows, columns = self._matrices(like)
         inverse: Tensor = torch.linalg.pinv(rows) @ y @ torch.linalg.pinv(columns).mT
         return inverse
@@ -58,9 +65,14 @@ class Downsample(Linear):
 
 @lru_cache(maxsize=16)
 def weights(side: int, factor: int, filter: Filter) -> Tensor:
-    """How the pixels of the small image weigh those of the large one: (side / factor, side) float64."""
+    """Returns the matrix of the downsampling of a line: (side / factor, side) float64. Row i holds the weights of the
+    pixels of the large image in pixel i of the small one.
+    """
     lines = torch.eye(side, dtype=torch.float64)[None, None]
     size = (side // factor, side)
     if filter == "area":
         return F.interpolate(lines, size, mode="area")[0, 0]
     return F.interpolate(lines, size, mode="bicubic", antialias=True)[0, 0]
+
+
+OPERATORS: dict[str, type[Operator]] = {"downsample": Downsample}

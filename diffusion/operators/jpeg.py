@@ -1,7 +1,8 @@
 """The loss of JPEG: cosine transforms of blocks of 8x8 pixels, rounded to multiples of the tables of its standard.
 
-ITU-T T.81 (1992), annex A.3 and the tables of annex K.1, scaled by quality as libjpeg does. Colors are not subsampled,
-and what comes out is neither rounded to bytes nor cut to their range: rounding of coefficients is all there is.
+ITU-T T.81 (1992), annex A.3 and the tables of annex K.1, scaled by quality as libjpeg does. Coefficients are rounded,
+and nothing else is lost: colors are not subsampled, and the result is neither rounded to bytes nor clamped to their
+range.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ COLORS = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -
 
 @dataclass(frozen=True)
 class JPEG(Operator):
-    """An image (B, 1 or 3, H, W) in [0, 1] as JPEG of that quality, 1 to 100, gives it back.
+    """Compresses images (B, 1 or 3, H, W) in [0, 1] as JPEG of a quality from 1 to 100, and decompresses them.
 
-    Rounding has no useful derivative: it is taken to be 1 ("straight through"), so that the linearization is the
-    identity.
+    Rounding has no useful derivative. Its derivative is taken to be 1 ("straight through"), so that the linearization
+    is the identity.
     """
 
     quality: int = 10
@@ -53,7 +54,9 @@ class JPEG(Operator):
         require(1 <= self.quality <= 100, "jpeg.quality", "between 1 and 100", self.quality)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Colors apart, blocks transformed, rounded, and back; sides are extended to multiples of 8 and cut again.
+        """Converts to luma and color differences, rounds the coefficients of each block, and converts back.
+
+        Sides are extended to multiples of 8 for this, by copies of the last row and column, and cropped again.
 
         Raises InputError unless x has 1 or 3 channels.
         """
@@ -71,19 +74,21 @@ class JPEG(Operator):
         return (pixels + 128) / 255
 
     def linearized(self, x: Tensor) -> Linear:
-        """The identity."""
+        """Returns the identity, as the derivative of rounding is taken to be 1."""
         return Identity()
 
     @property
     def steps(self) -> Tensor:
-        """The units of the coefficients of luma and both colors: (3, 8, 8) float64."""
+        """The steps to whose multiples the coefficients of luma and of both color differences are rounded: (3, 8, 8)
+        float64.
+        """
         scale = 5000 / self.quality if self.quality < 50 else 200 - 2 * self.quality
         tables = torch.tensor((LUMA, CHROMA, CHROMA), dtype=torch.float64)
         return ((tables * scale + 50) / 100).floor().clamp(1, 255)
 
 
 def cosine_transform() -> Tensor:
-    """The orthonormal discrete cosine transform of 8 values, type II: (8, 8) float64."""
+    """Returns the matrix of the orthonormal discrete cosine transform of type II of 8 values: (8, 8) float64."""
     k = torch.arange(BLOCK, dtype=torch.float64)
     waves = torch.cos(math.pi * k[:, None] * (k + 0.5) / BLOCK) * math.sqrt(2 / BLOCK)
     waves[0] /= math.sqrt(2)
@@ -91,11 +96,14 @@ def cosine_transform() -> Tensor:
 
 
 def blocks(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, H / 8, W / 8, 8, 8)."""
+    """Cuts images into blocks of 8x8 pixels: (B, C, H, W) -> (B, C, H / 8, W / 8, 8, 8)."""
     batch, channels, height, width = x.shape
     return x.reshape(batch, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(3, 4)
 
 
 def unblocks(x: Tensor, like: Tensor) -> Tensor:
-    """The inverse of `blocks`."""
+    """Inverts `blocks`: returns images of the shape of `like`, (B, C, H, W)."""
     return x.transpose(3, 4).reshape(like.shape)
+
+
+OPERATORS: dict[str, type[Operator]] = {"jpeg": JPEG}

@@ -1,4 +1,4 @@
-"""Operators that need no neighborhood: nothing at all, a mask, a crop, a sum of channels, any matrix."""
+"""Linear operators that mix no neighboring pixels: identity, mask, crop, weighted sum of channels; and any matrix."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion.errors import require
-from diffusion.operators.operator import Linear
+from diffusion.errors import InputError, require
+from diffusion.operators.operator import Linear, Operator, Size
 
 
 @dataclass(frozen=True)
 class Identity(Linear):
-    """All of x: what is left to do is to remove the noise."""
+    """The identity: the observation is x and its noise, and restoring it is denoising."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x."""
+        """Returns x."""
         return x
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """y."""
+        """Returns y."""
         return y
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
-        """y."""
+        """Returns y."""
         return y
 
 
 @dataclass(frozen=True)
 class Mask(Linear):
-    """Keeps the known values and sets the others to zero. `known` is bool and broadcasts against (B, C, *)."""
+    """Keeps the known values and sets all others to zero. `known` is bool and broadcasts against (B, C, *)."""
 
     known: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x where known, else 0: (B, C, *).
+        """Returns x where it is known and 0 elsewhere, (B, C, *).
 
-        Raises InputError where the mask does not fit the example.
+        Raises InputError for a mask that does not broadcast to the examples.
         """
         fits = all(mine in (1, its) for mine, its in zip(self.known.shape[::-1], x.shape[::-1], strict=False))
         fits = fits and self.known.ndim <= x.ndim
@@ -46,17 +46,17 @@ class Mask(Linear):
         return torch.where(self.known.to(x.device), x, 0.0)
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """The same as the operator: it is an orthogonal projection."""
+        """Returns A y: a mask is an orthogonal projection, which is its own adjoint."""
         return self(y)
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
-        """The same as the operator."""
+        """Returns A y: an orthogonal projection is its own pseudo-inverse."""
         return self(y)
 
 
 @dataclass(frozen=True)
 class Crop(Linear):
-    """The middle of an image: (B, C, H, W) -> (B, C, height, width). Of its margins nothing is seen."""
+    """Keeps the middle of an image and drops its margins: (B, C, H, W) -> (B, C, height, width)."""
 
     height: int
     width: int
@@ -65,7 +65,7 @@ class Crop(Linear):
         require(self.height >= 1 and self.width >= 1, "crop", "positive", (self.height, self.width))
 
     def margins(self, size: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """What is cut off an image of a size (H, W): left, right, top and bottom.
+        """Returns the widths of the margins, left, right, top and bottom, of an image of the size (H, W).
 
         Raises InputError for an image smaller than the crop.
         """
@@ -75,43 +75,54 @@ class Crop(Linear):
         return left, spare[1] - left, top, spare[0] - top
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The middle."""
+        """Returns the middle of x."""
         left, _, top, _ = self.margins((x.shape[-2], x.shape[-1]))
         return x[..., top : top + self.height, left : left + self.width]
 
+    def size_before(self, size: Size) -> Size:
+        """Raises InputError: any larger image may have been cropped."""
+        raise InputError("size: must be given, since a crop does not determine the size of the image before it")
+
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """y among zeros."""
+        """Returns y with margins of zeros."""
         return F.pad(y, self.margins((like.shape[-2], like.shape[-1])))
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
-        """The same as the adjoint: the crop of that is y."""
+        """Returns the adjoint of y: the rows of A are orthonormal, so that A⁺ = Aᵀ."""
         return self.adjoint(y, like)
 
 
 @dataclass(frozen=True)
 class Selection(Linear):
-    """The known values alone, one after another: a mask without its zeros. `known` is bool, of an example's shape."""
+    """Lists the known values one after another: a mask without its zeros. `known` is bool, of the shape of an example,
+    (C, *).
+    """
 
     known: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, *) -> (B, M), M of them."""
+        """Returns the known values: (B, C, *) -> (B, M), where M is the number of known values."""
         return x[:, self.known.to(x.device)]
 
+    def size_before(self, size: Size) -> Size:
+        """Returns the size of `known`: a list of values has no size of its own."""
+        height, width = self.known.shape[-2:]
+        return height, width
+
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """Each in its place, 0 elsewhere."""
+        """Returns each value of y in its place, and 0 elsewhere."""
         x = torch.zeros_like(like)
         x[:, self.known.to(x.device)] = y
         return x
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
-        """The same as the adjoint."""
+        """Returns the adjoint of y: the rows of A are orthonormal, so that A⁺ = Aᵀ."""
         return self.adjoint(y, like)
 
 
 @dataclass(frozen=True)
 class Grayscale(Linear):
-    """The weighted sum of the channels, (B, C, *) -> (B, 1, *); by default the luma of ITU-R BT.601."""
+    """Takes the weighted sum of the channels, by default the luma of ITU-R BT.601: (B, C, *) -> (B, 1, *)."""
 
     weights: tuple[float, ...] = (0.299, 0.587, 0.114)
 
@@ -119,7 +130,7 @@ class Grayscale(Linear):
         require(any(self.weights), "weights", "not all 0", self.weights)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Σ_c w_c x_c.
+        """Returns Σ_c w_c x_c.
 
         Raises InputError unless x has as many channels as there are weights.
         """
@@ -127,11 +138,11 @@ class Grayscale(Linear):
         return (x * self._column(x)).sum(1, keepdim=True)
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """w_c y."""
+        """Returns w_c y for each channel c."""
         return y * self._column(like)
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
-        """w_c y / ‖w‖²: A Aᵀ is the number ‖w‖²."""
+        """Returns w_c y / ‖w‖² for each channel c, since A Aᵀ is the number ‖w‖²."""
         return self.adjoint(y, like) / sum(w * w for w in self.weights)
 
     def _column(self, x: Tensor) -> Tensor:
@@ -140,20 +151,27 @@ class Grayscale(Linear):
 
 @dataclass(frozen=True)
 class Matrix(Linear):
-    """Any matrix (m, n) on flattened examples of n values: (B, C, *) -> (B, m)."""
+    """Multiplies flattened examples of n values by a matrix (m, n): (B, C, *) -> (B, m)."""
 
     matrix: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """A x, (B, m).
+        """Returns A x, (B, m).
 
-        Raises InputError where examples have another number of values than the matrix has columns.
+        Raises InputError unless the matrix has one column for each value of an example.
         """
         shape = tuple(x.shape[1:])
         fits = self.matrix.ndim == 2 and self.matrix.shape[1] == x[0].numel()
         require(fits, "matrix", f"(m, {x[0].numel()}) for examples {shape}", tuple(self.matrix.shape))
         return x.flatten(1) @ self.matrix.mT.to(x)
 
+    def size_before(self, size: Size) -> Size:
+        """Raises InputError: a matrix fits any shape of its number of values."""
+        raise InputError("size: must be given, since a matrix does not determine the size of the image before it")
+
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """Aᵀ y."""
+        """Returns Aᵀ y."""
         return (y @ self.matrix.to(y)).reshape(like.shape)
+
+
+OPERATORS: dict[str, type[Operator]] = {"denoise": Identity, "gray": Grayscale}

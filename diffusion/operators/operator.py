@@ -1,7 +1,8 @@
-"""What an operator is, and the solver that inverts it.
+"""The interface of operators, their compositions, and the solver that inverts linear ones.
 
-A `Linear` operator writes A x alone: its adjoint comes by automatic differentiation and its pseudo-inverse by conjugate
-gradients. An operator that is not linear writes A(x), and is linearized where a method needs that.
+A subclass of `Linear` writes A x alone: the adjoint comes by automatic differentiation and the pseudo-inverse by
+conjugate gradients. A subclass of `Operator` that is not linear writes A(x), and is linearized where a method needs
+that. An operator that changes the size of an image also writes `size_before`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from diffusion.errors import require
 
-# Iterations without progress that a pseudo-inverse allows.
+Size = tuple[int, int]
+
+# The most iterations without progress after which a pseudo-inverse gives up.
 PATIENCE = 1000
 
 
@@ -26,39 +29,48 @@ class Operator(ABC):
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
-        """A(x): (B, C, *) -> (B, *)."""
+        """Returns A(x): (B, C, *) -> (B, *)."""
+
+    def size_before(self, size: Size) -> Size:
+        """Returns the size (H, W) of the image that the operator turned into one of the given size; by default the
+        operator keeps the size.
+
+        Raises InputError where the size after the operator does not determine the size before it.
+        """
+        return size
 
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
-        """(∂A/∂x)ᵀ v at x (B, C, *) for v like A(x): (B, C, *)."""
+        """Returns (∂A/∂x)ᵀ v at x: x (B, C, *), v of the shape of A(x) -> (B, C, *)."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             return torch.autograd.grad(self(x), x, v)[0]
 
     def linearized(self, x: Tensor) -> Linear:
-        """∂A/∂x at x, one linear operator for each example."""
+        """Returns ∂A/∂x at x (B, C, *), a linear operator that differs from example to example."""
         return Tangent(self, x)
 
 
 class Linear(Operator):
-    """A matrix that is known by what it does."""
+    """A linear operator, a matrix A that is given by its products A x."""
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """Aᵀ y, of the shape of `like`, (B, C, *); by automatic differentiation of A unless a subclass knows better."""
+        """Returns Aᵀ y, of the shape of `like`, (B, C, *); by automatic differentiation of A unless overridden."""
         return self.vjp(torch.zeros_like(like), y)
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
-        """A⁺ y, the least-norm x with A x nearest to y, of the shape of `like`; by conjugate gradients on A Aᵀ.
+        """Returns A⁺ y, the x of least norm among those with A x nearest to y, of the shape of `like`, (B, C, *).
 
-        Exact for y in the range of A, to the tolerance of `conjugate_gradients`.
+        The default runs conjugate gradients on A Aᵀ; it is exact, to the tolerance of `conjugate_gradients`, for y in
+        the range of A.
         """
-        # As ill-conditioned as a blur is, the residual rises for long before it falls; of a y outside of the range of A
-        # it never falls to the tolerance.
+        # A blur is so ill-conditioned that the residual rises for many iterations before it falls. For y outside of
+        # the range of A it never falls to the tolerance.
         patience = min(y[0].numel(), PATIENCE)
         u, _ = conjugate_gradients(lambda u: self(self.adjoint(u, like)), y, patience=patience)
         return self.adjoint(u, like)
 
     def linearized(self, x: Tensor) -> Linear:
-        """Itself."""
+        """Returns the operator itself."""
         return self
 
 
@@ -70,55 +82,70 @@ class Tangent(Linear):
     x: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(∂A/∂x) x, (B, *)."""
+        """Returns the product of the derivative with x: (B, C, *) -> (B, *)."""
         return torch.func.jvp(self.operator, (self.x,), (x,))[1]  # type: ignore[no-any-return]
 
+    def size_before(self, size: Size) -> Size:
+        """Returns the size before the operator."""
+        return self.operator.size_before(size)
+
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """(∂A/∂x)ᵀ y."""
+        """Returns the product of the transposed derivative with y."""
         return self.operator.vjp(self.x, y)
 
 
 @dataclass(frozen=True)
 class Composition(Linear):
-    """`last` after `first`, as a blur and then a downsampling."""
+    """The product of two linear operators, `last` after `first`, as of a blur and then a downsampling."""
 
     last: Linear
     first: Linear
 
     def __call__(self, x: Tensor) -> Tensor:
-        """last(first(x))."""
+        """Returns last(first(x))."""
         return self.last(self.first(x))
 
+    def size_before(self, size: Size) -> Size:
+        """Returns the size before `first`."""
+        return self.first.size_before(self.last.size_before(size))
+
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """firstᵀ lastᵀ y."""
+        """Returns firstᵀ lastᵀ y."""
         return self.first.adjoint(self.last.adjoint(y, self.first(torch.zeros_like(like))), like)
 
 
 @dataclass(frozen=True)
 class Chain(Operator):
-    """`last` after `first`, where one of them is not linear."""
+    """The composition of two operators, `last` after `first`, at least one of which is not linear."""
 
     last: Operator
     first: Operator
 
     def __call__(self, x: Tensor) -> Tensor:
-        """last(first(x))."""
+        """Returns last(first(x))."""
         return self.last(self.first(x))
 
+    def size_before(self, size: Size) -> Size:
+        """Returns the size before `first`."""
+        return self.first.size_before(self.last.size_before(size))
+
     def linearized(self, x: Tensor) -> Linear:
-        """The chain rule."""
+        """Returns the product of both derivatives, by the chain rule."""
         return Composition(self.last.linearized(self.first(x)), self.first.linearized(x))
 
 
 def compose(last: Operator, first: Operator) -> Operator:
-    """`last` after `first`: linear if both are."""
+    """Returns `last` after `first`, a linear operator if both are linear."""
     if isinstance(last, Linear) and isinstance(first, Linear):
         return Composition(last, first)
     return Chain(last, first)
 
 
 class Solved(NamedTuple):
-    """u of M u = b, (B, *), and the share ‖b - M u‖/‖b‖ that is left of each row, (B, 1, ...); 0 of a zero row."""
+    """The solution u of M u = b, (B, *), and `left`, the relative residual ‖b - M u‖/‖b‖ of each row, (B, 1, ...).
+
+    The relative residual of a row of zeros is 0.
+    """
 
     u: Tensor
     left: Tensor
@@ -133,13 +160,15 @@ def conjugate_gradients(
     patience: int = 20,
     asymmetry: float | None = None,
 ) -> Solved:
-    """Solves M u = b for each row of a batch, M symmetric and positive semi-definite: b is (B, *).
+    """Solves M u = b for each row b of a batch (B, *), where `apply` multiplies by M, symmetric and positive
+    semi-definite.
 
-    A row is done when its residual is below `tolerance` times the norm of its b. It gives up, with the u of its least
-    residual, where a direction has no positive curvature or that least has not been undercut for `patience` iterations:
-    in exact arithmetic and with such an M neither lasts, but rounding and an inexact M bring both about. A symmetric M
-    makes each residual orthogonal to the one before: a step that leaves more than the share `asymmetry` along that one
-    is not taken, and was the last. `iterations` limits them besides.
+    A row is done when the norm of its residual is below `tolerance` times the norm of its b. It gives up, and returns
+    the u of its least residual, when a search direction has no positive curvature or when the least residual has not
+    been improved for `patience` iterations. With exact arithmetic and an M as above neither would last, but rounding
+    and an inexact M cause both. With a symmetric M each residual is orthogonal to the one before it: where `asymmetry`
+    is given, a step after which the new residual has a component along the previous one of more than `asymmetry` times
+    the norm of the latter is not taken, and the row is done. `iterations` limits the number of iterations.
     """
     require(iterations is None or iterations >= 1, "iterations", "at least 1", iterations)
     u, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
@@ -169,5 +198,5 @@ def conjugate_gradients(
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """The product of each row of two batches (B, *): (B, 1, ...)."""
+    """Returns the inner product of the rows of two batches: (B, *), (B, *) -> (B, 1, ...)."""
     return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))

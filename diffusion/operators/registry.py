@@ -1,63 +1,53 @@
-"""Operators by name, as `blur:sigma=2`, `downsample:factor=4,filter=bicubic` or `blur:sigma=1+downsample:factor=2`."""
+"""Operators by name, as `blur:sigma=2`, `downsample:factor=4,filter=bicubic` or `blur:sigma=1+downsample:factor=2`.
+
+A file of this folder that defines operators which a text can name ends with a dict literal `OPERATORS` from names to
+classes. This module merges those dicts, so that a new operator is one new file, or a few lines in one. The command line
+reads the names from the source, without torch: they have to be string literals.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import fields
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
 
-from diffusion.errors import InputError
-from diffusion.operators.blur import BoxBlur, GaussianBlur, MotionBlur
-from diffusion.operators.downsample import Downsample
-from diffusion.operators.jpeg import JPEG
-from diffusion.operators.linear import Grayscale, Identity
 from diffusion.operators.operator import Operator, compose
+from diffusion.parsing import parse_one
 
-OPERATORS: dict[str, type[Operator]] = {
-    "denoise": Identity,
-    "gray": Grayscale,
-    "blur": GaussianBlur,
-    "box": BoxBlur,
-    "motion": MotionBlur,
-    "downsample": Downsample,
-    "jpeg": JPEG,
-}
+
+def merge(modules: Iterable[ModuleType]) -> dict[str, type[Operator]]:
+    """Merges the `OPERATORS` of modules, those that have any, in the order of the names.
+
+    Raises ValueError where two modules claim one name.
+    """
+    owners: dict[str, ModuleType] = {}
+    for module in modules:
+        for name in getattr(module, "OPERATORS", {}):
+            if name in owners:
+                raise ValueError(f"operator {name!r}: claimed by {owners[name].__name__} and by {module.__name__}")
+            owners[name] = module
+    return {name: owners[name].OPERATORS[name] for name in sorted(owners)}
+
+
+def _modules() -> list[ModuleType]:
+    """All other modules of this folder."""
+    package, _, own = __name__.rpartition(".")
+    names = sorted(info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    return [importlib.import_module(f"{package}.{name}") for name in names if name != own]
+
+
+OPERATORS = merge(_modules())
 
 
 def parse(text: str) -> Operator:
-    """The operator that a text names: `name:field=value,field=value`; several joined by `+` act from left to right.
+    """Returns the operator that a text names: `name:field=value,field=value`, or several joined by `+`, which act from
+    left to right.
 
-    Raises InputError naming the part that is not understood, and what would be.
+    Raises InputError that quotes the part that is not understood and says what would be.
     """
-    first, *others = (_one(part.strip()) for part in text.split("+"))
+    first, *others = (parse_one(part.strip(), OPERATORS, "operator") for part in text.split("+"))
     for operator in others:
         first = compose(operator, first)
     return first
-
-
-def _one(text: str) -> Operator:
-    name, _, options = text.partition(":")
-    if name not in OPERATORS:
-        raise InputError(f"operator: must be one of {', '.join(OPERATORS)}, got {name!r}")
-    kind = OPERATORS[name]
-    # Whatever has a default of a type that a word can state; the rest is for Python.
-    defaults = {field.name: field.default for field in fields(kind) if isinstance(field.default, int | float | str)}  # type: ignore[arg-type]
-    given: dict[str, int | float | str] = {}
-    for option in filter(None, options.split(",")):
-        key, equals, value = option.partition("=")
-        if not equals or key not in defaults:
-            known = ", ".join(f"{name}={value}" for name, value in defaults.items()) or "no options"
-            raise InputError(f"operator {name}: takes {known}; got {option!r}")
-        given[key] = _value(f"{name}.{key}", value, defaults[key])
-    return kind(**given)
-
-
-def _value(where: str, text: str, default: int | float | str) -> int | float | str:
-    if isinstance(default, str):
-        return text
-    try:
-        value = type(default)(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}: must be {'a whole' if isinstance(default, int) else 'a'} number, got {text!r}")
-    return value

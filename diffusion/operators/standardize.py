@@ -1,4 +1,4 @@
-"""An operator on values in other units than those of its definition."""
+"""Operators on standardized values x instead of the values u = mean + std x that they are defined for."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion.operators.operator import Linear, Operator
+from diffusion.operators.operator import Linear, Operator, Size
 
 
 @dataclass(frozen=True)
 class Standardized(Operator):
-    """x -> (A(mean + std x) - A(mean))/std, where A(mean) is what becomes of an example that is `mean` everywhere.
+    """Maps x to (A(mean + std x) - A(mean))/std, where A(mean) is A of an example that is `mean` everywhere.
 
-    Of y = A(u) + N(0, noise²), u = mean + std x, follows (y - A(mean))/std = this of x + N(0, (noise/std)²).
+    With this operator A', y = A(u) + N(0, noise²) and u = mean + std x imply
+    (y - A(mean))/std = A'(x) + N(0, (noise/std)²).
     """
 
     operator: Operator
@@ -22,19 +23,23 @@ class Standardized(Operator):
     std: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, *) -> (B, *)."""
+        """Returns A'(x): (B, C, *) -> (B, *)."""
         middle = self.operator(torch.full_like(x[:1], self.mean))
         return (self.operator(self.mean + self.std * x) - middle) / self.std
 
+    def size_before(self, size: Size) -> Size:
+        """Returns the size before A."""
+        return self.operator.size_before(size)
+
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
-        """That of A at mean + std x."""
+        """Returns (∂A/∂u)ᵀ v at u = mean + std x: the factors std and 1/std cancel."""
         return self.operator.vjp(self.mean + self.std * x, v)
 
     def linearized(self, x: Tensor) -> Linear:
-        """That of A at mean + std x."""
+        """Returns ∂A/∂u at u = mean + std x: the factors std and 1/std cancel."""
         return self.operator.linearized(self.mean + self.std * x)
 
 
 def standardized(operator: Operator, mean: float, std: float) -> Operator:
-    """A in units in which u = mean + std x is x (`Standardized`): itself if it is linear."""
+    """Returns the operator on standardized values (`Standardized`), which is the operator itself if it is linear."""
     return operator if isinstance(operator, Linear) else Standardized(operator, mean, std)

@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from diffusion import operators
+from diffusion.errors import InputError
 from diffusion.operators import (
+    JPEG,
     OPERATORS,
     BoxBlur,
     Composition,
     Crop,
     Downsample,
     GaussianBlur,
+    Grayscale,
     KernelBlur,
     Linear,
     Mask,
@@ -27,15 +30,14 @@ from diffusion.operators import (
     MotionBlur,
     Operator,
     Selection,
+    Standardized,
+    Tangent,
     compose,
     conjugate_gradients,
 )
+from tests.operators.conftest import normal
 
 LINEAR = {name: kind for name, kind in OPERATORS.items() if issubclass(kind, Linear)}
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,17 @@ class Cubes(Operator):
 
 def known(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(1)) < 0.6
+
+
+@dataclass(frozen=True)
+class Decimate(Linear):
+    """An operator that changes the size, as a newcomer writes it."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x[..., ::2, ::2]
+
+    def size_before(self, size: tuple[int, int]) -> tuple[int, int]:
+        return 2 * size[0], 2 * size[1]
 
 
 SMALL, IMAGE = (2, 3, 4), (3, 8, 12)
@@ -139,6 +152,49 @@ def test_an_operator_that_is_not_linear_has_a_tangent() -> None:
     assert torch.allclose(tangent(u), torch.where(known(*SMALL), 3 * x.square() * u, 0.0), rtol=1e-12)
     assert torch.allclose(tangent.adjoint(u, x), chain.vjp(x, u), rtol=1e-12)
     assert isinstance(compose(Mask(known(*SMALL)), Differences()), Composition)
+
+
+SIZED: dict[str, Operator] = {
+    **{name: kind() for name, kind in OPERATORS.items()},
+    "decimate": Decimate(),
+    "mask": Mask(known(1, 20, 24)),
+    "selection": Selection(known(3, 20, 24)),
+    "kernel": KernelBlur(normal(3, 5).abs()),
+    "thirds": Downsample(3, "bicubic"),
+    "smaller twice": compose(Decimate(), Downsample(3)),
+    "blurred, then smaller": compose(Downsample(2), GaussianBlur(0.5)),
+    "smaller, then blurred": compose(GaussianBlur(0.5), Decimate()),
+    "chain": compose(Decimate(), compose(JPEG(), compose(Downsample(2), Grayscale()))),
+    "tangent": Tangent(Decimate(), normal(1, 3, 20, 24)),
+    "standardized": Standardized(compose(JPEG(), Decimate()), 0.4, 0.2),
+}
+
+
+SIZES = {"tangent": [(10, 12)], "mask": [(20, 24)], "selection": [(20, 24)]}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_the_size_after_an_operator_tells_the_size_before_it(name: str) -> None:
+    operator = SIZED[name]
+    for size in SIZES.get(name, [(9, 14), (20, 9)]):
+        before = operator.size_before(size)
+        made = operator(torch.zeros(1, 3, *before).double())
+        assert before == size if name == "selection" else made.shape[-2:] == size
+
+
+@pytest.mark.parametrize(
+    ("operator", "what"),
+    [
+        (Crop(3, 2), "a crop"),
+        (compose(Downsample(2), Crop(4, 4)), "a crop"),
+        (Matrix(normal(5, 16)), "a matrix"),
+    ],
+    ids=["crop", "composition", "matrix"],
+)
+def test_a_size_that_is_not_known_is_asked_for(operator: Operator, what: str) -> None:
+    message = f"^size: must be given, since {what} does not determine the size of the image before it$"
+    with pytest.raises(InputError, match=message):
+        operator.size_before((3, 2))
 
 
 def test_conjugate_gradients_solve() -> None:
