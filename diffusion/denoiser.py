@@ -1,13 +1,12 @@
 """From a network F to a denoiser x̂(x_t, t) = E[x | x_t] = c_skip x_t + c_out F(c_in x_t, λ_t).
 
-A parameterization is three coefficients of (α_t, σ_t), after Karras et al. (2022, arXiv 2206.00364, eq. 7), carried
-over from their variance-exploding process to any (α, σ). What the network learns, its target, is (x - c_skip x_t) /
-c_out:
+A parameterization is three coefficients of (α_t, σ_t), after Karras et al. (2022, arXiv 2206.00364, eq. 7), extended
+from their variance-exploding process to any (α, σ). The target of the network is F = (x - c_skip x_t) / c_out:
 
-    eps   (x_t - α x) / σ                                  Ho et al. 2020, arXiv 2006.11239
+    eps   ε = (x_t - α x) / σ                                Ho et al. 2020, arXiv 2006.11239
     x0    x
-    v     (α ε - σ x) / √(α² + σ²)                         Salimans and Ho 2022, arXiv 2202.00512
-    edm   as near to unit variance as σ_data allows        Karras et al. 2022
+    v     (α ε - σ x) / √(α² + σ²)                           Salimans and Ho 2022, arXiv 2202.00512
+    edm   (σ x - α σ_d² ε) / (σ_d √(α² σ_d² + σ²))           Karras et al. 2022; σ_d is the root mean square of the data
 
 The network is conditioned on λ_t alone, so the schedule may be replaced after training.
 """
@@ -26,10 +25,10 @@ from diffusion.schedules import Schedule, VariancePreserving, expand
 
 
 class Prediction(NamedTuple):
-    """What a denoiser knows about x given x_t.
+    """The output of a denoiser for x_t.
 
-    `mean` is E[x|x_t], (B, C, *). `variance_interp` is where between its two fixed values the reverse variance lies,
-    (B, C, *) in [0, 1], or None when the variance is not learned (`process.reverse`).
+    `mean` is E[x|x_t], (B, C, *). `variance_interp` interpolates between the two fixed reverse variances
+    (`gaussian.reverse`), (B, C, *) in [0, 1], or is None when the variance is not learned.
     """
 
     mean: Tensor
@@ -37,35 +36,35 @@ class Prediction(NamedTuple):
 
 
 class AnyDenoiser(Protocol):
-    """Whatever estimates E[x|x_t]: a trained network, a guided or conditioned one, an exact oracle."""
+    """An estimator of E[x|x_t]: a trained network, a guided or conditioned one, or an exact oracle."""
 
     @property
     def schedule(self) -> Schedule:
         """The noise schedule that `t` refers to."""
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """x_t: (B, C, *); t: () or (B,); label: (B,) int64, -1 for none."""
+        """Estimates E[x|x_t]. x_t: (B, C, *); t: () or (B,); label: (B,) int64, -1 for none."""
 
 
 @dataclass(frozen=True)
 class Rescaled:
-    """A denoiser of x_t/√(α_t² + σ_t²): the same one on the variance-preserving schedule of the same log-SNR."""
+    """A denoiser in variance-preserving units: it takes x_t/√(α_t² + σ_t²), and its schedule has the same log-SNR."""
 
     denoiser: AnyDenoiser
 
     @property
     def schedule(self) -> Schedule:
-        """That of the denoiser, in units where α² + σ² = 1."""
+        """The schedule of the denoiser, in units where α² + σ² = 1."""
         return VariancePreserving(self.denoiser.schedule)
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """x_t: (B, C, *); t: () or (B,); label: (B,)."""
+        """Estimates E[x|x_t]. x_t: (B, C, *), in these units; t: () or (B,); label: (B,)."""
         alpha, sigma = self.denoiser.schedule(t.double())
         return self.denoiser(expand((alpha.square() + sigma.square()).sqrt(), x_t) * x_t, t, label)
 
 
 class Scalings(NamedTuple):
-    """c_in, c_skip and c_out, of the shape of α and σ."""
+    """The coefficients c_in, c_skip and c_out, with the shape of α and σ."""
 
     c_in: Tensor
     c_skip: Tensor
@@ -73,11 +72,11 @@ class Scalings(NamedTuple):
 
 
 class Parameterization(ABC):
-    """(α, σ) -> the three coefficients that turn a network's output into E[x|x_t]."""
+    """The map from (α, σ) to the three coefficients that turn the output of a network into E[x|x_t]."""
 
     @abstractmethod
     def __call__(self, alpha: Tensor, sigma: Tensor) -> Scalings:
-        """alpha, sigma: (*)."""
+        """Returns c_in, c_skip and c_out for alpha and sigma (*)."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,9 @@ class X0(Parameterization):
 
 @dataclass(frozen=True)
 class V(Parameterization):
-    """The network predicts (α ε - σ x)/√(α² + σ²): the paper's v where α² + σ² = 1, and of the same size on every
-    schedule.
+    """The network predicts v = (α ε - σ x)/√(α² + σ²).
+
+    This is the paper's v where α² + σ² = 1, and depends on the schedule through the log-SNR alone.
     """
 
     def __call__(self, alpha: Tensor, sigma: Tensor) -> Scalings:
@@ -112,8 +112,8 @@ class V(Parameterization):
 
 @dataclass(frozen=True)
 class EDMPrecond(Parameterization):
-    """Input and target of unit variance for data of root mean square `sigma_data` (Karras et al. 2022, table 1,
-    appendix B.6).
+    """The network sees an input and learns a target of unit variance, for data of root mean square `sigma_data`
+    (Karras et al. 2022, table 1, appendix B.6).
     """
 
     sigma_data: float = 1.0
@@ -128,21 +128,21 @@ class EDMPrecond(Parameterization):
 
 
 def input_scale(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """1/√(α² + σ²): unit variance for data of unit variance, and 1 on every variance-preserving schedule."""
+    """c_in = 1/√(α² + σ²): data of unit variance give an input of unit variance. It is 1 where α² + σ² = 1."""
     return (alpha.square() + sigma.square()).rsqrt()
 
 
 class Network(Protocol):
-    """The call that a backbone answers."""
+    """The signature of a backbone."""
 
     def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None, /) -> Tensor:
-        """x: (B, C, *); log_snr: (B,); label: (B,). Returns (B, C or 2C, *)."""
+        """Returns F, (B, C or 2C, *), for x (B, C, *), log_snr (B,) and label (B,)."""
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A backbone, a schedule and a parameterization. It owns no parameters: wrap, compile or average the backbone
-    as you like.
+    """A backbone, a schedule and a parameterization. It owns no parameters, so the backbone may be wrapped, compiled
+    or averaged freely.
     """
 
     backbone: Network
@@ -150,13 +150,13 @@ class Denoiser:
     parameterization: Parameterization
 
     def network(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """F of shape (B, C, *) and, when the backbone gives 2C channels, the variance fraction of the same shape in
-        (0, 1).
+        """Evaluates the network: F (B, C, *), and `variance_interp` (B, C, *) in (0, 1) if it has 2C channels, else
+        None. x_t: (B, C, *); t: () or (B,); label: (B,) int64, -1 for none.
         """
         alpha, sigma = self.schedule(t.double())
         c_in = self.parameterization(alpha, sigma).c_in
         log_snr = self.schedule.log_snr(t.double()).expand(len(x_t)).to(x_t)
-        # The network may run in a lower precision; the algebra around it stays in that of x_t.
+        # The network may run in a lower precision; the algebra around it stays in the dtype of x_t.
         output = self.backbone(expand(c_in, x_t) * x_t, log_snr, label).to(x_t.dtype)
         channels = x_t.shape[1]
         if output.shape[1] == channels:
@@ -164,12 +164,12 @@ class Denoiser:
         return output[:, :channels], torch.sigmoid(output[:, channels:])
 
     def combine(self, network: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """x̂ = c_skip x_t + c_out F: (B, C, *)."""
+        """x̂ = c_skip x_t + c_out F, with F = `network` (B, C, *): (B, C, *)."""
         _, c_skip, c_out = (expand(c, x_t) for c in self.parameterization(*self.schedule(t.double())))
         return c_skip * x_t + c_out * network
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """x_t: (B, C, *); t: () or (B,); label: (B,) int64, -1 for none."""
+        """Estimates E[x|x_t]. x_t: (B, C, *); t: () or (B,); label: (B,) int64, -1 for none."""
         network, variance_interp = self.network(x_t, t, label)
         return Prediction(self.combine(network, x_t, t), variance_interp)
 

@@ -1,9 +1,10 @@
-"""Distillation: a student that takes in one call what its teacher takes in several.
+"""Distillation: a student needs one network evaluation where its teacher needs several.
 
-On a grid of a few times the student learns the x̂ with which the deterministic step (DDIM, η = 0) from one time lands
-where DPM-Solver++ 2M takes the teacher to the next in `substeps` steps, guidance included: progressive distillation
-(Salimans and Ho 2022, arXiv 2202.00512) in one stage, of guided models as in Meng et al. (2023, arXiv 2210.03142). Such
-a student samples on its grid alone; its x̂ is no longer E[x|x_t], so it has no likelihood and restores nothing.
+On a grid of few times, the teacher goes from each time to the next in `substeps` steps of DPM-Solver++ 2M, guidance
+included. The student learns the x̂ whose single DDIM step (η = 0) arrives at the same point. This is progressive
+distillation (Salimans and Ho 2022, arXiv 2202.00512) in one stage, of guided models as in Meng et al. (2023, arXiv
+2210.03142). Such a student samples on its grid alone. Its x̂ is no longer E[x|x_t], so it has no likelihood and cannot
+be used for restoration.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ from diffusion.objectives import EDMError, Weighting, weighted_error
 from diffusion.samplers import DPMSolver
 from diffusion.schedules import Schedule
 
-# Of the teacher, whatever it samples with itself: where a path ends must follow from where it begins.
+# The sampler of every teacher, whichever one it is sampled with elsewhere. It is deterministic, as the end of a path
+# must be a function of its start.
 SOLVER = DPMSolver()
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student learns from a teacher on a grid `times` (n + 1,) that decreases to 0."""
+    """The objective of a student of `teacher` on a grid `times` (n + 1,) that decreases to 0.
+
+    The teacher takes `substeps` steps for each step of the grid; `weighting` weights the squared error of x̂.
+    """
 
     teacher: AnyDenoiser
     times: Tensor
@@ -39,16 +44,16 @@ class Distillation:
         decreasing(self.times)
 
     def step(self, u: Tensor) -> Tensor:
-        """The step of the grid, from 0, that a uniform number stands for: (B,) -> (B,) on the CPU."""
+        """The number, from 0, of the step of the grid that u, uniform in [0, 1), chooses: (B,) -> (B,) on the CPU."""
         steps = len(self.times) - 1
         return (u.cpu() * steps).long().clamp(0, steps - 1)
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
-        """The noise level at which the step begins: (B,) -> (B,)."""
+        """The log-SNR at which the step chosen by u begins: (B,) -> (B,)."""
         return schedule.log_snr(self.times[self.step(u)])
 
     def path(self, step: int) -> Tensor:
-        """The times of the teacher's steps from times[step] to times[step + 1], even in log-SNR: (substeps + 1,)."""
+        """The teacher's times from times[step] to times[step + 1], evenly spaced in log-SNR: (substeps + 1,)."""
         schedule, ends = self.teacher.schedule, self.times[step : step + 2]
         low, high = schedule.log_snr(ends).tolist()
         inner = torch.linspace(low, high, self.substeps + 1, dtype=torch.float64)[1:-1]
@@ -56,14 +61,14 @@ class Distillation:
 
     @torch.no_grad()
     def target(self, x_t: Tensor, step: int, label: Tensor | None = None) -> Tensor:
-        """The x̂ that takes x_t, at times[step], to where the teacher arrives at times[step + 1]: (B, C, *)."""
+        """The x̂ whose DDIM step takes x_t at times[step] to the teacher's x_s at times[step + 1]: (B, C, *)."""
         x_s = samplers.sample(self.teacher, SOLVER, x_t, self.path(step), label=label)
         return gaussian.distillation_target(self.teacher.schedule, x_s, x_t, self.times[step], self.times[step + 1])
 
     def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """The weighted squared error of the student's x̂, averaged over coordinates: (B,).
 
-        x, noise: (B, C, *); u: (B,) uniform in [0, 1), which chooses the step; label: (B,).
+        x, noise: (B, C, *); u: (B,), uniform in [0, 1), chooses the step; label: (B,).
         """
         steps = self.step(u)
         t = self.times[steps]

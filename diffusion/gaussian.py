@@ -1,15 +1,14 @@
-"""The Gaussian algebra of the forward and reverse trajectories; the one place where a mean or a variance of a
-transition is written.
+"""The Gaussian algebra of the forward and the reverse trajectory.
 
-With SNR_t = α_t²/σ_t², s < t and r = SNR_t/SNR_s < 1 (Kingma et al. 2021, arXiv 2107.00630, appendix A; Ho et al. 2020,
-eq. 6-7):
+No other file writes the mean or the variance of a transition. With SNR_t = α_t²/σ_t², s < t and r = SNR_t/SNR_s < 1
+(Kingma et al. 2021, arXiv 2107.00630, appendix A; Ho et al. 2020, eq. 6-7):
 
     q(x_t|x)      = N(α_t x, σ_t²)
     q(x_t|x_s)    = N((α_t/α_s) x_s, σ_t² (1 - r))
     q(x_s|x_t, x) = N(α_s (1 - r) x + r (α_s/α_t) x_t, σ_s² (1 - r))
-    p(x_s|x_t)    = the same with x̂(x_t) for x, and a variance between σ_s² (1 - r) and σ_t² (1 - r)
+    p(x_s|x_t)    = N(α_s (1 - r) x̂ + r (α_s/α_t) x_t, v),  x̂ = x̂(x_t),  σ_s² (1 - r) <= v <= σ_t² (1 - r)
 
-1 - r is computed as -expm1(λ_t - λ_s), so neighboring times do not cancel.
+1 - r is computed as -expm1(λ_t - λ_s), which does not cancel for neighboring times.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ class Gaussian:
         return self.mean + self.variance.sqrt() * noise
 
     def kl(self, other: Gaussian) -> Tensor:
-        """KL(self || other) of each example in nats: (B,). Exactly 0 between equal Gaussians of positive variance."""
+        """KL(self || other) of each example in nats: (B,). It is exactly 0 for equal Gaussians of positive variance."""
         ratio = self.variance / other.variance
         distance = (self.mean - other.mean).square() / other.variance
-        # ratio - 1 - log(ratio) loses its digits near ratio = 1, but equal variances are the common case and exact.
+        # ratio - 1 - log(ratio) cancels near ratio = 1. In the common case, equal variances, it is exactly 0.
         return (distance + ratio - 1 - ratio.log()).flatten(1).sum(1) / 2
 
     def entropy(self) -> Tensor:
@@ -68,7 +67,7 @@ def transition(schedule: Schedule, x_s: Tensor, s: Tensor, t: Tensor) -> Gaussia
 def posterior(
     schedule: Schedule, x: Tensor, x_t: Tensor, t: Tensor, s: Tensor, *, eta: float | Tensor = 1.0
 ) -> Gaussian:
-    """q_η(x_s|x_t, x) for s < t; η = 1 is the forward process's own posterior, η = 0 moves along a deterministic path.
+    """q_η(x_s|x_t, x) for s < t. η = 1 is the posterior of the forward process, η = 0 is deterministic (DDIM).
 
     For any η the marginal of x_s is q(x_s|x) (Song, Meng, Ermon 2021, arXiv 2010.02502, eq. 7). x, x_t: (B, *); t, s:
     () or (B,).
@@ -81,9 +80,10 @@ def posterior(
 
 
 def distillation_target(schedule: Schedule, x_s: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """The x for which the deterministic step from x_t, `posterior` with η = 0, lands on x_s: (B, *).
+    """The target x̃ of a student: the x̂ whose DDIM step (`posterior` with η = 0) from x_t at t gives x_s at s.
 
-    Salimans and Ho (2022, arXiv 2202.00512, appendix G). x_s, x_t: (B, *); t, s: () or (B,), s < t.
+    x̃ = (x_s - (σ_s/σ_t) x_t) / (α_s - (σ_s/σ_t) α_t) (Salimans and Ho 2022, arXiv 2202.00512, appendix G): (B, *).
+    x_s, x_t: (B, *); t, s: () or (B,), s < t.
     """
     (_, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
     keep = sigma_s / sigma_t
@@ -95,17 +95,18 @@ def distillation_target(schedule: Schedule, x_s: Tensor, x_t: Tensor, t: Tensor,
 def reverse(
     schedule: Schedule, mean: Tensor, x_t: Tensor, t: Tensor, s: Tensor, *, variance_interp: Tensor | float = 0.0
 ) -> Gaussian:
-    """p(x_s|x_t): the posterior at the estimate x̂ = `mean`, with a variance interpolated in the logarithm.
+    """p(x_s|x_t): the mean of the posterior at x̂ = `mean`, and a reverse variance between two fixed ones.
 
-    `variance_interp` 0 gives the lower variance σ_s² (1 - r), right for data without spread, 1 the upper σ_t² (1 - r),
-    right for white data; a learned one is (B, *) in [0, 1] (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15). mean,
-    x_t: (B, *); t, s: () or (B,).
+    `variance_interp` = v interpolates the logarithm of the variance, σ_s^(2(1-v)) σ_t^(2v) (1 - r) (Nichol and Dhariwal
+    2021, arXiv 2102.09672, eq. 15). 0 gives the lower limit σ_s² (1 - r), which is exact for data at a single point; 1
+    gives the upper limit σ_t² (1 - r), which is exact for white data of unit variance. A learned one is (B, *) in [0,
+    1]. mean, x_t: (B, *); t, s: () or (B,).
     """
-    small = posterior(schedule, mean, x_t, t, s)
+    lower = posterior(schedule, mean, x_t, t, s)
     (_, sigma_t), (_, sigma_s) = schedule(t), schedule(s)
-    # As a power of large / small, so that fraction 0 gives the posterior's variance to the last bit: their KL then does
-    # not cancel.
-    return Gaussian(small.mean, small.variance * expand((sigma_t / sigma_s).square(), mean) ** variance_interp)
+    # A power of upper / lower gives the variance of the posterior to the last bit at variance_interp 0, so that their
+    # KL does not cancel.
+    return Gaussian(lower.mean, lower.variance * expand((sigma_t / sigma_s).square(), mean) ** variance_interp)
 
 
 def step_kl(
@@ -118,10 +119,10 @@ def step_kl(
     *,
     variance_interp: Tensor | float = 0.0,
 ) -> Tensor:
-    """KL(q(x_s|x_t, x) || p(x_s|x_t)) with the estimate x̂ = `mean`: (B,) nats. Arguments as for `reverse`."""
+    """KL(q(x_s|x_t, x) || p(x_s|x_t)) with x̂ = `mean`: (B,) nats. The other arguments are those of `reverse`."""
     return posterior(schedule, x, x_t, t, s).kl(reverse(schedule, mean, x_t, t, s, variance_interp=variance_interp))
 
 
 def snr_drop(schedule: Schedule, s: Tensor, t: Tensor) -> Tensor:
-    """1 - SNR_t/SNR_s: the share of the signal at s that is lost at t, in [0, 1]."""
+    """1 - SNR_t/SNR_s for s < t, in [0, 1], with the shape of s and t: the share of the SNR at s that is lost by t."""
     return -torch.expm1(schedule.log_snr(t) - schedule.log_snr(s))

@@ -1,4 +1,4 @@
-"""Denoisers made of denoisers: a fixed label, and classifier-free guidance over an interval of noise levels."""
+"""Denoisers that wrap a denoiser: a fixed label, and classifier-free guidance in an interval of log-SNR."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from diffusion.schedules import Schedule, expand
 
 @dataclass(frozen=True)
 class Labeled:
-    """A denoiser whose label is fixed: E[x | x_t, label]. `label` is int64, (B,) for the batch that it will see or (1,)
-    for any number of examples.
+    """A denoiser with a fixed label, E[x | x_t, label].
+
+    `label` is int64, (B,) for batches of B examples or (1,) for batches of any size.
     """
 
     denoiser: AnyDenoiser
@@ -24,21 +25,21 @@ class Labeled:
 
     @property
     def schedule(self) -> Schedule:
-        """That of the denoiser."""
+        """The schedule of the denoiser."""
         return self.denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """A label given here goes before the fixed one."""
+        """Estimates E[x | x_t, label]; a `label` given here takes precedence over the fixed one."""
         return self.denoiser(x_t, t, self.label.expand(len(x_t)) if label is None else label)
 
 
 @dataclass(frozen=True)
 class ClassifierFree:
-    """x̂ + (scale - 1)(x̂ - x̂_unconditional), while the log-SNR is within `interval`.
+    """Classifier-free guidance, x̂ + (scale - 1)(x̂ - x̂_unconditional), where the log-SNR is within `interval`.
 
-    Ho and Salimans (2022, arXiv 2207.12598, eq. 6) with scale = 1 + w, so 1 is no guidance; the interval is
-    Kynkäänniemi et al. (2024, arXiv 2404.07724). Both estimates come from one call on a doubled batch; examples without
-    a label (-1) are left alone.
+    Ho and Salimans (2022, arXiv 2207.12598, eq. 6) with scale = 1 + w, so that 1 is no guidance; the interval is due to
+    Kynkäänniemi et al. (2024, arXiv 2404.07724). Both estimates come from one evaluation on a doubled batch. Guidance
+    does not change examples without a label (-1).
     """
 
     denoiser: AnyDenoiser
@@ -53,11 +54,13 @@ class ClassifierFree:
 
     @property
     def schedule(self) -> Schedule:
-        """That of the denoiser."""
+        """The schedule of the denoiser."""
         return self.denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """x_t: (B, C, *); t: () or (B,); label: (B,)."""
+        """Returns the guided estimate, and `variance_interp` of the conditional one. x_t: (B, C, *); t: () or (B,);
+        label: (B,).
+        """
         log_snr = self.schedule.log_snr(t.double())
         inside = (self.interval[0] <= log_snr) & (log_snr <= self.interval[1])
         if label is None or self.scale == 1 or not inside.any():

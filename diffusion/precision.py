@@ -1,6 +1,6 @@
-"""The precision a network runs in: bf16 where the hardware multiplies in it, float32 elsewhere.
+"""The precision of the network: bf16 autocast where the hardware multiplies in bf16, float32 elsewhere.
 
-Only the network is lowered. The algebra of diffusion around it keeps the precision of its argument (`Denoiser`).
+Autocast applies to the network alone. The diffusion algebra around it keeps the dtype of its argument (`Denoiser`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 
 def use_bf16(precision: Precision, device: torch.device) -> bool:
-    """Whether a network on that device runs in bf16: as asked, or for "auto" where the hardware multiplies in it."""
+    """Whether a network on `device` runs in bf16: as asked, or with "auto" if the hardware multiplies in bf16."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
@@ -26,18 +26,18 @@ def use_bf16(precision: Precision, device: torch.device) -> bool:
     if device.type != "cpu" or not torch._C._has_mkldnn:
         return False
     if platform.machine().lower() in ("x86_64", "amd64"):
-        # oneDNN takes bf16 wherever there is AVX-512, and emulates it, slowly, where its own instructions are missing.
+        # oneDNN accepts bf16 on every AVX-512 machine, but emulates it, slowly, on those without bf16 instructions.
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @dataclass(frozen=True)
 class Autocast:
-    """A network whose convolutions and matrix products run in bf16."""
+    """A network that runs under bf16 autocast: its convolutions and matrix products are in bf16."""
 
     network: Network
 
     def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None, /) -> Tensor:
-        """As the network: x (B, C, *), log_snr (B,), label (B,) -> (B, C or 2C, *)."""
+        """Evaluates the network: x (B, C, *), log_snr (B,), label (B,) -> (B, C or 2C, *)."""
         with torch.autocast(x.device.type, torch.bfloat16):
             return self.network(x, log_snr, label)

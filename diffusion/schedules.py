@@ -1,8 +1,8 @@
 """Noise schedules: q(x_t | x) = N(α_t x, σ_t² I) for t in [0, 1], clean at t = 0, noise at t = 1.
 
-A schedule is a curve (α_t, σ_t) with a strictly decreasing log-SNR λ_t = 2 log(α_t/σ_t), finite at both ends: log-SNR
-is what networks, objectives and samplers work with (Kingma et al. 2021, arXiv 2107.00630). A new schedule writes
-`__call__` only; the inverse and every derivative come from it. Times may be float32 or float64; grids are made in
+A schedule is a curve (α_t, σ_t) with a strictly decreasing log-SNR λ_t = 2 log(α_t/σ_t), finite at both ends.
+Networks, objectives and samplers use the log-SNR (Kingma et al. 2021, arXiv 2107.00630). A new schedule defines
+`__call__` only; the inverse and every derivative follow from it. Times may be float32 or float64; timestep grids are
 float64.
 """
 
@@ -20,7 +20,7 @@ from diffusion.errors import require
 
 
 def expand(values: Tensor, like: Tensor) -> Tensor:
-    """Per-example or scalar values (B,) or () as factors for a tensor (B, *), in its dtype and on its device."""
+    """Reshapes values (B,) or () to broadcast against a tensor `like` (B, *), in its dtype and on its device."""
     return values.reshape(-1, *[1] * (like.ndim - 1)).to(like)
 
 
@@ -29,7 +29,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """t: (*) in [0, 1]. Returns α_t and σ_t, both positive, of the same shape and dtype."""
+        """Returns α_t and σ_t at t (*) in [0, 1], both positive, with the shape and dtype of t."""
 
     def log_snr(self, t: Tensor) -> Tensor:
         """λ_t = 2 log(α_t/σ_t), strictly decreasing in t: (*) -> (*)."""
@@ -37,18 +37,21 @@ class Schedule(ABC):
         return 2 * (alpha.log() - sigma.log())
 
     def time(self, log_snr: Tensor) -> Tensor:
-        """The t with λ_t = log_snr, (*) -> (*) float64; values beyond the ends give 0 or 1."""
+        """The t with λ_t = log_snr: (*) -> (*) float64. A log-SNR beyond the ends gives 0 or 1."""
         target = log_snr.double()
         t = self.invert(target)
         return torch.where(target >= self.log_snr_max, 0.0, torch.where(target <= self.log_snr_min, 1.0, t))
 
     def invert(self, log_snr: Tensor) -> Tensor:
-        """`time` between the ends, (*) -> (*) float64: by bisection to the last bit unless a subclass has a formula."""
+        """The t with λ_t = log_snr for a log-SNR between the ends: (*) -> (*) float64.
+
+        Bisects to the last bit; a subclass with a closed form overrides it.
+        """
         low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
         for _ in range(60):
             middle = (low + high) / 2
-            late = self.log_snr(middle) > log_snr
-            low, high = torch.where(late, middle, low), torch.where(late, high, middle)
+            too_clean = self.log_snr(middle) > log_snr
+            low, high = torch.where(too_clean, middle, low), torch.where(too_clean, high, middle)
         return high
 
     @cached_property
@@ -63,7 +66,7 @@ class Schedule(ABC):
 
 
 def lerp_table(table: Tensor, position: Tensor) -> Tensor:
-    """A table (n,), n >= 2, read at positions (*) in [0, n - 1], linearly between its entries: (*)."""
+    """Interpolates a table (n,), n >= 2, linearly at positions (*) in [0, n - 1]: (*)."""
     i = position.detach().floor().long().clamp(0, len(table) - 2)
     return torch.lerp(table[i], table[i + 1], position - i)
 
@@ -75,7 +78,7 @@ def variance_preserving(log_snr: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class VariancePreserving(Schedule):
-    """Another schedule in units where α² + σ² = 1: x_t/√(α_t² + σ_t²), of the same log-SNR at every time."""
+    """The schedule of x_t/√(α_t² + σ_t²), where α² + σ² = 1: it has the log-SNR of `schedule` at every time."""
 
     schedule: Schedule
 
@@ -84,19 +87,19 @@ class VariancePreserving(Schedule):
         return variance_preserving(self.log_snr(t))
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """That of the schedule."""
+        """The log-SNR of `schedule` at t: (*) -> (*)."""
         return self.schedule.log_snr(t)
 
     def invert(self, log_snr: Tensor) -> Tensor:
-        """That of the schedule."""
+        """The time at which `schedule` has this log-SNR: (*) -> (*) float64."""
         return self.schedule.invert(log_snr)
 
 
 @dataclass(frozen=True)
 class VPLinear(Schedule):
-    """Variance preserving with β(t) linear: log α_t = -∫β/2 (Song et al. 2021, arXiv 2011.13456, eq. 29-33).
+    """Variance preserving, with β(t) linear and log α_t = -∫β/2 (Song et al. 2021, arXiv 2011.13456, eq. 29-33).
 
-    `t_min` moves the clean end away from σ = 0; 1e-5 is that paper's value for likelihoods.
+    `t_min` moves the clean end away from σ = 0; the paper takes 1e-5 for likelihoods.
     """
 
     beta_min: float = 0.1
@@ -121,10 +124,10 @@ class VPLinear(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """α = cos(πu/2), σ = sin(πu/2), with u cut so that λ spans [end, start], and λ shifted.
+    """α = cos(πu/2), σ = sin(πu/2), with u restricted so that λ runs from `start` to `end`; `shift` is added to λ.
 
-    Nichol and Dhariwal (2021, arXiv 2102.09672, eq. 17) in the form of Hoogeboom et al. (2023, arXiv 2301.11093,
-    section 3.1): for images of side d that paper shifts by 2 log(64/d).
+    The schedule of Nichol and Dhariwal (2021, arXiv 2102.09672, eq. 17) in the form of Hoogeboom et al. (2023, arXiv
+    2301.11093, section 3.1), who shift by 2 log(64/d) for images of side d.
     """
 
     start: float = 13.3
@@ -145,7 +148,7 @@ class Cosine(Schedule):
 class Sigmoid(Schedule):
     """α_t² is a sigmoid of t, rescaled to run from 1 to 0 (Jabri et al. 2023, arXiv 2212.11972, algorithm 1).
 
-    `t_min` is cut off at both ends, where that α² would reach exactly 1 and 0.
+    A share `t_min` of the curve is cut off at either end, where α² would be exactly 1 or 0.
     """
 
     start: float = -3.0
@@ -172,8 +175,8 @@ class Sigmoid(Schedule):
 class EDM(Schedule):
     """Variance exploding, α = 1, with σ^(1/ρ) linear in t (Karras et al. 2022, arXiv 2206.00364, eq. 5).
 
-    That paper's largest level, 80, is for data of standard deviation 0.5; these are in units of the data's. The
-    smallest is below what 8-bit pixels resolve, as a likelihood needs.
+    Sigmas are in units of the data's standard deviation; the paper's `sigma_max` of 80 is for data of standard
+    deviation 0.5. The default `sigma_min` is below what 8-bit pixels resolve, as a likelihood needs.
     """
 
     sigma_min: float = 0.002
@@ -206,8 +209,8 @@ class EDM(Schedule):
 
 @dataclass(frozen=True)
 class Flow(Schedule):
-    """The straight line α = 1 - u, σ = u of flow matching (Lipman et al. 2023, arXiv 2210.02747, eq. 20; Liu et al.
-    2023).
+    """The straight path of flow matching, α = 1 - u and σ = u (Lipman et al. 2023, arXiv 2210.02747, eq. 20; Liu et
+    al. 2023).
 
     u runs from `sigma_min` to 1 - `alpha_min`, so that the log-SNR is finite at both ends.
     """
@@ -237,10 +240,10 @@ class Flow(Schedule):
 
 @dataclass(frozen=True)
 class DiscreteBetas(Schedule):
-    """The table ᾱ_i = Π(1 - β_j), j <= i, of a discrete diffusion; between entries the log-SNR is linear in t.
+    """The table ᾱ_i = Π(1 - β_j), j <= i, of a discrete diffusion; between its entries the log-SNR is linear in t.
 
-    Without `betas` it is the table of Ho et al. (2020, arXiv 2006.11239, section 4): `steps` values from `beta_min` to
-    `beta_max`. Entry i (from 0) stands at t = i / (steps - 1).
+    Entry i (from 0) is at t = i / (steps - 1). Without `betas` the β are `steps` values evenly spaced from `beta_min`
+    to `beta_max` (Ho et al. 2020, arXiv 2006.11239, section 4).
     """
 
     steps: int = 1000
@@ -256,14 +259,14 @@ class DiscreteBetas(Schedule):
 
     @cached_property
     def table(self) -> Tensor:
-        """The log-SNR of every entry, (steps,) float64, decreasing."""
+        """The log-SNR of every entry, decreasing: (steps,) float64."""
         default = torch.linspace(self.beta_min, self.beta_max, self.steps, dtype=torch.float64)
         betas = torch.tensor(self.betas, dtype=torch.float64) if self.betas else default
         log_alpha_bar = torch.log1p(-betas).cumsum(0)
         return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """α_t² = sigmoid(λ_t), σ_t² = sigmoid(-λ_t), λ_t interpolated in the table."""
+        """α_t² = sigmoid(λ_t), σ_t² = sigmoid(-λ_t), with λ_t interpolated in the table."""
         table = self.table.to(t)
         return variance_preserving(lerp_table(table, t * (len(table) - 1)))
 

@@ -1,1 +1,1 @@
-"""The likelihood of examples by a denoiser: bounds, the probability flow, importance weights, and the units."""
+"""The likelihood of examples under a denoiser: bounds, the probability flow, importance weights, and units."""

@@ -1,24 +1,24 @@
-"""Bounds on the log-likelihood by named terms, from the KL between the forward and the reverse trajectory.
+"""Bounds on the log-likelihood, as named terms, from the KL between the forward and the reverse trajectory.
 
-For a grid of times from noise to clean, and one example x, in the form of Kingma et al. (2021, arXiv 2107.00630, eq.
-11):
+For one example x and a grid of times from noise (T) to the clean end (0), in the form of Kingma et al. (2021, arXiv
+2107.00630, eq. 11):
 
     -log p(x) <= KL(q(x_T|x) || p(x_T))                             prior
                + Σ_t E_q KL(q(x_s|x_t, x) || p(x_s|x_t))            diffusion
                - E_q log p(x|x_0)                                   decoder
 
-For images of 256 levels the decoder is the discrete law that the noise at the clean end leaves open, p(x|x_0) ∝
-q(x_0|x) for every pixel, so the bound is one on the probability of the 8-bit image itself and needs no dequantization.
-For continuous data it is the density N(x; x_0/α_0, σ_0²/α_0²).
+For images of 256 gray levels the decoder is the discrete distribution p(x|x_0) ∝ q(x_0|x) over the values of each
+pixel. The bound is then on the probability of the 8-bit image itself and needs no dequantization. For continuous data
+the decoder is the density N(x; x_0/α_0, σ_0²/α_0²).
 
-The bound of Sohl-Dickstein et al. (2015, arXiv 1503.03585, eq. 9-14) is on densities of data of unit variance. With
+The bound of Sohl-Dickstein et al. (2015, arXiv 1503.03585, eq. 9-14) is on the density of data of unit variance. With
 their x^1, ..., x^T at the times of the grid, x^0 = x, and in units where α² + σ² = 1,
 
     log p(x) >= K = -Σ_t E_q KL(q(x^{t-1}|x^t, x^0) || p(x^{t-1}|x^t)) + H_q(X^T|X^0) - H_q(X^1|X^0) - H_p(X^T)
 
 where the first step is fixed, p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1), and p(x^T) = π = N(0, I).
 
-With infinitely many steps the sum is ½ ∫ SNR E‖x - x̂‖² dλ in both, whatever the reverse variance.
+With infinitely many steps the sum of KLs is ½ ∫ SNR E‖x - x̂‖² dλ in both bounds, for any reverse variance.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from diffusion.schedules import Schedule, VariancePreserving, expand
 
 @dataclass(frozen=True)
 class Quantization:
-    """The values that quantized data take: `count` of them, evenly spaced from `low` to `high`."""
+    """The `count` values that quantized data take, evenly spaced from `low` to `high`."""
 
     count: int = 256
     low: float = -1.0
@@ -48,13 +48,16 @@ class Quantization:
 
     @property
     def spacing(self) -> float:
-        """The distance between neighbors."""
+        """The distance between neighboring values."""
         return (self.high - self.low) / (self.count - 1)
 
 
 @dataclass(frozen=True)
 class Bound:
-    """An upper bound on -log p(x) in nats for each example, (B,), as the sum of three terms."""
+    """An upper bound on -log p(x) in nats for each example, as the sum of three terms, (B,) each.
+
+    `kl_samples` are the estimates at single timesteps whose mean is `diffusion`.
+    """
 
     prior: Tensor
     diffusion: Tensor
@@ -68,12 +71,13 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class K:
-    """The lower bound of 2015 on log p(x) in nats for each example, (B,), by the terms of its equation 14.
+class Bound2015:
+    """K, the lower bound of 2015 on log p(x) in nats for each example, as the terms of its equation 14, (B,) each.
 
-    `kl` is the sum of KLs, `end`, `start` and `prior` are the entropies H_q(X^T|X^0), H_q(X^1|X^0) and H_p(X^T). The
-    equation leaves out `moment` = ½ (d - ‖x‖²)(1 - ᾱ_1 + ᾱ_T), which is zero on average over data of unit second
-    moment, by its appendix B.2; with it the bound holds for every example and for data of any scale.
+    `kl` is the sum of KLs; `end`, `start` and `prior` are the entropies H_q(X^T|X^0), H_q(X^1|X^0) and H_p(X^T). The
+    equation leaves out `moment` = ½ (d - ‖x‖²)(1 - ᾱ_1 + ᾱ_T), which is zero on average over data of unit second moment
+    (appendix B.2 of the paper). With this term the bound holds for every example and for data of any scale.
+    `kl_samples` are the estimates at single timesteps whose mean is `kl`.
     """
 
     kl: Tensor
@@ -85,12 +89,12 @@ class K:
 
     @property
     def equation_14(self) -> Tensor:
-        """-kl + end - start - prior: (B,) nats, a bound on average over data of unit second moment."""
+        """-kl + end - start - prior: (B,) nats, a lower bound on average over data of unit second moment."""
         return -self.kl + self.end - self.start - self.prior
 
     @property
     def total(self) -> Tensor:
-        """Equation 14 and `moment`: (B,) nats, a bound on log p of each example."""
+        """K = equation_14 + moment: (B,) nats, a lower bound on log p of each example."""
         return self.equation_14 + self.moment
 
 
@@ -108,13 +112,13 @@ def bound(
     randn: RandN = torch.randn_like,
     offset: float | Tensor = 0.5,
 ) -> Bound:
-    """Estimates the bound for x (B, C, *) on the grid `times`, decreasing: nats, (B,) float64.
+    """Estimates the bound for x (B, C, *) on the timestep grid `times` (T,), decreasing: (B,) float64, in nats.
 
-    `quantization` are the values of quantized data, None for continuous data. The others are those of
-    `estimate_diffusion_loss`.
+    `quantization` gives the values of quantized data and is None for continuous data. `estimate_diffusion_loss`
+    describes the other arguments.
 
-    Raises InputError unless `times` decreases strictly, 1 <= draws, and x is finite and holds no other values than
-    those of the levels.
+    Raises InputError unless `times` decreases strictly, 1 <= draws, x is finite, and with `quantization` x holds its
+    values alone.
     """
     times = checked_times(x, times, quantization)
     schedule, clean = denoiser.schedule, x.double()
@@ -135,10 +139,10 @@ def bound_2015(
     label: Tensor | None = None,
     randn: RandN = torch.randn_like,
     offset: float | Tensor = 0.5,
-) -> K:
+) -> Bound2015:
     """Estimates K for continuous x (B, C, *), with x^T at times[0], x^1 at times[-1] and x^0 = x: (B,) float64.
 
-    The options are those of `estimate_diffusion_loss`. Raises InputError as `bound` does.
+    `estimate_diffusion_loss` describes the other arguments. Raises InputError as `bound` does.
     """
     times = checked_times(x, times, None)
     clean, vp = x.double(), VariancePreserving(denoiser.schedule)
@@ -147,14 +151,14 @@ def bound_2015(
     prior = gaussian.Gaussian(torch.zeros_like(clean), torch.ones_like(clean))
     excess = (1 - clean.square()).flatten(1).sum(1) / 2
     moment = excess * (start.variance.flatten()[0] + 1 - end.variance.flatten()[0])
-    return K(kl_samples.total, end.entropy(), start.entropy(), prior.entropy(), moment, kl_samples)
+    return Bound2015(kl_samples.total, end.entropy(), start.entropy(), prior.entropy(), moment, kl_samples)
 
 
 def entropy_bounds(schedule: Schedule, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """The limits of H_q(X_s|X_t) for s < t, in nats and units where α² + σ² = 1: (B,), (B,).
+    """The lower and the upper limit of H_q(X_s|X_t) for s < t, in nats, in units where α² + σ² = 1: (B,), (B,).
 
     H_q(X_t|X_s) + H_q(X_s|X) - H_q(X_t|X) <= H_q(X_s|X_t) <= H_q(X_t|X_s) (Sohl-Dickstein et al. 2015, eq. 24). The
-    second holds while the forward process does not lower the entropy of x_t, as for data of unit variance. x: (B, *).
+    upper limit holds if the forward process does not lower the entropy of x_t, as for data of unit variance. x: (B, *).
     """
     vp, x = VariancePreserving(schedule), x.double()
     upper = gaussian.transition(vp, x, s, t).entropy()
@@ -162,29 +166,29 @@ def entropy_bounds(schedule: Schedule, x: Tensor, t: Tensor, s: Tensor) -> tuple
 
 
 def prior_kl(schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
-    """KL(q(x_t|x) || N(0, σ_t²)), where samplers start: (B,) nats."""
+    """KL(q(x_t|x) || N(0, σ_t²)), the divergence from the distribution that samplers start from: (B,) nats."""
     marginal = gaussian.marginal(schedule, x, t)
     return marginal.kl(gaussian.Gaussian(torch.zeros_like(x), marginal.variance))
 
 
 def decoder(schedule: Schedule, x: Tensor, t: Tensor, quantization: Quantization | None, randn: RandN) -> Tensor:
-    """-log p(x|x_t) at one draw of x_t: (B,) nats. With `quantization`, x holds such values."""
+    """-log p(x|x_t) at one draw of x_t ~ q(x_t|x): (B,) nats. With `quantization`, x holds its values."""
     return reconstruction(schedule, x, gaussian.marginal(schedule, x, t).sample(randn(x)), t, quantization)
 
 
 def reconstruction(schedule: Schedule, x: Tensor, x_t: Tensor, t: Tensor, quantization: Quantization | None) -> Tensor:
-    """-log p(x|x_t): (B,) nats. With `quantization`, x holds such values."""
+    """-log p(x|x_t), the decoder: (B,) nats. With `quantization`, x holds its values."""
     alpha = expand(schedule(t)[0], x)
-    estimate = gaussian.Gaussian(x_t / alpha, gaussian.marginal(schedule, x, t).variance / alpha.square())
+    density = gaussian.Gaussian(x_t / alpha, gaussian.marginal(schedule, x, t).variance / alpha.square())
     if quantization is None:
-        return estimate.nll(x)
-    std = float(estimate.variance.max().sqrt())
-    reach = min(quantization.count - 1, math.ceil(12 * std / quantization.spacing) + 1)
+        return density.nll(x)
+    std = float(density.variance.max().sqrt())
     # Only values within 12 standard deviations of x can matter; the others weigh less than float64 resolves.
+    reach = min(quantization.count - 1, math.ceil(12 * std / quantization.spacing) + 1)
     log_weights = []
     for offset in range(-reach, reach + 1):
         value = x + offset * quantization.spacing
-        log_weight = -(estimate.mean - value).square() / (2 * estimate.variance)
+        log_weight = -(density.mean - value).square() / (2 * density.variance)
         outside = (value < quantization.low - quantization.spacing / 2) | (
             value > quantization.high + quantization.spacing / 2
         )
@@ -193,14 +197,18 @@ def reconstruction(schedule: Schedule, x: Tensor, x_t: Tensor, t: Tensor, quanti
 
 
 def checked_times(x: Tensor, times: Tensor, quantization: Quantization | None) -> Tensor:
-    """The times (T,) in float64 on the CPU. Raises InputError for what `bound` cannot use."""
+    """Returns the times (T,) in float64 on the CPU.
+
+    Raises InputError unless there are at least two, they decrease strictly, and x is finite and holds the values of
+    `quantization` alone, if that is given.
+    """
     times = times.double().cpu()
     decreasing(times)
     require(len(times) >= 2, "times", "at least two", times.tolist())
     finite(x)
     if quantization is not None:
-        place = (x.double() - quantization.low) / quantization.spacing
-        off = ((place - place.round()).abs() > 0.01) | (place.round() < 0) | (place.round() > quantization.count - 1)
+        index = (x.double() - quantization.low) / quantization.spacing
+        off = ((index - index.round()).abs() > 0.01) | (index.round() < 0) | (index.round() > quantization.count - 1)
         if off.any():
             raise InputError(
                 f"x: must hold the {quantization.count} values from {quantization.low:g} to {quantization.high:g} "
@@ -210,7 +218,7 @@ def checked_times(x: Tensor, times: Tensor, quantization: Quantization | None) -
 
 
 def finite(x: Tensor) -> None:
-    """Raises InputError that names the first example of x (B, *) with a value that is not a finite number."""
+    """Raises InputError if a value of x (B, *) is not finite; the error names the first such example."""
     bad = ~x.isfinite().flatten(1).all(1)
     if bad.any():
         number = int(bad.nonzero()[0])

@@ -1,28 +1,28 @@
 """The likelihood by the probability-flow ODE (Song et al. 2021, arXiv 2011.13456, section 4.3 and appendix D.2).
 
-In units where α² + σ² = 1, with half log-SNR ℓ as time, α² = sigmoid(2ℓ), the flow y from data to noise and the density
-along it are
+In units where α² + σ² = 1, with the half log-SNR ℓ as time and α² = sigmoid(2ℓ), the flow y from data to noise and the
+density along it obey
 
     dy/dℓ = α (x̂(y) - α y),        d log p(y)/dℓ = -tr ∂(dy/dℓ)/∂y = α² d - α tr ∂x̂/∂y
 
-Solved from the clean end ℓ_0, y = α_0 x, to the noise at ℓ_T, where p is N(0, I), as it nearly is for data of
-zero mean and unit variance:
+They are solved from the clean end ℓ_0, where y = α_0 x, to the noise at ℓ_T, where p is taken to be N(0, I), as it
+nearly is for data of zero mean and unit variance:
 
     log p(x) = log N(y_T; 0, I) + ∫_{ℓ_0}^{ℓ_T} tr ∂(dy/dℓ)/∂y dℓ + d log α_0
 
-The density is the one that the flow itself carries from N(0, I): of the data with noise of σ_0/α_0 added. The trace is
-exact, with d backward passes, or by probes v of unit covariance, E vᵀ J v = tr J (Hutchinson 1990; Grathwohl et al.
-2019, arXiv 1810.01367), which stay the same along the flow.
+This is the density that the flow carries from N(0, I) to the clean end: the density of the data with noise of standard
+deviation σ_0/α_0 added. The trace is exact, with d backward passes, or estimated by probes v of unit covariance,
+E vᵀ J v = tr J (Hutchinson 1990; Grathwohl et al. 2019, arXiv 1810.01367), which stay the same along the flow.
 
-Quantized data need noise. With u = x + spacing (U - ½), U uniform, the density of u bounds the probability of the cell
-around x, log P(x) >= E log p(u) + d log spacing (Theis et al. 2016, arXiv 1511.01844, section 3.1). That suits a
-density that is smooth over a cell. One that has learned the levels themselves stands on them, as wide as the noise of
-the clean end, with nothing in between. It is met by that noise, z ~ q(z|x) = N(x, (σ_0/α_0)² I), and the decoder P(x|z)
-of the trajectory bound,
+Quantized data are dequantized by noise, uniform or normal.
 
-    log P(x) >= E log p(z) - log q(z|x) + log P(x|z)
-
-(the same inequality for the law q; Zheng et al. 2023, arXiv 2305.03935, section 4.2, cut q at the cell instead).
+- Uniform: with u = x + spacing (U - ½), U uniform in [0, 1], the density of u bounds the probability of the cell around
+  x, log P(x) >= E log p(u) + d log spacing (Theis et al. 2016, arXiv 1511.01844, section 3.1). This suits a density
+  that is smooth over a cell.
+- Normal: a model that has learned the gray levels themselves has narrow peaks on them, as wide as the noise of the
+  clean end, and no density in between. This noise, z ~ q(z|x) = N(x, (σ_0/α_0)² I), and the decoder P(x|z) of the
+  trajectory bound give log P(x) >= E log p(z) - log q(z|x) + log P(x|z). It is the same inequality with q in place of
+  the uniform distribution (Zheng et al. 2023, arXiv 2305.03935, section 4.2, truncate q at the cell instead).
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ Dequantization = Literal["uniform", "noise"]
 
 @dataclass(frozen=True)
 class Hutchinson:
-    """`count` random probes of the trace for each example; of the two laws Rademacher's has the smaller variance."""
+    """Draws `count` random probes of the trace for each example.
+
+    Rademacher probes have a smaller variance than Gaussian ones.
+    """
 
     count: int = 4
     distribution: ProbeDistribution = "rademacher"
@@ -64,17 +67,19 @@ class Hutchinson:
         )
 
     def __call__(self, x: Tensor, randn: RandN) -> list[Tensor]:
-        """`count` tensors like x (B, *)."""
-        # In float64, so that both precisions of the denoiser see the same probes.
+        """Returns `count` probes with the shape, dtype and device of x (B, *)."""
+        # The noise is float64, so that the probes are the same for both precisions of the denoiser.
         noise = [randn(x.double()) for _ in range(self.count)]
         return [(z if self.distribution == "gaussian" else torch.where(z < 0, -1.0, 1.0)).to(x) for z in noise]
 
 
 @dataclass(frozen=True)
 class FlowLikelihood:
-    """log p(x) in nats by its parts: that of the end of the flow, `prior` (B,); the integral of the trace by each
-    probe, `trace` (B, P), P = 1 if `exact`; and `scale`, d log α_0 and what `shifted` adds. `nfe` of the denoiser
-    were made.
+    """log p(x) in nats, as the sum of three terms.
+
+    `prior` (B,) is log N(y_T; 0, I). `trace` (B, P) is the integral of the trace by each of P probes, with P = 1 if
+    `exact`. `scale`, () or (B,), is d log α_0 and whatever `shifted` has added. `nfe` is the number of denoiser
+    evaluations of the batch.
     """
 
     prior: Tensor
@@ -85,19 +90,19 @@ class FlowLikelihood:
 
     @property
     def log_likelihood(self) -> Tensor:
-        """log p(x): (B,) nats, unbiased but for the solver."""
+        """log p(x) = prior + mean trace + scale: (B,) nats, unbiased except for the error of the solver."""
         return self.prior + self.trace.mean(1) + self.scale
 
     @property
     def variance(self) -> Tensor:
-        """Of `log_likelihood` by the choice of the probes: (B,), 0 if exact, NaN for a single probe."""
+        """The variance of `log_likelihood` over draws of the probes: (B,), 0 if exact, NaN for a single probe."""
         if self.exact:
             return torch.zeros_like(self.prior)
         count = self.trace.shape[1]
         return self.trace.var(1) / count if count > 1 else torch.full_like(self.prior, math.nan)
 
     def shifted(self, nats: float | Tensor) -> FlowLikelihood:
-        """The same in other units of volume, or after dequantization: `nats`, () or (B,), are added to `scale`."""
+        """Adds `nats`, () or (B,), to `scale`, for other units of volume or after dequantization."""
         return replace(self, scale=self.scale + nats)
 
 
@@ -111,12 +116,12 @@ def log_likelihood(
     label: Tensor | None = None,
     randn: RandN = torch.randn_like,
 ) -> FlowLikelihood:
-    """log p(x) of continuous x (B, C, *), with the exact trace unless there are `probes`.
+    """log p(x) of continuous x (B, C, *), with the exact trace unless `probes` are given.
 
-    The flow and the density are in float64, the denoiser runs in the dtype of x. The solver is `Adaptive` by default;
-    with it, the steps of an example depend on the others of its batch, and the answer on them within the tolerance.
+    The flow and the density are in float64; the denoiser runs in the dtype of x. The solver is `Adaptive` by default.
+    Its steps depend on all examples of the batch, so the result for one depends on the others, within the tolerance.
 
-    Raises InputError when x is not finite or the denoiser has no gradient, FloatingPointError when the flow fails.
+    Raises InputError if x is not finite or the denoiser has no gradient, FloatingPointError if the flow fails.
     """
     finite(x)
     schedule, dim = denoiser.schedule, x[0].numel()
@@ -135,8 +140,9 @@ def log_likelihood(
 
 
 class FlowODE:
-    """The slope of the flow and of the integral of its trace, (B, D + traces), as a function of half log-SNR; counts
-    the calls of the denoiser.
+    """The slope in half log-SNR of the flow y and of the integral of its trace, both in one state (B, D + traces).
+
+    `vectors` are the probes, or the unit vectors if `exact`. `nfe` counts the denoiser evaluations.
     """
 
     def __init__(
@@ -147,7 +153,7 @@ class FlowODE:
         self.nfe = 0
 
     def __call__(self, half: float, state: Tensor) -> Tensor:
-        """state: (B, D + traces) float64."""
+        """The slope at the half log-SNR `half` of a state (B, D + traces) float64: (B, D + traces)."""
         self.nfe += 1
         dim = state.shape[1] - self.traces
         y = state[:, :dim].reshape(self.like.shape)
@@ -164,7 +170,7 @@ class FlowODE:
 def quadratic_forms(
     function: Callable[[Tensor], Tensor], y: Tensor, vectors: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """f(y) and vᵀ (∂f/∂y) v for every v like y (B, *), (B,) each, with one backward pass each."""
+    """Returns f(y) (B, *) and vᵀ (∂f/∂y) v (B,) for every v of `vectors` (B, *), with one backward pass for each."""
     with torch.enable_grad():
         leaf = y.detach().requires_grad_()
         value = function(leaf)
@@ -178,24 +184,24 @@ def quadratic_forms(
 
 
 def basis(x: Tensor) -> Tensor:
-    """The unit vectors of one example, each repeated for the batch: (D, B, *), without memory of their own for B."""
+    """The unit vectors of one example, each expanded over the batch without a copy: (D, B, *)."""
     dim = x[0].numel()
     eye = torch.eye(dim, dtype=x.dtype, device=x.device).reshape(dim, 1, *x.shape[1:])
     return eye.expand(dim, *x.shape)
 
 
 def dequantize(x: Tensor, quantization: Quantization, randn: RandN) -> Tensor:
-    """x + spacing (U - ½), U uniform: continuous values for quantized ones, (B, *) float64."""
-    # The distribution function of a normal number is uniform; noise comes as normal numbers, one stream per example.
+    """Returns x + spacing (U - ½) with U uniform in [0, 1], continuous values for quantized x: (B, *) float64."""
+    # `randn` has one stream of normal numbers per example; their distribution function makes them uniform.
     uniform: Tensor = torch.special.ndtr(randn(x.double()))
     return x.double() + quantization.spacing * (uniform - 0.5)
 
 
 def diffuse(x: Tensor, quantization: Quantization, schedule: Schedule, randn: RandN) -> tuple[Tensor, Tensor]:
-    """z ~ q(z|x) at the clean end of the schedule, in units of x, (B, *) float64; and log P(x|z) - log q(z|x), (B,)."""
+    """Draws z ~ q(z|x) = N(x, (σ_0/α_0)² I), (B, *) float64, and returns it with log P(x|z) - log q(z|x), (B,) nats."""
     t = torch.zeros(len(x), dtype=torch.float64)
     alpha, sigma = (float(v[0]) for v in schedule(t))
     x = x.double()
-    distribution = Gaussian(x, torch.full_like(x, (sigma / alpha) ** 2))
+    q = Gaussian(x, torch.full_like(x, (sigma / alpha) ** 2))
     z = x + sigma / alpha * randn(x)
-    return z, distribution.nll(z) - reconstruction(schedule, x, alpha * z, t, quantization)
+    return z, q.nll(z) - reconstruction(schedule, x, alpha * z, t, quantization)

@@ -9,11 +9,11 @@ The log of the mean of K weights is a bound that rises to log p(x) with K (IWAE;
 theorem 1).
 
 In the thermodynamics of 2015, -log w is the work done along the path, -log p(x) the free energy difference, and the
-excess of the one over the other is dissipated (Jarzynski 1997). The exact denoiser with infinitely many steps
-dissipates nothing.
+excess of the work over it is dissipated (Jarzynski 1997). The exact denoiser with infinitely many steps dissipates
+nothing.
 
-Paths are drawn from their end, by q(x_T|x) Π q(x_s|x_t, x). That is the same distribution, in the order in which p has
-its factors:
+Paths are drawn from their noisy end, by q(x_T|x) Π q(x_s|x_t, x). This is the same distribution, factored in the order
+in which p is:
 
     -log w = log q(x_T|x)/p(x_T) + Σ log q(x_s|x_t, x)/p(x_s|x_t) - log p(x|x_0)
 """
@@ -56,7 +56,7 @@ class PathWeights:
 
     @property
     def second_cumulant(self) -> Tensor:
-        """mean + ½ variance of log w: (B,), log p(x) if log w were normal; NaN for a single path. Not a bound."""
+        """mean + ½ variance of log w: (B,), NaN for a single path. It is log p(x) if log w is normal, and no bound."""
         return variance(self.log_weights) / 2 + self.elbo
 
     @property
@@ -72,15 +72,15 @@ class PathWeights:
         where one path outweighs all others and the bound varies as much as log w does.
         """
         count = self.log_weights.shape[1]
-        # Sums instead of means: log(K - 1) is the same in all.
+        # Sums replace means, as the constant log(K - 1) does not change the variance.
         return variance(log_sum_exp_of_others(self.log_weights)) * (count - 1) ** 2 / count
 
     @property
     def reliable(self) -> Tensor:
-        """Whether the K-sample bound may be read as an estimate of log p(x): (B,) bool, `ess` is at least `ENOUGH`.
+        """Whether the K-sample bound may be read as an estimate of log p(x), `ess` >= `ENOUGH`: (B,) bool.
 
-        The bound is then about half the `variance` too low on average, less than 0.08 nats. That too is an estimate: it
-        cannot see a set of paths of which none was drawn.
+        The bound is then too low by about half the `variance` on average, less than 0.08 nats. This too is an estimate:
+        it cannot account for a set of paths from which none was drawn.
         """
         return self.ess >= ENOUGH
 
@@ -90,10 +90,10 @@ class PathWeights:
         return self.log_likelihood[:, None] - self.log_weights
 
     def curve(self) -> dict[int, Tensor]:
-        """The bound of 1, 2, 4, ... paths at a time: (B,) each, averaged over disjoint groups of all paths.
+        """The bound by groups of 1, 2, 4, ... paths, averaged over disjoint groups: (B,) for each size.
 
-        A group is made of two groups of the size before, so the bound never falls. Paths beyond the last power of two
-        are left out.
+        Each group is the union of two groups of half its size, so the bound never falls. Paths beyond the last power of
+        two are left out.
         """
         count = 1 << (self.log_weights.shape[1].bit_length() - 1)
         weights = self.log_weights[:, :count]
@@ -114,7 +114,7 @@ def log_mean_exp(x: Tensor) -> Tensor:
 def log_sum_exp_of_others(x: Tensor) -> Tensor:
     """log Σ_{j≠i} exp(x_j) at every i of the last axis, -inf for a single value: (*, K) -> (*, K).
 
-    Sums run from both ends, as a difference to the whole sum would lose all digits of a value that outweighs the rest.
+    Partial sums from both ends are added. Subtracting x_i from the whole sum would cancel where x_i outweighs the rest.
     """
     none = torch.full_like(x[..., :1], -math.inf)
     before = torch.cat([none, x[..., :-1].logcumsumexp(-1)], -1)
@@ -134,10 +134,10 @@ def path_weights(
     label: Tensor | None = None,
     randn: RandN = torch.randn_like,
 ) -> PathWeights:
-    """Draws `paths` paths on the grid `times`, decreasing, for each x (B, C, *), and returns their weights.
+    """Draws `paths` paths on the timestep grid `times`, decreasing, for each x (B, C, *), and returns their weights.
 
-    One denoiser evaluation per step and path. p(x) is that of the model whose bound `bound.bound` estimates: the
-    probability of quantized data with `quantization`, else the density. `variance_interp` is as there.
+    It takes one denoiser evaluation per step and path. p(x) is the one that `bound.bound` bounds: the probability of
+    quantized data with `quantization`, else the density. `variance_interp` has the meaning it has there.
 
     Raises InputError as `bound.bound` does, and unless 1 <= paths.
     """
@@ -160,11 +160,12 @@ def _log_weight(
     schedule, clean = denoiser.schedule, x.double()
     last = gaussian.marginal(schedule, clean, times[0])
     x_t = last.sample(randn(clean))
-    work = gaussian.Gaussian(torch.zeros_like(clean), last.variance).nll(x_t) - last.nll(x_t)
+    # log q/p, in the order of the factors of p.
+    log_ratio = gaussian.Gaussian(torch.zeros_like(clean), last.variance).nll(x_t) - last.nll(x_t)
     for t, s in pairwise(times):
         forward = gaussian.posterior(schedule, clean, x_t, t, s)
         mean, interp = predict(denoiser, x_t, t, label, x.dtype, variance_interp)
         model = gaussian.reverse(schedule, mean, x_t, t, s, variance_interp=interp)
         x_t = forward.sample(randn(clean))
-        work = work + model.nll(x_t) - forward.nll(x_t)
-    return -(work + reconstruction(schedule, clean, x_t, times[-1], quantization))
+        log_ratio = log_ratio + model.nll(x_t) - forward.nll(x_t)
+    return -(log_ratio + reconstruction(schedule, clean, x_t, times[-1], quantization))

@@ -1,7 +1,7 @@
-"""The KL divergence between the forward and the reverse trajectory of an example, Σ_t E_q KL(q(x_s|x_t, x) ||
-p(x_s|x_t)), estimated at some noise levels.
+"""The diffusion loss of an example, Σ_t E_q KL(q(x_s|x_t, x) || p(x_s|x_t)), from samples at single timesteps.
 
-In continuous time it is ½ ∫ SNR E‖x - x̂‖² dλ (Kingma et al. 2021, arXiv 2107.00630, eq. 18).
+It is the KL divergence between the forward and the reverse trajectory between the ends of a timestep grid. In
+continuous time it is ½ ∫ SNR E‖x - x̂‖² dλ (Kingma et al. 2021, arXiv 2107.00630, eq. 18).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from diffusion.samplers import RandN
 
 @dataclass(frozen=True)
 class KLSamples:
-    """Where on the trajectory examples were seen, log-SNRs (B, V), and estimates of the whole sum of KLs from each of
-    these visits alone, nats (B, V).
+    """Per-timestep samples of the KL divergence, D for each example.
+
+    `log_snr` (B, D) is the log-SNR of each sample. `nats` (B, D) is the estimate of the whole diffusion loss, in nats,
+    by this sample alone: the KL of its step times the number of steps, or the KL per unit of log-SNR times the range.
     """
 
     log_snr: Tensor
@@ -28,7 +30,7 @@ class KLSamples:
 
     @property
     def total(self) -> Tensor:
-        """The mean over visits: (B,) nats."""
+        """The estimate of the diffusion loss by all samples, their mean: (B,) nats."""
         return self.nats.mean(1)
 
 
@@ -43,37 +45,39 @@ def estimate_diffusion_loss(
     label: Tensor | None,
     randn: RandN,
 ) -> KLSamples:
-    """Estimates the sum of KLs over the steps of a grid from one noise draw at every step, or at `draws` of them.
+    """Estimates the diffusion loss of x (B, C, *) on the grid `times` (T,) from one draw of x_t at each of some steps.
 
-    The grid is cut into `draws` equal parts, and an example is seen at the same place in all of them, its `offset` in
-    [0, 1), one number or (B,): the estimate is unbiased when the offset is uniform. With `continuous`, time is
-    continuous between the ends of the grid, and `draws` are levels of log-SNR. `variance_interp` in [0, 1] is where
-    between its two fixed values the reverse variance lies (`gaussian.reverse`) unless it is learned. The algebra is in
-    float64, the denoiser runs in the dtype of x.
+    `draws` None samples every step. Otherwise the steps are divided into `draws` equal parts, and each part is sampled
+    once, at the relative position `offset` in [0, 1), one number or (B,). The estimate is unbiased if the offset is
+    uniform. With `continuous`, the range of log-SNR between the ends of the grid is divided in place of the steps, and
+    the loss is that of continuous time.
+
+    `variance_interp` in [0, 1] interpolates between the fixed reverse variances (`gaussian.reverse`) unless the
+    denoiser has learned one. The algebra is in float64; the denoiser runs in the dtype of x.
+
+    Raises InputError unless 1 <= draws (or None, but not with `continuous`) and 0 <= variance_interp <= 1.
     """
     require(draws is None or draws >= 1, "draws", "at least 1", draws)
     require(draws is not None or not continuous, "draws", "a number in continuous time", draws)
-    require(0 <= variance_interp <= 1, "fraction", "in [0, 1]", variance_interp)
+    require(0 <= variance_interp <= 1, "variance_interp", "in [0, 1]", variance_interp)
     schedule, clean, steps = denoiser.schedule, x.double(), len(times) - 1
     count = draws or steps
-    start = torch.as_tensor(offset if draws else 0.5, dtype=torch.float64).expand(len(x))
+    offsets = torch.as_tensor(offset if draws else 0.5, dtype=torch.float64).expand(len(x))
     log_snr = schedule.log_snr(times)
-    seen, nats = [], []
+    sampled, nats = [], []
     for number in range(count):
-        place = (number + start) / count
+        position = (number + offsets) / count
         if continuous:
-            middle = log_snr[0] + place * (log_snr[-1] - log_snr[0])
-            rate = kl_per_log_snr(denoiser, clean, schedule.time(middle), label, randn, x.dtype)
-            nats.append(rate * float(log_snr[-1] - log_snr[0]))
+            sampled.append(log_snr[0] + position * (log_snr[-1] - log_snr[0]))
+            density = kl_per_log_snr(denoiser, clean, schedule.time(sampled[-1]), label, randn, x.dtype)
+            nats.append(density * float(log_snr[-1] - log_snr[0]))
         else:
-            index = (place * steps).long().clamp_max(steps - 1)
-            middle = (log_snr[index] + log_snr[index + 1]) / 2
+            index = (position * steps).long().clamp_max(steps - 1)
+            sampled.append((log_snr[index] + log_snr[index + 1]) / 2)
             t, s = times[index], times[index + 1]
-            nats.append(
-                sample_step_kl(denoiser, clean, t, s, label, randn, x.dtype, variance_interp=variance_interp) * steps
-            )
-        seen.append(middle)
-    return KLSamples(torch.stack(seen, 1), torch.stack(nats, 1))
+            kl = sample_step_kl(denoiser, clean, t, s, label, randn, x.dtype, variance_interp=variance_interp)
+            nats.append(kl * steps)
+    return KLSamples(torch.stack(sampled, 1), torch.stack(nats, 1))
 
 
 def sample_step_kl(
@@ -87,17 +91,21 @@ def sample_step_kl(
     *,
     variance_interp: float = 0.0,
 ) -> Tensor:
-    """`gaussian.step_kl` at one draw of x_t. x: (B, C, *) float64; t, s: (B,). Returns (B,) nats."""
+    """Samples KL(q(x_s|x_t, x) || p(x_s|x_t)) (`gaussian.step_kl`) at one draw of x_t ~ q(x_t|x): (B,) nats.
+
+    x: (B, C, *) float64; t, s: (B,).
+    """
     x_t = gaussian.marginal(denoiser.schedule, x, t).sample(randn(x))
-    mean, part = predict(denoiser, x_t, t, label, dtype, variance_interp)
-    return gaussian.step_kl(denoiser.schedule, x, mean, x_t, t, s, variance_interp=part)
+    mean, interp = predict(denoiser, x_t, t, label, dtype, variance_interp)
+    return gaussian.step_kl(denoiser.schedule, x, mean, x_t, t, s, variance_interp=interp)
 
 
 def predict(
     denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, label: Tensor | None, dtype: torch.dtype, variance_interp: float
 ) -> tuple[Tensor, Tensor | float]:
-    """x̂ and the place of the reverse variance between its limits, `variance_interp` unless it is learned, in float64;
-    the denoiser runs in `dtype`.
+    """Evaluates the denoiser in `dtype` and returns x̂ and the interpolation of the reverse variance, both in float64.
+
+    The interpolation is `variance_interp` unless the denoiser has learned one.
     """
     mean, learned = denoiser(x_t.to(dtype), t, label)
     return mean.double(), variance_interp if learned is None else learned.double()
@@ -106,8 +114,9 @@ def predict(
 def kl_per_log_snr(
     denoiser: AnyDenoiser, x: Tensor, t: Tensor, label: Tensor | None, randn: RandN, dtype: torch.dtype
 ) -> Tensor:
-    """The limit of `sample_step_kl` per unit of log-SNR, ½ SNR ‖x - x̂‖², at one draw of x_t. t: (B,). Returns (B,)
-    nats.
+    """Samples ½ SNR ‖x - x̂‖², the KL per unit of log-SNR in the limit of short steps, at one draw of x_t: (B,) nats.
+
+    x: (B, C, *) float64; t: (B,).
     """
     x_t = gaussian.marginal(denoiser.schedule, x, t).sample(randn(x))
     error = x - denoiser(x_t.to(dtype), t, label).mean.double()

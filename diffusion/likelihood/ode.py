@@ -1,8 +1,8 @@
-"""Runge-Kutta solvers of dy/du = f(u, y) for batches: on fixed steps, or on steps chosen by an embedded error estimate.
+"""Runge-Kutta solvers of dy/du = f(u, y) for batches, with fixed steps or steps chosen by an embedded error estimate.
 
-Tableaus by Butcher; Heun (2nd order), the classical one (4th), and Dormand and Prince (1980), of 5th order with a 4th
-order estimate of its error. Step sizes by the rule of Hairer, Nørsett and Wanner, Solving Ordinary Differential
-Equations I, II.4.
+The methods are given as Butcher tableaus: Heun (2nd order), the classical method (4th), and Dormand and Prince (1980),
+of 5th order with an embedded 4th order method that estimates its error. Adaptive step sizes follow Hairer, Nørsett and
+Wanner, Solving Ordinary Differential Equations I, II.4.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ SAFETY, SHRINK, GROW, SMALLEST = 0.9, 0.2, 5.0, 1e-10
 
 @dataclass(frozen=True)
 class Tableau:
-    """One explicit method: nodes c, matrix a (its lower triangle), weights b, and those of an error estimate of order
-    `order` - 1, if it has one.
+    """An explicit Runge-Kutta method of order `order`.
+
+    `nodes` are c, `matrix` is the lower triangle of a, and `weights` are b. `error` holds the weights of the error
+    estimate, b minus those of the embedded method of order `order` - 1, or is empty without one.
     """
 
     order: int
@@ -35,8 +37,9 @@ class Tableau:
     def step(
         self, slope: Slope, u: float, y: Tensor, h: float, first: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """y at u + h, the error estimate (0 without one) and the slope at the last node; `first` is that at u, if it is
-        known. All (B, N).
+        """Returns y at u + h, the error estimate (0 without one) and the slope at the last node, all (B, N).
+
+        `first` is the slope at u, if it is known.
         """
         slopes = [slope(u, y) if first is None else first]
         for node, row in zip(self.nodes[1:], self.matrix, strict=True):
@@ -46,7 +49,7 @@ class Tableau:
 
 
 def combine(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
-    """Σ weight slope."""
+    """The weighted sum Σ weight slope: (B, N)."""
     total = torch.zeros_like(slopes[0])
     for weight, value in zip(weights, slopes, strict=True):
         if weight:
@@ -74,20 +77,20 @@ TABLEAUS = {"heun": HEUN, "rk4": CLASSICAL, "dopri5": DORMAND_PRINCE}
 
 
 class Solver(ABC):
-    """A way from y at `start` to y at `end`, two numbers in either order."""
+    """Integrates y from u = `start` to u = `end`, two numbers in either order."""
 
     @abstractmethod
     def __call__(self, slope: Slope, y: Tensor, start: float, end: float) -> Tensor:
-        """y: (B, N) float64 -> (B, N)."""
+        """Returns y at `end`, given y at `start`: (B, N) float64 -> (B, N)."""
 
     @abstractmethod
     def refined(self) -> Solver:
-        """The same solver with an error several times smaller, to measure this one's by."""
+        """A solver of the same kind with an error several times smaller, against which to measure this one's error."""
 
 
 @dataclass(frozen=True)
 class Fixed(Solver):
-    """That many equal steps of one method of `TABLEAUS`."""
+    """Takes `steps` equal steps of one method of `TABLEAUS`."""
 
     steps: int = 64
     method: str = "rk4"
@@ -97,23 +100,24 @@ class Fixed(Solver):
         require(self.method in TABLEAUS, "solver.method", f"one of {', '.join(TABLEAUS)}", repr(self.method))
 
     def __call__(self, slope: Slope, y: Tensor, start: float, end: float) -> Tensor:
-        """As `Solver`."""
+        """Returns y at `end`, given y at `start`: (B, N) float64 -> (B, N)."""
         h = (end - start) / self.steps
         for number in range(self.steps):
             y, _, _ = TABLEAUS[self.method].step(slope, start + number * h, y, h)
         return y
 
     def refined(self) -> Fixed:
-        """Twice the steps."""
+        """The same method with twice the steps."""
         return Fixed(2 * self.steps, self.method)
 
 
 @dataclass(frozen=True)
 class Adaptive(Solver):
-    """Dormand-Prince with steps such that the estimated error of each stays below `tolerance` (1 + |y|), in the root
-    mean square over the numbers of the worst example.
+    """Dormand-Prince with steps chosen so that the estimated error of each is at most `tolerance` (1 + |y|).
 
-    Raises FloatingPointError where no step is small enough, as where the slope is not finite.
+    The error is the root mean square over the coordinates of the worst example. The first step has the length `first`.
+
+    Raises FloatingPointError if no step is small enough, for example when the slope is not finite.
     """
 
     tolerance: float = 1e-5
@@ -124,7 +128,7 @@ class Adaptive(Solver):
         require(self.first > 0, "solver.first", "a positive number", self.first)
 
     def __call__(self, slope: Slope, y: Tensor, start: float, end: float) -> Tensor:
-        """As `Solver`."""
+        """Returns y at `end`, given y at `start`: (B, N) float64 -> (B, N)."""
         u, h = start, min(self.first, abs(end - start)) * (1 if end > start else -1)
         first = slope(u, y)
         while u != end:
@@ -132,10 +136,10 @@ class Adaptive(Solver):
             h = end - u if last else h
             proposal, error, after = DORMAND_PRINCE.step(slope, u, y, h, first)
             scale = self.tolerance * (1 + torch.maximum(y.abs(), proposal.abs()))
-            # A NaN compares as smaller than anything; as infinity it has the step refused.
+            # An error of NaN is set to infinity, so that the step is rejected.
             ratio = (error / scale).square().mean(1).sqrt().max().nan_to_num(torch.inf).item()
             if ratio <= 1:
-                # The last node of this tableau is the point reached.
+                # The last node of this tableau is u + h, so its slope is the first one of the next step.
                 u, y, first = end if last else u + h, proposal, after
             elif abs(h) < SMALLEST * abs(end - start):
                 raise FloatingPointError(f"solver: no step is small enough at half log-SNR {u:.3f}; is x̂ finite?")
@@ -143,5 +147,5 @@ class Adaptive(Solver):
         return y
 
     def refined(self) -> Adaptive:
-        """A tenth of the tolerance."""
+        """The same solver with a tenth of the tolerance."""
         return Adaptive(self.tolerance / 10, self.first)

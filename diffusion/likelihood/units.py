@@ -1,17 +1,17 @@
-"""The units of a log-likelihood. One nat is 1/ln 2 bits; beyond that they differ in what is counted.
+"""The units of a log-likelihood. One nat is 1/ln 2 bits; apart from that, the units differ in what they measure.
 
-    bits/dim      of the probability of an 8-bit image, per scalar: a uniform guess has 8
-    bits/vector   of the density of continuous data in units of their standard deviation, -log2 p(x) for all scalars of
-                  an example together
-    bits/pixel    as Sohl-Dickstein et al. (2015, arXiv 1503.03585, table 1) count: log2 of the density of data scaled
-                  to unit variance, all colors of a pixel together; larger is better
+    bits/dim      -log2 P(x) per scalar, for the probability of an 8-bit image: a uniform guess has 8
+    bits/vector   -log2 p(x) for all scalars of an example together, for the density of continuous data in units of
+                  their standard deviation
+    bits/pixel    log2 p(x) for all colors of a pixel together, for the density of data scaled to unit variance, as in
+                  Sohl-Dickstein et al. (2015, arXiv 1503.03585, table 1); larger is better
 
-A density of values in units of their standard deviation, times the width 1/std of a level in these units, is the
-probability of a level. Hence K per pixel and bits/dim say the same of an image of C colors:
+The density of values in units of their standard deviation, times the width 1/std of a gray level in these units, is the
+probability of the gray level. Hence K per pixel and bits/dim are equivalent for an image of C colors:
 
-    K = C (log2 std - bits/dim),        std the standard deviation in levels.
+    K = C (log2 std - bits/dim),        std the standard deviation in gray levels.
 
-Table 1 has 5.4 bits/pixel on CIFAR-10, whose standard deviation is 64.2 levels: 4.20 bits/dim.
+Table 1 has 5.4 bits/pixel on CIFAR-10, whose standard deviation is 64.2 gray levels: 4.20 bits/dim.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ Quantity = TypeVar("Quantity", float, Tensor)
 
 
 def bits(nats: Quantity) -> Quantity:
-    """Nats as bits."""
+    """Converts nats to bits."""
     return nats / math.log(2)
 
 
 def bits_per_dim(nats: Quantity, dim: int) -> Quantity:
-    """Nats per example as bits per scalar; for 8-bit images a uniform guess has 8."""
+    """Converts nats per example of `dim` scalars to bits per scalar; for 8-bit images a uniform guess has 8."""
     return bits(nats) / dim
 
 
 def bits_per_pixel(bits_per_dim: float, *, colors: int, std: float) -> float:
-    """K in bits/pixel of an image at that many bits/dim. `std` is the data's, in levels."""
+    """Converts bits/dim of an image to K in bits/pixel. `std` is the standard deviation of the data in gray levels."""
     return colors * (math.log2(std) - bits_per_dim)
 
 
 def null_log_likelihood(dim: int, *, second_moment: float = 1.0) -> float:
-    """L_null = E log N(x; 0, I) in nats per example, for data of that mean square per scalar: -½ dim log(2πe) at 1.
+    """L_null = E log N(x; 0, I) in nats per example, for data of mean square `second_moment` per scalar.
 
-    What destroying the data costs is measured from here: K - L_null (Sohl-Dickstein et al. 2015, table 1).
+    It is -½ dim log(2πe) for a second moment of 1. K - L_null measures the cost of destroying the data (Sohl-Dickstein
+    et al. 2015, table 1).
     """
     return -dim * (math.log(2 * math.pi) + second_moment) / 2

@@ -25,7 +25,7 @@ from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
 from diffusion.likelihood import bound, flow, importance
-from diffusion.likelihood.bound import Bound, K, Quantization
+from diffusion.likelihood.bound import Bound, Bound2015, Quantization
 from diffusion.likelihood.flow import Dequantization, FlowLikelihood, Hutchinson, dequantize, diffuse
 from diffusion.likelihood.importance import PathWeights
 from diffusion.likelihood.ode import Solver
@@ -107,7 +107,7 @@ class Likelihood:
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
         label: Label | None = None,
-    ) -> K:
+    ) -> Bound2015:
         """K, the bound of 2015 on the log-density of the model's standardized values (`bound.bound_2015`);
         of images, after dequantization.
         """

@@ -97,5 +97,5 @@ def test_bad_arguments_are_named() -> None:
     oracle, x, times = correlated(Cosine()), torch.zeros(1, 2, dtype=torch.float64), torch.tensor([1.0, 0.0])
     with pytest.raises(InputError, match="draws: must be a number in continuous time, got None"):
         bound(oracle, x, times, continuous=True)
-    with pytest.raises(InputError, match=r"fraction: must be in \[0, 1\], got 2"):
+    with pytest.raises(InputError, match=r"variance_interp: must be in \[0, 1\], got 2"):
         bound(oracle, x, times, variance_interp=2.0)
