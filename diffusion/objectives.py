@@ -1,12 +1,14 @@
-"""The objective: the KL divergence between the forward and reverse trajectories, as it stands or reweighted by noise
-level.
+"""The objective: the KL divergence between the forward and the reverse trajectory, exact or reweighted by noise level.
 
-    E_{t, ε} w(λ_t) ‖x̂(x_t) - x‖²
+    E_{λ ~ p, ε} w(λ) ‖x̂(x_t) - x‖²
 
-In continuous time the KL is ½ ∫ e^λ ‖x̂ - x‖² dλ (Kingma et al. 2021, arXiv 2107.00630, eq. 18), so the exact weight
-under noise levels of density p(λ) is ½ e^λ / p(λ). The others are the usual losses, expressed in the same units of x
-(Kingma and Gao 2023, arXiv 2303.00848): the squared error of eps is SNR ‖x̂ - x‖², that of v is (SNR + 1) ‖x̂ - x‖² and
-so on.
+In continuous time the KL is ½ ∫ e^λ ‖x̂ - x‖² dλ (Kingma et al. 2021, arXiv 2107.00630, eq. 18), so the exact weight is
+½ e^λ / p(λ) when noise levels λ are drawn with density p(λ). The other weightings are the usual losses in the same
+units of x (Kingma and Gao 2023, arXiv 2303.00848): the squared error of eps is SNR ‖x̂ - x‖², that of v is
+(SNR + 1) ‖x̂ - x‖².
+
+`Exact` and `SigmoidError` are defined by an integral over λ. They divide by p(λ), so their objective does not depend on
+p. The others are defined by their authors under the noise levels that they draw: p is a part of their objective.
 """
 
 from __future__ import annotations
@@ -29,19 +31,19 @@ EARLIEST = 1e-9
 
 
 class Weighting(ABC):
-    """w(λ), the weight of ‖x̂ - x‖²."""
+    """Gives w(λ), the weight of ‖x̂ - x‖²."""
 
     @abstractmethod
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
-        """log_snr: (B,); density: (B,), the density p(λ) of the noise levels drawn. Returns (B,)."""
+        """Returns w(λ), (B,). log_snr: λ, (B,); density: p(λ) of the noise levels drawn, (B,)."""
 
 
 @dataclass(frozen=True)
 class Exact(Weighting):
-    """½ SNR / p(λ): the loss is then the KL between the trajectories in nats, whatever levels are drawn."""
+    """½ SNR / p(λ): the loss is the KL between the trajectories in nats, whatever p noise levels are drawn with."""
 
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
-        """½ e^λ / p(λ)."""
+        """Returns ½ e^λ / p(λ)."""
         return log_snr.exp() / (2 * density)
 
 
@@ -50,7 +52,7 @@ class Simple(Weighting):
     """SNR: the squared error of eps, "L_simple" (Ho et al. 2020, eq. 14)."""
 
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
-        """e^λ."""
+        """Returns e^λ."""
         return log_snr.exp()
 
 
@@ -59,7 +61,7 @@ class X0Error(Weighting):
     """1: the squared error of x."""
 
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
-        """1."""
+        """Returns 1."""
         return torch.ones_like(log_snr)
 
 
@@ -68,7 +70,7 @@ class VError(Weighting):
     """SNR + 1: the squared error of v (Salimans and Ho 2022, arXiv 2202.00512, section 4)."""
 
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
-        """e^λ + 1."""
+        """Returns e^λ + 1."""
         return log_snr.exp() + 1
 
 
@@ -79,7 +81,7 @@ class EDMError(Weighting):
     sigma_data: float = 1.0
 
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
-        """e^λ + 1/σ_data²."""
+        """Returns e^λ + 1/σ_data²."""
         return log_snr.exp() + self.sigma_data**-2
 
 
@@ -90,54 +92,57 @@ class MinSNR(Weighting):
     gamma: float = 5.0
 
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
-        """min(e^λ, γ)."""
+        """Returns min(e^λ, γ)."""
         return log_snr.exp().clamp_max(self.gamma)
 
 
 @dataclass(frozen=True)
 class P2(Weighting):
-    """SNR / (k + SNR)^γ: perception prioritized (Choi et al. 2022, arXiv 2204.00227, eq. 8)."""
+    """SNR / (k + SNR)^γ: perception prioritized training (Choi et al. 2022, arXiv 2204.00227, eq. 8)."""
 
     k: float = 1.0
     gamma: float = 1.0
 
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
-        """e^λ / (k + e^λ)^γ."""
+        """Returns e^λ / (k + e^λ)^γ."""
         snr = log_snr.exp()
         return snr / (self.k + snr) ** self.gamma
 
 
 @dataclass(frozen=True)
 class SigmoidError(Weighting):
-    """SNR sigmoid(b - λ) (Kingma and Gao 2023, arXiv 2303.00848; Hoogeboom et al. 2024, arXiv 2410.19324, section
-    3.1).
+    """SNR sigmoid(b - λ) / p(λ): the loss is ∫ sigmoid(b - λ) ‖ε̂ - ε‖² dλ, whatever p noise levels are drawn with.
+
+    That is twice the ½ ∫ w(λ) ‖ε̂ - ε‖² dλ of Kingma and Gao (2023, arXiv 2303.00848) for their w(λ) = sigmoid(b - λ),
+    which Hoogeboom et al. (2024, arXiv 2410.19324, section 3.1) use too.
     """
 
     bias: float = 2.0
 
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
-        """e^λ sigmoid(b - λ)."""
-        return log_snr.exp() * torch.sigmoid(self.bias - log_snr)
+        """Returns e^λ sigmoid(b - λ) / p(λ)."""
+        return log_snr.exp() * torch.sigmoid(self.bias - log_snr) / density
 
 
 class AnyObjective(Protocol):
-    """Whatever a backbone can be trained on."""
+    """An objective that a backbone can be trained on."""
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
-        """The noise levels that uniform numbers stand for: (B,) -> (B,)."""
+        """Maps uniform numbers u to the noise levels that `loss` draws with them: (B,) -> (B,)."""
 
     def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Of each example, (B,). x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,)."""
+        """Returns the loss of each example, (B,). x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,)."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Which noise levels are drawn and how much each weighs; `hybrid` > 0 adds the bound's term that trains a learned
-    variance.
+    """The weighted squared error of x̂ at noise levels drawn from a distribution, E w(λ) ‖x̂(x_t) - x‖².
 
-    The hybrid term is `hybrid` times the KL between q(x_s|x_t, x) and p(x_s|x_t) in nats for a step that splits the
-    schedule's log-SNR into `hybrid_steps` parts, times their number, with its mean held fixed. It is the diffusion term
-    of the bound when the levels drawn are uniform in log-SNR (Nichol and Dhariwal 2021, arXiv 2102.09672, section 3.1).
+    `hybrid` > 0 adds the term that trains a learned variance. The schedule's range of log-SNR is divided into
+    `hybrid_steps` equal steps. The term is `hybrid` · `hybrid_steps` · KL(q(x_s|x_t, x) || p(x_s|x_t)), in nats per
+    coordinate, for the step that begins at t, with the mean of p held fixed. For noise levels uniform in log-SNR its
+    expectation is `hybrid` times the diffusion term of the bound (Nichol and Dhariwal 2021, arXiv 2102.09672, section
+    3.1).
     """
 
     noise_levels: NoiseLevels = LogNormal()
@@ -150,19 +155,19 @@ class Objective:
         require(self.hybrid_steps >= 1, "hybrid_steps", "at least 1", self.hybrid_steps)
 
     def times(self, u: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """Times and weights for uniform numbers u: (B,) -> (B,), (B,), both float64."""
+        """Returns the times and the weights that uniform numbers u are mapped to: (B,) -> (B,), (B,), both float64."""
         u = u.double()
         log_snr = self.log_snr(u, schedule)
         weight = self.weighting(log_snr, self.noise_levels.density(u, schedule))
-        # Never exactly the clean end: a reverse step from t needs an s < t.
+        # The clean end itself is left out, because a reverse step from t needs an s < t.
         return schedule.time(log_snr).clamp_min(EARLIEST), weight
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
-        """The noise levels that uniform numbers stand for: (B,) -> (B,)."""
+        """Maps uniform numbers u to noise levels: (B,) -> (B,)."""
         return self.noise_levels.log_snr(u, schedule)
 
     def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """The weighted squared error of each example, averaged over its coordinates: (B,).
+        """Returns the weighted squared error of each example, averaged over its coordinates: (B,).
 
         x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,).
         """
@@ -178,10 +183,10 @@ class Objective:
 def weighted_error(
     denoiser: Denoiser, weight: Tensor, x: Tensor, x_t: Tensor, t: Tensor, label: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """w ‖x̂(x_t) - x‖² averaged over coordinates, (B,), and what the network returned. weight, t, label: (B,).
+    """Returns w ‖x̂(x_t) - x‖² averaged over coordinates, (B,), the network's output F and its learned variance.
 
-    The residual is taken in the network's units, where it has about unit scale: w ‖x̂ - x‖² = w c_out² ‖F - target‖²,
-    without cancellation at low noise.
+    The residual is taken in the network's units, where its scale is about 1: w ‖x̂ - x‖² = w c_out² ‖F - target‖². So it
+    does not cancel at low noise. x, x_t: (B, C, *); weight, t, label: (B,).
     """
     _, c_skip, c_out = denoiser.parameterization(*denoiser.schedule(t))
     network, variance_interp = denoiser.network(x_t, t, label)
@@ -199,8 +204,8 @@ def variance_term(
     network: Tensor,
     variance_interp: Tensor | None,
 ) -> Tensor:
-    """`hybrid_steps` times the KL of one step from t, per coordinate in nats, as a function of the learned variance
-    alone: (B,).
+    """Returns `hybrid_steps` times the KL of the step from t, per coordinate in nats: (B,). Its gradient is that of the
+    learned variance alone.
 
     Raises ValueError when the backbone does not predict a variance.
     """
@@ -218,10 +223,10 @@ def variance_term(
 
 @dataclass(frozen=True)
 class TrajectoryBound:
-    """The diffusion term of the bound on a grid of few steps, by which mean and variance are learned together
+    """The diffusion term of the bound on a grid of few steps, from which mean and variance are learned together
     (Sohl-Dickstein et al. 2015, arXiv 1503.03585, eq. 14).
 
-    `times` (T + 1,) decrease, float64 on the CPU.
+    `times`: (T + 1,), decreasing, float64 on the CPU.
     """
 
     times: Tensor
@@ -231,12 +236,13 @@ class TrajectoryBound:
         return (u.double().cpu() * steps).long().clamp_max(steps - 1)
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
-        """The noise level that a step starts from: (B,) -> (B,)."""
+        """Returns the noise level at which the step that u chooses begins: (B,) -> (B,)."""
         return schedule.log_snr(self.times[self._step(u)])
 
     def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """The KL of a random step times the number of steps, per coordinate in nats: (B,). Arguments as for
-        `Objective`.
+        """Returns the KL of the step that u chooses, times the number of steps, per coordinate in nats: (B,).
+
+        x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,).
         """
         schedule, step = denoiser.schedule, self._step(u)
         t, s = self.times[step], self.times[step + 1]
