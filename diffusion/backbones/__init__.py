@@ -1,4 +1,4 @@
-"""Networks F(x, log-SNR, label). They know nothing of schedules, losses or data."""
+"""Networks F(x, log-SNR, label). They know nothing about schedules, losses or data."""
 
 from diffusion.backbones.backbone import Backbone as Backbone
 from diffusion.backbones.backbone import BackboneConfig as BackboneConfig

@@ -1,4 +1,4 @@
-"""What every backbone is: a network F(x, log-SNR, label), and nothing about schedules, losses or samplers."""
+"""The interface of backbones, networks F(x, log-SNR, label), which know nothing about schedules, losses or samplers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch.utils.checkpoint import checkpoint
 
 
 class ResidualBlock(nn.Module, ABC):
-    """A residual block, the unit that a network repeats."""
+    """A residual block, the unit that a network repeats and that is compiled and sharded."""
 
     @abstractmethod
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x: (B, C, *); embedding: (B, E), of the noise level and the label. Returns (B, C', *)."""
+        """x: (B, C, *); embedding of log-SNR and label: (B, E). Returns (B, C', *)."""
 
 
 class Backbone(nn.Module, ABC):
     """A network F that maps a scaled noisy example, its log-SNR and an optional label to `out_channels` channels.
 
-    `in_channels` are the channels of an example; `out_channels` is the same, or twice that when the variance is learned
-    too. `classes` is the number of labels; label -1 (or no label at all) means unconditional.
+    `in_channels` is the number of channels of an example; `out_channels` is the same, or twice that if the variance is
+    learned too. `classes` is the number of labels; label -1, or no label at all, means unconditional.
 
-    With `gradient_checkpointing` the activations within a block are computed again in the backward pass instead of
-    kept: less memory for about a third more time (Chen et al. 2016, arXiv 1604.06174).
+    With `gradient_checkpointing` the activations within a block are not stored but recomputed in the backward pass,
+    which takes less memory and about a third more time (Chen et al. 2016, arXiv 1604.06174).
     """
 
     gradient_checkpointing = False
@@ -41,24 +41,30 @@ class Backbone(nn.Module, ABC):
         """x: (B, C, *) with about unit variance; log_snr: (B,); label: (B,) int64. Returns (B, out_channels, *)."""
 
     def project_(self) -> None:
-        """Puts the parameters back on the set they live on, if the design has one; called after every optimizer
-        step.
+        """Projects the parameters back onto the set that they are constrained to; called after every optimizer step.
+
+        By default each module of the network that has a method `project_` projects its own, as `UnitConv` does.
         """
+        for module in self.modules():
+            project: Callable[[], None] | None = getattr(module, "project_", None)
+            if project is not None and module is not self:
+                project()
 
     def run_block(self, block: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
-        """The output of a block."""
+        """Returns the output of a block, with gradient checkpointing if it is on."""
         again = self.gradient_checkpointing and torch.is_grad_enabled()
         y: Tensor = checkpoint(block, x, embedding, use_reentrant=False) if again else block(x, embedding)
         return y
 
     def residual_blocks(self) -> list[ResidualBlock]:
-        """The units that are compiled, and divided over processes, each for itself."""
+        """Returns the residual blocks, each of which is compiled, and sharded over processes, on its own."""
         return [module for module in self.modules() if isinstance(module, ResidualBlock)]
 
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
-        """Compiles each block for itself at its first call, with a backend of `torch.compile`.
+        """Compiles each residual block on its own, at its first evaluation, with a backend of `torch.compile`.
 
-        Blocks of equal widths and sizes share the compiled code, so a deep network takes no longer than a shallow one.
+        Blocks of equal widths and sizes share the compiled code, so that a deep network takes no longer to compile than
+        a shallow one.
         """
         blocks = self.residual_blocks()
         # Each pair of widths and sizes is a variant of the same forward.
@@ -67,7 +73,9 @@ class Backbone(nn.Module, ABC):
             block.compile(dynamic=False, backend=backend)
 
     def one_hot(self, label: Tensor | None, batch: int, like: Tensor) -> Tensor:
-        """Labels as one-hot rows (batch, classes + 1); the last column stands for "no label"."""
+        """Returns labels as one-hot rows (batch, classes + 1) in the dtype and on the device of `like`; the last column
+        stands for "no label".
+        """
         if label is None:
             label = torch.full((batch,), -1, device=like.device)
         index = torch.where(label < 0, self.classes, label)
@@ -76,8 +84,11 @@ class Backbone(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class BackboneConfig(ABC):
-    """What is chosen about a backbone before its data are known; frozen, and checked at construction."""
+    """The settings of a backbone that do not depend on its data; frozen, and checked at construction."""
 
     @abstractmethod
     def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> Backbone:
-        """A new backbone with random weights, for data that take values `spacing` apart, None for any value."""
+        """Returns a new backbone with random weights.
+
+        `spacing` is the distance between the values that quantized data take, None for continuous data.
+        """

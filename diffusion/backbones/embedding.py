@@ -1,4 +1,4 @@
-"""How a backbone is told the noise level and the label."""
+"""The embedding of log-SNR and label that conditions a backbone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from diffusion.backbones.magnitude import SILU_SCALE, UnitConv
 
 
 class LogSNRFeatures(nn.Module):
-    """cos(f λ + φ)·√2 at fixed frequencies, a phase of 0 and of π/2 each: features of unit mean square, (B,) -> (B,
-    channels).
+    """Features √2 cos(f λ + φ) of the log-SNR λ, at fixed frequencies f with phases φ of 0 and π/2 each.
 
-    The frequencies run geometrically from a quarter period over the usual range of log-SNR (about ±15) to periods of
-    about 2, which resolves every level that a schedule distinguishes without asking the network to extrapolate.
+    They have unit mean square. The frequencies run geometrically from a quarter period over the usual range of log-SNR
+    (about ±15) to periods of about 2, which resolves every log-SNR that a schedule distinguishes without asking the
+    network to extrapolate.
     """
 
     frequencies: Tensor
@@ -31,12 +31,12 @@ class LogSNRFeatures(nn.Module):
         )
 
     def forward(self, log_snr: Tensor) -> Tensor:
-        """(B,) -> (B, channels)."""
+        """log_snr: (B,). Returns (B, channels)."""
         return math.sqrt(2) * torch.cos(torch.outer(log_snr, self.frequencies) + self.phases)
 
 
 class Embedding(nn.Module):
-    """Log-SNR and label to one vector of unit mean square, (B, channels)."""
+    """Embeds log-SNR and label in one vector of unit mean square, (B, channels)."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Embedding(nn.Module):
         self.label = UnitConv(classes + 1, channels, scale=(classes + 1) ** 0.5) if classes else None
 
     def forward(self, log_snr: Tensor, one_hot: Tensor) -> Tensor:
-        """(B,), (B, classes + 1) -> (B, channels)."""
+        """log_snr: (B,); one_hot: (B, classes + 1). Returns (B, channels)."""
         z = self.log_snr_layer(self.features(log_snr))
         if self.label is not None:
             z = (z + self.label(one_hot)) / 2**0.5

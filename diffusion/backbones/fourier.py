@@ -1,4 +1,4 @@
-"""Fourier features of data that take evenly spaced levels, as 8-bit pixels do."""
+"""Fourier features of quantized data, whose gray levels are evenly spaced, as those of 8-bit pixels are."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from torch import Tensor, nn
 
 
 class LevelFeatures(nn.Module):
-    """What x_t says about sin ωx and cos ωx, for periods 2π/ω of 1, 2, 4, ... times the distance between levels.
+    """The expectations of √2 sin ωx and √2 cos ωx given x_t, for periods 2π/ω of 1, 2, 4, ... times the spacing of gray
+    levels.
 
-    Kingma et al. (2021, arXiv 2107.00630, appendix C) show the network sin and cos(2ⁿπ x_t), as it cannot make from x_t
-    alone what depends on the last bits of a pixel, and a likelihood does. Their periods, n = 8 and 7, are one and two
-    levels of data in [-1, 1]; here they are so in whatever units the data are.
-
-    With a flat prior x | x_t is N(x_t/α, e^-λ), and the expectation of sin ωx is
+    With a flat prior, x given x_t is N(x_t/α, e^-λ), and the expectation of sin ωx is
 
         e^(-ω² e^-λ / 2) sin(ω x_t/α)
 
-    so a feature is zero where noise hides the levels, instead of being noise itself. At period 1 this is the exact
-    denoiser to first order: x̂ - x_t/α = -2ω e^-λ times it, for levels at multiples of 2π/ω.
+    so that a feature is zero where noise hides the levels, instead of being noise itself. At period 1 this is the exact
+    denoiser to first order: for levels at multiples of 2π/ω, x̂ - x_t/α is -2ω e^-λ times this expectation.
+
+    Kingma et al. (2021, arXiv 2107.00630, appendix C) give the network sin and cos(2ⁿπ x_t) as inputs, since a
+    likelihood depends on the last bits of a pixel and the network cannot compute from x_t alone what depends on them.
+    Their periods, n = 8 and 7, are one and two levels of data in [-1, 1]; here the periods are multiples of the spacing
+    in whatever units the data have.
     """
 
     def __init__(self, octaves: int, spacing: float) -> None:
@@ -28,8 +30,8 @@ class LevelFeatures(nn.Module):
         self.frequencies = [2 * math.pi / (spacing * 2**n) for n in range(octaves)]
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """x: x_t/√(α² + σ²), (B, C, H, W); log_snr: (B,). Returns (B, 2 octaves C, H, W) of unit mean square without
-        noise.
+        """x: x_t/√(α² + σ²), (B, C, H, W); log_snr: (B,). Returns (B, 2 octaves C, H, W), which have unit mean square
+        where there is no noise.
         """
         variance = torch.exp(-log_snr).reshape(-1, 1, 1, 1)
         x = x * (1 + variance).sqrt()

@@ -1,8 +1,8 @@
-"""The residual block most diffusion U-Nets use: group normalization, SiLU, convolution, scale and shift by the
+"""The residual block that most diffusion U-Nets use: group normalization, SiLU, convolution, and scale and shift by the
 embedding.
 
-After Dhariwal and Nichol (2021, arXiv 2105.05233), "ADM". The second convolution starts at zero, so a new network is
-the identity on its trunk.
+The block is that of ADM (Dhariwal and Nichol 2021, arXiv 2105.05233). Its second convolution is zero-initialized: the
+residual branch of a new block is zero, and the block is its shortcut.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from diffusion.backbones.layers import attend, upsample, zero
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Group normalization with as many groups as divide the channels, 32 at most."""
+    """Returns group normalization of as many groups as divide the channels, a power of 2 and at most 32."""
     return nn.GroupNorm(next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0), channels)
 
 
 def conv(inputs: int, outputs: int) -> nn.Conv2d:
-    """The 3x3 convolution at the network's entrance."""
+    """Returns the 3x3 convolution at the input of the network."""
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 class Block(backbone.ResidualBlock):
-    """A residual block of two 3x3 convolutions, with attention after it where `heads` > 0."""
+    """A residual block of two 3x3 convolutions, followed by attention if `heads` > 0."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, *, heads: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Block(backbone.ResidualBlock):
             self.proj_out = zero(nn.Conv2d(outputs, outputs, 1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, inputs, H, W), (B, embedding) -> (B, outputs, H, W)."""
+        """x: (B, inputs, H, W); embedding: (B, E). Returns (B, outputs, H, W)."""
         y = F.silu(self.norm_first(x))
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         y = torch.addcmul(shift, self.norm_second(self.first(y)), scale + 1)
@@ -54,20 +54,23 @@ class Block(backbone.ResidualBlock):
 
 
 class Join(nn.Module):
-    """The sum of what comes up from the coarser level, its width matched there, and what the encoder put out."""
+    """Adds the output of the coarser stage, upsampled, to the skip from the encoder.
+
+    A 1x1 convolution matches the widths at the coarse resolution, a quarter of the pixels.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.up = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, inputs, H, W), (B, outputs, H or 2H, W or 2W) -> the shape of the skip."""
+        """x: (B, inputs, H, W); skip: (B, outputs, H or 2H, W or 2W). Returns the shape of the skip."""
         x = self.up(x)
         return skip + (x if x.shape == skip.shape else upsample(x))
 
 
 class Head(nn.Module):
-    """Normalization, SiLU and a convolution that starts at zero: an untrained network predicts F = 0."""
+    """Normalization, SiLU and a zero-initialized convolution: an untrained network predicts F = 0."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -75,6 +78,6 @@ class Head(nn.Module):
         self.conv = zero(nn.Conv2d(inputs, outputs, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H, W)."""
+        """x: (B, inputs, H, W). Returns (B, outputs, H, W)."""
         y: Tensor = self.conv(F.silu(self.norm(x)))
         return y

@@ -1,4 +1,4 @@
-"""What both U-Net designs share: resampling and attention, written for channels-last tensors."""
+"""Layers of both designs of the U-Net: resampling, attention and normalization, written for channels-last tensors."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from torch.nn import functional as F
 
 
 def downsample(x: Tensor) -> Tensor:
-    """Mean over 2x2 blocks: (B, C, 2H, 2W) -> (B, C, H, W)."""
+    """Takes the mean over blocks of 2x2 pixels: (B, C, 2H, 2W) -> (B, C, H, W)."""
     return F.avg_pool2d(x, 2)
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Nearest neighbor: (B, C, H, W) -> (B, C, 2H, 2W)."""
+    """Repeats every pixel in a block of 2x2: (B, C, H, W) -> (B, C, 2H, 2W)."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def attend(qkv: Tensor, heads: int, *, normalize: bool) -> Tensor:
-    """Self-attention over pixels: (B, 3C, H, W) -> (B, C, H, W), the channels ordered (query/key/value, head, channel).
+    """Applies self-attention over pixels: (B, 3C, H, W) -> (B, C, H, W).
 
-    With `normalize` queries, keys and values have mean zero and unit mean square over the channels of a head, which
-    bounds the logits and keeps the scale of the values (after Karras et al. 2024, arXiv 2312.02696, section 2.3).
+    The channels of `qkv` are ordered (query/key/value, head, channel). With `normalize`, queries, keys and values are
+    brought to mean zero and unit mean square over the channels of a head, which bounds the logits and keeps the scale
+    of the values (after Karras et al. 2024, arXiv 2312.02696, section 2.3).
     """
     height = qkv.shape[-2]
     z = rearrange(qkv, "b (three heads c) h w -> b (h w) three heads c", three=3, heads=heads)
@@ -34,18 +35,18 @@ def attend(qkv: Tensor, heads: int, *, normalize: bool) -> Tensor:
 
 
 def unit_norm(x: Tensor) -> Tensor:
-    """Mean zero and unit mean square over the last dimension, in the precision of x and one fused pass."""
+    """Brings x to mean zero and unit mean square over the last dimension, in the precision of x and one fused pass."""
     with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(x, x.shape[-1:])
 
 
 def pixel_norm(x: Tensor) -> Tensor:
-    """Mean zero and unit mean square over the channels of every pixel of channels-last tensors, (B, C, H, W)."""
+    """Brings the channels of every pixel of channels-last tensors (B, C, H, W) to mean zero and unit mean square."""
     return unit_norm(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def zero(module: nn.Module) -> nn.Module:
-    """The module with all its parameters set to zero."""
+    """Sets all parameters of a module to zero and returns the module."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module

@@ -1,9 +1,10 @@
-"""Layers that keep the mean square of their input, so that depth neither inflates nor starves signals and gradients.
+"""Magnitude-preserving layers, which keep the mean square of their input: signals and gradients neither grow nor shrink
+with depth.
 
-The idea is EDM2's (Karras et al. 2024, arXiv 2312.02696): weights of unit norm per output, activations rescaled to unit
-mean square, sums renormalized, one normalization per block over the channels of a pixel, and no biases. With
-independent inputs of unit mean square each layer returns unit mean square. Scale is learned in two places only, the
-head and the modulation by the embedding, and both start at zero.
+The design follows EDM2 (Karras et al. 2024, arXiv 2312.02696): weights of unit norm per output channel, activations
+rescaled to unit mean square, renormalized sums, one normalization per block over the channels of a pixel, and no
+biases. With independent inputs of unit mean square each layer returns unit mean square. A scale is learned in two
+places only, the head and the modulation by the embedding, and both are zero-initialized.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from torch.nn import functional as F
 from diffusion.backbones import backbone
 from diffusion.backbones.layers import attend, pixel_norm, upsample
 
-# 1/sqrt(E[silu(z)^2]) for standard normal z.
+# 1/√E[silu(z)²] for standard normal z.
 SILU_SCALE = 1 / 0.596468
 
-# How much faster than a unit layer a free one moves, as it has further to go: it starts at zero.
+# A zero-initialized layer has further to go than a layer of unit norm: one optimizer step moves its weights this many
+# times further.
 ZERO_SCALE = 3.0
 
-# Share of the residual branch in a sum, before renormalization.
+# The weight of the residual branch in a sum with its shortcut, before renormalization.
 RESIDUAL_WEIGHT = 0.3
 RESIDUAL_SCALE, SHORTCUT_SCALE = (
     s / math.hypot(RESIDUAL_WEIGHT, 1 - RESIDUAL_WEIGHT) for s in (RESIDUAL_WEIGHT, 1 - RESIDUAL_WEIGHT)
@@ -31,10 +33,9 @@ RESIDUAL_SCALE, SHORTCUT_SCALE = (
 
 
 class ScaledConv(nn.Module):
-    """What the two kinds of layer share: a convolution (or with kernel 0 a linear layer) whose weight is stored in
-    units of scale / sqrt(fan-in).
+    """A convolution, or for kernel 0 a linear layer, whose weight is stored in units of scale / √fan-in.
 
-    One learning rate then means the same to every layer, whatever its size.
+    In these units one learning rate means the same to layers of any size.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, scale: float) -> None:
@@ -44,7 +45,7 @@ class ScaledConv(nn.Module):
         self.scale = scale / math.sqrt(self.weight[0].numel())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H, W), or (B, inputs) -> (B, outputs) for kernel 0."""
+        """x: (B, inputs, H, W), or (B, inputs) for kernel 0. Returns (B, outputs, H, W) or (B, outputs)."""
         weight = self.weight * self.scale
         return F.linear(x, weight) if weight.ndim == 2 else F.conv2d(x, weight, padding=self.padding)
 
@@ -52,8 +53,8 @@ class ScaledConv(nn.Module):
 class UnitConv(ScaledConv):
     """A convolution whose weight has unit norm for every output channel, times `scale`.
 
-    `project_` restores the norm after a step of the optimizer. The gradient is not made tangent to the sphere first:
-    what it has along the weight is taken back by the projection.
+    `project_` restores the norm after an optimizer step. The gradient is not made tangent to the sphere first: the
+    projection takes its component along the weight back.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 0, *, scale: float = 1.0) -> None:
@@ -63,34 +64,27 @@ class UnitConv(ScaledConv):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """Rescales the stored weight to unit mean square per output."""
+        """Rescales the stored weight to unit mean square per output channel."""
         self.weight.mul_(self.weight.square().mean(list(range(1, self.weight.ndim)), keepdim=True).rsqrt())
 
 
 class ZeroConv(ScaledConv):
-    """A convolution that starts at zero and whose scale is free to grow."""
+    """A zero-initialized convolution whose scale is learned."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 0) -> None:
         super().__init__(inputs, outputs, kernel, ZERO_SCALE)
 
 
-def project_(network: nn.Module) -> None:
-    """Rescales every weight of unit norm within a network; see `UnitConv.project_`."""
-    for module in network.modules():
-        if isinstance(module, UnitConv):
-            module.project_()
-
-
 def conv(inputs: int, outputs: int) -> UnitConv:
-    """The 3x3 convolution at the network's entrance."""
+    """Returns the 3x3 convolution at the input of the network."""
     return UnitConv(inputs, outputs, 3)
 
 
 class Block(backbone.ResidualBlock):
-    """A residual block of two 3x3 convolutions, modulated by the embedding, with attention after it where `heads` > 0.
+    """A residual block of two 3x3 convolutions, modulated by the embedding and followed by attention if `heads` > 0.
 
-    The scale of the activation and of the residual sum is folded into the convolutions: scaling costs no pass over
-    memory.
+    The scales of the activations and of the residual branches are folded into the convolutions, so that scaling costs
+    no pass over memory.
     """
 
     def __init__(self, inputs: int, outputs: int, embedding: int, *, heads: int = 0, dropout: float = 0.0) -> None:
@@ -106,7 +100,7 @@ class Block(backbone.ResidualBlock):
             self.proj_out = UnitConv(outputs, outputs, 1, scale=RESIDUAL_SCALE)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, inputs, H, W), (B, embedding) -> (B, outputs, H, W)."""
+        """x: (B, inputs, H, W); embedding: (B, E). Returns (B, outputs, H, W)."""
         x = pixel_norm(self.shortcut(x))
         modulation = self.modulation(embedding) + 1
         y = self.first(F.silu(x)) * modulation[:, :, None, None].to(x.dtype)
@@ -119,9 +113,9 @@ class Block(backbone.ResidualBlock):
 
 
 class Join(nn.Module):
-    """The sum of what comes up from the coarser level and what the encoder put out, either at half the power.
+    """Adds the output of the coarser stage, upsampled, to the skip from the encoder, each at half the power.
 
-    The widths are matched at the coarse resolution, a quarter of the pixels.
+    A 1x1 convolution matches the widths at the coarse resolution, a quarter of the pixels.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -129,19 +123,19 @@ class Join(nn.Module):
         self.up = UnitConv(inputs, outputs, 1, scale=0.5**0.5)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, inputs, H, W), (B, outputs, H or 2H, W or 2W) -> the shape of the skip."""
+        """x: (B, inputs, H, W); skip: (B, outputs, H or 2H, W or 2W). Returns the shape of the skip."""
         x = self.up(x)
         return torch.add(x if x.shape == skip.shape else upsample(x), skip, alpha=0.5**0.5)
 
 
 class Head(nn.Module):
-    """The last convolution, the one layer of free scale. It starts at zero: an untrained network predicts F = 0."""
+    """The last convolution, zero-initialized and of learned scale: an untrained network predicts F = 0."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = ZeroConv(inputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H, W)."""
+        """x: (B, inputs, H, W). Returns (B, outputs, H, W)."""
         y: Tensor = self.conv(pixel_norm(x))
         return y

@@ -1,4 +1,4 @@
-"""A residual multilayer perceptron for points, of the same magnitude-preserving layers as the U-Net."""
+"""A residual multilayer perceptron for points, built of the magnitude-preserving layers of the U-Net."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch.nn import functional as F
 from diffusion.backbones.backbone import Backbone, BackboneConfig, ResidualBlock
 from diffusion.backbones.embedding import Embedding
 from diffusion.backbones.layers import zero
-from diffusion.backbones.magnitude import RESIDUAL_SCALE, SHORTCUT_SCALE, SILU_SCALE, UnitConv, project_
+from diffusion.backbones.magnitude import RESIDUAL_SCALE, SHORTCUT_SCALE, SILU_SCALE, UnitConv
 from diffusion.errors import require
 
-# A configuration may come from somebody else's checkpoint: what it asks for has an end.
+# A configuration may come from somebody else's checkpoint, so that all sizes are limited.
 WIDEST, DEEPEST, OCTAVES = 2**14, 1024, 64
 
 
 @dataclass(frozen=True)
 class MLPConfig(BackboneConfig):
-    """`blocks` residual blocks of `width` units.
+    """A perceptron of `blocks` residual blocks of `width` units.
 
-    The coordinates enter as themselves and as Fourier features of `octaves` frequencies, 1, 2, 4, ..., which let a
-    small network follow the fine structure of low-dimensional data (Tancik et al. 2020, arXiv 2006.10739). They fade
-    with the noise: of sin(f x), noise of variance v leaves e^(-f² v / 2) sin(f x) on average and scatters the rest
-    (Barron et al. 2021, arXiv 2103.13415, section 3.1), which the network would have to learn to ignore.
+    Its inputs are the coordinates and their Fourier features at `octaves` frequencies, 1, 2, 4, ..., which let a small
+    network follow the fine structure of low-dimensional data (Tancik et al. 2020, arXiv 2006.10739). The features fade
+    with the noise: under noise of variance v the mean of sin(f x) is e^(-f² v / 2) sin(f x) (Barron et al. 2021,
+    arXiv 2103.13415, section 3.1), and the network would have to learn to ignore the scatter around it.
     """
 
     width: int = 128
@@ -39,12 +39,12 @@ class MLPConfig(BackboneConfig):
         require(0 <= self.octaves <= OCTAVES, "octaves", f"0 to {OCTAVES}", self.octaves)
 
     def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> MLP:
-        """A new perceptron."""
+        """Returns a new perceptron."""
         return MLP(in_channels, out_channels, classes, self)
 
 
 class MLP(Backbone):
-    """F(x, log-SNR, label) for points (B, D)."""
+    """The network F(x, log-SNR, label) for points (B, D)."""
 
     frequencies: Tensor
 
@@ -67,17 +67,15 @@ class MLP(Backbone):
         return y
 
     def features(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """A constant, the coordinates and their waves, scaled to unit mean square: (B, D), (B,) -> (B, F)."""
+        """x: (B, D); log_snr: (B,). Returns (B, F): a constant, the coordinates and their Fourier features, scaled to
+        unit mean square.
+        """
         waves = x[:, :, None] * self.frequencies
         # In units where α² + σ² = 1 the noise has the variance σ² = sigmoid(-λ).
-        left = 2**0.5 * (-self.frequencies.square() * torch.sigmoid(-log_snr)[:, None, None] / 2).exp()
-        parts = torch.ones_like(x[:, :1]), x, (left * waves.sin()).flatten(1), (left * waves.cos()).flatten(1)
+        damping = 2**0.5 * (-self.frequencies.square() * torch.sigmoid(-log_snr)[:, None, None] / 2).exp()
+        parts = torch.ones_like(x[:, :1]), x, (damping * waves.sin()).flatten(1), (damping * waves.cos()).flatten(1)
         y = torch.cat(parts, dim=1)
         return F.rms_norm(y, y.shape[1:])
-
-    def project_(self) -> None:
-        """Rescales the weights of the magnitude-preserving layers to unit mean square."""
-        project_(self)
 
 
 class MLPBlock(ResidualBlock):
@@ -90,7 +88,7 @@ class MLPBlock(ResidualBlock):
         self.second = UnitConv(width, width, scale=SILU_SCALE * RESIDUAL_SCALE)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, width), (B, width) -> (B, width)."""
+        """x: (B, width); embedding: (B, width). Returns (B, width)."""
         x = F.layer_norm(x, x.shape[1:])
         y = self.first(F.silu(x)) * (self.modulation(embedding) + 1)
         return torch.add(self.second(F.silu(y)), x, alpha=SHORTCUT_SCALE)

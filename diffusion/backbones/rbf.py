@@ -1,5 +1,6 @@
-"""A normalized radial basis network for points, with an output layer of its own for every step of a discrete diffusion:
-the network of the first diffusion model (Sohl-Dickstein et al. 2015, arXiv 1503.03585, appendix D.1.1).
+"""A normalized radial basis network for points that has a separate output layer for every step of a discrete diffusion.
+
+It is the network of the first diffusion model (Sohl-Dickstein et al. 2015, arXiv 1503.03585, appendix D.1.1).
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from torch import Tensor, nn
 from diffusion.backbones.backbone import Backbone, BackboneConfig
 from diffusion.errors import InputError, require
 
-# A configuration may come from somebody else's checkpoint: what it asks for has an end.
+# A configuration may come from somebody else's checkpoint, so that all sizes are limited.
 MOST = 2**20
 
 
 @dataclass(frozen=True)
 class RBFConfig(BackboneConfig):
-    """`units` radial functions shared by all noise levels, and `steps` output layers; a level takes the nearest.
+    """A network of `units` radial functions, shared by all log-SNRs, and `steps` output layers; each log-SNR uses the
+    nearest output layer.
 
-    Output layer i, from 0, is that of the share i / (steps - 1) of noise in the variance, σ²/(α² + σ²). So there is one
-    for each step of the schedule that erases an equal share in each, β_i = 1 / (steps - i + 1), but for a small
-    constant β_1. With `span` they are even in log-SNR instead, between these two.
+    Output layer i, from 0, belongs to the share i / (steps - 1) of noise in the variance, σ²/(α² + σ²). There is thus
+    one for each step of the schedule β_i = 1 / (steps - i + 1), which erases an equal share in each step except for a
+    small constant β_1. With `span`, a pair of log-SNRs, the output layers are spaced evenly in log-SNR between the two
+    instead.
     """
 
     units: int = 16
@@ -35,15 +38,15 @@ class RBFConfig(BackboneConfig):
         require(self.span is None or self.span[0] < self.span[1], "span", "an increasing pair of log-SNRs", self.span)
 
     def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> RBF:
-        """A new network. Raises InputError for data with labels, of which it knows nothing."""
+        """Returns a new network. Raises InputError for data with labels, on which the network cannot be conditioned."""
         if classes:
             raise InputError("backbone.name: rbf takes no labels; set data.labels = false, or choose mlp")
         return RBF(in_channels, out_channels, self)
 
 
 class RBF(Backbone):
-    """F(x, log-SNR) = W_i φ(x) for points (B, D), with φ = softmax_j(-‖x - c_j‖² e^{s_j} / 2), i the step of the
-    log-SNR.
+    """The network F(x, log-SNR) = W_i φ(x) for points (B, D), where φ = softmax_j(-‖x - c_j‖² e^{s_j} / 2) and i is the
+    step of the log-SNR.
     """
 
     def __init__(self, in_channels: int, out_channels: int, config: RBFConfig) -> None:
@@ -60,7 +63,7 @@ class RBF(Backbone):
         return torch.einsum("bou,bu->bo", self.weights[self.step(log_snr)], units)
 
     def step(self, log_snr: Tensor) -> Tensor:
-        """The output layer of a log-SNR: (B,) -> (B,) int64."""
+        """Returns the number of the output layer of each log-SNR: (B,) -> (B,) int64."""
         if self.span is None:
             place = torch.sigmoid(-log_snr)
         else:

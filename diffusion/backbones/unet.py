@@ -1,10 +1,10 @@
-"""A U-Net for images of any channel count and size, in two designs that share this skeleton.
+"""A U-Net for images of any size and number of channels, in two designs that share this skeleton.
 
-An encoder of residual blocks halves the resolution from level to level; a decoder mirrors it and receives what each
-level of the encoder put out (Ronneberger et al. 2015, arXiv 1505.04597; Ho et al. 2020, arXiv 2006.11239). There is one
-skip per level, added instead of concatenated: what concatenation needs at full resolution, wide tensors and a
-convolution that narrows them, takes more time than any other layer. `design` chooses the layers: "magnitude" keeps the
-scale of signals by construction, "group_norm" normalizes.
+An encoder of residual blocks halves the resolution from stage to stage. A decoder mirrors it and receives the output of
+each stage of the encoder as a skip (Ronneberger et al. 2015, arXiv 1505.04597; Ho et al. 2020, arXiv 2006.11239). There
+is one skip per stage, which is added instead of concatenated: the wide tensors of a concatenation at full resolution,
+and the convolution that narrows them, take more time than any other layer. `design` chooses the layers: "magnitude"
+keeps the scale of signals by construction, "group_norm" normalizes.
 """
 
 from __future__ import annotations
@@ -25,19 +25,22 @@ from diffusion.errors import require
 
 DESIGNS: dict[str, ModuleType] = {"magnitude": magnitude, "group_norm": group_norm}
 HEAD_CHANNELS = 64
-# A configuration may come from somebody else's checkpoint: what it asks for has an end.
+# A configuration may come from somebody else's checkpoint, so that all sizes are limited.
 STAGES, WIDEST, DEEPEST, PATCH, FOURIER = 12, 2**14, 64, 64, 12
 
 
 @dataclass(frozen=True)
 class UNetConfig(BackboneConfig):
-    """`channels` is the width of each level, `blocks` the residual blocks per level, `attention` the levels (0 is the
-    finest) whose blocks attend, in heads of 64 channels. Level l works at size / (patch 2^l).
+    """A U-Net with a stage for each resolution: stage l, from 0, works at size / (patch 2^l).
 
-    `fourier` is the number of periods, 1, 2, 4, ... levels of the data, whose sin and cos the network sees beside its
-    input (`LevelFeatures`). They resolve the last bits of a pixel, which a likelihood counts; 2 do.
+    `channels` lists the widths of the stages, `blocks` is the number of residual blocks per stage, and `attention`
+    lists the stages whose blocks have attention, in heads of 64 channels.
 
-    `patch` folds patch x patch pixels into channels before the first layer: a quarter of the cost for patch 2, at some
+    `fourier` is the number of periods, 1, 2, 4, ... times the spacing of the gray levels of the data, at which the
+    network receives sin and cos of its input besides the input itself (`LevelFeatures`). They resolve the last bits of
+    a pixel, which matter to a likelihood; 2 periods suffice.
+
+    `patch` folds patch x patch pixels into channels before the first layer: patch 2 costs a quarter of patch 1, at some
     loss of detail.
     """
 
@@ -57,13 +60,13 @@ class UNetConfig(BackboneConfig):
         require(
             set(self.attention) <= set(range(len(self.channels))),
             "attention",
-            f"levels from 0 to {len(self.channels) - 1}",
+            f"stages from 0 to {len(self.channels) - 1}",
             self.attention,
         )
         require(
             all(width % heads(width) == 0 for width in (self.channels[stage] for stage in self.attention)),
             "channels",
-            f"divided by the number of heads (about {HEAD_CHANNELS} channels each) where a level attends",
+            f"divided by the number of heads (about {HEAD_CHANNELS} channels each) in stages with attention",
             self.channels,
         )
         require(1 <= self.patch <= PATCH, "patch", f"1 to {PATCH}", self.patch)
@@ -72,14 +75,16 @@ class UNetConfig(BackboneConfig):
         require(self.design in DESIGNS, "design", f"one of {', '.join(DESIGNS)}", self.design)
 
     def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> UNet:
-        """A new U-Net. Raises InputError for Fourier features of continuous data."""
+        """Returns a new U-Net. Raises InputError for Fourier features of continuous data."""
         require(spacing or not self.fourier, "backbone.fourier", "0 for data without levels", self.fourier)
         return UNet(in_channels, out_channels, classes, self, spacing)
 
 
 class UNet(Backbone):
-    """F(x, log-SNR, label) for images (B, C, H, W); sizes that the downsampling does not divide are padded inside
-    and cropped.
+    """The network F(x, log-SNR, label) for images (B, C, H, W).
+
+    Images whose sides the downsampling does not divide are padded by copies of the last row and column, and the output
+    is cropped.
     """
 
     def __init__(
@@ -98,7 +103,7 @@ class UNet(Backbone):
             new: nn.Module = layers.Block(inputs, channels[stage], 4 * channels[0], heads=count, dropout=config.dropout)
             return new
 
-        # A constant channel takes the place of biases and shows the border of the image to the convolutions.
+        # A constant input channel replaces biases and shows the border of the image to the convolutions.
         self.stem = layers.conv(in_channels * (1 + 2 * config.fourier) * self.patch**2 + 1, channels[0])
         width = channels[0]
         self.encoder = nn.ModuleList()
@@ -139,11 +144,7 @@ class UNet(Backbone):
         x = F.pixel_shuffle(self.head(x), self.patch)
         return x[..., :height, :width]
 
-    def project_(self) -> None:
-        """Rescales the weights of the magnitude-preserving layers to unit mean square."""
-        magnitude.project_(self)
-
 
 def heads(channels: int) -> int:
-    """The number of attention heads of a level that wide."""
+    """Returns the number of attention heads of a stage with this number of channels."""
     return max(1, channels // HEAD_CHANNELS)

@@ -73,15 +73,15 @@ def test_labels_and_noise_levels_change_the_output_and_minus_one_is_no_label() -
 
 
 def test_projection_takes_back_what_the_optimizer_did_to_the_scale() -> None:
-    model, x, level = build(classes=2), points(5), torch.linspace(-5, 5, 5)
+    model, x, log_snr = build(classes=2), points(5), torch.linspace(-5, 5, 5)
     layers = [m for m in model.modules() if isinstance(m, UnitConv)]
     with torch.no_grad():
-        before = model(x, level)
+        before = model(x, log_snr)
         for i, layer in enumerate(layers):
             layer.weight.mul_(0.5 + 0.2 * (i % 9))
-        assert (model(x, level) - before).norm() > 0.01 * before.norm()
+        assert (model(x, log_snr) - before).norm() > 0.01 * before.norm()
         model.project_()
-        assert (model(x, level) - before).norm() < 1e-5 * before.norm()
+        assert (model(x, log_snr) - before).norm() < 1e-5 * before.norm()
     for layer in layers:
         assert torch.allclose(layer.weight.square().mean(1), torch.ones(len(layer.weight)), rtol=1e-5)
 

@@ -8,43 +8,17 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
-from diffusion.backbones.backbone import ResidualBlock
-from diffusion.backbones.layers import attend
-from diffusion.backbones.magnitude import UnitConv
-from diffusion.backbones.unet import DESIGNS, UNet, UNetConfig
+from diffusion.backbones.unet import DESIGNS, UNetConfig
+from tests.backbones.conftest import build, images, log_snrs, parameter_gradients, rms
 
 BOTH = pytest.mark.parametrize("design", DESIGNS)
 
 
-def build(inputs: int = 3, classes: int = 0, **options: object) -> UNet:
-    """A small U-Net whose zero-initialized layers are random, so that its output depends on everything."""
-    torch.manual_seed(0)
-    config = UNetConfig(**({"channels": (16, 32, 32), "blocks": 1, "attention": (2,)} | options))
-    model = config.build(inputs, inputs, classes, spacing=0.02)
-    for parameter in model.parameters():
-        if not parameter.detach().any():
-            nn.init.normal_(parameter, std=0.05)
-    return model.eval()
-
-
-def images(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def levels(batch: int) -> Tensor:
-    return torch.linspace(-8, 8, batch)
-
-
-def rms(x: Tensor) -> float:
-    return x.detach().double().square().mean().sqrt().item()
-
-
 @dataclass
 class Trace:
-    """Root mean squares of what each block puts out, and of the gradient there when a random one enters at the head."""
+    """Root mean squares of the output of each block, and of the gradient there when a random one enters at the head."""
 
     signals: list[float] = field(default_factory=list)
     gradients: list[float] = field(default_factory=list)
@@ -65,7 +39,7 @@ def trace(design: str, blocks: int) -> Trace:
             block.register_forward_hook(keep)
     features: list[Tensor] = []
     model.head.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
-    model(images(2, 3, 16, 16), levels(2))
+    model(images(2, 3, 16, 16), log_snrs(2))
     features[0].backward(images(*features[0].shape, seed=2))
     return Trace(
         [rms(z) for z in outputs],
@@ -91,7 +65,7 @@ def test_depth_keeps_the_scale_of_gradients(blocks: int, least: float) -> None:
     assert found.gradients[0] / found.gradients[-1] == pytest.approx(1, abs=0.4)
 
 
-def test_group_norm_starts_as_the_identity_on_its_trunk_and_stays_channels_last() -> None:
+def test_group_norm_starts_as_its_shortcuts_and_stays_channels_last() -> None:
     found = trace("group_norm", 2)
     assert min(found.signals) > 0.05 and max(found.signals) < 1
     assert found.channels_last
@@ -100,7 +74,7 @@ def test_group_norm_starts_as_the_identity_on_its_trunk_and_stays_channels_last(
 @BOTH
 def test_a_new_network_predicts_zero(design: str) -> None:
     model = UNetConfig(channels=(16, 32), attention=(), design=design).build(3, 6)
-    output = model(images(2, 3, 8, 8), levels(2))
+    output = model(images(2, 3, 8, 8), log_snrs(2))
     assert output.shape == (2, 6, 8, 8) and not output.any()
 
 
@@ -115,7 +89,7 @@ def test_any_size_is_as_if_its_border_were_repeated(
     height, width = (-(-n // unit) * unit for n in size)
     padded = F.pad(x, (0, width - size[1], 0, height - size[0]), mode="replicate")
     with torch.no_grad():
-        output, whole = model(x, levels(2)), model(padded, levels(2))
+        output, whole = model(x, log_snrs(2)), model(padded, log_snrs(2))
     assert output.shape == x.shape
     assert torch.allclose(output, whole[..., : size[0], : size[1]], rtol=1e-5, atol=1e-6)
     assert output.std() > 1e-3
@@ -131,7 +105,7 @@ def test_content_stays_in_place(design: str, channels: int, patch: int) -> None:
         moved = x.clone()
         moved[..., row, column] += 3
         with torch.no_grad():
-            change = (model(moved, levels(1)) - model(x, levels(1))).square().sum((0, 1))
+            change = (model(moved, log_snrs(1)) - model(x, log_snrs(1))).square().sum((0, 1))
         peak = divmod(int(change.argmax()), 40)
         assert abs(peak[0] - row) <= 5 and abs(peak[1] - column) <= 5
 
@@ -141,9 +115,9 @@ def test_examples_do_not_mix(design: str) -> None:
     model, x = build(design=design, classes=3), images(4, 3, 8, 12)
     label = torch.tensor([0, 1, 2, -1])
     with torch.no_grad():
-        whole = model(x, levels(4), label)
+        whole = model(x, log_snrs(4), label)
         for i in range(4):
-            alone = model(x[i : i + 1], levels(4)[i : i + 1], label[i : i + 1])
+            alone = model(x[i : i + 1], log_snrs(4)[i : i + 1], label[i : i + 1])
             assert torch.allclose(alone[0], whole[i], rtol=1e-4, atol=1e-5)
 
 
@@ -161,23 +135,6 @@ def test_labels_and_noise_levels_change_the_output_and_minus_one_is_no_label(des
     assert (other - plain).norm() > 1e-2 * plain.norm()
 
 
-def test_projection_keeps_directions_and_makes_weights_unit() -> None:
-    model = build(classes=2)
-    units = {id(m.weight) for m in model.modules() if isinstance(m, UnitConv)}
-    drawn = {name: p.detach().clone() for name, p in model.named_parameters()}
-    with torch.no_grad():
-        for i, parameter in enumerate(model.parameters()):
-            parameter.mul_(0.5 + 0.2 * (i % 9))
-    moved = {name: p.detach().clone() for name, p in model.named_parameters()}
-    model.project_()
-    for name, parameter in model.named_parameters():
-        unit = id(parameter) in units
-        assert torch.allclose(parameter, drawn[name] if unit else moved[name], rtol=1e-5)
-        if unit:
-            rows = parameter.square().flatten(1).mean(1)
-            assert torch.allclose(rows, torch.ones_like(rows), rtol=1e-5)
-
-
 @BOTH
 def test_gradients_are_those_of_finite_differences(design: str) -> None:
     model = build(1, design=design, channels=(4, 6), attention=(1,)).double()
@@ -191,7 +148,7 @@ def test_gradients_are_those_of_finite_differences(design: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"attention": (3,)}, "attention: must be levels from 0 to 2, got (3,)"),
+        ({"attention": (3,)}, "attention: must be stages from 0 to 2, got (3,)"),
         ({"design": "plain"}, "design: must be one of magnitude, group_norm, got plain"),
         ({"channels": (32, 64, 224)}, "channels: must be divided by the number of heads"),
         ({"channels": ()}, "channels: must be one to 12 widths of 2 to 16384, got ()"),
@@ -207,51 +164,6 @@ def test_bad_arguments_are_named(options: dict[str, object], message: str) -> No
         UNetConfig(**options)
 
 
-def attention_by_definition(qkv: Tensor, heads: int, *, normalize: bool) -> Tensor:
-    batch, width, rows, columns = qkv.shape
-    whole = qkv.reshape(batch, 3, heads, width // 3 // heads, rows * columns)
-    if normalize:
-        whole = (whole - whole.mean(3, keepdim=True)) / (whole.var(3, correction=0, keepdim=True) + 1e-5).sqrt()
-    q, k, v = whole.unbind(1)
-    weight = (torch.einsum("bhci,bhcj->bhij", q, k) / q.shape[2] ** 0.5).softmax(-1)
-    return torch.einsum("bhij,bhcj->bhci", weight, v).reshape(batch, width // 3, rows, columns)
-
-
-@pytest.mark.parametrize("normalize", [False, True])
-def test_attention_is_that_of_its_definition(normalize: bool) -> None:
-    qkv = images(2, 3 * 8, 3, 5).double().contiguous(memory_format=torch.channels_last)
-    expected = attention_by_definition(qkv, 2, normalize=normalize)
-    found = attend(qkv, 2, normalize=normalize)
-    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
-
-
-def parameter_gradients(model: UNet, precision: torch.dtype = torch.float32) -> list[Tensor]:
-    model.zero_grad()
-    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        output = model(images(4, 3, 12, 12), levels(4))
-    (output.float() * images(4, 3, 12, 12, seed=5)).sum().backward()
-    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
-
-
-@BOTH
-def test_checkpointed_gradients_are_the_same_and_keep_less(design: str) -> None:
-    model = build(design=design, blocks=2, dropout=0.2).train()
-    found, kept = [], []
-    for model.gradient_checkpointing in (False, True):
-        sizes: list[int] = []
-
-        def pack(x: Tensor, sizes: list[int] = sizes) -> Tensor:
-            sizes.append(x.numel())
-            return x
-
-        torch.manual_seed(3)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            found.append(parameter_gradients(model))
-        kept.append(sum(sizes))
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-    assert kept[1] < 0.5 * kept[0]
-
-
 @pytest.mark.parametrize(("design", "error"), [("magnitude", 0.015), ("group_norm", 0.12)])
 def test_bf16_keeps_outputs_and_gradients(design: str, error: float) -> None:
     """bf16 has 8 bits: a relative rounding error of 2^-9 per operation, which adds up over some tens of layers.
@@ -259,7 +171,7 @@ def test_bf16_keeps_outputs_and_gradients(design: str, error: float) -> None:
     Measured, of outputs and of gradients: 0.012 and 0.011 for magnitude, 0.019 and 0.079 for group_norm.
     """
     model = build(design=design, blocks=2)
-    x, log_snr = images(8, 3, 16, 16), levels(8)
+    x, log_snr = images(8, 3, 16, 16), log_snrs(8)
     with torch.no_grad():
         exact = model(x, log_snr)
         with torch.autocast("cpu", torch.bfloat16):
@@ -268,17 +180,3 @@ def test_bf16_keeps_outputs_and_gradients(design: str, error: float) -> None:
     both = [torch.cat([g.flatten() for g in parameter_gradients(model, p)]) for p in (torch.float32, torch.bfloat16)]
     gradient_error = (both[1] - both[0]).norm() / both[0].norm()
     assert 1e-4 < output_error < error and 1e-4 < gradient_error < error
-
-
-def test_compiled_blocks_compute_the_same_and_share_code() -> None:
-    torch.compiler.reset()
-    model, counter = build(blocks=3), CompileCounter()
-    expected = model(images(2, 3, 16, 16), levels(2))
-    model.compile_blocks(backend=counter)
-    assert torch.equal(model(images(2, 3, 16, 16), levels(2)), expected)
-    first = counter.frame_count
-    # Twelve blocks of five kinds: by width in and out, size, and whether they attend.
-    assert 1 <= first <= 6 < len([m for m in model.modules() if isinstance(m, ResidualBlock)])
-    model(images(2, 3, 16, 16, seed=9), levels(2) + 1)
-    assert counter.frame_count == first, "nothing is compiled again for the next batch"
-    torch.compiler.reset()

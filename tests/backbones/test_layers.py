@@ -1,0 +1,58 @@
+"""Layers of the U-Nets against their definitions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diffusion.backbones.layers import attend, downsample, pixel_norm, unit_norm, upsample, zero
+from tests.backbones.conftest import images
+
+
+def attention_by_definition(qkv: Tensor, heads: int, *, normalize: bool) -> Tensor:
+    batch, width, rows, columns = qkv.shape
+    whole = qkv.reshape(batch, 3, heads, width // 3 // heads, rows * columns)
+    if normalize:
+        whole = (whole - whole.mean(3, keepdim=True)) / (whole.var(3, correction=0, keepdim=True) + 1e-5).sqrt()
+    q, k, v = whole.unbind(1)
+    weight = (torch.einsum("bhci,bhcj->bhij", q, k) / q.shape[2] ** 0.5).softmax(-1)
+    return torch.einsum("bhij,bhcj->bhci", weight, v).reshape(batch, width // 3, rows, columns)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_attention_is_that_of_its_definition(normalize: bool) -> None:
+    qkv = images(2, 3 * 8, 3, 5).double().contiguous(memory_format=torch.channels_last)
+    expected = attention_by_definition(qkv, 2, normalize=normalize)
+    found = attend(qkv, 2, normalize=normalize)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_downsampling_takes_means_and_upsampling_repeats() -> None:
+    x = torch.arange(8.0).reshape(1, 1, 2, 4)
+    assert downsample(x).flatten().tolist() == [2.5, 4.5]
+    assert upsample(torch.tensor([[[[1.0, 2.0]]]])).tolist() == [[[[1, 1, 2, 2], [1, 1, 2, 2]]]]
+    y = images(2, 3, 4, 6)
+    assert torch.equal(downsample(upsample(y)), y)
+
+
+def test_norms_give_mean_zero_and_unit_mean_square() -> None:
+    x = 3 + 5 * images(2, 64, 3, 5).double().contiguous(memory_format=torch.channels_last)
+    last, channels = unit_norm(x.movedim(1, -1)), pixel_norm(x)
+    assert torch.equal(last.movedim(-1, 1), channels) and channels.shape == x.shape
+    assert channels.mean(1).abs().max() < 1e-12
+    assert torch.allclose(channels.square().mean(1), torch.ones(2, 3, 5, dtype=torch.float64), rtol=1e-5)
+    expected = (x - x.mean(1, keepdim=True)) / x.std(1, correction=0, keepdim=True)
+    assert torch.allclose(channels, expected, rtol=0, atol=1e-5)
+    assert channels.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_norms_keep_the_precision_of_their_input_within_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        for precision in (torch.bfloat16, torch.float32):
+            assert unit_norm(images(2, 8).to(precision)).dtype == precision
+
+
+def test_zero_sets_weights_and_biases_to_zero() -> None:
+    layer = nn.Linear(3, 2)
+    assert zero(layer) is layer and not layer.weight.any() and not layer.bias.any()
