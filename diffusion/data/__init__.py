@@ -1,7 +1,7 @@
-"""Image folders, tar shards, Hugging Face datasets, textures, dead leaves and point sets, and the order in which their
-examples are seen.
+"""Image folders, tar shards, Hugging Face datasets, textures, dead leaves and point sets, and the order of examples in
+training.
 
-`open_source` and `open_folder` are the ways to a Dataset; the other names are the steps they are made of.
+`open_source` and `open_folder` return a Dataset; the other names are the parts that they are made of.
 """
 
 from diffusion.data.augment import augment

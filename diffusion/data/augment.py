@@ -1,4 +1,4 @@
-"""Random flips and crops, each a function of its example's seed alone."""
+"""Random flips and crops of images; each is a function of the example's seed alone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from diffusion.data.hashing import hashed
 
 
 def augment(values: Tensor, seeds: Sequence[int], *, flip: bool, margin: int) -> Tensor:
-    """Cut (B, C, H - 2m, W - 2m) out of the images (B, C, H, W) at random places, and mirror half of them.
+    """Cut random crops (B, C, H - 2 margin, W - 2 margin) out of images (B, C, H, W); with `flip`, mirror half of them.
 
-    Every place within the margin m is equally likely. What happens to an image depends on its seed, not on
-    the batch. The work is done on the device of the images, in the same few steps for any number of them.
+    All (2 margin + 1)² places of a crop are equally likely. The place and the flip of an image depend on its seed, not
+    on the batch. The work is done on the device of the images, in a few operations for any number of them.
 
-    Raises ValueError when there are not as many seeds as images, or nothing is left between the margins.
+    Raises ValueError when the numbers of seeds and images differ, or nothing is left between the margins.
     """
     if len(seeds) != len(values):
         raise ValueError(f"augment: {len(seeds)} seeds were given for a batch of {len(values)} images")
@@ -38,7 +38,10 @@ def augment(values: Tensor, seeds: Sequence[int], *, flip: bool, margin: int) ->
 
 
 def _draws(seeds: Sequence[int], ranges: Sequence[int], device: torch.device) -> list[Tensor]:
-    """A number (B,) of 0, ..., n - 1 for each n of the ranges; over 64 bits, the remainder favors none."""
+    """Draw numbers (B,) uniform on 0, ..., n - 1 for each n in `ranges`.
+
+    They are remainders of 64-bit hashes, so that their deviation from uniform, below n / 2⁶⁴, is negligible.
+    """
     numbers, draws = np.array(seeds, np.uint64), []
     for n in ranges:
         numbers = hashed(numbers)

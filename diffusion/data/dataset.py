@@ -1,4 +1,4 @@
-"""A set of examples: stored values, labels and names, cut into training and held-out parts by content."""
+"""A set of examples with stored values, labels and names, split into training and held-out parts by content."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of an array, read or made when asked for: a part of a memory-mapped file that stays on disk."""
+    """The rows of `array` at `numbers`, read or generated when indexed; a memory-mapped array stays on disk."""
 
     array: Values | Generated
     numbers: npt.NDArray[np.int64]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape that an array of these rows has."""
+        """The shape (N, *) of an array of these rows."""
         return len(self.numbers), *self.array.shape[1:]
 
     def __len__(self) -> int:
@@ -49,14 +49,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples and what they are.
+    """Examples, their specification, labels and names.
 
-    `values` is uint8 (N, C, H + 2m, W + 2m) for images with a margin m around the (H, W) of the spec, from
-    which random crops are cut, or float32, (N, D) for points and (N, C, H, W) for continuous images. `labels` is int64
-    (N,), or None. `names` has one name per example. `contents` is uint64 (N,), a hash of every example's values, where
-    they were hashed before.
+    `values` is uint8 (N, C, H + 2 margin, W + 2 margin) for images, whose `margin` around the (H, W) of the spec is the
+    padding for random crops. For points it is float32 (N, D), for continuous images float32 (N, C, H, W). `labels` is
+    int64 (N,), or None. `names` has one name per example. `contents` is uint64 (N,), a hash of each example's values,
+    or None if they have not been hashed yet.
 
-    Raises ValueError when their numbers differ.
+    Raises ValueError when the lengths differ.
     """
 
     values: Values | Rows | Generated
@@ -79,22 +79,22 @@ class Dataset:
         return len(self.values)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor | None]:
-        """Stored values (B, *) and labels (B,) of the examples, in the order of the indices; both are copies.
+        """Return copies of the stored values (B, *) and the labels (B,) of the examples, in the order of the indices.
 
-        Raises IndexError for an index that is not in the dataset.
+        Raises IndexError for an index outside of the dataset.
         """
         numbers = np.asarray(indices, dtype=np.int64)
         labels = None if self.labels is None else torch.from_numpy(self.labels[numbers])
         return torch.from_numpy(self.values[numbers]), labels
 
     def center(self, values: Tensor) -> Tensor:
-        """Stored values (B, *) without the margin, as evaluation uses them."""
+        """Return stored values (B, *) without their margin, as evaluation uses them."""
         if self.margin == 0:
             return values
         return values[..., self.margin : -self.margin, self.margin : -self.margin]
 
     def subset(self, indices: Indices) -> Dataset:
-        """The examples at the indices; their values stay where they are."""
+        """Return the dataset of the examples at the indices, whose values are not copied."""
         numbers = np.asarray(indices, dtype=np.int64)
         rows = self.values
         return replace(
@@ -106,18 +106,19 @@ class Dataset:
         )
 
     def evenly(self, count: int) -> Dataset:
-        """At most `count` examples, evenly spaced over the order of the dataset, which is that of folders and classes:
-        its beginning has the first of them alone.
+        """Return at most `count` examples, evenly spaced over the dataset.
+
+        Datasets are ordered by folder and class, so that the first `count` examples would show the first classes alone.
         """
         return self.subset(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))
 
     def split(self, held_out: float, seed: int) -> tuple[Dataset, Dataset]:
-        """Training and held-out examples, both in the order of the dataset.
+        """Split into training and held-out examples, the latter a share `held_out` of all, in the order of the dataset.
 
-        A hash of the seed and an example's values decides, so that exact copies fall on one side and further
-        examples move none of those already there. Small sets are the exception: in the order of the hashes
-        at least one example is held out, and at most half of all. With fewer than two distinct examples, or
-        held_out = 0, the second set is empty.
+        A hash of the seed and an example's values decides, so that exact copies fall on the same side, and examples
+        that are added later move none of those already there. Small sets are the exception: at least one example and
+        at most half of all are held out, taken in the order of the hashes. With fewer than two distinct examples, or
+        held_out = 0, none is held out.
 
         Raises ValueError unless 0 <= held_out <= 0.5.
         """
@@ -127,6 +128,7 @@ class Dataset:
         return self.subset(np.flatnonzero(~chosen)), self.subset(np.flatnonzero(chosen))
 
     def _held_out(self, share: float, seed: int) -> npt.NDArray[np.bool_]:
+        """Return for each example whether it is held out: (N,)."""
         hashes = np.fromiter((example_seed(seed, content) for content in self._contents()), np.int64, len(self))
         distinct, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
         chosen = np.zeros(len(distinct), dtype=bool)
@@ -140,7 +142,7 @@ class Dataset:
         return chosen[group]
 
     def _contents(self) -> Iterator[int]:
-        """A hash of every example's values."""
+        """Yield a hash of each example's values, which are read only where no hash is known."""
         for start in range(0, len(self), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(self)))
             known = None if self.contents is None else self.contents[rows]
@@ -148,7 +150,7 @@ class Dataset:
 
 
 def content_hash(row: Values) -> int:
-    """A hash of an example's values, equal for copies: 64 bits."""
+    """Return a 64-bit hash of an example's values, equal for copies."""
     digest = hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 

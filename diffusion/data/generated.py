@@ -1,4 +1,4 @@
-"""Examples that are made when they are asked for, each a function of its number alone: any number without files."""
+"""Examples that are generated when they are indexed, each a function of its number alone, so that none is stored."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Made: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
 
 class Generated(ABC):
-    """What reads like an array (N, *) of examples."""
+    """N examples that can be indexed like an array (N, *)."""
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """(N, *)."""
+        """The shape (N, *) of an array of all examples."""
 
     @abstractmethod
     def make(self, numbers: npt.NDArray[np.int64]) -> Made:
-        """The examples with these numbers, all of them valid: (B,) -> (B, *)."""
+        """Generate the examples with the given numbers, which lie in 0, ..., N - 1: (B,) -> (B, *)."""
 
     def contents(self) -> npt.NDArray[np.uint64]:
-        """What stands for a hash of each example's values, (N,): all examples differ."""
+        """Return numbers (N,) that serve as hashes of the examples' values: all different, as the examples are."""
         return hashed(np.arange(len(self), dtype=np.uint64))
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class Generated(ABC):
     def __getitem__(self, numbers: npt.NDArray[np.int64]) -> Made:
         numbers = np.asarray(numbers)
         if len(numbers) and not -1 < numbers.min() <= numbers.max() < len(self):
-            raise IndexError(f"examples {numbers.min()} to {numbers.max()} were asked for of {len(self)}")
+            raise IndexError(f"examples: must lie in 0..{len(self) - 1}, got {numbers.min()}..{numbers.max()}")
         return self.make(numbers)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:

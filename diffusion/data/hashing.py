@@ -1,4 +1,4 @@
-"""Many random numbers at once, each a function of one number alone."""
+"""Arrays of random numbers, each a function of one number alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def hashed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64 of each number (Steele, Lea and Flood 2014, Fast Splittable Pseudorandom Number Generators), a
-    bijection modulo 2⁶⁴ whose values look random.
+    """Apply SplitMix64, a bijection modulo 2⁶⁴ whose values look random, to each number.
+
+    Steele, Lea and Flood 2014, Fast Splittable Pseudorandom Number Generators.
     """
     x = x + GOLDEN
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -21,15 +22,16 @@ def hashed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def uniform(keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Uniform numbers in [0, 1), of 53 bits: of each key's SplitMix64 sequence those with these places. The arguments
-    broadcast.
+    """Return uniform numbers in [0, 1) of 53 bits: the element at `numbers` of the SplitMix64 sequence of each key.
+
+    The arguments broadcast.
     """
     bits = hashed(keys + numbers.astype(np.uint64) * GOLDEN) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53
 
 
 def normal(keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64]) -> Tensor:
-    """Standard normal numbers, the quantiles at those of `uniform`: float32, none beyond 8.4."""
+    """Return standard normal numbers in float32: the normal quantiles of `uniform(keys, numbers)`, all within ±8.4."""
     u = np.maximum(uniform(keys, numbers), 2.0**-54)
     quantiles: Tensor = torch.special.ndtri(torch.from_numpy(u))
     return quantiles.float()

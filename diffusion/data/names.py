@@ -1,4 +1,4 @@
-"""Names of examples that stay on disk, or are not made, until they are asked for."""
+"""Names of examples that are read from disk, or made, only when they are indexed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Item = TypeVar("Item")
 
 
 class Lazy(Sequence[Item]):
-    """A sequence whose items are made when they are asked for."""
+    """A sequence whose items are made when they are indexed."""
 
     @abstractmethod
     def item(self, number: int) -> Item:
-        """The item with a number of 0, 1, ..."""
+        """Make the item at a number in 0, ..., len - 1."""
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
@@ -30,7 +30,7 @@ class Lazy(Sequence[Item]):
 
 
 class _Texts(Lazy[str]):
-    """Texts that are equal to any other sequence of the same texts."""
+    """A sequence of texts that equals any other sequence of the same texts."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -42,7 +42,7 @@ class _Texts(Lazy[str]):
 
 @dataclass(frozen=True, eq=False)
 class Names(_Texts):
-    """Texts as UTF-8 one behind the other, `text` (bytes,), and where each ends, `ends` (N,).
+    """N texts whose UTF-8 bytes are concatenated in `text` (bytes,); the i-th ends at `ends[i]`, `ends` (N,).
 
     Bytes that are not UTF-8 are shown as backslashes and hexadecimal digits.
     """
@@ -54,17 +54,17 @@ class Names(_Texts):
         return len(self.ends)
 
     def encoded(self, number: int) -> bytes:
-        """The bytes of a name."""
+        """Return the bytes of the name at a number."""
         return self.text[self.ends[number - 1] if number else 0 : self.ends[number]].tobytes()
 
     def item(self, number: int) -> str:
-        """A name, decoded."""
+        """Decode the name at a number."""
         return self.encoded(number).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, eq=False)
 class Numbered(_Texts):
-    """`length` names that say where examples come from and which they are: roll/0, roll/1, ..."""
+    """`length` names made of the source of the examples and their numbers: roll/0, roll/1, ..."""
 
     source: str
     length: int
@@ -73,7 +73,7 @@ class Numbered(_Texts):
         return self.length
 
     def item(self, number: int) -> str:
-        """A name."""
+        """Make the name at a number."""
         return f"{self.source}/{number}"
 
 
@@ -90,5 +90,5 @@ class _Chosen(_Texts):
 
 
 def choose(names: Sequence[str], numbers: npt.NDArray[np.int64]) -> Sequence[str]:
-    """The names with these numbers, none of which is copied."""
+    """Return the names at the numbers as a sequence that copies none of them."""
     return _Chosen(names.names, names.numbers[numbers]) if isinstance(names, _Chosen) else _Chosen(names, numbers)

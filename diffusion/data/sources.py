@@ -1,4 +1,4 @@
-"""Where examples come from, as one experiment chooses it: a folder, the bundled digits, or a synthetic source."""
+"""The sources of examples among which an experiment chooses: a folder, the bundled digits, or a synthetic source."""
 
 from __future__ import annotations
 
@@ -21,20 +21,30 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The data of an experiment and what is done to them.
+    """The source of the examples of an experiment, and how they are prepared.
 
-    `source` is folder, digits, texture, dead_leaves, swiss_roll or mixture; `path` the image folder, tar shards or
-    hf://OWNER/NAME:SPLIT, for digits the folder they are written to, for a texture an image file or a folder. `size` is
-    height and width, or one number for both; images are resized to cover it and cropped, but a texture is only cropped.
-    `labels` takes classes from the first level of subfolders, the .cls files of shards or the ClassLabel column of a
-    dataset. Transparent pixels are composited on `background` unless `channels` is 4. `flip` mirrors half of the
-    examples, `margin` is the number of pixels by which crops wander. `held_out` is the share kept from training,
-    `max_bad` the share of files of a folder that may be damaged or unreadable, beyond a few, before that stops the run,
-    `count` the number of crops of a texture, dead leaves or points, `seed` that of the split and of those.
+    `source` is folder, digits, texture, dead_leaves, swiss_roll or mixture.
+    `path` is an image folder, tar shards or hf://OWNER/NAME:SPLIT; for digits it is the folder they are written to, for
+    a texture an image file or a folder.
+    `size` is (height, width) in pixels, or one number for both; images are resized to cover it and cropped, while
+    textures are only cropped.
+    `channels` is 1 for gray, 3 for RGB, or 4 for RGB with alpha.
+    `labels` takes the classes from the first subfolder on each path, the .cls files of shards, the ClassLabel column of
+    a Hugging Face dataset or the modes of a mixture.
+    `background` is the RGB color on which transparent pixels are composited, unless `channels` is 4.
+    `flip` mirrors half of the training examples at random.
+    `margin` is the random crop padding: training crops are shifted by up to this number of pixels in each direction.
+    `held_out` is the share of the examples that is kept from training.
+    `min_images` is the smallest number of usable images that a folder must hold.
+    `max_bad` is the largest share of the files of a folder that may be unusable; a few of them never stop a run.
+    `count` is the number of examples of the synthetic sources: crops of a texture, dead leaves or points.
+    `seed` determines the examples of the synthetic sources and the split.
+    `hole` is the side, in pixels, of a square in the middle of each image of a texture that no crop touches.
+    `radii` are the smallest and the largest radius of dead leaves, in pixels.
+    `noise` is the standard deviation of the noise, of a Swiss roll in units of its spiral, of dead leaves in units of
+    the standard deviation of their pixels; None stands for the default of the distribution.
 
-    No crop of a texture touches the square of side `hole` in the middle of an image. `radii` are the smallest and the
-    largest of dead leaves, in pixels. `noise` is that of the roll, in units of its spiral, or of dead leaves, in units
-    of their standard deviation; without it, it is the law's own.
+    Raises InputError for values outside of these ranges.
     """
 
     source: str = "folder"
@@ -72,15 +82,15 @@ class DataOptions:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width."""
+        """The height and width of an example."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
 
 def open_source(options: DataOptions, log: Log) -> Dataset:
-    """Open all examples of an experiment, training and held-out ones together; `log` is called with each line of report.
+    """Open all examples of an experiment, training and held-out ones together; `log` receives each line of the report.
 
-    Mean and std of the spec are those of the training examples alone (`dataset.standardized`), which are the first part
-    of `split(options.held_out, options.seed)`.
+    The mean and std of the spec are those of the training examples alone, the first part of
+    `split(options.held_out, options.seed)`.
 
     Raises FolderError for a folder that cannot be used, InputError for examples whose values are all the same.
     """
@@ -125,8 +135,8 @@ def _texture(options: DataOptions, log: Log) -> Dataset:
 
 
 def _dead_leaves(options: DataOptions, log: Log) -> Dataset:
-    law = Leaves(*options.radii, LEAVES_NOISE if options.noise is None else options.noise)
-    return dead_leaves(options.count, options.seed, options.shape, law)
+    leaves = Leaves(*options.radii, LEAVES_NOISE if options.noise is None else options.noise)
+    return dead_leaves(options.count, options.seed, options.shape, leaves)
 
 
 def _swiss_roll(options: DataOptions, log: Log) -> Dataset:

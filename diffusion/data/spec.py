@@ -13,11 +13,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Describes the data a model is trained on; it is saved with the model, so that samples become images again.
+    """The kind of data a model is trained on; it is saved with the model, so that samples become images again.
 
-    `shape` is (C, H, W) for images and (D,) for points. `levels` is the number of gray levels of quantized data, 256 for
-    8-bit images, and None for continuous data. `classes` names the labels 0, 1, ...; it is empty for data without
-    labels. `mean` and `std` are those of the stored values, so that the model's data have zero mean and unit variance.
+    `shape` is (C, H, W) for images and (D,) for points. `levels` is the number of gray levels of quantized data, such
+    as 256 for 8-bit images, and None for continuous data. `classes` names the labels 0, 1, ...; it is empty for data
+    without labels. `mean` and `std` are those of the stored values, so that the model's data have zero mean and unit
+    variance.
 
     An example has three forms. Stored values are uint8 gray levels for quantized data and floats for continuous data.
     Units are what users see: quantized data divided by `top`, so that they lie in [0, 1], and continuous data as they

@@ -1,10 +1,13 @@
-"""The order of examples, as a function of the seed and the number of the sample alone.
+"""The order of examples, a function of the seed and the number of the sample alone.
 
-The permutation of an epoch is computed where it is asked for, so that a data set of any size needs no memory for it: a
-number x < a b, written as x = a r + l, goes through rounds l ← l + h(r) mod a and r ← r + h(l) mod b with a keyed hash
-h, each of which can be undone, and again through all of them until it is below the length (Black and Rogaway 2002,
-Ciphers with Arbitrary Finite Domains: the generalized Feistel cipher, and cycle walking). With a = ⌈√length⌉ and
-b = ⌈length / a⌉ at most one number in √length goes twice.
+The permutation of an epoch is computed where it is needed, so that a dataset of any size takes no memory for it. It is
+a generalized Feistel cipher with cycle walking (Black and Rogaway 2002, Ciphers with Arbitrary Finite Domains): a
+number x < a b, written as x = a r + l, goes through invertible rounds
+
+    l ← l + h(r) mod a,    r ← r + h(l) mod b,
+
+with a keyed hash h, and again through all rounds until it is below the length. With a = ⌈√length⌉ and b = ⌈length / a⌉,
+at most one number in √length goes through them twice.
 """
 
 from __future__ import annotations
@@ -21,16 +24,16 @@ from torch import Tensor
 from diffusion.data.hashing import hashed
 from diffusion.randomness import example_seed
 
-# So many that even of four examples every order is equally likely, as far as 4,800 epochs can tell.
+# With 16 rounds all orders of as few as four examples are equally likely, as far as 4,800 epochs can tell.
 ROUNDS = 16
 
 
 @dataclass(frozen=True)
 class SampleStream:
-    """An endless order of the `length` examples of a dataset, each of them once in every epoch.
+    """An endless order of the `length` examples of a dataset, in which every epoch holds each of them once.
 
-    Sample number n is example n mod length of the permutation of epoch n // length, which depends on the seed
-    and the epoch only. Any process can ask for any part at any time, and a run resumes from one number.
+    Sample number n is example n mod length of the permutation of epoch n // length, which depends on the seed and the
+    epoch only. Any process can compute any part at any time, and a run resumes from one number.
 
     Raises ValueError for an empty dataset.
     """
@@ -43,7 +46,7 @@ class SampleStream:
             raise ValueError(f"stream.length: must be at least 1, got {self.length}")
 
     def indices(self, start: int, count: int) -> Tensor:
-        """The examples (count,) of the samples start, ..., start + count - 1, as int64.
+        """Return the indices (count,) of the examples of samples start, ..., start + count - 1, as int64.
 
         Raises ValueError unless start >= 0 and count >= 1.
         """
@@ -63,7 +66,7 @@ def _keys(seed: int, epoch: int) -> tuple[np.uint64, ...]:
 
 
 def _permuted(numbers: npt.NDArray[np.uint64], length: int, keys: tuple[np.uint64, ...]) -> npt.NDArray[np.uint64]:
-    """Where the numbers below the length go, all of them to different places below it."""
+    """Permute numbers (N,) in 0, ..., length - 1, which are overwritten."""
     a = math.isqrt(length - 1) + 1
     b = -(-length // a)
     outside = np.ones(len(numbers), dtype=bool)

@@ -1,7 +1,7 @@
-"""A container of images decoded once: pixels of one size in one memory-mapped file, outside of that container.
+"""The cache of decoded images: the pixels of a container at one size, in one memory-mapped file outside of it.
 
-An entry of the cache is named by a hash of the settings and of every file's name and bytes, so that a changed
-file or setting leads to another entry, and a copied folder to the same one.
+An entry of the cache is named by a hash of the settings and of the names and bytes of all files, so that a changed file
+or setting leads to another entry, and a copied folder to the same one.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from diffusion.data.images.parallel import in_order
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, unwritable
 from diffusion.data.names import choose
 
-# To be raised when the same files and settings come to give other pixels or another layout.
+# Raise it when the code changes such that the same files and settings give other pixels or another layout.
 LAYOUT = 2
 VALUES, CONTENTS = "values.npy", "contents.npy"
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The decoded images of a container, as (N, C, h, w) on disk and read-only; files that failed are left out.
+    """The decoded images of a container without the files that could not be decoded.
 
-    `labels` is None without classes. `names` are the paths within it, as text that can be printed; `contents`
-    (N,) the hashes by which images are held out. `problems` are those of the scan, then the files found damaged since.
-    `copies` counts the files whose bytes repeat another's.
+    `values` is (N, C, h, w), read-only and on disk. `labels` is (N,), or None without classes. `names` are the paths
+    within the container as printable text. `contents` (N,) are the hashes by which images are held out. `problems` are
+    those of the scan, followed by the files that could not be decoded. `copies` is the number of files that repeat the
+    bytes of another.
     """
 
     values: Pixels
@@ -53,7 +54,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class _Settings:
-    """What decides the pixels besides the files."""
+    """The settings that decide the pixels, besides the files."""
 
     size: tuple[int, int]
     channels: int
@@ -73,12 +74,12 @@ def pack(
     cache: Path | None = None,
     progress: bool = True,
 ) -> Packed:
-    """Every image of a scan at the size (h, w), from the cache when the same files were packed before.
+    """Decode every image of a scan at the size (h, w), or read them from the cache if they were packed before.
 
-    The cache is `cache`, or else that of `cache_folder`.
+    The cache is in the folder that `cache_folder` finds for `cache`.
 
-    Raises FolderError when the cache lies within the folder of images, cannot be written or has too little
-    space, and when not a single image can be decoded; ImageError when a file disappears meanwhile.
+    Raises FolderError when the cache lies within the folder of images, cannot be written or has too little space, and
+    when no image can be decoded; ImageError when a file disappears in the meantime.
     """
     settings = _Settings(size, channels, background)
     entry = cache_folder(cache, scan.container.root) / _key(scan, settings)
@@ -101,7 +102,7 @@ def pack(
 
 
 def _key(scan: Scan, settings: _Settings) -> str:
-    # Pillow is among the settings because another version of a decoder may give other pixels.
+    # The version of Pillow counts as a setting because another version of a decoder may give other pixels.
     facts = [LAYOUT, PIL.__version__, *astuple(settings), scan.entries.content["identity"]]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
@@ -137,7 +138,7 @@ def _check_space(cache: Path, needed: int) -> None:
 
 
 def _write(folder: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -> dict[int, str]:
-    """Writes images as they come; returns why others failed, by their number among all."""
+    """Write images as they arrive; return the reasons of those that failed, by their numbers among all."""
     failed = {}
     values, contents = store.growing(folder / VALUES, np.uint8, shape), store.growing(folder / CONTENTS, np.uint64)
     with values as add_image, contents as add_content:
@@ -151,7 +152,7 @@ def _write(folder: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -
 
 
 def _image(container: Container, settings: _Settings, entry: Entry) -> Pixels | str:
-    """One image as (C, h, w), or why it cannot be decoded."""
+    """Return an image as (C, h, w), or the reason why it cannot be decoded."""
     path = os.path.join(container.name, entry.path)
     try:
         with container.open(entry.path, entry.offset, entry.size) as file:

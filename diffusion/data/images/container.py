@@ -1,7 +1,7 @@
-"""What holds encoded images, as far as the rest need to know: it names its images in one pass, and opens each of them.
+"""The interface of containers of encoded images: a container lists its images in one pass, and opens each of them.
 
-A folder of files (walk.py), tar shards (shards.py) and a Hugging Face dataset (huggingface.py) are the kinds of it.
-Scanning, decoding, packing and reports know this interface only.
+Its kinds are a folder of files (folder.py), tar shards (shards.py) and a Hugging Face dataset (huggingface.py).
+Scanning, decoding and packing know this interface only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from diffusion.data.images.store import stamp
 
 @dataclass(frozen=True)
 class Problem:
-    """A file or folder that is left out, by its path within its container, and why."""
+    """A file or folder that is left out: its path within its container, and the reason."""
 
     path: Path
     reason: str
@@ -32,8 +32,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Member:
-    """An image of a container: its path, where its bytes begin and how many they are, if the path alone does not say,
-    and the class it is in, if any.
+    """An image of a container: its path within the container, and its class `group`, if any.
+
+    `offset` and `size` say where its bytes lie in a container whose paths alone do not say it.
     """
 
     path: str
@@ -44,12 +45,13 @@ class Member:
 
 @dataclass(kw_only=True)
 class Walk(ABC):
-    """A pass over a container: iterating yields its images.
+    """A pass over a container: iterating yields its images, and collects facts that are complete at the end.
 
-    At the end `fingerprint` is Σ hash(path, facts) mod 2¹²⁸ over all that was seen, whatever the order: it is the same
-    only when nothing was added, removed, renamed or written to. `newest` is the time of the last change, in ns;
-    `classes` are all there are in their order, with images or not; `others` counts what is no image by its suffix.
-    `lasting` is false when the system refused to read a part, so that another pass may find more.
+    `fingerprint` is Σ hash(path, facts) mod 2¹²⁸ over everything that was seen, in any order. It is the same only if
+    nothing was added, removed, renamed or written to. `newest` is the time of the last change, in ns. `lasting` is
+    false if the system refused to read a part, so that another pass may find more. `problems` are the files that are
+    left out. `others` counts the files that are not images, by suffix. `classes` are all classes in their order, with
+    or without images.
     """
 
     fingerprint: int = 0
@@ -61,58 +63,62 @@ class Walk(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Member]:
-        """The images."""
+        """Yield the images."""
 
     def note(self, path: str, *facts: object) -> None:
-        """Makes a path, and what must stay as it is of it, part of the fingerprint."""
+        """Add a path to the fingerprint, with the facts about it that must not change."""
         seen = "\0".join((path, *map(str, facts)))
         digest = hashlib.blake2b(os.fsencode(seen), digest_size=16).digest()
         self.fingerprint = (self.fingerprint + int.from_bytes(digest, "little")) % 2**128
 
     def note_file(self, path: str, status: os.stat_result) -> None:
-        """Makes a file part of the fingerprint."""
+        """Add a file to the fingerprint, with its inode, size and times."""
         self.newest = max(self.newest, status.st_ctime_ns)
         self.note(path, *stamp(status))
 
     def ignore(self, path: str) -> None:
-        """Counts a file that is not an image."""
+        """Count a file that is not an image."""
         self.others[printable(PurePath(path).suffix.lower()) or "without suffix"] += 1
 
     def leave_out(self, path: str, reason: str) -> None:
-        """Reports what cannot be used."""
+        """Add a path that cannot be used, and the reason, to the problems."""
         self.problems.append(Problem(Path(path), reason))
 
 
 @dataclass(frozen=True)
 class Container(ABC):
-    """Encoded images that lie at `root`, a file or folder that is never written to."""
+    """Encoded images at `root`, a file or folder that is never written to.
+
+    `kind` is its name in tables. `labeling` says how its images get classes: it completes the message "an image has no
+    class: ...".
+    """
 
     root: Path
     kind: ClassVar[str]
-    # Completes "an image has no class: ..."
     labeling: ClassVar[str]
 
     @property
     def name(self) -> str:
-        """What to call it in messages."""
+        """Its name in messages."""
         return printable(self.root)
 
     @abstractmethod
     def walk(self, *, reading: bool) -> Walk:
-        """A pass over all images in their order; without `reading` one for the fingerprint alone, which yields them in
-        any order, or none of them.
+        """Start a pass over all images in their order.
+
+        Without `reading`, the pass is for the fingerprint alone: it may yield the images in any order, or none of them.
         """
 
     def glance(self) -> tuple[int, int | None]:
-        """The fingerprint, and the number of images where it needs no reading."""
+        """Return the fingerprint, and the number of images if it can be known without reading, else None."""
         walk = self.walk(reading=False)
         count = sum(1 for _ in walk)
         return walk.fingerprint, count or None
 
     def open(self, path: str | os.PathLike[str], offset: int, size: int) -> Stream:
-        """The encoded bytes of a member.
+        """Open the encoded bytes of a member.
 
-        Raises ImageError when the system refuses.
+        Raises ImageError when the system refuses to.
         """
         try:
             return self._open(os.fspath(path), offset, size)

@@ -1,8 +1,7 @@
-"""One image file to 8-bit pixels, or an error that names the file.
+"""Decoding of an image file to 8-bit pixels, or to an error that names the file.
 
-Pillow reads much that it then damages in silence: 16-bit pixels are clipped to white, hidden colors of
-transparent pixels reappear, photos lie on their side. Here every kind of file is either converted faithfully
-or refused.
+Pillow damages some images without a warning: it clips 16-bit pixels to white, shows the hidden colors of transparent
+pixels, and leaves photographs lying on their side. Here every kind of file is either converted faithfully or refused.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 Color: TypeAlias = tuple[int, int, int]
 Stream: TypeAlias = BufferedReader | BytesIO
 
-# A closed list: what Pillow could also open includes formats that start other programs.
+# The list is closed because Pillow can also open formats that start other programs.
 _SUFFIXES = {
     "PNG": {".png"},
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
@@ -39,7 +38,7 @@ FORMATS = tuple(name for name in _SUFFIXES if name != "AVIF" or features.check("
 SUFFIXES = frozenset().union(*(_SUFFIXES[name] for name in FORMATS))
 
 MAX_PIXELS = 64_000_000
-_LIMIT = f"at most {MAX_PIXELS // 1_000_000} million are read, make the image smaller"
+_LIMIT = f"at most {MAX_PIXELS // 1_000_000} million are read; make the image smaller"
 
 
 class ImageError(InputError):
@@ -55,13 +54,13 @@ class ImageError(InputError):
 
     @property
     def passing(self) -> bool:
-        """Whether the system refused, which is no lasting property of the file."""
+        """Whether the system refused to read the file, which is not a lasting property of the file."""
         return isinstance(self.__cause__, MemoryError) or getattr(self.__cause__, "errno", None) is not None
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about its image; width and height in pixels, after the rotation that EXIF asks for."""
+    """The facts that a file states about its image; width and height are in pixels, after the rotation by EXIF."""
 
     width: int
     height: int
@@ -71,15 +70,14 @@ class Header:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be printed, whatever bytes the name is made of."""
+    """Return a path as text that can be printed; bytes that are not UTF-8 become backslashes and hexadecimal digits."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def read_header(path: str | os.PathLike[str], file: Stream | None = None) -> Header:
-    """The header of an image file, which may be open as `file` already; the pixels are not read.
+    """Read the header of an image file, but not its pixels; the file may already be open as `file`.
 
-    Raises ImageError when the file is not an image of a known format, is too large, or holds floating-point
-    pixels.
+    Raises ImageError when the file is not an image of a known format, is too large, or holds floating-point pixels.
     """
     with _opened(path, file) as image:
         width, height = image.size
@@ -89,14 +87,14 @@ def read_header(path: str | os.PathLike[str], file: Stream | None = None) -> Hea
 
 
 def decode(path: str | os.PathLike[str], file: Stream | None = None, *, channels: int, background: Color) -> Pixels:
-    """The first frame of an image file as (H, W, C), with C = 1 (gray), 3 (RGB) or 4 (RGB and alpha). The file may be
-    open as `file` already.
+    """Decode the first frame of an image file to (H, W, C) with C = 1 (gray), 3 (RGB) or 4 (RGB and alpha).
 
-    The rotation that EXIF asks for is applied, 16-bit gray is scaled to 8 bits, palettes and CMYK are
-    converted. Transparent pixels are composited on the background, unless alpha is kept as the fourth
+    The file may already be open as `file`. The rotation by EXIF is applied, 16-bit gray is scaled to 8 bits, palettes
+    and CMYK are converted. Transparent pixels are composited on the background, unless alpha is kept as the fourth
     channel.
 
-    Raises ImageError when the file cannot be decoded to its last byte, or for the reasons of `read_header`.
+    Raises ImageError when the file cannot be decoded to its last byte, or for the reasons of `read_header`; ValueError
+    for another number of channels.
     """
     if channels not in (1, 3, 4):
         raise ValueError(f"data.channels: must be 1, 3 or 4, got {channels}")
@@ -107,10 +105,10 @@ def decode(path: str | os.PathLike[str], file: Stream | None = None, *, channels
 
 
 def fit(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """Scale an image (H, W, C) until it just covers the size (h, w), then cut its center out: (h, w, C).
+    """Scale an image (H, W, C) until it just covers the size (h, w), and crop its center: (h, w, C).
 
-    Both axes are scaled by the same factor, so that nothing is squashed. Shrinking is antialiased; an image
-    that needs no scaling is only cut.
+    Both axes are scaled by the same factor, so that shapes are preserved. Shrinking is antialiased. An image that needs
+    no scaling is only cropped.
     """
     height, width = image.shape[:2]
     scale = min(height / size[0], width / size[1])
@@ -129,7 +127,7 @@ def fit(image: Pixels, size: tuple[int, int]) -> Pixels:
 
 @contextmanager
 def _opened(path: str | os.PathLike[str], file: Stream | None) -> Iterator[Image.Image]:
-    """An image whose pixels are not read yet and may be; whatever goes wrong inside is an ImageError."""
+    """Open an image without reading its pixels; any error within the context becomes an ImageError."""
     try:
         with Image.open(file or path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -137,7 +135,7 @@ def _opened(path: str | os.PathLike[str], file: Stream | None) -> Iterator[Image
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no known range; convert them to 8 or 16 bits")
             yield image
-    except Exception as error:  # Pillow's readers raise errors of almost every type on damaged files
+    except Exception as error:  # Pillow's readers raise errors of almost every type on damaged files.
         raise ImageError(path, _reason(error, path, file)) from error
 
 
@@ -153,12 +151,12 @@ def _reason(error: Exception, path: str | os.PathLike[str], file: Stream | None)
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
-    # Without the first test Pillow would decode a whole PNG in search of EXIF data behind the pixels.
+    # Without the first test, Pillow would decode a whole PNG in search of EXIF data behind the pixels.
     return "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit gray, which Pillow keeps in modes I and I;16*, scaled to 8 bits; other images unchanged."""
+    """Scale 16-bit gray, which Pillow keeps in the modes I and I;16*, to 8 bits; return other images unchanged."""
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image).astype(np.int64)

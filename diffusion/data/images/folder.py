@@ -1,4 +1,4 @@
-"""What lies in a folder and below it, by names alone, and a fingerprint of all of it."""
+"""A folder of image files: the names of all files in it and below it, and a fingerprint of them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typing import IO
 from diffusion.data.images.container import Container, Member, Walk
 from diffusion.data.images.decoding import SUFFIXES, Stream
 
-# So many names of one folder are sorted in memory, further ones by merging files.
+# The number of names of one folder that are sorted in memory; more names are sorted by merging files.
 RUN = 1 << 15
 
 
 @dataclass(frozen=True)
 class Folder(Container):
-    """The image files in a folder and below it."""
+    """The container of the image files in a folder and below it."""
 
     kind = "folder"
     labeling = "the label is the name of a subfolder; move them into one"
 
     def walk(self, *, reading: bool) -> FolderWalk:
-        """A pass over all images, in natural order if they are to be read."""
+        """Start a pass over all images, in natural order if they are to be read."""
         return FolderWalk(self.root, ordered=reading)
 
     def _open(self, path: str, offset: int, size: int) -> Stream:
@@ -37,11 +37,11 @@ class Folder(Container):
 
 @dataclass
 class FolderWalk(Walk):
-    """A walk through a folder, whose members are named by their paths relative to its root.
+    """A walk through the folder `root`, whose members are named by their paths relative to it.
 
-    They come in natural order if `ordered`, else as the file system lists them, which is faster. Links are followed,
-    and a folder is read once however many links lead to it. Names that start with a dot are skipped. A class is a
-    folder right in the root.
+    They come in natural order if `ordered`, else in the order of the file system, which is faster. Links are followed,
+    and a folder is read once however many links lead to it. Names that start with a dot are skipped. The classes are
+    the folders directly in the root.
     """
 
     root: Path
@@ -74,7 +74,7 @@ class FolderWalk(Walk):
                         yield Member(path, group=group)
         except OSError as error:
             self.leave_out(folder, f"the folder cannot be read: {error.strerror}")
-        for path in natural(later):  # of several links to a folder, the first in this order counts
+        for path in natural(later):  # If several links lead to a folder, the first in this order counts.
             yield from self._enter(path, group)
 
     def _enter(self, path: str, group: str | None) -> Iterator[Member]:
@@ -96,7 +96,7 @@ class FolderWalk(Walk):
         return False
 
     def leave_out(self, path: str, reason: str) -> None:
-        """Reports what cannot be used, which is part of the fingerprint, as no image is read to find it."""
+        """Add a path that cannot be used to the problems, and to the fingerprint, as it is found without reading."""
         super().leave_out(path, reason)
         self.note(path, reason)
 
@@ -109,9 +109,9 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def natural(names: Iterable[str]) -> Iterator[str]:
-    """Names sorted with the numbers in them by value, 2 before 10; the name itself breaks ties, as between 1 and 01.
+    """Sort names with the numbers in them compared by value, 2 before 10; ties, as of 1 and 01, are broken by the name.
 
-    However many there are, a few thousand are in memory.
+    However many names there are, only some ten thousand of them are in memory at once.
     """
     names = iter(names)
     run = sorted(sorted(islice(names, RUN)), key=_key)
@@ -123,7 +123,7 @@ def natural(names: Iterable[str]) -> Iterator[str]:
 
 
 def _key(name: str) -> str:
-    # No name holds a NUL, so that a number sorts before any letter. The length of a number goes before its digits.
+    # No name holds a NUL, so that a number sorts before any letter. The length of a number precedes its digits.
     return re.sub("[0-9]+", lambda digits: "\0" + _number(digits[0].lstrip("0")), name)
 
 
@@ -132,14 +132,15 @@ def _number(digits: str) -> str:
 
 
 def _spilled(names: Iterable[str]) -> IO[bytes]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who reads it
+    """Write names to a temporary file, which the reader closes."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - `_lines` closes it
     file.writelines(os.fsencode(name) + b"\0\n" for name in names)
     file.seek(0)
     return file
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
-    """The names in a file, which may hold line ends but no NUL."""
+    """Yield the names in a file and close it; names may hold line ends, but no NUL."""
     name = b""
     with file:
         for line in file:

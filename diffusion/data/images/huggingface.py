@@ -1,7 +1,7 @@
 """Images in a dataset of Hugging Face `datasets`: the encoded bytes in rows of memory-mapped Arrow files.
 
-hf://OWNER/NAME, or hf://OWNER/NAME:SPLIT, is loaded into the library's own cache once; hf://PATH and a plain path name
-what `save_to_disk` wrote.
+hf://OWNER/NAME, or hf://OWNER/NAME:SPLIT, is loaded into the library's own cache once. hf://PATH and a plain path name
+a folder that `save_to_disk` wrote.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 SCHEME, TRAIN = "hf://", "train"
 IMAGE, LABEL = "image", "label"
-# So many labels are in memory.
+# The number of labels that are in memory at once.
 CHUNK = 10_000
 
 
 @dataclass(frozen=True)
 class HuggingFace(Container):
-    """The column of images of a dataset, undecoded, and that of labels, if it has one."""
+    """The column of images of a dataset, undecoded, and its column of labels, if it has one.
+
+    `source` is its name in messages: the path as it was given, with the split.
+    """
 
     kind = "dataset"
     labeling = f"the label is the only column of type ClassLabel, or the one named {LABEL!r}; give every row one"
@@ -40,11 +43,11 @@ class HuggingFace(Container):
 
     @property
     def name(self) -> str:
-        """What to call it in messages: as it was asked for, with the split."""
+        """Its name in messages: the path as it was given, with the split."""
         return self.source
 
     def walk(self, *, reading: bool) -> RowWalk:
-        """A pass over the rows in their order."""
+        """Start a pass over the rows in their order."""
         return RowWalk(self.images, self.labels, reading)
 
     def _open(self, path: str, offset: int, size: int) -> Stream:
@@ -59,9 +62,9 @@ class HuggingFace(Container):
 
 @dataclass
 class RowWalk(Walk):
-    """A walk through the rows, which yields nothing unless it is `reading`: the Arrow files' times tell of a change.
+    """A walk through the rows, which yields nothing unless it is `reading`: the times of Arrow files show any change.
 
-    Images that lie in files of their own are those of the library's cache, whose names tell of their contents.
+    Images in files of their own lie in the library's cache, whose file names depend on their contents.
     """
 
     images: Dataset
@@ -90,9 +93,10 @@ class RowWalk(Walk):
 
 
 def find_dataset(path: str) -> HuggingFace | None:
-    """The dataset that a path names, or None when it names something else.
+    """Return the dataset that a path names, or None when the path names something else.
 
-    Raises InputError when it names none, cannot be loaded, has no such split or no images, or the library is missing.
+    Raises InputError when hf:// is followed by no name, the dataset cannot be loaded, it has no such split or no column
+    of images, or the library is missing.
     """
     if not path.startswith(SCHEME) and not _is_saved(Path(path)):
         return None
@@ -122,13 +126,13 @@ def find_dataset(path: str) -> HuggingFace | None:
 
 
 def _is_saved(folder: Path) -> bool:
-    """Whether `save_to_disk` wrote a folder."""
+    """Return whether `save_to_disk` wrote a folder."""
     one = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     return one or (folder / "dataset_dict.json").is_file()
 
 
 def _splits(path: str, place: str, split: str) -> Mapping[str, Dataset]:
-    """The splits by their names, or at least the one that is asked for."""
+    """Return splits by their names: all of them, or only the one that is asked for."""
     try:
         import datasets
     except ImportError as error:
@@ -140,13 +144,13 @@ def _splits(path: str, place: str, split: str) -> Mapping[str, Dataset]:
             loaded = datasets.load_from_disk(place, keep_in_memory=False)
         else:
             loaded = datasets.load_dataset(place, split=split or None, keep_in_memory=False)
-    except Exception as error:  # Its loaders raise errors of almost every type.
+    except Exception as error:  # The loaders raise errors of almost every type.
         raise InputError(f"data.path: {path} cannot be loaded: {error}") from error
     return loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or TRAIN): loaded}
 
 
 def _column(features: Mapping[str, Any], kind: type, usual: str) -> str | None:
-    """The column of a kind; of several the one with the usual name, if any."""
+    """Return the name of the only column of a kind; among several, the usual name if it is there, else None."""
     names = [name for name, feature in features.items() if isinstance(feature, kind)]
     if len(names) == 1:
         return names[0]

@@ -1,7 +1,7 @@
-"""The images of a container with their headers and hashes: one row and one name each, in files that stay on disk.
+"""The index of a container: the header and hash of every image, as one row and one name each, in files on disk.
 
-The cache keeps an index under the fingerprint of its container, so that one in which nothing changed is listed but not
-read. An index is written once, verified like every entry of the cache, and never updated.
+The cache keeps an index under the fingerprint of its container, so that a container in which nothing changed is listed
+but not read. An index is written once, verified like every entry of the cache, and never updated.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from diffusion.data.images.decoding import FORMATS, Header, ImageError, read_hea
 from diffusion.data.images.parallel import in_order
 from diffusion.data.names import Lazy, Names
 
-# To be raised when the same files come to give another index.
+# Raise it when the code changes such that the same files give another index.
 LAYOUT = 2
 ROWS, TEXT = "rows.npy", "text.npy"
 
-# `end` is where the name ends among all names; `mode`, `format` and `group` are numbers in the lists of the manifest.
-# The group is the class, or -1; `offset` and `size` are those of the member.
+# `end` is the end of the name in the concatenation of all names. `mode`, `format` and `group` are numbers in the lists
+# of the manifest. The group is the class, or -1 without one. `offset` and `size` are those of the member.
 ROW = np.dtype(
     [
         ("end", "<i8"),
@@ -51,7 +51,10 @@ ROW = np.dtype(
 
 @dataclass(frozen=True)
 class Entry:
-    """An image: its path within the container and where its bytes are, and its label, which is -1 without classes."""
+    """An image: its path within the container, its header, its label, which is -1 without classes, and its place.
+
+    `offset` and `size` say where its bytes lie, as in `Member`.
+    """
 
     path: Path
     header: Header
@@ -62,10 +65,11 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Index(Lazy[Entry]):
-    """The images of a container in its order; `rows` has the fields of ROW.
+    """The images of a container in its order: `rows` (N,) with the fields of ROW, and `text`, their concatenated names.
 
-    `content` says what the modes, formats and groups are called, what was left out and why, which classes there are,
-    with images or not, how many images repeat the bytes of another, and a hash of all names and bytes, `identity`.
+    `content` is the manifest. It holds the names of the modes, formats and groups, the problems, the classes with or
+    without images, the number of images that repeat the bytes of another (`copies`), the counts of other files, and a
+    hash of all names and bytes (`identity`). Entries have labels only if `labeled`.
     """
 
     rows: npt.NDArray[np.void]
@@ -77,7 +81,7 @@ class Index(Lazy[Entry]):
         return len(self.rows)
 
     def item(self, number: int) -> Entry:
-        """An image."""
+        """Return the image at a number."""
         row = self.rows[number]
         mode, kind = self.content["modes"][row["mode"]], self.content["formats"][row["format"]]
         header = Header(int(row["width"]), int(row["height"]), mode, kind, int(row["frames"]))
@@ -87,22 +91,22 @@ class Index(Lazy[Entry]):
 
     @cached_property
     def names(self) -> Names:
-        """The path of every image within the container, as text that can be printed."""
+        """The path of every image within the container, as printable text."""
         return Names(self.text, self.rows["end"])
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What was left out, and why."""
+        """The files that were left out, and the reasons."""
         return tuple(Problem(Path(path), reason) for path, reason in self.content["problems"])
 
 
 def open_index(container: Container, cache: Path | None, *, progress: bool) -> Index:
-    """The index of a container, from the cache when there is one of the container as it is now.
+    """Return the index of a container, from the cache if it holds one of the container in its present state.
 
-    Without a cache, when a file was changed this very moment, and when the system refused to read one, it is not kept:
-    it is then a temporary file, which vanishes with the process.
+    A new index is kept in the cache, unless there is none, a file was changed within the last moments, or the system
+    refused to read a file. It is then a temporary file, which vanishes with the process.
 
-    Raises OSError when it cannot be written.
+    Raises OSError when the index cannot be written.
     """
     fingerprint, count = container.glance()
     if cache is not None and (known := _open(cache / _name(container.root, fingerprint))):
@@ -128,7 +132,8 @@ def open_index(container: Container, cache: Path | None, *, progress: bool) -> I
 
 
 def _name(root: Path, fingerprint: int) -> str:
-    # The place is part of it: two mounted images may hold other files of equal names, numbers, sizes and times.
+    # The path is part of the key: two mounted disk images may hold different files of equal names, inodes, sizes and
+    # times.
     reader = json.dumps([LAYOUT, PIL.__version__, FORMATS, fingerprint])
     key = hashlib.blake2b(reader.encode() + os.fsencode(root.resolve()), digest_size=16)
     return f"index-{key.hexdigest()}"
@@ -141,13 +146,15 @@ def _open(entry: Path) -> Index | None:
 
 @dataclass(frozen=True)
 class _Unread:
+    """A member that could not be read; `passing` if another pass may be able to."""
+
     path: str
     reason: str
     passing: bool
 
 
 def _read(container: Container, member: Member) -> tuple[Member, Header, bytes] | _Unread:
-    """A member with the header and a hash of its bytes, or why there is none."""
+    """Return a member with its header and a hash of its bytes, or the reason why it could not be read."""
     try:
         with container.open(member.path, member.offset, member.size) as file:
             header = read_header(member.path, file)
@@ -162,8 +169,10 @@ def _read(container: Container, member: Member) -> tuple[Member, Header, bytes] 
 def _write(
     folder: Path, results: Iterable[tuple[Member, Header, bytes] | _Unread], walk: Walk
 ) -> tuple[dict[str, Any], list[tuple[str, str]], bool]:
-    """Writes the rows as they come; returns the numbered names of modes, formats and groups with the identity, the
-    problems, and whether all of it would be the same another time.
+    """Write rows and names as they arrive.
+
+    Returns a part of the manifest (the names of modes, formats and groups, and the identity), the problems, and whether
+    another pass over the same files would give the same.
     """
     modes, formats, groups = _Codes(), _Codes(), _Codes()
     problems, lasting, end = [], True, 0
@@ -191,7 +200,7 @@ def _write(
 
 
 def _renumber(path: Path, order: list[int]) -> None:
-    """Gives the groups, which were numbered as they came, their numbers in another order."""
+    """Renumber the groups of the rows in a file such that group `order[i]` becomes i."""
     rank = np.append(np.argsort(order), -1)
     rows = np.load(path, mmap_mode="r+", allow_pickle=False)
     rows["group"] = rank[rows["group"]]
@@ -199,7 +208,7 @@ def _renumber(path: Path, order: list[int]) -> None:
 
 
 class _Codes(dict[str, int]):
-    """Numbers 0, 1, ... for texts in the order in which they are first asked for."""
+    """A dict that numbers texts 0, 1, ... in the order in which they are first looked up."""
 
     def __missing__(self, text: str) -> int:
         return self.setdefault(text, len(self))

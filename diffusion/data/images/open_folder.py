@@ -1,4 +1,4 @@
-"""From a folder of images, tar shards or a Hugging Face dataset to a Dataset: scan, report, pack."""
+"""Opening a folder of images, tar shards or a Hugging Face dataset as a Dataset: scan, report, pack and check."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.data.dataset import Dataset
-from diffusion.data.images.cache import pack
+from diffusion.data.images.cache import Packed, pack
+from diffusion.data.images.container import Container
 from diffusion.data.images.decoding import Color
-from diffusion.data.images.scan import FolderError, cache_folder, listing, open_container, scan, table
+from diffusion.data.images.scan import FolderError, Scan, cache_folder, listing, open_container, scan, table
 from diffusion.data.spec import DataSpec
 
+# This number of unusable files never stops a run, whatever their share.
 FEW_BAD = 10
 
 
@@ -31,23 +33,19 @@ def open_folder(
     log: Callable[[str], None] = print,
     progress: bool = True,
 ) -> Dataset:
-    """The images at a path at the size (h, w) plus a margin all round; the log names every file left out.
+    """Open the images at a path at the size (h, w), with a margin on all sides; the log names every file left out.
 
-    What lies there is never written to; decoded images are kept in the cache.
+    Files at the path are never written to; decoded images are kept in the cache.
 
-    Raises FolderError when the folder or the cache cannot be used, or holds fewer than `min_images` images or a larger
-    share than `max_bad` of files that cannot be used, and more than a few of them; InputError when a dataset cannot be
-    loaded.
+    Raises FolderError when the folder or the cache cannot be used, when the folder holds fewer than `min_images`
+    images, and when more than FEW_BAD of its files and a larger share than `max_bad` cannot be used; InputError when a
+    dataset cannot be loaded.
     """
     container = open_container(path)
     place = cache_folder(cache, container.root)
     found = scan(container, labels=labels, cache=place, progress=progress)
-    log(table(found))
     height, width = size[0] + 2 * margin, size[1] + 2 * margin
-    rows = found.entries.rows
-    small = np.count_nonzero((rows["width"] < width) | (rows["height"] < height))
-    if small:
-        log(f"enlarged  {small:,} images, smaller than {width}x{height}")
+    _report_scan(found, height, width, log)
     packed = pack(
         found,
         size=(height, width),
@@ -56,21 +54,38 @@ def open_folder(
         cache=place,
         progress=progress,
     )
+    _report_packed(found, packed, log)
+    _check(container, len(packed.values), len(packed.problems), min_images, max_bad)
+    spec = DataSpec((channels, *size), levels=256, classes=found.classes)
+    return Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents)
+
+
+def _report_scan(found: Scan, height: int, width: int, log: Callable[[str], None]) -> None:
+    """Log the table of a scan, and the number of images that are smaller than the size they are packed at."""
+    log(table(found))
+    rows = found.entries.rows
+    small = np.count_nonzero((rows["width"] < width) | (rows["height"] < height))
+    if small:
+        log(f"enlarged  {small:,} images, smaller than {width}x{height}")
+
+
+def _report_packed(found: Scan, packed: Packed, log: Callable[[str], None]) -> None:
+    """Log the files that could not be decoded, and the number of copies."""
     for line in listing(packed.problems[len(found.problems) :]):
         log(f"left out  {line}")
     if packed.copies:
         log(f"copies    {packed.copies:,} files repeat another; copies are held out together or not at all")
-    count = len(packed.values)
+
+
+def _check(container: Container, count: int, bad: int, min_images: int, max_bad: float) -> None:
+    """Raise FolderError for too few images or too many unusable files."""
     if count < min_images:
         raise FolderError(
             f"data.path: {count} images in {container.name}, at least {min_images} are needed, for some are "
             f"held out; add images, or set data.min_images={count}"
         )
-    bad = len(packed.problems)
     if bad > max(FEW_BAD, max_bad * (count + bad)):
         raise FolderError(
             f"data.path: {bad:,} of {count + bad:,} files in {container.name} cannot be used, a larger share than "
             f"data.max_bad, {max_bad:g}; mend or remove them, or raise it to go on without them"
         )
-    spec = DataSpec((channels, *size), levels=256, classes=found.classes)
-    return Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents)

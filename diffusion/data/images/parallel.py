@@ -1,4 +1,4 @@
-"""Work spread over threads: Pillow and hashlib release the interpreter lock while they work."""
+"""Work spread over threads, as Pillow and hashlib release the interpreter lock while they work."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# A decoded photo may take 200 MB, so that a machine of many cores would run out of memory with all of them.
+# A decoded photograph may take 200 MB, so that a machine of many cores would run out of memory if it used them all.
 MAX_WORKERS = 16
 
 
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], total: int | None, *, title: str, progress: bool
 ) -> Iterator[Result]:
-    """The function's results in the order of the items; only a few wait at a time, however many there are.
+    """Yield the results of a function in the order of the items, with few of them in memory however many there are.
 
-    The bar is shown on a terminal only, and only when `progress` asks for it; it goes to the `total`, if known.
+    With `progress`, and on a terminal only, a bar named `title` is shown, which runs to the `total`, if known.
     """
     workers = min(os.cpu_count() or 1, MAX_WORKERS)
     pending: deque[Future[Result]] = deque()

@@ -1,4 +1,4 @@
-"""What a container holds: every image with its header and label, every file that cannot be used and why."""
+"""The scan of a container: every image with its header and label, every unusable file with the reason, and a table."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ from diffusion.data.images.index import Index, open_index
 from diffusion.data.images.shards import find_shards
 from diffusion.errors import InputError
 
+# The numbers of sizes, modes and formats, and of classes and problems, that a table lists.
 SIZES = 4
 LINES = 10
 
+
 class FolderError(InputError):
-    """Images that cannot be trained on; the message says what was found and what to do."""
+    """The error for images that cannot be trained on; its message states the findings and what to do."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found in a container; `others` counts the files that are not images by their suffix."""
+    """The findings in a container: its images, their classes, the problems, and `others`, the counts of other files.
+
+    `others` counts the files that are not images by their suffix. `classes` is empty for a scan without labels.
+    """
 
     container: Container
     entries: Index
@@ -41,9 +46,9 @@ class Scan:
 
 
 def open_container(path: str | os.PathLike[str]) -> Container:
-    """What a path names: tar shards, a Hugging Face dataset, or else a folder of images.
+    """Open the container that a path names: a Hugging Face dataset, tar shards, or else a folder of images.
 
-    Raises FolderError when it names none of them, InputError when a dataset cannot be loaded.
+    Raises FolderError when the path names none of them, InputError when a dataset cannot be loaded.
     """
     if dataset := find_dataset(os.fspath(path)):
         return dataset
@@ -53,13 +58,13 @@ def open_container(path: str | os.PathLike[str]) -> Container:
 def scan(
     images: str | os.PathLike[str] | Container, *, labels: bool, cache: Path | None = None, progress: bool = True
 ) -> Scan:
-    """The headers of the images of a container or at a path, in its order; in a folder and below it, in natural order
-    of names: 2 before 10.
+    """Read the headers of all images of a container, or of the container at a path, in its order.
 
-    Links are followed, and a folder is read once however many links lead to it. Names that start with a dot
-    are skipped. With `labels` an image of a folder belongs to the class named by the first subfolder on its path. A
-    file that is damaged behind its header is found by decoding it, which `pack` does. With a folder as `cache`, a
-    container in which nothing changed since the last scan is not read again.
+    The images of a folder and of its subfolders come in natural order of names, 2 before 10. Links are followed, and a
+    folder is read once however many links lead to it. Names that start with a dot are skipped. With `labels`, an image
+    of a folder belongs to the class named by the first subfolder on its path. A file that is damaged behind its header
+    is found only by decoding it, as `pack` does. With a folder as `cache`, a container in which nothing changed since
+    the last scan is not read again.
 
     Raises FolderError when there is no such container, it holds no readable image, or its images lack the class that
     `labels` asks for, and when the cache cannot be written.
@@ -77,7 +82,7 @@ def scan(
 
 
 def _labeled(found: Scan) -> Scan:
-    """The scan with a label for every entry; the classes are those that have images."""
+    """Return the scan with a label for every entry; its classes are those that have images."""
     loose = np.flatnonzero(found.entries.rows["group"] < 0)
     if len(loose):
         raise FolderError(
@@ -96,13 +101,13 @@ def _labeled(found: Scan) -> Scan:
 
 
 def cache_place() -> Path:
-    """Where the cache is unless told otherwise: $DIFFUSION_CACHE, $XDG_CACHE_HOME/diffusion or ~/.cache/diffusion."""
+    """Return the default folder of the cache: $DIFFUSION_CACHE, $XDG_CACHE_HOME/diffusion or ~/.cache/diffusion."""
     default = os.environ.get("DIFFUSION_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "diffusion"
     return Path(default).expanduser().resolve()
 
 
 def cache_folder(cache: Path | None, root: Path) -> Path:
-    """The folder of the cache, which exists then: `cache`, or else `cache_place`.
+    """Create the folder of the cache, `cache` or else `cache_place()`, and return it.
 
     Raises FolderError when it lies within the folder of images at `root` or cannot be written.
     """
@@ -120,12 +125,13 @@ def cache_folder(cache: Path | None, root: Path) -> Path:
 
 
 def unwritable(folder: Path, error: OSError) -> FolderError:
-    """What to do about a cache that cannot be written."""
+    """Return the error for a cache that cannot be written; its message says what to do."""
     where = printable(folder)
     return FolderError(f"cache: cannot write to {where} ({error}); set DIFFUSION_CACHE to another folder")
 
 
 def _existing(folder: Path) -> Path:
+    """Return a folder that exists; else raise FolderError with the names that are similar to the missing one."""
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -138,7 +144,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _nothing_found(container: Container, problems: tuple[Problem, ...], others: dict[str, int]) -> str:
-    """Says what was found instead of images, since the path is usually off by a folder."""
+    """Say what was found instead of images, since the path is usually off by a folder."""
     counts = [f"{count} {suffix}" for suffix, count in others.items()] or ["no other files"]
     text = f"data.path: 0 readable images in {container.name} ({', '.join(counts)})"
     if problems:
@@ -147,7 +153,7 @@ def _nothing_found(container: Container, problems: tuple[Problem, ...], others: 
 
 
 def table(scan: Scan) -> str:
-    """The images of a scan by size, mode, format and class, its problems by name, and the ignored files."""
+    """Return the table of a scan: images by size, mode, format and class, the problems, and the ignored files."""
     entries = scan.entries
     rows = [
         (scan.container.kind, [scan.container.name]),
@@ -170,7 +176,7 @@ def table(scan: Scan) -> str:
 
 
 def listing(problems: Sequence[Problem]) -> list[str]:
-    """The first problems, one a line, and how many more there are."""
+    """Return lines for the first LINES problems, and one for the number of the others."""
     lines = [str(problem) for problem in problems[:LINES]]
     if len(problems) > LINES:
         lines.append(f"and {len(problems) - LINES:,} more")
@@ -178,7 +184,7 @@ def listing(problems: Sequence[Problem]) -> list[str]:
 
 
 def _counter(numbers: npt.NDArray[Any], names: Sequence[str]) -> Counter[str]:
-    """How often each number occurs, by its name, in the order of the numbers."""
+    """Count how often each number occurs, by its name, in the order of the numbers."""
     counts = np.bincount(numbers, minlength=len(names))
     return Counter({name: int(count) for name, count in zip(names, counts, strict=True)})
 

@@ -1,7 +1,7 @@
-"""Images in tar files, read where they lie: by the offset and size of their bytes, without unpacking.
+"""Images in tar files, read in place by the offset and size of their bytes, without unpacking.
 
-The files of one example stand together and share their path up to the first dot of its last part (the convention of the
-webdataset format): 12.jpg is in the class that 12.cls names, or else in that of the first folder on its path.
+By the convention of the webdataset format, the files of one example follow each other and share their path up to the
+first dot of its last part. The class of 12.jpg is the one that 12.cls names, or else the first folder on its path.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from diffusion.data.images.decoding import SUFFIXES, Stream, printable
 from diffusion.data.images.folder import natural
 
 SHARD = re.compile(r"\.(tar(\.\w+)?|t[bglxz]z\w*)$", re.IGNORECASE)
-# So many files of one example are in memory; of more, a class is valid for those beside it only.
+# The number of files of one example that are in memory at once. If an example has more, its .cls file applies only to
+# the files that are read with it.
 LIMIT = 1000
-# Longer names of classes are a mistake, and not to be read.
+# A .cls file with more bytes is a mistake rather than the name of a class.
 MAX_CLASS_BYTES = 1000
 
 
 @dataclass(frozen=True)
 class Shards(Container):
-    """The images in one tar file, or in those of a folder; `files` are the names of the files in `folder`."""
+    """The container of the images in one tar file, or in all tar files of a folder.
+
+    `files` are the names of the files in `folder`.
+    """
 
     kind = "shards"
     labeling = "the label is in the .cls file of an example, or the first folder on its path in the shard; add one"
@@ -38,7 +42,7 @@ class Shards(Container):
     files: tuple[str, ...]
 
     def walk(self, *, reading: bool) -> ShardWalk:
-        """A pass over all shards in natural order, and over each as it is written."""
+        """Start a pass over all shards in natural order, and over the members of each in their order."""
         return ShardWalk(self.folder, self.files, reading)
 
     def _open(self, path: str, offset: int, size: int) -> Stream:
@@ -48,7 +52,10 @@ class Shards(Container):
 
 
 def find_shards(path: Path) -> Shards | None:
-    """The shards that a path names: a tar file, or a folder that holds some and neither images nor subfolders."""
+    """Return the shards that a path names: a tar file, or a folder of tar files without images and subfolders.
+
+    Returns None when the path names something else.
+    """
     if path.is_file() and SHARD.search(path.name):
         return Shards(path, path.parent, (path.name,))
     names = []
@@ -66,10 +73,10 @@ def find_shards(path: Path) -> Shards | None:
 
 @dataclass
 class ShardWalk(Walk):
-    """A walk through the tar files among the files of a folder, whose members are named SHARD/PATH.
+    """A walk through the tar files among the `files` of a folder, whose members are named SHARD/PATH.
 
-    It yields nothing unless it is `reading`: for the fingerprint, the names and times of the shards are enough. Names
-    that start with a dot are skipped.
+    It yields nothing unless it is `reading`: the names and times of the shards suffice for the fingerprint. Names that
+    start with a dot are skipped. `seen` are the classes found so far.
     """
 
     folder: Path
@@ -108,10 +115,10 @@ class ShardWalk(Walk):
             self.leave_out(name, f"not a plain tar archive, or damaged: {error}")
 
     def _whole(self, tar: tarfile.TarFile, name: str, size: int) -> Iterator[tarfile.TarInfo]:
-        """The files of an archive as far as it is whole, by their paths in it."""
+        """Yield the files of an archive up to its end or its first damage, each under its path in the archive."""
         count = 0
         while (member := tar.next()) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # or it would keep all of them
+            tar.members.clear()  # type: ignore[attr-defined]  # else tarfile would keep all of them in memory
             count += 1
             member.name = str(PurePosixPath(member.name.lstrip("/")))
             if member.isdir() or any(part.startswith(".") for part in member.name.split("/")):
@@ -127,14 +134,14 @@ class ShardWalk(Walk):
         with (self.folder / name).open("rb") as file:
             file.seek(tar.offset)
             end = file.read(tarfile.BLOCKSIZE)
-        if end != bytes(tarfile.BLOCKSIZE):  # tarfile takes a damaged header for the end
+        if end != bytes(tarfile.BLOCKSIZE):  # tarfile takes a damaged header for the end.
             at = f"damaged at byte {tar.offset:,}; what follows is not read"
             self.leave_out(name, at if len(end) == tarfile.BLOCKSIZE else "no mark of its end; it may be cut short")
         elif not count:
             self.leave_out(name, "the archive is empty")
 
     def _images(self, tar: tarfile.TarFile, name: str, files: list[tarfile.TarInfo]) -> Iterator[Member]:
-        """The images of an example, each with its class."""
+        """Yield the images of an example, each with its class."""
         label = None
         for file in files:
             if file.name == f"{_example(file)}.cls":
@@ -150,6 +157,7 @@ class ShardWalk(Walk):
                 self.ignore(file.name)
 
     def _class(self, tar: tarfile.TarFile, name: str, file: tarfile.TarInfo) -> str:
+        """Return the class that a .cls file names, or an empty text if it names none."""
         content = tar.extractfile(file)
         assert content is not None
         text = content.read(MAX_CLASS_BYTES + 1)
@@ -160,7 +168,7 @@ class ShardWalk(Walk):
 
 
 def _example(file: tarfile.TarInfo) -> str:
-    """The path up to the first dot of its last part."""
+    """Return the path of a file up to the first dot of its last part."""
     folder, slash, last = file.name.rpartition("/")
     return folder + slash + last.partition(".")[0]
 

@@ -1,8 +1,9 @@
-"""Entries of the cache on disk: array files and a manifest in a folder that is complete or not there.
+"""Entries of the cache on disk: folders of array files and a manifest, each of which is complete or does not exist.
 
-An entry is written into a temporary folder beside it, forced to disk, and renamed, so that what a crash cut short is
-not there. Reading verifies a hash of every file. A file found whole is remembered by its stamp, and hashed again only
-when that has changed: opening a large entry reads none of it, and damage that leaves a file's times alone is not found.
+An entry is written into a temporary folder beside it, forced to disk, and renamed, so that a crash leaves no incomplete
+entry. Reading verifies a hash of every file. A file found intact is remembered by its stamp, and hashed again only if
+its stamp has changed. Opening a large entry therefore reads none of it, but does not find damage that leaves the times
+of a file unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from diffusion.files import sync, write_text
 MANIFEST, STAMPS = "manifest.json", "stamps.json"
 UNFINISHED = ".unfinished-"
 DAY = 86_400
-# The coarsest clock of a file system in use: a file changed twice within it may show one time for both.
+# The coarsest clock of file systems in use: a file that changes twice within this time may show the same time for both.
 CLOCK_NS = 2_000_000_000
 
 Manifest: TypeAlias = dict[str, Any]
@@ -36,7 +37,7 @@ Append: TypeAlias = Callable[[npt.NDArray[Any]], None]
 
 
 def digest(file: BufferedReader | BytesIO) -> bytes:
-    """A hash of a file's bytes from where it stands, 16 bytes long.
+    """Return a hash, 16 bytes long, of the bytes of an open file from its present position to its end.
 
     Raises OSError when the file cannot be read.
     """
@@ -44,7 +45,7 @@ def digest(file: BufferedReader | BytesIO) -> bytes:
 
 
 def file_digest(path: Path) -> bytes:
-    """The hash of the file at a path.
+    """Return the hash of the file at a path.
 
     Raises OSError when it cannot be read.
     """
@@ -53,17 +54,17 @@ def file_digest(path: Path) -> bytes:
 
 
 def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Inode, size, time of modification and time of change of a file, the last of which no program can set."""
+    """Return inode, size, time of modification and time of change of a file; no program can set the last of them."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def settled(changed_ns: int, since_ns: int) -> bool:
-    """Whether a file last changed at one time would show another if it changed at the second or later."""
+    """Return whether a file that last changed at `changed_ns` would show another time if it changed at `since_ns`."""
     return since_ns - changed_ns > CLOCK_NS
 
 
 def read(entry: Path) -> Manifest | None:
-    """What the manifest of an entry says, or None when the entry is missing or damaged."""
+    """Return the content of the manifest of an entry, or None when the entry is missing or damaged."""
     try:
         manifest = json.loads((entry / MANIFEST).read_text())
         whole = manifest["seal"] == _seal(manifest["files"], manifest["content"])
@@ -73,16 +74,16 @@ def read(entry: Path) -> Manifest | None:
 
 
 def array(path: Path) -> npt.NDArray[Any]:
-    """An array file, read-only and on disk."""
+    """Map an array file into memory, read-only."""
     values: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return values
 
 
 @contextlib.contextmanager
 def unfinished(place: Path) -> Iterator[Path]:
-    """A temporary folder to write an entry in; what is not published from it vanishes.
+    """Yield a temporary folder to write an entry in, which is removed at the end unless it was published.
 
-    Arrays that are mapped by then stay readable.
+    Arrays that were mapped from it before stay readable.
     """
     _sweep(place)
     folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place))
@@ -94,7 +95,7 @@ def unfinished(place: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def growing(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> Iterator[Append]:
-    """Yields a function that appends rows of a shape to an array file, which is readable and on disk at the end."""
+    """Yield a function that appends rows (n, *shape) to a new array file, which is complete and on disk at the end."""
     count = 0
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
     with path.open("wb") as file:
@@ -106,7 +107,7 @@ def growing(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> It
 
         np.lib.format.write_array_header_1_0(file, header | {"shape": (0, *shape)})
         yield append
-        # NumPy pads the header so that the first axis may grow: the final one is as long as the first.
+        # NumPy pads the header so that the first axis may grow: the final header is as long as the first one.
         file.seek(0)
         np.lib.format.write_array_header_1_0(file, header | {"shape": (count, *shape)})
         file.flush()
@@ -114,7 +115,7 @@ def growing(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> It
 
 
 def publish(folder: Path, entry: Path, content: Manifest) -> None:
-    """Makes an entry of an unfinished folder and what its manifest is to say; a damaged entry is replaced.
+    """Make an entry of an unfinished folder, with `content` in its manifest; a damaged entry is replaced.
 
     Raises OSError when the entry cannot be written, as on a full disk.
     """
@@ -125,7 +126,7 @@ def publish(folder: Path, entry: Path, content: Manifest) -> None:
     try:
         os.rename(folder, entry)
     except OSError:
-        if read(entry) is not None:  # another process stored the same entry meanwhile
+        if read(entry) is not None:  # Another process has stored the same entry in the meantime.
             return
         shutil.rmtree(entry)
         os.rename(folder, entry)
@@ -133,11 +134,12 @@ def publish(folder: Path, entry: Path, content: Manifest) -> None:
 
 
 def _seal(files: dict[str, str], content: Manifest) -> str:
-    """A hash of all that an entry holds."""
+    """Return a hash of the hashes of all files of an entry and of the content of its manifest."""
     return hashlib.blake2b(json.dumps([files, content]).encode(), digest_size=16).hexdigest()
 
 
 def _verified(entry: Path, files: dict[str, str]) -> bool:
+    """Return whether the files of an entry have the given hashes; only those with a new stamp are read."""
     began = time.time_ns()
     now = {name: stamp(os.stat(entry / name)) for name in files}
     known = _stamps(entry)
@@ -145,7 +147,7 @@ def _verified(entry: Path, files: dict[str, str]) -> bool:
     if any(file_digest(entry / name).hex() != files[name] for name in changed):
         return False
     if changed and settled(max(last for *_, last in now.values()), began):
-        with contextlib.suppress(OSError):  # the cache may be another user's
+        with contextlib.suppress(OSError):  # The cache may belong to another user.
             write_text(entry / STAMPS, json.dumps(now))
     return True
 
@@ -159,10 +161,10 @@ def _stamps(entry: Path) -> dict[str, list[int]]:
 
 
 def _sweep(cache: Path) -> None:
-    """Remove what processes killed more than a day ago left behind."""
+    """Remove the unfinished folders of processes that were killed more than a day ago."""
     for folder in cache.glob(f"{UNFINISHED}*"):
         with contextlib.suppress(OSError):
-            # A file that grows does not touch its folder.
+            # A growing file does not change the time of its folder.
             newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
             if time.time() - newest > DAY:
                 shutil.rmtree(folder)

@@ -1,18 +1,19 @@
-"""Dead leaves: images of disks that occlude each other, with statistics like those of nature and a known noise floor.
+"""Dead leaves: images of disks that occlude each other, with natural image statistics and a known noise floor.
 
-Disks lie on each other in an order, with centers uniform over the plane, radii of density ∝ r⁻³ on [r_min, r_max],
-which looks alike at all scales, and a gray level each; a pixel shows the first disk over its center (Matheron 1968;
-Lee, Mumford and Huang 2001, Occlusion Models for Natural Images). Laid front to back until no pixel is bare, a window
-has the stationary law exactly (Kendall and Thönnes 1999), so that it is like any part of a larger one. White noise of
-`noise` times the standard deviation of the result is added. It bounds the likelihood of every model of them, per pixel
-of data scaled to variance 1:
+The disks lie on top of each other. Their centers are uniform over the plane, their radii have density ∝ r⁻³ on
+[r_min, r_max], which looks alike at all scales, and each has a gray level. A pixel shows the first disk over its center
+(Matheron 1968; Lee, Mumford and Huang 2001, Occlusion Models for Natural Images). Disks are laid front to back until
+they cover all pixels, so that a window has the stationary distribution exactly (Kendall and Thönnes 1999) and is
+distributed like any part of a larger one. White noise is added whose standard deviation is `noise` times that of the
+result. It bounds the likelihood of every model of these images, per pixel of data scaled to variance 1:
 
     E log p ≤ -½ log(2πe noise²)
 
-Sohl-Dickstein et al. (2015, arXiv 1503.03585, table 2) evaluate on such images but publish no parameters. These are a
-reconstruction from other figures of that group: noise of 0.0761 puts the bound at 1.669 bits, gray levels 1 - u^(1/b),
-a beta law that is skewed like intensities in nature, give a pixel at variance 1 an entropy of 1.651 bits, and with the
-default r_min the baseline of their table 2 scores as it does there (`python -m benchmarks.mcgsm`).
+Sohl-Dickstein et al. (2015, arXiv 1503.03585, table 2) evaluate on such images but publish no parameters. The defaults
+here are a reconstruction from other figures of that group. A noise of 0.0761 puts the bound at 1.669 bits. The gray
+levels 1 - u^(1/b), a beta distribution that is skewed like intensities in nature, give a pixel at variance 1 an entropy
+of 1.651 bits. With the default r_min, the baseline of their table 2 scores as it does there
+(`python -m benchmarks.mcgsm`).
 """
 
 from __future__ import annotations
@@ -34,16 +35,19 @@ from diffusion.data.spec import DataSpec
 from diffusion.errors import require
 from diffusion.randomness import ExampleNoise, example_seed
 
+# Stands for the number of the first disk over a pixel that no disk covers yet.
 BARE = np.iinfo(np.int64).max
 
 R_MIN, R_MAX = 2.72, 128.0
 NOISE = 0.0761
 # The exponent b of the gray levels.
 SKEW = 9.32
+# The uniform draws of each disk by their numbers, and the number of draws.
 KIND, RADIUS, ROW, COLUMN, GRAY, DRAWS = range(6)
-# Disks over a pixel that are laid at a time, at first and then: e⁻⁴ of the pixels are bare after the first.
+# The mean number of disks over a pixel that are laid in the first round and in each later one. After the first round,
+# e⁻⁴ of the pixels are bare.
 FIRST, NEXT = 4.0, 2.0
-# Pixels of disks that are laid at a time.
+# The approximate number of pixels of disks that are processed at once.
 CHUNK = 1 << 21
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -53,7 +57,7 @@ Keys: TypeAlias = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Leaves:
-    """The law of the images; radii in pixels."""
+    """The distribution of the images: radii in pixels, `noise` in units of the standard deviation of a pixel."""
 
     r_min: float = R_MIN
     r_max: float = R_MAX
@@ -66,35 +70,37 @@ class Leaves:
 
     @property
     def mean(self) -> float:
-        """Of a pixel."""
+        """The mean of a pixel."""
         return 1 / (1 + SKEW)
 
     @property
     def std(self) -> float:
-        """Of a pixel with its noise."""
+        """The standard deviation of a pixel with its noise."""
         return self.mean * math.sqrt(SKEW / (2 + SKEW)) / math.sqrt(1 - self.noise**2)
 
     @property
     def ceiling(self) -> float:
-        """The bound on E log p by the noise, in bits per pixel at variance 1; infinite without noise."""
+        """The upper bound on E log p by the noise, in bits per pixel at variance 1; infinite without noise."""
         return -normal_entropy(self.noise) if self.noise else math.inf
 
     def images(self, size: tuple[int, int], seeds: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Images (B, 1, H, W), one of each seed: grays in [0, 1] plus noise."""
+        """Draw an image from each seed, (B, 1, H, W): gray levels in [0, 1] plus noise."""
         keys = np.array(seeds, np.uint64)
         gray = self.grays(keys[:, None, None], self.cover(size, seeds))
         noise = ExampleNoise([example_seed(seed) for seed in seeds])(torch.empty(len(keys), *size)).numpy()
         return (gray + self.noise * self.std * noise).astype(np.float32)[:, None]
 
     def cover(self, size: tuple[int, int], seeds: Sequence[int]) -> Integers:
-        """The number of the first disk over the center of each pixel: (B, H, W)."""
+        """Return the number of the first disk over the center of each pixel: (B, H, W)."""
         group = max(1, int(CHUNK / (FIRST * math.prod(size))))
         keys = np.array(seeds, np.uint64)
         return np.concatenate([self._cover(size, keys[i : i + group]) for i in range(0, len(keys), group)])
 
     def disks(self, size: tuple[int, int], keys: Keys, numbers: Integers) -> tuple[Floats, Floats, Floats]:
-        """Rows and columns of the centers, in pixels from the center of the first pixel, and radii of the disks with
-        these numbers in each image, of those whose bounding box meets the window: (B,), (N,) -> (B, N) each.
+        """Return the disks with the given numbers in each image: (B,), (N,) -> rows, columns and radii, (B, N) each.
+
+        Rows and columns of the centers are in pixels from the center of the first pixel. Numbers count only the disks
+        whose bounding box meets the window.
         """
         kind, radius, *place = (uniform(keys[:, None], numbers * DRAWS + draw) for draw in (KIND, RADIUS, ROW, COLUMN))
         r = self._radius(size, kind, radius)
@@ -102,18 +108,20 @@ class Leaves:
         return row, column, r
 
     def grays(self, keys: Keys, numbers: Integers) -> Floats:
-        """The gray levels in [0, 1] of the disks with these numbers in each image; arguments broadcast."""
+        """Return the gray levels in [0, 1] of the disks with the given numbers in each image; arguments broadcast."""
         return 1 - uniform(keys, numbers * DRAWS + GRAY) ** (1 / SKEW)
 
     def _masses(self, size: tuple[int, int]) -> tuple[float, float, float]:
-        """∫ of the terms of r⁻³ (H + 2r)(W + 2r), in r⁻³, r⁻² and r⁻¹, over the radii: of disks that may meet the
-        window.
+        """Integrate r⁻³ (H + 2r)(W + 2r), the density of disks that may meet the window, over the radii.
+
+        Returns the integrals of its terms in r⁻³, r⁻² and r⁻¹.
         """
         low, high = self.r_min, self.r_max
         area, edge = math.prod(size), 2 * sum(size)
         return area * (low**-2 - high**-2) / 2, edge * (1 / low - 1 / high), 4 * math.log(high / low)
 
     def _radius(self, size: tuple[int, int], kind: Floats, u: Floats) -> Floats:
+        """Draw radii from the mixture of the three terms of `_masses`: `kind` chooses the term, u the quantile."""
         low, high = self.r_min, self.r_max
         masses = np.cumsum(self._masses(size))
         quantiles = (
@@ -125,7 +133,7 @@ class Leaves:
 
     def _cover(self, size: tuple[int, int], keys: Keys) -> Integers:
         height, width = size
-        # ∫ π r² r⁻³ dr: how often these disks cover a pixel.
+        # ∫ π r² r⁻³ dr is the mean number of these disks over a pixel, a layer is one disk over each pixel on average.
         disks_per_layer = sum(self._masses(size)) / (math.pi * math.log(self.r_max / self.r_min))
         first = np.full((len(keys), height * width), BARE)
         bare, laid, layers = np.arange(len(keys)), 0, FIRST
@@ -141,22 +149,25 @@ class Leaves:
 
 
 def normal_entropy(std: float) -> float:
-    """Of a normal law, in bits."""
+    """Return the differential entropy of a normal distribution, in bits."""
     return math.log2(2 * math.pi * math.e * std**2) / 2
 
 
 def rasterize(size: tuple[int, int], row: Floats, column: Floats, r: Floats) -> tuple[Integers, Integers]:
-    """Every pixel whose center lies in a disk, (P,), as the number of the disk and the pixel's own; arguments (N,)."""
+    """Find all pairs of a disk and a pixel whose center lies in it: (N,) each -> numbers of disks and pixels, (P,)."""
     height, width = size
     disk, y = _inside(row - r, row + r, height)
-    # Rounding may put a row that only touches its disk a little outside.
+    # Rounding may place a row that only touches its disk slightly outside of it.
     half = np.sqrt(np.maximum(r[disk] ** 2 - (y - row[disk]) ** 2, 0))
     line, x = _inside(column[disk] - half, column[disk] + half, width)
     return disk[line], y[line] * width + x
 
 
 def _inside(low: Floats, high: Floats, side: int) -> tuple[Integers, Integers]:
-    """The integers of 0, ..., side - 1 in each interval, one after another, behind the number of the interval: (P,)."""
+    """List the integers of 0, ..., side - 1 in the intervals [low, high] (N,).
+
+    Returns the number of the interval and the integer of each pair: (P,), (P,).
+    """
     first = np.maximum(np.ceil(low), 0).astype(np.int64)
     count = np.maximum(np.minimum(np.floor(high), side - 1).astype(np.int64) - first + 1, 0)
     owner = np.repeat(np.arange(len(first)), count)
@@ -165,29 +176,31 @@ def _inside(low: Floats, high: Floats, side: int) -> tuple[Integers, Integers]:
 
 @dataclass(frozen=True)
 class Images(Generated):
-    """The images of a law, each a function of the seed and its number."""
+    """`count` images of a distribution, each a function of the seed and its number."""
 
-    law: Leaves
+    distribution: Leaves
     size: tuple[int, int]
     count: int
     seed: int
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(count, 1, H, W)."""
+        """The shape (count, 1, H, W) of an array of all images."""
         return self.count, 1, *self.size
 
     def make(self, numbers: Integers) -> npt.NDArray[np.float32]:
-        """The images with these numbers: (B, 1, H, W)."""
-        return self.law.images(self.size, [example_seed(self.seed, number) for number in numbers.tolist()])
+        """Draw the images with the given numbers: (B, 1, H, W)."""
+        return self.distribution.images(self.size, [example_seed(self.seed, number) for number in numbers.tolist()])
 
 
-def dead_leaves(n: int, seed: int, size: tuple[int, int], law: Leaves = Leaves()) -> Dataset:
-    """n images of a size (H, W), made when they are asked for; the model's data have mean 0 and variance 1 by the law.
+def dead_leaves(n: int, seed: int, size: tuple[int, int], distribution: Leaves = Leaves()) -> Dataset:
+    """Return n images of a size (H, W), generated when they are indexed.
 
-    Raises InputError for fewer than one.
+    Mean and std of the spec are those of the distribution, under which model values have mean 0 and variance 1.
+
+    Raises InputError unless n is at least 1.
     """
     require(n >= 1, "data.count", "at least 1", n)
-    spec = DataSpec((1, *size), levels=None, mean=law.mean, std=law.std)
-    images = Images(law, size, n, seed)
+    spec = DataSpec((1, *size), levels=None, mean=distribution.mean, std=distribution.std)
+    images = Images(distribution, size, n, seed)
     return Dataset(images, spec, None, Numbered("dead_leaves", n), contents=images.contents())

@@ -1,4 +1,4 @@
-"""The 8x8 digits that scikit-learn carries, as a folder of images: real data without a download."""
+"""The 8x8 handwritten digits of scikit-learn as a folder of images: real data without a download."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLASSES = tuple(map(str, range(10)))
 def write_digits(folder: Path) -> Path:
     """Write the 1,797 digits as gray PNG files into the subfolders 0, ..., 9, unless they are there already.
 
-    The levels 0..16 of the data become 0..255. The folder appears complete or not at all.
+    The gray levels 0..16 of the data become 0..255. The folder appears complete or not at all; it is returned.
 
     Raises FolderError when the folder holds something else, or scikit-learn is missing.
     """
@@ -38,7 +38,7 @@ def write_digits(folder: Path) -> Path:
         os.chmod(unfinished, 0o755)
         os.rename(unfinished, folder)
     except OSError:
-        if not _complete(folder):  # else another process has written the same digits meanwhile
+        if not _complete(folder):  # Otherwise another process has written the same digits in the meantime.
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

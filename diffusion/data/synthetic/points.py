@@ -1,7 +1,7 @@
 """Points in the plane whose density is known: a Swiss roll and a ring of Gaussians, scaled to variance 1.
 
-The center and scale are those of the law, not of the sample, so that every sample has the same law whatever
-its size.
+They are centered and scaled by the moments of the distribution rather than of the sample, so that samples of any size
+have the same distribution.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from diffusion.errors import require
 
 ROLL_CENTER = (2.0, 2 / (3 * math.pi))
 ROLL_ENDS = (1.5 * math.pi, 4.5 * math.pi)
-# −h is 2.45 bits per point there: just above the 2.35 bits that Sohl-Dickstein et al. (2015, arXiv:1503.03585, table 1)
-# reach on a roll whose noise they do not state.
+# With this noise the negative entropy is 2.45 bits per point, just above the 2.35 bits that Sohl-Dickstein et al.
+# (2015, arXiv:1503.03585, table 1) reach on a roll whose noise they do not state.
 ROLL_NOISE = 0.02385
+# Along the arc the integrand is a Gaussian with the standard deviation of the roll's noise. NODES quadrature nodes on
+# each panel of PANEL standard deviations give 6 digits.
 NODES = 12
-# The integrand is a Gaussian of the roll's noise along the arc; on so many deviations that many nodes give 6 digits.
 PANEL = 6.0
-# Points that the density is computed of at a time.
+# The number of points whose density is computed at once.
 CHUNK = 1024
 
 
 @dataclass(frozen=True)
 class SwissRoll:
-    """The law of (t cos t, t sin t) + noise · N(0, I), t uniform on [1.5π, 4.5π], scaled to mean 0 and variance 1.
+    """The distribution of (t cos t, t sin t) + noise · N(0, I), t uniform on [1.5π, 4.5π], with mean 0 and variance 1.
 
     `noise` is in units of the spiral before scaling.
     """
@@ -50,13 +51,13 @@ class SwissRoll:
         return math.sqrt((9.75 * math.pi**2 - x**2 - y**2) / 2 + self.noise**2)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n points, (n, 2) float64."""
+        """Draw n points: (n, 2) float64."""
         first, last = ROLL_ENDS
         t = first + (last - first) * torch.rand(n, generator=generator, dtype=torch.float64)
         return self._scaled(t) + self.noise / self.scale * _normal(n, generator)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, by quadrature along the spiral: (B, 2) -> (B,) float64. The noise must be positive."""
+        """Compute log p(x) in nats by quadrature along the spiral: (B, 2) -> (B,) float64. Noise must be positive."""
         t, weight = self._nodes(self._even(PANEL))
         spiral, variance = self._scaled(t), (self.noise / self.scale) ** 2
         constant = weight.log() - math.log(2 * math.pi * variance)
@@ -67,13 +68,14 @@ class SwissRoll:
         return torch.cat(parts)
 
     def posterior(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean and the variance of each coordinate of x given x_t = alpha x + sigma N(0, I), by the same
-        quadrature: (B, 2), (), () -> (B, 2), (B, 2) float64. The noise must be positive.
+        """Compute the mean and the variance of each coordinate of x given x_t = alpha x + sigma N(0, I).
+
+        (B, 2), (), () -> (B, 2), (B, 2) float64, by the quadrature of `log_density`. The noise must be positive.
         """
         t, weight = self._nodes(self._even(PANEL))
         spiral, variance = self._scaled(t), (self.noise / self.scale) ** 2
         total = alpha.square() * variance + sigma.square()
-        # Given t, x is Gaussian too: with this gain towards x_t, away from the spiral.
+        # Given t and x_t, x is Gaussian; its mean moves from the spiral towards x_t by this gain.
         gain = alpha * variance / total
         means, variances = [], []
         for part in torch.split(x_t.double(), CHUNK):
@@ -81,15 +83,16 @@ class SwissRoll:
             share = (weight.log() - distance / (2 * total)).softmax(1)
             first, second = share @ spiral, share @ spiral.square()
             means.append((1 - gain * alpha) * first + gain * part)
-            spread = (second - first.square()).clamp_min(0)
-            variances.append((1 - gain * alpha).square() * spread + variance * sigma.square() / total)
+            between = (second - first.square()).clamp_min(0)
+            variances.append((1 - gain * alpha).square() * between + variance * sigma.square() / total)
         return torch.cat(means), torch.cat(variances)
 
     @cached_property
     def entropy(self) -> float:
-        """E[-log p(x)] in nats, by quadrature along the spiral and over the noise. The noise must be positive."""
+        """E[-log p(x)] in nats, by quadrature along the spiral and over the noise, which must be positive."""
         (first, last), margin = ROLL_ENDS, 2 * PANEL * self.noise
-        # Only within some deviations of its ends does the roll look other than in the middle.
+        # Only within a few standard deviations of the ends does the density differ from that of the middle: panels are
+        # short there.
         start, end = math.sqrt(first**2 + margin), math.sqrt(last**2 - margin)
         middle = torch.linspace(start, end, 3, dtype=torch.float64)
         t, weight = self._nodes(torch.cat([middle.new_tensor([first]), middle, middle.new_tensor([last])]))
@@ -100,35 +103,38 @@ class SwissRoll:
         return -float((shares.flatten() * self.log_density(x)).sum())
 
     def _scaled(self, t: Tensor) -> Tensor:
-        """The points of the spiral, (N,) -> (N, 2), in units of the data."""
+        """Map t to points of the spiral in units of the data: (N,) -> (N, 2)."""
         spiral = torch.stack([t * t.cos(), t * t.sin()], dim=1)
         return (spiral - torch.tensor(ROLL_CENTER, dtype=torch.float64)) / self.scale
 
     def _even(self, width: float) -> Tensor:
-        """Edges of panels that are about so many deviations of the noise long; t²/2 is nearly the arc's length."""
+        """Return edges, in t, of panels that are about `width` standard deviations of the noise long.
+
+        t²/2 is nearly the arc length.
+        """
         first, last = (end**2 for end in ROLL_ENDS)
         panels = max(NODES, math.ceil((last - first) / 2 / (width * self.noise)))
         return torch.linspace(first, last, panels + 1, dtype=torch.float64).sqrt()
 
     def _nodes(self, edges: Tensor) -> tuple[Tensor, Tensor]:
-        """Nodes and weights of Gauss-Legendre quadrature on each panel, for the mean over all of t: (N,), (N,)."""
+        """Return nodes and weights (N,) of Gauss-Legendre quadrature on each panel, for the mean over uniform t."""
         nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(NODES))
         half, middle = edges.diff()[:, None] / 2, (edges[1:] + edges[:-1])[:, None] / 2
         return (middle + half * nodes).flatten(), (half * weights).flatten() / (edges[-1] - edges[0])
 
 
 def swiss_roll(n: int, seed: int, noise: float = ROLL_NOISE) -> Dataset:
-    """n points of a SwissRoll."""
+    """Return n points of a SwissRoll."""
     return _dataset("swiss_roll", SwissRoll(noise).sample(n, _generator(n, seed)), None, ())
 
 
 def mixture(n: int, seed: int, modes: int = 8, std: float = 0.1, labels: bool = False) -> Dataset:
-    """n points of an equal mixture of Gaussians evenly spaced on a circle, scaled to variance 1.
+    """Return n points of a mixture of equally weighted Gaussians, evenly spaced on a circle, scaled to variance 1.
 
-    `std` is that of one mode in units of the circle's radius. With `labels` every point is labeled by its
-    mode.
+    `std` is the standard deviation of a mode in units of the circle's radius. With `labels`, every point is labeled by
+    its mode.
 
-    Raises ValueError for fewer than two modes, whose mean would not be 0.
+    Raises ValueError for fewer than two modes, as one mode would not have mean 0.
     """
     if modes < 2:
         raise ValueError(f"data.modes: must be at least 2, got {modes}")

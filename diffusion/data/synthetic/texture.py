@@ -1,4 +1,4 @@
-"""Random crops of a few photographs, cut when they are asked for: a texture to train on, and its hole to fill."""
+"""Random crops of a few photographs, cut when they are indexed: a texture to train on, with a hole to fill later."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from diffusion.randomness import example_seed
 
 @dataclass(frozen=True)
 class Places:
-    """Where crops of a size (h, w) fit into an image (H, W) without touching the square of side `hole` in its center,
-    numbered 0, 1, ...
+    """The places, numbered 0, 1, ..., of crops (h, w) in an image (H, W) that do not touch the hole.
+
+    The hole is the square of side `hole` in the center of the image. Sizes are in pixels.
     """
 
     image: tuple[int, int]
@@ -34,7 +35,7 @@ class Places:
 
     @property
     def blocked(self) -> list[tuple[int, int]]:
-        """The first rows and columns, from and to, at both of which a crop would touch the hole."""
+        """The ranges [from, to) of first rows and of first columns; a crop in both ranges touches the hole."""
         spans = []
         for side, cut in zip(self.image, self.crop, strict=True):
             low = (side - self.hole) // 2
@@ -43,19 +44,19 @@ class Places:
 
     @property
     def sides(self) -> tuple[int, int]:
-        """How many first rows and first columns there are."""
+        """The numbers of first rows and of first columns at which a crop fits into the image."""
         height, width = (max(0, side - cut + 1) for side, cut in zip(self.image, self.crop, strict=True))
         return height, width
 
     @property
     def count(self) -> int:
-        """How many places there are."""
+        """The number of places."""
         (top, bottom), (left, right) = self.blocked
         height, width = self.sides
         return max(0, height * width - (bottom - top) * (right - left))
 
     def __call__(self, number: int) -> tuple[int, int]:
-        """The first row and column of a place: those in rows beside the hole come after all others."""
+        """Return the first row and column of a place; places in the rows of the hole come after all others."""
         (top, bottom), (left, right) = self.blocked
         height, width = self.sides
         free = (height - (bottom - top)) * width
@@ -68,40 +69,42 @@ class Places:
 
 @dataclass(frozen=True)
 class Crops(Generated):
-    """Crops (C, h, w) at places that are all equally likely, over all photographs (C, H, W), each a function of the
-    seed and its number.
+    """`count` crops (C, h, w) of photographs (C, H, W), each a function of the seed and its number.
+
+    All places of all photographs are equally likely.
     """
 
     photographs: tuple[Pixels, ...]
     places: tuple[Places, ...]
-    number: int
+    count: int
     seed: int
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(number, C, h, w)."""
-        return self.number, len(self.photographs[0]), *self.places[0].crop
+        """The shape (count, C, h, w) of an array of all crops."""
+        return self.count, len(self.photographs[0]), *self.places[0].crop
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:
+        """The end of the places of each photograph when those of all are numbered consecutively."""
         return np.cumsum([place.count for place in self.places])
 
-    def _photograph(self, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The photographs of crops and their places in these."""
+    def _choose(self, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the photograph of each crop, and its place in it: (B,) -> (B,), (B,)."""
         keys = np.array([example_seed(self.seed, number) for number in numbers.tolist()], np.uint64)
         place = (uniform(keys, np.zeros(len(keys), np.int64)) * self._ends[-1]).astype(np.int64)
         chosen = np.searchsorted(self._ends, place, side="right")
         return chosen, place - np.concatenate([[0], self._ends])[chosen]
 
     def contents(self) -> npt.NDArray[np.uint64]:
-        """A number for each photograph, so that crops of one are held out together or not at all."""
-        return hashed(self._photograph(np.arange(self.number))[0].astype(np.uint64))
+        """Return a hash of the photograph of each crop, so that its crops are held out together or not at all."""
+        return hashed(self._choose(np.arange(self.count))[0].astype(np.uint64))
 
     def make(self, numbers: npt.NDArray[np.int64]) -> Pixels:
-        """The crops with these numbers: (B, C, h, w)."""
+        """Cut the crops with the given numbers: (B, C, h, w)."""
         height, width = self.places[0].crop
         crops = np.empty((len(numbers), *self.shape[1:]), np.uint8)
-        for crop, chosen, place in zip(crops, *self._photograph(numbers), strict=True):
+        for crop, chosen, place in zip(crops, *self._choose(numbers), strict=True):
             row, column = self.places[chosen](int(place))
             crop[:] = self.photographs[chosen][:, row : row + height, column : column + width]
         return crops
@@ -118,8 +121,10 @@ def texture(
     hole: int = 0,
     log: Callable[[str], None] = print,
 ) -> Dataset:
-    """n random crops of the image file, or of the images of the folder, at a path, none of which touches the square of
-    side `hole` in an image's center. Crops of one image are never both trained on and held out.
+    """Return n random crops of the image file, or of the images of the folder, at a path.
+
+    No crop touches the square of side `hole` in the center of its image. Crops of the same image are never both trained
+    on and held out. The log names the images that are left out.
 
     Raises ImageError for a file that cannot be decoded, and FolderError when no image has a place for a crop.
     """
@@ -147,6 +152,7 @@ def texture(
 def _images(
     path: str | os.PathLike[str], channels: int, background: Color, log: Callable[[str], None]
 ) -> Iterator[tuple[str, Pixels]]:
+    """Yield the name and the pixels (H, W, C) of every image that can be decoded at a path."""
     if (file := Path(path)).is_file() and file.suffix.lower() in SUFFIXES:
         yield printable(file), decode(file, channels=channels, background=background)
         return

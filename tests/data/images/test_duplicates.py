@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from diffusion.data import scan
 from diffusion.data.images import duplicates
-from diffusion.data.images.duplicates import NEAR, SHADE, copies, difference_hash, look, near
+from diffusion.data.images.duplicates import NEAR, SHADE, copies, difference_hash, look, near_duplicates
 from tests.bad_images import NOT_UTF8
 
 
@@ -49,7 +49,7 @@ def test_pairs_are_those_of_comparing_all(monkeypatch: pytest.MonkeyPatch) -> No
                 expected.append((earlier, later))
                 break
     assert 50 < len(expected) < 299
-    assert near(hashes, means) == expected
+    assert near_duplicates(hashes, means) == expected
 
 
 def test_copies_and_near_copies_are_found_and_others_are_not(tmp_path: Path) -> None:
