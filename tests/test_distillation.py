@@ -84,7 +84,19 @@ def test_the_loss_is_the_distance_to_the_perfect_student(schedule: Schedule) -> 
     assert torch.allclose(loss(shift), (snr + 1) * shift**2, rtol=0.02)
 
 
-def test_uniform_numbers_share_the_steps_evenly_and_begin_at_their_levels() -> None:
+@SCHEDULES
+@pytest.mark.parametrize("substeps", [1, 2, 5])
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_the_teacher_takes_exactly_its_substeps_evenly_in_log_snr(schedule: Schedule, substeps: int, step: int) -> None:
+    times = GRID(schedule, 3)
+    path = Distillation(correlated(schedule), times, substeps).path(step)
+    assert path.shape == (substeps + 1,) and torch.equal(path[[0, -1]], times[step : step + 2])
+    log_snr = schedule.log_snr(path)
+    expected = (log_snr[-1] - log_snr[0]) / substeps
+    assert torch.allclose(log_snr.diff(), expected, rtol=1e-9)
+
+
+def test_uniform_numbers_share_the_steps_evenly_and_begin_at_their_log_snrs() -> None:
     schedule = Cosine()
     times = GRID(schedule, 4)
     distillation = Distillation(correlated(schedule), times, substeps=2)
