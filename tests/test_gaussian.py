@@ -134,7 +134,7 @@ def test_times_per_example_are_times_one_by_one(schedule: Schedule) -> None:
 
 @ALL
 @pytest.mark.parametrize("gap", [5.0, 1e-3])
-def test_aim_is_the_inverse_of_the_deterministic_step(schedule: Schedule, gap: float) -> None:
+def test_the_distillation_target_is_the_inverse_of_the_deterministic_step(schedule: Schedule, gap: float) -> None:
     x, x_t, (t, s) = normal(3, 2), normal(3, 2, seed=1), at(schedule, -2.0, -2.0 + gap)
     x_s = gaussian.posterior(schedule, x, x_t, t, s, eta=0).mean
     # A step of 1e-3 in log-SNR moves x_s by 1e-3 of x: a thousandth of the digits of x_s remains.
@@ -142,6 +142,6 @@ def test_aim_is_the_inverse_of_the_deterministic_step(schedule: Schedule, gap: f
 
 
 def test_entropy_is_that_of_every_coordinate() -> None:
-    law = Gaussian(normal(3, 2), torch.tensor([0.3, 2.0], dtype=torch.float64))
-    expected = Normal(law.mean, law.variance.sqrt().expand_as(law.mean)).entropy().sum(1)
-    assert close(law.entropy(), expected)
+    distribution = Gaussian(normal(3, 2), torch.tensor([0.3, 2.0], dtype=torch.float64))
+    std = distribution.variance.sqrt().expand_as(distribution.mean)
+    assert close(distribution.entropy(), Normal(distribution.mean, std).entropy().sum(1))

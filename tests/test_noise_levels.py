@@ -1,4 +1,4 @@
-"""Laws of noise levels: their densities, and that the exact weight makes one bound of all of them."""
+"""Noise levels: their densities, and that the exact weighting gives the same bound under all of them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_exact_weight_gives_the_same_loss_under_any_noise_levels(schedule: Sched
     log_snr = levels.log_snr(u, schedule)
     weight = Exact()(log_snr, levels.density(u, schedule))
     expected_loss = (weight * oracle.error(schedule.time(log_snr)) * du).sum().item()
-    # ½ ∫ e^λ E‖x̂ - x‖² dλ over the levels that these u reach: for Gaussian data ½ Σ log(1 + c e^λ) between the ends.
+    # ½ ∫ e^λ E‖x̂ - x‖² dλ over the log-SNRs that these u reach: for Gaussian data ½ Σ log(1 + c e^λ) between the ends.
     values, ends = oracle.eigen[0], (log_snr.min().item(), log_snr.max().item())
     low, high = (torch.log1p(values * math.exp(end)).sum().item() / 2 for end in ends)
     assert expected_loss == pytest.approx(high - low, rel=2e-6)
@@ -97,7 +97,7 @@ def test_exact_weight_is_the_bound_of_the_whole_schedule() -> None:
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-def test_times_are_the_drawn_levels(levels: NoiseLevels) -> None:
+def test_times_have_the_log_snrs_that_are_drawn(levels: NoiseLevels) -> None:
     schedule, u = Cosine(), torch.linspace(0.0, 0.999, 50)
     t, weight = Objective(levels, Simple()).times(u, schedule)
     assert t.dtype == weight.dtype == torch.float64 and (t > 0).all() and (t <= 1).all()
@@ -105,14 +105,14 @@ def test_times_are_the_drawn_levels(levels: NoiseLevels) -> None:
     assert torch.allclose(schedule.log_snr(t), log_snr, atol=1e-5) and torch.allclose(weight, log_snr.exp())
 
 
-def test_bins_are_those_of_the_levels_drawn() -> None:
+def test_bins_are_those_of_the_log_snrs_drawn() -> None:
     schedule, levels = Cosine(), PiecewiseConstant(torch.tensor([0.05, 0.3, 0.55, 0.1], dtype=torch.float64))
     u = torch.arange(1000, dtype=torch.float64) / 1000
     edges = torch.linspace(schedule.log_snr_min, schedule.log_snr_max, 5, dtype=torch.float64)
     assert torch.equal(levels.bin(u), torch.bucketize(levels.log_snr(u, schedule) + 1e-9, edges) - 1)
 
 
-def test_no_other_law_has_less_variance_than_the_measured_one() -> None:
+def test_no_other_distribution_has_less_variance_than_the_measured_one() -> None:
     """Its second moment Σ m_i/p_i, in bins, is least at p ∝ √m: every move of probability adds to it."""
     moments = torch.tensor([0.3, 4.0, 1.0, 0.02], dtype=torch.float64)
     best = Measured(bins=4, uniform=1e-12).fit(moments).shares

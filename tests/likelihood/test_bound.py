@@ -115,9 +115,9 @@ def test_the_decoder_is_a_probability(schedule: Schedule, levels: Quantization) 
             noise = (x_0 - alpha * values) / sigma
             nll = decoder(schedule, values[:, None], clean_end, levels, given(noise))
             assert (-nll).exp().sum().item() == pytest.approx(1, abs=1e-9)
-            # And of all such laws the one in proportion to q(x_0|x).
-            law = (-((x_0 / alpha - values) * alpha / sigma).square() / 2).log_softmax(0)
-            assert torch.allclose(nll[law > -20], -law[law > -20], rtol=1e-6, atol=1e-9)
+            # It is the distribution in proportion to q(x_0|x).
+            log_p = (-((x_0 / alpha - values) * alpha / sigma).square() / 2).log_softmax(0)
+            assert torch.allclose(nll[log_p > -20], -log_p[log_p > -20], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), EDM()], ids=["cosine", "edm"])
@@ -173,7 +173,7 @@ def test_the_total_is_the_sum_of_its_terms() -> None:
 
 
 def test_a_learned_variance_enters_the_bound() -> None:
-    """A fraction in between beats both ends, as it must for data that are neither white nor without spread."""
+    """A variance in between beats both limits, as it must for data that are neither white nor a single point."""
     oracle, times = correlated(Cosine()), UniformLogSNR()(Cosine(), 100)
     points, (values, vectors) = sigma_points(4), oracle.eigen
     x = oracle.mean + (points[:, :2] * values.sqrt()) @ vectors.mT
@@ -247,9 +247,9 @@ def test_k_in_continuous_time_is_the_log_likelihood() -> None:
 @pytest.mark.parametrize("value", [0.7, -2.0])
 def test_k_is_the_average_over_paths_of_their_log_ratio(schedule: Schedule, value: float) -> None:
     """Equation 12 for T = 2 by quadrature over both noises, in the formulas of the paper and of Ho et al. (2020)."""
-    levels = torch.tensor([-1.0, 2.0], dtype=torch.float64)
+    log_snr = torch.tensor([-1.0, 2.0], dtype=torch.float64)
     n, (z, w) = 40, hermite(40)
-    times, (a_2, a_1) = schedule.time(levels), torch.sigmoid(levels)
+    times, (a_2, a_1) = schedule.time(log_snr), torch.sigmoid(log_snr)
     x = torch.full((n, 1), value, dtype=torch.float64)
     estimate = bound_2015(unit_mixture(schedule), x, times, randn=given(z))
     normal = torch.distributions.Normal
@@ -282,7 +282,7 @@ def test_k_above_the_null_is_a_bound_on_the_cost_of_destroying_the_data() -> Non
 
 
 def entropy(oracle: MixtureOracle, t: Tensor) -> float:
-    """Of x_t, by quadrature on a line."""
+    """The entropy of x_t, by quadrature on a line."""
     alpha, sigma = oracle.schedule(t)
     later = MixtureOracle(
         oracle.schedule, alpha * oracle.means, float(alpha**2 * oracle.variance + sigma**2), oracle.weights

@@ -53,7 +53,7 @@ def test_in_continuous_time_the_reverse_variance_is_no_matter() -> None:
         assert gaps[0] / gaps[1] == pytest.approx(2, rel=0.05) and gaps[1] > 0
 
 
-def test_a_fixed_fraction_is_that_of_a_denoiser_that_learned_it() -> None:
+def test_a_fixed_variance_gives_the_bound_of_a_denoiser_that_learned_it() -> None:
     oracle = correlated(Cosine())
     x, times = oracle.sample(3, torch.Generator().manual_seed(0)), UniformLogSNR()(Cosine(), 20)
 
@@ -68,8 +68,8 @@ def test_a_fixed_fraction_is_that_of_a_denoiser_that_learned_it() -> None:
     assert torch.allclose(fixed.total, learned.total, rtol=1e-12)
 
 
-def test_visits_say_where_the_divergence_is() -> None:
-    """White data of variance c: half the divergence per unit of log-SNR is SNR times the closed-form error."""
+def test_samples_say_at_which_log_snr_the_divergence_is() -> None:
+    """White data of variance c: the divergence per unit of log-SNR is half the SNR times the closed-form error."""
     oracle = GaussianOracle(Cosine(), torch.zeros(2, dtype=torch.float64), 0.25 * torch.eye(2, dtype=torch.float64))
     points = 0.5 * sigma_points(4)[:, :2], sigma_points(4)[:, 2:]
     times = UniformLogSNR()(Cosine(), 1)

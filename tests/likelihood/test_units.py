@@ -34,8 +34,8 @@ def test_bits_per_pixel_of_cifar_10_are_its_bits_per_dim() -> None:
 def test_a_density_becomes_the_probability_of_a_level_by_the_width_of_the_level() -> None:
     """Gray levels of a Gaussian of 40 levels' deviation: the density's bits and the levels' are one number."""
     std, levels = 40.0, torch.arange(256, dtype=torch.float64)
-    law = torch.distributions.Normal(127.5, std)
-    p = law.cdf(levels + 0.5) - law.cdf(levels - 0.5)
+    distribution = torch.distributions.Normal(127.5, std)
+    p = distribution.cdf(levels + 0.5) - distribution.cdf(levels - 0.5)
     p = p / p.sum()
     bits_of_levels = -(p * p.log2()).sum().item()
     density = -(p * torch.distributions.Normal(0, 1).log_prob((levels - 127.5) / std)).sum() / math.log(2)
