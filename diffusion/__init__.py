@@ -13,7 +13,7 @@ __all__ = ["Model", "__version__", "load"]
 
 
 def __getattr__(name: str) -> object:
-    # torch takes seconds to import, and `diffusion --help` needs none of it.
+    # torch takes seconds to import, and `diffusion --help` does not need it.
     if name in ("Model", "load"):
         from diffusion import model
 

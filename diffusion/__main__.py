@@ -1,4 +1,4 @@
-"""`python -m diffusion` is the `diffusion` command."""
+"""Runs the `diffusion` command for `python -m diffusion`."""
 
 import sys
 

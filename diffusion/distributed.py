@@ -1,10 +1,11 @@
-"""Several processes as one: how they divide numbered work and bring the results together.
+"""Several processes that work as one: they divide numbered work and gather the results.
 
-Processes are those of the group that torchrun or accelerate started, on one machine or many; without it there is one,
-and every function here is the identity. Results are exchanged through gloo on the CPU, where they are written from,
-whatever the devices use among themselves; the tensors are small and no step of training waits for the device.
+The processes are those of the group that torchrun or accelerate started, on one machine or many. Without a group there
+is one process, and every function here is the identity. Results are exchanged through gloo on the CPU, from where they
+are written, whatever backend the devices use among themselves; the tensors are small, and no training step waits for
+the device.
 
-A process that fails ends with an exit code other than 0, upon which the launcher ends those that wait for it.
+A process that fails ends with an exit code other than 0; the launcher then ends the processes that wait for it.
 """
 
 from __future__ import annotations
@@ -20,69 +21,71 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-# The first process may take hours to pack a folder while the others wait.
+# The main process may take hours to pack a folder while the others wait.
 PATIENCE = timedelta(days=1)
-# What gloo says of a peer; other backends raise DistError.
+# The messages of gloo about a lost process; other backends raise DistError.
 LOST = ("Connection closed by peer", "onnection reset by peer", "Timed out waiting")
 
 
 def join() -> None:
-    """Joins the processes that a launcher started, for the rest of this one's life."""
+    """Joins the group of processes that a launcher started, until this process ends."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
         atexit.register(dist.destroy_process_group)
 
 
 def count() -> int:
-    """The number of processes."""
+    """Returns the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """Returns the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process is the one that writes files and prints."""
     return rank() == 0
 
 
 def say(text: str) -> None:
-    """Prints a text, once for all processes."""
+    """Prints a text in the main process alone."""
     if is_main():
         print(text)
 
 
 def device() -> torch.device:
-    """A GPU of this process alone, if there are GPUs, or else the CPU."""
+    """Returns the GPU that belongs to this process alone, or the CPU if there are no GPUs."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
 def share(n: int) -> range:
-    """The numbers of 0, ..., n - 1 that this process works on: consecutive, and as many as any other's or one fewer."""
+    """Returns the numbers of 0, ..., n - 1 that this process works on: consecutive ones, whose count differs between
+    processes by at most 1.
+    """
     return range(n * rank() // count(), n * (rank() + 1) // count())
 
 
 def batches(n: int, batch: int, *, shared: bool) -> list[range]:
-    """The numbers 0, ..., n - 1, or this process's share of them, in runs of at most `batch`."""
+    """Returns the numbers 0, ..., n - 1 in batches of at most `batch`; if `shared`, only the share of this process."""
     mine = share(n) if shared else range(n)
     return [mine[start : start + batch] for start in range(0, len(mine), batch)]
 
 
 def gather(part: Tensor) -> Tensor:
-    """The rows (N, *) of all processes, in their order, from those of each, (N_rank, *), on the CPU.
+    """Concatenates the rows `part` (N_rank, *) of all processes, in the order of the processes: (N, *), on the CPU.
 
-    All processes must call it, with parts that differ in their number of rows alone, which may be 0.
+    All processes must call it, with parts that differ only in their number of rows, which may be 0.
     """
     part = part.detach().cpu().contiguous()
     if count() == 1:
         return part
     rows = [torch.zeros((), dtype=torch.int64) for _ in range(count())]
     dist.all_gather(rows, torch.tensor(len(part)), group=_exchange())
-    # Every process sends as many rows as the longest part has; what is beyond its own is cut off again.
+    # Every process sends as many rows as the longest part has; the padding is cut off again.
     padded = part.new_zeros(max(map(int, rows)), *part.shape[1:])
     if padded.numel() == 0:
         return part.new_zeros(sum(map(int, rows)), *part.shape[1:])
@@ -93,7 +96,7 @@ def gather(part: Tensor) -> Tensor:
 
 
 def largest(number: int) -> int:
-    """The largest of the numbers that the processes call it with; all of them must."""
+    """Returns the largest of the numbers of all processes, each of which must call it."""
     value = torch.tensor(number)
     if count() > 1:
         dist.all_reduce(value, dist.ReduceOp.MAX, group=_exchange())
@@ -101,17 +104,17 @@ def largest(number: int) -> int:
 
 
 def lost(error: RuntimeError) -> bool:
-    """Whether it says that another process has ended or does not answer."""
+    """Whether an error says that another process has ended or does not answer."""
     return count() > 1 and (isinstance(error, dist.DistError) or any(text in str(error) for text in LOST))
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """A context that the main process goes through first, then the first one of each machine, whose disks may be its
-    own, then all others.
+    """Enters the context in turns: the main process first, then the first process of each other machine, which may have
+    disks of its own, then all others.
     """
     turn = 0 if is_main() else 1 if int(os.environ.get("LOCAL_RANK", "0")) == 0 else 2
-    largest(0)  # All make the group that they meet in before some have to wait.
+    largest(0)  # All processes create their group before some of them have to wait.
     for _ in range(turn):
         largest(0)
     yield
@@ -122,5 +125,5 @@ def main_first() -> Iterator[None]:
 @cache
 def _exchange() -> dist.ProcessGroup:
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
-    assert isinstance(group, dist.ProcessGroup)  # It is a number for those left out, and nobody is.
+    assert isinstance(group, dist.ProcessGroup)  # It is a number in processes outside of the group; all are in it.
     return group

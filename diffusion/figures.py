@@ -1,5 +1,5 @@
-"""Pictures of results: grids, film strips, restorations, and plots, written with what made them in the PNG's
-metadata.
+"""Pictures of results: tiled images, trajectories, restorations and plots, saved as PNGs whose metadata tell their
+origin.
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ from torch.nn import functional as F
 
 from diffusion.files import replacing
 
-# matplotlib and torchvision are imported by the functions that draw with them: they take longer than this whole
-# package, and training should start, and an evaluation end, without them.
+# The functions that draw with matplotlib and torchvision import them: both take longer to import than this whole
+# package, and neither the start of a training nor an evaluation needs them.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Images that are smaller than this side are enlarged: tiles, and panels of restorations.
 SHOWN_SIDE = 64
 PANEL_SIDE = 96
 SHOWN_SAMPLES = 8
 GAP = 4
-# Of a picture that has opacity besides.
+# The channels of an image without its opacity.
 COLORS = 3
-# Restorations that are larger are shown smaller.
+# Panels of restorations that are larger are shown smaller.
 LARGEST_PANEL = 512
-# Neither the white nor the black of a picture, so that its edges show.
+# A gray that is neither the white nor the black of a picture, so that its edges show.
 PAPER = (228, 228, 228)
 Rows = Sequence[tuple[float, float]]
 
 
 def to_image(x: Tensor) -> Image.Image:
-    """One image (C, H, W) in [0, 1], of 1, 3 or 4 channels, as Pillow's."""
+    """Converts an image (C, H, W) in [0, 1], of 1, 3 or 4 channels, to one of Pillow."""
     array = (x.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
 def tile(x: Tensor, *, columns: int | None = None) -> Tensor:
-    """Images (N, C, H, W) as one, (3 or 4, H', W'); small ones are enlarged by whole factors, so that pixels stay
-    what they are.
+    """Tiles images (N, C, H, W) row by row: (3 or 4, H', W'). By default there are about as many columns as rows.
+
+    Small images are enlarged by a whole factor, so that their pixels keep their values.
     """
     from torchvision.utils import make_grid
 
@@ -58,7 +60,7 @@ def tile(x: Tensor, *, columns: int | None = None) -> Tensor:
 
 
 def save_png(picture: Image.Image | Tensor, path: Path, info: Mapping[str, Any]) -> Path:
-    """Writes a PNG whose text chunk "diffusion" holds `info` as JSON, in one step."""
+    """Writes a PNG in one step, with `info` as JSON in its text chunk "diffusion"."""
     image = to_image(picture) if isinstance(picture, Tensor) else picture
     text = PngInfo()
     text.add_text("diffusion", json.dumps(dict(info)))
@@ -69,14 +71,15 @@ def save_png(picture: Image.Image | Tensor, path: Path, info: Mapping[str, Any])
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """What `save_png` stored in a PNG's metadata."""
+    """Returns the `info` that `save_png` stored in the metadata of a PNG."""
     with Image.open(path) as image:
         return dict(json.loads(image.info["diffusion"]))
 
 
 def draw(x: Tensor, *, title: str = "", limit: float = 2.5) -> Image.Image:
-    """Examples as a picture: a grid of images (N, C, H, W), or a scatter plot of the first two coordinates of
-    points (N, D).
+    """Draws examples: images (N, C, H, W) as tiles, points (N, D) as a scatter plot of their first two coordinates.
+
+    The axes of a scatter plot range from -limit to limit.
     """
     if x.ndim == 4:
         return to_image(tile(x))
@@ -87,8 +90,8 @@ def draw(x: Tensor, *, title: str = "", limit: float = 2.5) -> Image.Image:
 
 
 def film(frames: Sequence[Tensor], *, limit: float = 2.5) -> Image.Image:
-    """A trajectory as a strip: one column per frame, one row per example of images (N, C, H, W); a row of scatter
-    plots for points.
+    """Draws a trajectory, one column per frame: images (N, C, H, W) as tiles, with one row per example; points (N, D) as
+    one row of scatter plots.
     """
     if frames[0].ndim == 4:
         x = torch.stack(list(frames), 1).flatten(0, 1)
@@ -100,7 +103,7 @@ def film(frames: Sequence[Tensor], *, limit: float = 2.5) -> Image.Image:
 
 
 def save_animation(frames: Sequence[Tensor], path: Path, *, seconds: float = 2.0) -> Path:
-    """Writes a trajectory as a looping GIF that rests on its last frame."""
+    """Writes a trajectory as a looping GIF of about `seconds`, which then rests on its last frame."""
     pictures = [draw(x).convert("RGB") for x in frames]
     each = int(1000 * seconds / len(pictures))
     with replacing(path) as temporary:
@@ -118,11 +121,12 @@ def save_animation(frames: Sequence[Tensor], path: Path, *, seconds: float = 2.0
 def restoration(
     damaged: Tensor, samples: Tensor, std: Tensor, *, known: Tensor | None = None, original: Tensor | None = None
 ) -> Image.Image:
-    """One row: damaged, mask, restorations, their mean, standard deviation, and the original if there is one; labeled.
+    """Draws a row of labeled panels: damaged, mask, restorations, their mean and standard deviation, original.
 
-    All (C, H, W) in [0, 1], `samples` (N, C, H, W), of which the first few are shown; what is damaged may have other
-    channels and be smaller by a whole factor. The standard deviation is scaled so that its largest value is white.
-    Large images are shown smaller by a whole factor.
+    `samples` are (N, C, H, W), of which the first few are shown; all other images are (C, H, W); values are in [0, 1].
+    The damaged image may have another number of channels and be smaller by a whole factor. The standard deviation is
+    scaled so that its largest value is white. Large images are shown smaller by a whole factor. Mask and original are
+    left out if they are None, mean and standard deviation if there is one sample.
     """
     deviation = std.mean(0, keepdim=True)
     top = float(deviation.max())
@@ -140,7 +144,7 @@ def restoration(
 
 
 def stack(rows: Sequence[Image.Image]) -> Image.Image:
-    """Pictures one below the other."""
+    """Puts pictures one below the other."""
     canvas = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), PAPER)
     top = 0
     for row in rows:
@@ -150,8 +154,9 @@ def stack(rows: Sequence[Image.Image]) -> Image.Image:
 
 
 def loss_by_log_snr(rows: Rows, path: Path, step: int) -> Path:
-    """Plots the weighted loss against log-SNR. With the EDM parameterization and weighting, predicting nothing
-    gives 1.
+    """Plots the weighted loss against log-SNR, from `rows` of both.
+
+    With the EDM parameterization and weighting, a network whose output is 0 has the loss 1.
     """
     figure, (axes,) = _figure(1, width=5.0)
     axes.plot([log_snr for log_snr, _ in rows], [value for _, value in rows], "o-", color="black", markersize=3)
@@ -165,8 +170,9 @@ def loss_by_log_snr(rows: Rows, path: Path, step: int) -> Path:
 
 
 def by_log_snr(curves: Mapping[str, Sequence[tuple[float, float, float]]], path: Path, unit: str) -> Path:
-    """Plots curves by name, of (log-SNR, value, standard error), with bands of two standard errors: where on the
-    trajectory the bound is spent, and what is learned by heart.
+    """Plots named curves of (log-SNR, value, standard error), with bands of two standard errors.
+
+    They show how much each log-SNR adds to the bound, and where training and held-out data differ: what is memorized.
     """
     figure, (axes,) = _figure(1, width=5.0)
     for (name, rows), style in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
@@ -183,7 +189,7 @@ def by_log_snr(curves: Mapping[str, Sequence[tuple[float, float, float]]], path:
 
 
 def histogram(values: Sequence[float], path: Path, *, label: str, title: str) -> Path:
-    """Plots the numbers of all examples, or of all their paths, with their mean."""
+    """Plots the histogram and the mean of values, one for each example or for each path of an example."""
     figure, (axes,) = _figure(1, width=5.0)
     axes.hist(values, bins=min(50, max(5, len(values) // 8)), color="black", alpha=0.6)
     mean = sum(values) / len(values)
@@ -204,7 +210,7 @@ def _figure(panels: int, width: float = 2.4) -> tuple[Figure, list[Any]]:
 
 
 def scatter(axes: Any, x: Tensor, limit: float) -> None:  # noqa: ANN401, matplotlib's axes are untyped
-    """Draws the first two coordinates of points (N, D) into axes that reach so far to all sides."""
+    """Draws the first two coordinates of points (N, D) into axes that range from -limit to limit."""
     points = x.detach().cpu()
     vertical = points[:, 1] if points.shape[1] > 1 else torch.zeros(len(points))
     axes.scatter(points[:, 0], vertical, s=2, color="black", linewidths=0, alpha=0.6)
@@ -212,7 +218,7 @@ def scatter(axes: Any, x: Tensor, limit: float) -> None:  # noqa: ANN401, matplo
 
 
 def rendered(figure: Figure) -> Image.Image:
-    """A plot as a picture."""
+    """Renders a plot as a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -233,7 +239,7 @@ def _rgb(x: Tensor) -> Tensor:
 
 
 def captioned(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Pictures side by side, each below its name."""
+    """Puts pictures side by side, each below its name."""
     font = ImageFont.load_default(size=11)
     height = max(image.height for _, image in panels)
     width = sum(image.width + GAP for _, image in panels) + GAP

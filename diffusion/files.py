@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Writes files atomically: a reader sees a whole file or none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEMPORARY = ".tmp-"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary name to write to, which then takes the place of `path` in one step, or vanishes."""
+    """Yields a temporary path to write to. In one step it then replaces `path`, or after an error it is deleted."""
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:
         yield temporary
@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a text file in one step: readers see the old contents or the new, never a part."""
+    """Replaces a text file in one step: a reader sees the old contents or the new, never a part of them."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
         sync(temporary)
@@ -30,7 +30,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Waits until the contents of a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

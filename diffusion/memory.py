@@ -1,4 +1,4 @@
-"""Memory: what the C library does with what tensors on the CPU free, and how many examples suit a device at once."""
+"""Memory: whether the C library keeps what tensors on the CPU free, and the batch size that suits a device."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ Result = TypeVar("Result")
 # From malloc.h of the GNU C library.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
-# Positions, pixels for instance, of the examples that a CPU takes at once, and the most examples on any device.
-POSITIONS, MOST = 2**17, 1024
-TRIED, SHARE = 4, 0.5
+# The positions, such as pixels, of a batch on a CPU, and the most examples in a batch on any device.
+POSITIONS, MAX_BATCH = 2**17, 1024
+# The batch whose memory is measured on a GPU, and the share of the free memory that a batch may take.
+PROBE_BATCH, SHARE = 4, 0.5
 
 
 def tune_malloc() -> bool:
-    """Keeps freed memory in the process, in one arena for all threads, instead of returning it to the system; whether
-    the C library can.
+    """Makes the C library keep freed memory in the process, in one arena for all threads, instead of returning it to
+    the system. Returns whether it can.
 
-    A training step frees and takes large tensors thousands of times, and each time the system has to clear every page
-    of them again.
+    A training step allocates and frees large tensors thousands of times. When memory returns to the system, it has to
+    clear every page of it again each time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
@@ -36,14 +37,14 @@ def tune_malloc() -> bool:
 
 
 def is_oom(error: RuntimeError) -> bool:
-    """Whether it says that a device, or this process, has no more memory."""
+    """Whether an error says that a device, or this process, is out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def none_if_oom(call: Callable[[], Result]) -> Result | None:
-    """What a call returns, None when memory runs out in it.
+    """Returns what a call returns, or None if memory runs out in it.
 
-    Its tensors are free again by then: an error that is being handled holds on to them.
+    The tensors of the call are freed before this function returns; while an error is being handled, it holds them.
     """
     try:
         return call()
@@ -54,17 +55,19 @@ def none_if_oom(call: Callable[[], Result]) -> Result | None:
 
 
 def auto_batch_size(call: Callable[[int], object], positions: int, device: torch.device) -> int:
-    """How many examples of that many positions at once suit a device, given a call that takes some through the network.
+    """Returns the batch size that suits a device, for examples of `positions` positions each, at least 1 and at most
+    `MAX_BATCH`.
 
-    On a CPU 2^17 positions, beyond which it hardly becomes faster (`benchmarks.sampling`). On a GPU as many as `SHARE`
-    of its free memory holds, by the peak of a call of a few: a power of two. At least 1 and at most `MOST`.
+    On a CPU a batch has 2^17 positions, beyond which it hardly becomes faster (`benchmarks.sampling`). On a GPU it is
+    the largest power of two that fits into `SHARE` of the free memory. To measure the memory of an example,
+    `call(n)` has to evaluate the network on n examples.
     """
     if device.type != "cuda":
-        return min(MOST, max(1, POSITIONS // positions))
+        return min(MAX_BATCH, max(1, POSITIONS // positions))
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    call(TRIED)
-    each = (torch.cuda.max_memory_allocated(device) - before) / TRIED
-    # What torch holds without using it is free too.
+    call(PROBE_BATCH)
+    each = (torch.cuda.max_memory_allocated(device) - before) / PROBE_BATCH
+    # Memory that torch has reserved but does not use is free too.
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - before
-    return int(2 ** math.floor(math.log2(min(MOST, max(1.0, SHARE * free / max(each, 1.0))))))
+    return int(2 ** math.floor(math.log2(min(MAX_BATCH, max(1.0, SHARE * free / max(each, 1.0))))))

@@ -1,4 +1,4 @@
-"""Dividing and gathering, in one process and in three that talk over gloo."""
+"""Work is divided and results are gathered, in one process and in three that exchange them through gloo."""
 
 from __future__ import annotations
 

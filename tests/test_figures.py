@@ -1,4 +1,4 @@
-"""Pictures: pixels that stay what they are, in the order that was asked for, with their story in the metadata."""
+"""Pictures keep the pixels and the order of their images, and tell their origin in their metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffusion import figures
 
 
 def images(count: int, channels: int = 3, side: int = 8) -> Tensor:
-    """Images of whole 8-bit levels."""
+    """Images whose values are 8-bit gray levels."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, channels, side, side), generator=generator) / 255
 
@@ -25,7 +25,7 @@ def pixels(image: Image.Image) -> Tensor:
 
 
 def tile(picture: Tensor, row: int, column: int, side: int, scale: int) -> Tensor:
-    """One cell of a grid, brought back to its own size; every enlarged pixel must be of one value."""
+    """One tile of a picture, reduced to its own size; every enlarged pixel must be of one value."""
     pad = max(2, scale // 2)
     top, left = (pad + place * (side * scale + pad) for place in (row, column))
     cell = picture[:, top : top + side * scale, left : left + side * scale]
@@ -48,7 +48,7 @@ def test_to_image_clamps_what_lies_outside() -> None:
 
 @pytest.mark.parametrize(("side", "scale"), [(8, 8), (28, 2), (64, 1), (5, 12)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_grid_shows_every_image_in_order_with_its_own_pixels(channels: int, side: int, scale: int) -> None:
+def test_tiles_show_every_image_in_order_with_its_own_pixels(channels: int, side: int, scale: int) -> None:
     x = images(7, channels, side)
     picture = pixels(figures.draw(x))
     pad = max(2, scale // 2)
@@ -57,7 +57,7 @@ def test_a_grid_shows_every_image_in_order_with_its_own_pixels(channels: int, si
         assert torch.equal(tile(picture, i // 3, i % 3, side, scale), (x[i].expand(3, -1, -1) * 255).round().byte())
 
 
-def test_the_corners_of_a_grid_are_those_of_its_images() -> None:
+def test_the_corners_of_a_picture_are_those_of_its_tiles() -> None:
     x = torch.zeros(4, 3, 8, 8)
     x[0, :, 0, 0], x[3, :, -1, -1] = torch.tensor([1.0, 0.5, 0.2]), torch.tensor([0.2, 1.0, 0.6])
     picture = pixels(figures.draw(x))
@@ -121,15 +121,15 @@ def panels(picture: Image.Image, side: int) -> list[Tensor]:
     return [array[:, top : top + side, left : left + side] for left in starts]
 
 
-def test_a_restoration_shows_damage_mask_samples_mean_spread_and_original() -> None:
+def test_a_restoration_shows_damage_mask_samples_mean_std_and_original() -> None:
     original, samples = images(1)[0], images(4)
     known = torch.ones(1, 8, 8, dtype=torch.bool)
     known[:, 2:6, 2:6] = False
     damaged = torch.where(known, original, 0.5)
     std = samples.std(0)
     shown = panels(figures.restoration(damaged, samples, std, known=known, original=original), 96)
-    spread = std.mean(0, keepdim=True)
-    expected = [damaged, known.float(), *samples, samples.mean(0), spread / spread.max(), original]
+    deviation = std.mean(0, keepdim=True)
+    expected = [damaged, known.float(), *samples, samples.mean(0), deviation / deviation.max(), original]
     assert len(shown) == len(expected) == 9
     for panel, x in zip(shown, expected, strict=True):
         small = panel[:, ::12, ::12]
@@ -138,7 +138,7 @@ def test_a_restoration_shows_damage_mask_samples_mean_spread_and_original() -> N
     assert len(panels(figures.restoration(damaged, samples, std, known=known), 96)) == 8
 
 
-def test_one_sample_has_no_mean_and_no_spread() -> None:
+def test_one_sample_has_no_mean_and_no_std() -> None:
     x, known = images(1), torch.ones(1, 8, 8, dtype=torch.bool)
     assert len(panels(figures.restoration(x[0], x, torch.zeros(3, 8, 8), known=known), 96)) == 3
 
@@ -157,8 +157,8 @@ def test_the_plot_of_the_loss_keeps_its_numbers(tmp_path: Path) -> None:
     assert figures.read_info(path) == {"step": 7, "levels": [list(row) for row in rows]}
 
 
-def test_curves_by_noise_level_keep_their_numbers(tmp_path: Path) -> None:
-    rows = [(float(level), 1.0 + level, 0.1) for level in range(4)]
+def test_curves_by_log_snr_keep_their_numbers(tmp_path: Path) -> None:
+    rows = [(float(log_snr), 1.0 + log_snr, 0.1) for log_snr in range(4)]
     path = figures.by_log_snr({"held-out": rows, "training": rows[:3]}, tmp_path / "levels.png", "bits/dim")
     info = figures.read_info(path)
     assert info["curves"]["training"] == [list(row) for row in rows[:3]] and info["unit"] == "bits/dim"

@@ -1,14 +1,15 @@
-"""Freed memory stays with the process, and a batch is as large as the device likes."""
+"""Freed memory stays with the process, and a batch is as large as suits the device."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
 
-from diffusion.memory import auto_batch_size
+from diffusion.memory import auto_batch_size, is_oom, none_if_oom
 
 SCRIPT = """
 import resource
@@ -45,6 +46,28 @@ def test_large_tensors_are_not_paged_in_again_and_again() -> None:
     assert count < otherwise / 10 if kept else sys.platform != "linux"
 
 
+def test_running_out_of_memory_gives_none_and_frees_what_was_held() -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def exhaust() -> torch.Tensor:
+        x = torch.zeros(1000)
+        held.append(weakref.ref(x))
+        return torch.cat([x, torch.empty(2**60)])
+
+    assert none_if_oom(exhaust) is None and held[0]() is None
+    assert none_if_oom(lambda: 3) == 3
+
+
+def test_other_errors_are_raised() -> None:
+    def fail() -> None:
+        raise RuntimeError("the size of tensor a must match")
+
+    with pytest.raises(RuntimeError, match="the size of tensor a must match"):
+        none_if_oom(fail)
+    assert not is_oom(RuntimeError("the size of tensor a must match"))
+    assert is_oom(torch.OutOfMemoryError("CUDA out of memory."))
+
+
 def test_a_cpu_is_given_as_many_pixels_whatever_the_size_without_trying() -> None:
     def call(n: int) -> object:
         raise AssertionError("nothing has to be tried")
@@ -63,10 +86,10 @@ def test_a_gpu_is_given_what_half_of_its_free_memory_holds(
     monkeypatch: pytest.MonkeyPatch, each: int, expected: int
 ) -> None:
     """On a device with 1,000 bytes in use, 500 more held by torch, 6,000 free, and `each` taken by an example."""
-    none_if_oom: list[int] = []
+    tried: list[int] = []
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1500)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1000 + each * none_if_oom[-1])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1000 + each * tried[-1])
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6000, 8000))
-    assert auto_batch_size(none_if_oom.append, 64, torch.device("cuda")) == expected
+    assert auto_batch_size(tried.append, 64, torch.device("cuda")) == expected

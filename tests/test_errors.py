@@ -1,0 +1,23 @@
+"""Errors that a person can fix name the field, the rule and the value."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffusion.errors import InputError, require
+
+
+def test_a_broken_rule_is_stated_with_its_field_and_value() -> None:
+    with pytest.raises(InputError, match=r"^sampler\.steps: must be at least 1, got 0$"):
+        require(False, "sampler.steps", "at least 1", 0)
+
+
+@pytest.mark.parametrize("condition", [True, 3, "text", [0]])
+def test_whatever_counts_as_true_is_a_condition_that_holds(condition: object) -> None:
+    require(condition, "field", "rule", None)
+
+
+@pytest.mark.parametrize("condition", [False, 0, "", [], None])
+def test_whatever_counts_as_false_is_a_condition_that_does_not_hold(condition: object) -> None:
+    with pytest.raises(ValueError, match=r"^field: must be rule, got None$"):
+        require(condition, "field", "rule", None)
