@@ -15,8 +15,19 @@ from diffusion import gaussian
 from diffusion.denoiser import PARAMETERIZATIONS, X0, Denoiser, EDMPrecond
 from diffusion.grids import UniformTime
 from diffusion.likelihood import bound
-from diffusion.noise_levels import Uniform
-from diffusion.objectives import WEIGHTINGS, EDMError, Objective, TrajectoryBound, Weighting, X0Error
+from diffusion.noise_levels import LogitNormal, LogNormal, Measured, NoiseLevels, PiecewiseConstant, Uniform
+from diffusion.objectives import (
+    P2,
+    WEIGHTINGS,
+    EDMError,
+    Exact,
+    MinSNR,
+    Objective,
+    SigmoidError,
+    TrajectoryBound,
+    Weighting,
+    X0Error,
+)
 from diffusion.schedules import EDM as VarianceExploding
 from diffusion.schedules import Cosine, DiscreteBetas, Schedule, expand
 from tests.oracles import GaussianOracle, OracleNetwork, sigma_points
@@ -33,7 +44,7 @@ WEIGHTS: dict[str, Callable[[float, float], float]] = {
     "edm": lambda snr, _: snr + 1 / EDMError().sigma_data ** 2,
     "min_snr": lambda snr, _: min(snr, 5.0),
     "p2": lambda snr, _: snr / (1 + snr),
-    "sigmoid": lambda snr, _: snr / (1 + snr * math.exp(-2)),
+    "sigmoid": lambda snr, density: snr / (1 + snr * math.exp(-2)) / density,
 }
 
 
@@ -47,6 +58,55 @@ def test_weights_are_in_units_of_x(name: str, log_snr: float) -> None:
     assert name in WEIGHTS, f"state the weight of {name!r} in WEIGHTS"
     weight = WEIGHTINGS[name]()(torch.tensor([log_snr], dtype=torch.float64), torch.tensor([0.37], dtype=torch.float64))
     assert weight.item() == pytest.approx(WEIGHTS[name](math.exp(log_snr), 0.37), rel=1e-12)
+
+
+def test_options_are_those_of_the_formulas() -> None:
+    log_snr, density = torch.tensor([-1.0, 2.0], dtype=torch.float64), torch.full((2,), 0.37, dtype=torch.float64)
+    snr = log_snr.exp()
+    cases = [
+        (EDMError(0.5), snr + 4),
+        (MinSNR(2.0), torch.tensor([math.exp(-1), 2.0]).double()),
+        (P2(2.0, 3.0), snr / (2 + snr) ** 3),
+        (SigmoidError(-1.5), snr / (1 + snr * math.exp(1.5)) / 0.37),
+    ]
+    for weighting, expected in cases:
+        assert torch.allclose(weighting(log_snr, density), expected, rtol=1e-12)
+
+
+SHARES = torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64)
+DISTRIBUTIONS = pytest.mark.parametrize(
+    "distribution",
+    [Uniform(), LogNormal(uniform=0.2), LogNormal(), LogitNormal(), Measured(), PiecewiseConstant(SHARES)],
+    ids=["uniform", "log_normal and uniform", "log_normal", "logit_normal", "measured", "piecewise"],
+)
+
+
+@SCHEDULES
+@DISTRIBUTIONS
+@pytest.mark.parametrize(
+    ("weighting", "antiderivative"),
+    [
+        # ∫ sigmoid(b - λ) dλ = -log(1 + e^(b - λ)).
+        (SigmoidError(), lambda log_snr: -(2 - log_snr).exp().log1p()),
+        (SigmoidError(bias=-1.0), lambda log_snr: -(-1 - log_snr).exp().log1p()),
+        (Exact(), lambda log_snr: log_snr / 2),
+    ],
+    ids=["sigmoid", "sigmoid -1", "exact"],
+)
+def test_what_is_an_integral_over_log_snr_does_not_depend_on_the_draws(
+    schedule: Schedule,
+    distribution: NoiseLevels,
+    weighting: Weighting,
+    antiderivative: Callable[[Tensor], Tensor],
+) -> None:
+    """The weights of the squared error of eps, e^-λ w, of a great many draws, summed in bins of λ."""
+    u = (torch.arange(400_000, dtype=torch.float64) + 0.5) / 400_000
+    log_snr = distribution.log_snr(u, schedule)
+    weights = weighting(log_snr, distribution.density(u, schedule)) / log_snr.exp()
+    edges = torch.linspace(-4, 5, 10, dtype=torch.float64)
+    bins = torch.bucketize(log_snr, edges)
+    found = torch.stack([weights[bins == i].sum() for i in range(1, 10)]) / len(u)
+    assert torch.allclose(found, antiderivative(edges).diff(), rtol=2e-3)
 
 
 @SCHEDULES
@@ -172,8 +232,8 @@ def test_the_trajectory_bound_sums_to_the_diffusion_term() -> None:
     losses = [objective.loss(denoiser, x, *pair) for pair in zip(u, noises, strict=False)]
     expected = bound.bound(denoiser, x, times, randn=lambda _: next(queue)).diffusion
     assert torch.allclose(torch.stack(losses).mean(0), expected, rtol=1e-12)
-    levels = torch.stack([objective.log_snr(v, schedule)[0] for v in u])
-    assert torch.allclose(levels, schedule.table.flip(0)[:-1], rtol=1e-12)
+    log_snr = torch.stack([objective.log_snr(v, schedule)[0] for v in u])
+    assert torch.allclose(log_snr, schedule.table.flip(0)[:-1], rtol=1e-12)
     assert float(objective.log_snr(torch.ones(1), schedule)) == pytest.approx(float(schedule.table[1]))
 
 
