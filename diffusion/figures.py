@@ -90,8 +90,8 @@ def draw(x: Tensor, *, title: str = "", limit: float = 2.5) -> Image.Image:
 
 
 def film(frames: Sequence[Tensor], *, limit: float = 2.5) -> Image.Image:
-    """Draws a trajectory, one column per frame: images (N, C, H, W) as tiles, with one row per example; points (N, D) as
-    one row of scatter plots.
+    """Draws a trajectory with one column per frame: images (N, C, H, W) as tiles with one row per example, and points
+    (N, D) as one row of scatter plots.
     """
     if frames[0].ndim == 4:
         x = torch.stack(list(frames), 1).flatten(0, 1)
