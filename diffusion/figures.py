@@ -163,7 +163,7 @@ def loss_by_log_snr(rows: Rows, path: Path, step: int) -> Path:
     axes.set(
         xlabel="log-SNR (noise on the left, clean on the right)",
         ylabel="loss",
-        title=f"loss by noise level, step {step}",
+        title=f"loss by log-SNR, step {step}",
     )
     axes.set_ylim(bottom=0)
     return save_png(rendered(figure), path, {"step": step, "levels": [list(row) for row in rows]})
@@ -181,7 +181,7 @@ def by_log_snr(curves: Mapping[str, Sequence[tuple[float, float, float]]], path:
         low, high = ([v + sign * 2 * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
         axes.fill_between(log_snrs, low, high, color="black", alpha=0.15, linewidth=0)
     axes.set(xlabel="log-SNR (noise on the left, clean on the right)", ylabel=f"{unit} per unit of log-SNR")
-    axes.set_title("the diffusion term by noise level")
+    axes.set_title("the diffusion term by log-SNR")
     axes.legend(frameon=False)
     return save_png(
         rendered(figure), path, {"unit": unit, "curves": {k: [list(r) for r in v] for k, v in curves.items()}}

@@ -159,7 +159,7 @@ def test_the_plot_of_the_loss_keeps_its_numbers(tmp_path: Path) -> None:
 
 def test_curves_by_log_snr_keep_their_numbers(tmp_path: Path) -> None:
     rows = [(float(log_snr), 1.0 + log_snr, 0.1) for log_snr in range(4)]
-    path = figures.by_log_snr({"held-out": rows, "training": rows[:3]}, tmp_path / "levels.png", "bits/dim")
+    path = figures.by_log_snr({"held-out": rows, "training": rows[:3]}, tmp_path / "curves.png", "bits/dim")
     info = figures.read_info(path)
     assert info["curves"]["training"] == [list(row) for row in rows[:3]] and info["unit"] == "bits/dim"
     one = figures.by_log_snr({"held-out": rows}, tmp_path / "one.png", "bits/dim")
@@ -167,5 +167,5 @@ def test_curves_by_log_snr_keep_their_numbers(tmp_path: Path) -> None:
 
 
 def test_a_histogram_has_the_mean_of_its_values(tmp_path: Path) -> None:
-    path = figures.histogram([1.0, 2.0, 6.0], tmp_path / "works.png", label="nats", title="work")
+    path = figures.histogram([1.0, 2.0, 6.0], tmp_path / "weights.png", label="nats", title="work")
     assert figures.read_info(path) == {"label": "nats", "mean": 3.0, "count": 3}

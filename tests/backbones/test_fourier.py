@@ -1,4 +1,4 @@
-"""Features of evenly spaced levels against their expectations, and what a network cannot do without them."""
+"""Features of evenly spaced gray levels equal their expectations, and a network needs them to round to levels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_features_are_expectations_of_waves_of_the_clean_value(schedule: Schedul
 
 def test_without_noise_they_have_unit_mean_square_and_under_much_of_it_none() -> None:
     x, features = torch.linspace(-2, 2, 10_001, dtype=torch.float64).reshape(-1, 1, 1, 1), LevelFeatures(2, SPACING)
-    clean, noisy = (features(x, torch.tensor([level], dtype=torch.float64)) for level in (30.0, 0.0))
+    clean, noisy = (features(x, torch.tensor([log_snr], dtype=torch.float64)) for log_snr in (30.0, 0.0))
     assert torch.allclose(clean.square().mean((0, 2, 3)), torch.ones(4, dtype=torch.float64), atol=1e-3)
     assert not noisy.any()
 
@@ -64,7 +64,7 @@ def test_the_first_is_the_exact_denoiser_to_first_order(noise: float) -> None:
 
 
 def error_on_levels(fourier: int) -> float:
-    """Of the noise a small network finds, as a share of it, after 150 steps on pixels of independent levels."""
+    """The mean squared error of a small network, relative to the noise, after 150 steps on pixels of independent levels."""
     torch.manual_seed(0)
     schedule = VarianceExploding()
     network = UNetConfig(channels=(16,), blocks=1, attention=(), fourier=fourier).build(1, 1, spacing=SPACING)

@@ -39,10 +39,10 @@ def test_with_a_span_the_output_layers_are_even_in_log_snr() -> None:
 
 
 def test_a_step_trains_the_hidden_layer_and_its_own_output_layer() -> None:
-    model, level = build(), DiscreteBetas(betas=tuple(1 / (STEPS - i + 2) for i in range(1, STEPS + 1))).table
-    model(points(8), level[[7]].expand(8).float()).square().sum().backward()
+    model, log_snr = build(), DiscreteBetas(betas=tuple(1 / (STEPS - i + 2) for i in range(1, STEPS + 1))).table
+    model(points(8), log_snr[[7]].expand(8).float()).square().sum().backward()
     moved = model.weights.grad.flatten(1).norm(dim=1)
-    assert moved.nonzero().flatten().tolist() == model.step(level[[7]]).tolist()
+    assert moved.nonzero().flatten().tolist() == model.step(log_snr[[7]]).tolist()
     assert model.centers.grad.abs().min() > 0 and model.log_precisions.grad.abs().min() > 0
 
 

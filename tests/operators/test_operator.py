@@ -42,7 +42,7 @@ LINEAR = {name: kind for name, kind in OPERATORS.items() if issubclass(kind, Lin
 
 @dataclass(frozen=True)
 class Differences(Linear):
-    """What a newcomer writes: `__call__` alone. Horizontal differences, not of full rank once a column is repeated."""
+    """Horizontal differences, as a newcomer writes them: `__call__` alone. A repeated column makes them rank-deficient."""
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x[..., 1:] - x[..., :-1]
@@ -229,16 +229,16 @@ def test_rows_converge_by_themselves() -> None:
 
 
 def test_the_tolerance_stops_it() -> None:
-    root, calls = normal(40, 40), []
+    root, products = normal(40, 40), []
     matrix, b = root @ root.mT + torch.eye(40, dtype=torch.float64), normal(2, 40, seed=1)
 
     def apply(v: Tensor) -> Tensor:
-        calls.append(1)
+        products.append(1)
         return v @ matrix
 
     u, _ = conjugate_gradients(apply, b, iterations=1000, tolerance=1e-3)
     residual = ((b - u @ matrix).norm(dim=1) / b.norm(dim=1)).max()
-    assert 1e-6 < residual < 1.01e-3 and len(calls) < 100
+    assert 1e-6 < residual < 1.01e-3 and len(products) < 100
 
 
 @pytest.mark.parametrize("tolerance", [1e-10, 1e-3, 0.5])
@@ -259,14 +259,14 @@ def test_what_is_left_is_known(tolerance: float) -> None:
 
 def test_the_least_residual_is_kept_where_the_matrix_is_not_symmetric() -> None:
     matrix = torch.eye(30, dtype=torch.float64) + 0.9 * normal(30, 30).triu(1)
-    b, calls = normal(3, 30, seed=1), []
+    b, products = normal(3, 30, seed=1), []
 
     def apply(v: Tensor) -> Tensor:
-        calls.append(1)
+        products.append(1)
         return v @ matrix.mT
 
     u, _ = conjugate_gradients(apply, b, patience=10)
-    assert ((b - u @ matrix.mT).norm(dim=1) <= b.norm(dim=1)).all() and len(calls) < 500
+    assert ((b - u @ matrix.mT).norm(dim=1) <= b.norm(dim=1)).all() and len(products) < 500
 
 
 def test_without_positive_curvature_a_row_keeps_its_solution() -> None:
@@ -291,11 +291,11 @@ def test_a_matrix_that_is_not_symmetric_is_noticed() -> None:
     exact = torch.linalg.solve(matrix, b.mT).mT
     trusted, _ = conjugate_gradients(lambda v: v @ matrix.mT, b, asymmetry=0.05)
     assert torch.allclose(trusted, exact, rtol=0, atol=1e-8)
-    skewed, calls = matrix + 2 * (root - root.mT), []
+    skewed, products = matrix + 2 * (root - root.mT), []
 
     def apply(v: Tensor) -> Tensor:
-        calls.append(1)
+        products.append(1)
         return v @ skewed.mT
 
     stopped, _ = conjugate_gradients(apply, b, asymmetry=0.05)
-    assert len(calls) < 4 and ((b - stopped @ skewed.mT).norm(dim=1) <= b.norm(dim=1)).all()
+    assert len(products) < 4 and ((b - stopped @ skewed.mT).norm(dim=1) <= b.norm(dim=1)).all()
