@@ -64,7 +64,7 @@ def test_the_first_is_the_exact_denoiser_to_first_order(noise: float) -> None:
 
 
 def error_on_levels(fourier: int) -> float:
-    """The mean squared error of a small network, relative to the noise, after 150 steps on pixels of independent levels."""
+    """The squared error of a small network, relative to the noise, after 150 steps on pixels of independent levels."""
     torch.manual_seed(0)
     schedule = VarianceExploding()
     network = UNetConfig(channels=(16,), blocks=1, attention=(), fourier=fourier).build(1, 1, spacing=SPACING)

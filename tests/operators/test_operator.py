@@ -42,7 +42,7 @@ LINEAR = {name: kind for name, kind in OPERATORS.items() if issubclass(kind, Lin
 
 @dataclass(frozen=True)
 class Differences(Linear):
-    """Horizontal differences, as a newcomer writes them: `__call__` alone. A repeated column makes them rank-deficient."""
+    """Horizontal differences, as a newcomer writes them: `__call__` alone. One row is repeated: the rank is not full."""
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x[..., 1:] - x[..., :-1]
