@@ -1,13 +1,13 @@
-"""Checkpoints: folders of safetensors and a manifest, complete and verified or not there at all.
+"""Checkpoints: folders of safetensors files and a manifest, either complete and verified or not there at all.
 
     RUN/checkpoints/step-00001000/
         model.safetensors       the averaged weights, with the experiment and the data's description in the metadata
         training.safetensors    the weights being trained and the optimizer's state
-        manifest.json           format, step, size and sha256 of every file
+        manifest.json           format, step, and size and sha256 of every file
 
-A folder is written under a temporary name, synced and renamed, so it is either whole or invisible; what is read is
-checked against the manifest first. No pickle is written or read. Older formats are brought to the present one as they
-are read, by the closed list of MIGRATIONS.
+A folder is written under a temporary name, synced and renamed, so it is either whole or invisible. Files are checked
+against the manifest before they are read. No pickle is written or read. Older formats are brought to the present one
+as they are read, by the closed list of MIGRATIONS.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OLDEST, FORMAT = 1, 2
 MANIFEST = "manifest.json"
 FOLDER = "checkpoints"
 PREFIX = "step-"
-# What reading a file raises that does not hold what it should; JSON nested deeper than the stack is a RuntimeError.
+# Errors that reading a damaged file raises; RecursionError, of JSON nested deeper than the stack, is a RuntimeError.
 DAMAGE = (
     OSError,
     SafetensorError,
@@ -58,7 +58,7 @@ class Part:
     description: Mapping[str, Any]
 
 
-# What format 2 calls the tensors of format 1.
+# Names of tensors in format 1 and in format 2.
 RENAMED = (
     (re.compile(r"(^|[./])trunk\."), r"\1shortcut."),
     (re.compile(r"(^|[./])merge\."), r"\1proj_out."),
@@ -68,24 +68,25 @@ RENAMED = (
 
 
 def _renamed(name: str, part: Part) -> Part:
-    """Format 1 to 2: layers and the state of the adaptive noise levels got the names that the field uses."""
+    """Brings format 1 to 2, in which layers and the state of the adaptive noise levels have the names of the field."""
 
-    def new(key: str) -> str:
-        for old, now in RENAMED:
-            key = old.sub(now, key)
+    def new_name(key: str) -> str:
+        for old, new in RENAMED:
+            key = old.sub(new, key)
         return key
 
-    return Part({new(key): value for key, value in part.tensors.items()}, part.description)
+    return Part({new_name(key): value for key, value in part.tensors.items()}, part.description)
 
 
-# From each older format to the next: a part of that name as it was, to the part as it is now. A new format adds a line.
+# For each older format a function that brings a part, by its name, to the next format. A new format adds a line.
 MIGRATIONS: Mapping[int, Callable[[str, Part], Part]] = {1: _renamed}
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints stay when one is written: the newest `last` of them, those of multiples of `every` steps (0 for
-    none of these), and that of the step `best`.
+    """The rule by which checkpoints stay when one is written.
+
+    The newest `last` stay, those of multiples of `every` steps (0 for none of these), and the one of the step `best`.
     """
 
     last: int
@@ -93,15 +94,15 @@ class Retention:
     best: int | None = None
 
     def __call__(self, folder: Path, age: int) -> bool:
-        """Whether a checkpoint stays that has so many after it."""
+        """Whether a checkpoint stays that has `age` newer ones."""
         step = step_of(folder)
         return age < self.last or (self.every > 0 and step % self.every == 0) or step == self.best
 
 
 def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: Retention) -> Path:
-    """Writes RUN/checkpoints/step-N atomically, then removes those that need not be kept; returns its folder.
+    """Writes RUN/checkpoints/step-N atomically, then removes the checkpoints that `keep` does not keep.
 
-    Raises CheckpointError when the disk is full or cannot be written to.
+    Returns the folder of the new one. Raises CheckpointError when the disk is full or cannot be written to.
     """
     folder = run / FOLDER / f"{PREFIX}{step:08d}"
     for left_by_a_crash in folder.parent.glob(f"{TEMPORARY}*"):
@@ -128,7 +129,7 @@ def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: Retention) -
         raise CheckpointError(f"{folder}: cannot be written ({error}); the checkpoints before it are whole") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    # A run goes on from its newest whole checkpoint, so those of later steps are damaged and must not count.
+    # A run goes on from its newest whole checkpoint, so checkpoints of later steps are damaged and must not count.
     found = folders(run)
     here = found.index(folder)
     for age, other in enumerate(found, -here):
@@ -145,18 +146,18 @@ def _check_space(place: Path, parts: Mapping[str, Part]) -> None:
 
 
 def step_of(folder: Path) -> int:
-    """The step in the name of a checkpoint folder."""
+    """Returns the step in the name of a checkpoint folder."""
     return int(folder.name.removeprefix(PREFIX))
 
 
 def folders(run: Path) -> list[Path]:
-    """The checkpoint folders of a run, newest first; anything else that lies there is ignored."""
+    """Returns the checkpoint folders of a run, newest first; anything else that lies there is ignored."""
     found = [p for p in (run / FOLDER).glob(f"{PREFIX}*") if p.is_dir() and p.name.removeprefix(PREFIX).isdecimal()]
     return sorted(found, key=step_of, reverse=True)
 
 
 def newest(run: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is whole, or None, and a line for each newer one that is damaged."""
+    """Returns the newest checkpoint that is whole, or None, and a line for each newer one that is damaged."""
     problems: list[str] = []
     for folder in folders(run):
         try:
@@ -169,7 +170,8 @@ def newest(run: Path) -> tuple[Path | None, list[str]]:
 
 
 def find(path: Path) -> tuple[Path, list[str]]:
-    """The newest whole checkpoint of a run folder, or the checkpoint folder itself, and lines about damaged ones.
+    """Returns the newest whole checkpoint of a run folder, or `path` itself if it is a checkpoint, and a line about
+    each damaged one.
 
     Raises CheckpointError saying what is missing and how to get it.
     """
@@ -189,8 +191,9 @@ def find(path: Path) -> tuple[Path, list[str]]:
 
 
 def verify(folder: Path) -> int:
-    """Checks every file against the manifest and returns the step. Raises CheckpointError naming the file that is
-    damaged.
+    """Checks every file of a checkpoint against its manifest and returns the step.
+
+    Raises CheckpointError naming the file that is damaged.
     """
     step, _, files = _manifest(folder)
     for name, (size, sha256) in files.items():
@@ -207,7 +210,7 @@ def verify(folder: Path) -> int:
 
 
 def _manifest(folder: Path) -> tuple[int, int, dict[str, tuple[int, str]]]:
-    """Step, format, and size and hash of every file."""
+    """Returns step, format, and size and hash of every file."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         step, version = int(manifest["step"]), int(manifest["format"])
@@ -226,7 +229,7 @@ def _manifest(folder: Path) -> tuple[int, int, dict[str, tuple[int, str]]]:
 
 
 def read(folder: Path, name: str) -> Part:
-    """One part of a verified checkpoint, on the CPU. Raises CheckpointError when it cannot be read."""
+    """Reads one part of a verified checkpoint, on the CPU. Raises CheckpointError when it cannot be read."""
     path = folder / f"{name}.safetensors"
     try:
         with safe_open(path, framework="pt") as file:
@@ -242,6 +245,6 @@ def read(folder: Path, name: str) -> Part:
 
 
 def file_hash(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
+    """Returns the sha256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

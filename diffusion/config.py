@@ -1,8 +1,8 @@
-"""One experiment, typed: read from TOML, overridden by `section.key=value`, validated as a whole, written back
-resolved.
+"""The configuration of one experiment, typed: it is read from TOML, overridden by `section.key=value`, validated as a
+whole, and written back resolved.
 
 Sections that choose a component ([backbone], [schedule], [parameterization], [noise_levels], [weighting], [sampler],
-[grid]) name it by `name`, a key of the registry in the component's file; their other keys are that component's own
+[grid]) name it by `name`, a key of the registry in the component's file. Their other keys are that component's own
 fields. Nothing in a file can name code outside these registries.
 """
 
@@ -31,7 +31,7 @@ from diffusion.schedules import EDM, SCHEDULES, Schedule
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-# Of the average of all weights alike (`training.ema.std`): no power function of the step is wider.
+# The width of the EMA that weights all steps alike (`training.ema.std`): no power function of the step is wider.
 WIDEST = 12**-0.5
 # Keys of [data] that hold text, which may look like a number or a date.
 TEXTS = frozenset(field.name for field in fields(DataOptions) if isinstance(field.default, str))
@@ -43,10 +43,10 @@ class ConfigError(InputError):
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What the denoiser learns beside the mean."""
+    """Outputs of the denoiser beside the mean."""
 
     learned_variance: bool = False
-    """Predict the reverse variance too; needs training.hybrid > 0 or training.trajectory."""
+    """Predict the reverse variance too, which needs training.hybrid > 0 or training.trajectory."""
 
 
 @dataclass(frozen=True)
@@ -71,47 +71,47 @@ class TrainingConfig:
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient."""
     ema: Annotated[float, Field(gt=0, lt=WIDEST)] = 0.05
-    """Width of the average of the weights, as a share of the training so far."""
+    """Width of the EMA of the weights, as a share of the training so far."""
     label_dropout: Share = 0.1
-    """Share of labels hidden, which classifier-free guidance needs."""
+    """Share of the labels that are hidden, which classifier-free guidance needs."""
     low_discrepancy: bool = True
-    """Spread the noise levels of a batch evenly."""
+    """Space the noise levels of a batch evenly."""
     hybrid: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the bound's term for a learned variance."""
+    """Weight of the term of the bound that trains a learned variance."""
     trajectory: Natural = 0
-    """Steps, even in time, of a trajectory whose bound is minimized instead of the weighted error; mean and variance
-    then learn together."""
+    """Steps, even in time, of a trajectory whose bound is minimized instead of the weighted error; 0 for none. Mean and
+    variance then learn together."""
     precision: Precision = "auto"
-    """Of the network; auto is bf16 where the hardware multiplies in it."""
+    """Precision of the network; auto is bf16 where the hardware multiplies in it."""
     compile: bool = False
     """Compile the network's blocks, which takes a compiler and some seconds at the first step."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
+    """Compute activations again in the backward pass instead of keeping them, which takes less memory and more time."""
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """What a run shows and keeps, and how often, in steps."""
+    """The pictures, numbers and checkpoints of a run, and after how many steps each is made."""
 
     log: Positive = 20
     samples: Positive = 1000
     evaluate: Positive = 1000
     checkpoint: Positive = 1000
     keep: Positive = 2
-    """Newest checkpoints kept."""
+    """Number of newest checkpoints that are kept."""
     keep_every: Natural = 0
-    """Keep those of multiples of this many steps too; 0 for none."""
+    """Also keep the checkpoints of multiples of this many steps; 0 for none."""
     keep_best: bool = True
-    """Keep the one with the lowest held-out bound too, of those measured at their very step."""
+    """Also keep the checkpoint with the lowest held-out bound, among those whose bound was measured."""
     pictures: Positive = 64
-    """Samples in a picture of them."""
+    """Samples in a picture."""
     restored: Natural = 4
-    """Held-out images restored at the end of a run, by models that can; 0 for none."""
+    """Held-out images that are restored at the end of a run, by models of images; 0 for none."""
     images: Positive = 512
     """Held-out examples in a validation during training."""
     draws: Annotated[int, Field(ge=2, multiple_of=2)] = 4
-    """Steps of the bound drawn for each of them, in two independent halves."""
+    """Steps of the bound that are drawn for each of these examples, in two independent halves."""
     tracker: Literal[
         "", "tensorboard", "wandb", "trackio", "mlflow", "aim", "comet_ml", "clearml", "dvclive", "swanlab"
     ] = ""
@@ -120,15 +120,16 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Defaults of `sample`, which its options override."""
+    """The defaults of `diffusion sample`, which its options override."""
 
     steps: Positive = 15
-    """Steps of the sampler; the default was measured with the reverse SDE (docs/measurements.md)."""
+    """Steps of the sampler; the default was chosen by measurements with the reverse SDE (docs/measurements.md)."""
     guidance: Annotated[float, Field(ge=0)] = 1.0
+    """Classifier-free guidance scale; 1 is off."""
     interval: tuple[float, float] = (-1e9, 1e9)
     """Log-SNRs between which guidance acts."""
     precision: Precision = "auto"
-    """Of the network while sampling; likelihoods and restorations that differentiate it are computed in float32."""
+    """Precision of the network in sampling; likelihoods and restorations that differentiate it use float32."""
 
     def __post_init__(self) -> None:
         require(self.interval[0] < self.interval[1], "interval", "an increasing pair of log-SNRs", self.interval)
@@ -136,12 +137,13 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """Whether the model learns from another one to sample in few calls (`diffusion distill` fills it in)."""
+    """The teacher of a model that learns to sample in few evaluations; `diffusion distill` fills it in."""
 
     teacher: str = ""
-    """A run folder, whose model this one is to match in sampling.steps calls; without one it learns from data."""
+    """A run folder, whose model this one learns to match in sampling.steps evaluations; without one it learns from
+    data."""
     substeps: Positive = 3
-    """Steps of the teacher for each of these calls."""
+    """Steps of the teacher for each of these evaluations."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,14 @@ class Config:
         if isinstance(self.noise_levels, Measured) and not isinstance(self.weighting, Exact):
             raise ConfigError(
                 "weighting.name: must be exact where noise_levels.name is measured, as the objective would change with "
-                f"the levels under any other, got {_name_of(WEIGHTINGS, type(self.weighting))}"
+                f"the noise levels under any other, got {_name_of(WEIGHTINGS, type(self.weighting))}"
+            )
+        tails_undrawn = isinstance(self.noise_levels, LogNormal) and self.noise_levels.uniform == 0
+        if isinstance(self.weighting, Exact) and tails_undrawn:
+            raise ConfigError(
+                "noise_levels.uniform: must be positive where weighting.name is exact and noise_levels.name is "
+                "log_normal, as the weight of the log-SNRs in its tails is too large for any batch to estimate, "
+                "got 0; set, for example, noise_levels.uniform = 0.1, or noise_levels.name = 'measured'"
             )
         if self.training.batch % self.training.accumulate:
             raise ConfigError(
@@ -193,7 +202,7 @@ REGISTRIES: dict[str, Mapping[str, type]] = {
     "grid": GRIDS,
 }
 
-# Keys that had another name once, by section: configurations of that time are still read.
+# Keys by section that have had another name: old configurations and overrides are still read.
 RENAMED: dict[str, dict[str, str]] = {
     "report": {"grid": "pictures"},
     "noise_levels": {"spread": "uniform"},
@@ -202,10 +211,10 @@ RENAMED: dict[str, dict[str, str]] = {
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads a TOML file and applies overrides like `training.batch=32`, whose values are TOML too (quotes may be left
-    out).
+    """Reads a TOML file and applies overrides like `training.batch=32`.
 
-    Raises ConfigError naming the file, the key and the nearest valid one.
+    The values of overrides are TOML too, in which quotes may be left out. Raises ConfigError naming the file, the key
+    and the nearest valid one.
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -215,19 +224,22 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: no such config file{hint}") from None
     except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    for name, values in tree.items():
+        if isinstance(values, dict):
+            tree[name] = _renamed(name, values, str(path))
     _override_all(tree, overrides)
     return from_dict(tree, where=str(path))
 
 
 def override(experiment: Config, overrides: Sequence[str]) -> Config:
-    """The experiment with overrides as for `load`. Raises ConfigError."""
+    """Returns the experiment with overrides as for `load`. Raises ConfigError."""
     tree = to_dict(experiment)
     _override_all(tree, overrides)
     return from_dict(tree)
 
 
 def from_dict(tree: Mapping[str, Any], *, where: str = "config") -> Config:
-    """A validated Config from nested plain values, as TOML or JSON gives them. Raises ConfigError."""
+    """Returns a validated Config from nested plain values, as TOML or JSON gives them. Raises ConfigError."""
     defaults = {f.name: f.default for f in fields(Config)}
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{where}: must be sections of keys and values, got {tree!r}")
@@ -246,16 +258,16 @@ def from_dict(tree: Mapping[str, Any], *, where: str = "config") -> Config:
 
 
 def _renamed(section: str, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values of a section under the names of today. Raises ConfigError for a key under both of its names."""
+    """Returns the values of a section under the names of today. Raises ConfigError for a key under both names."""
     names = RENAMED.get(section, {})
-    twice = [old for old, new in names.items() if old in values and new in values]
-    if twice:
-        raise ConfigError(f"{where}: {section}.{twice[0]}: is called {section}.{names[twice[0]]} now; give it once")
+    for old, new in names.items():
+        if old in values and new in values:
+            raise ConfigError(f"{where}: {section}.{old}: is called {section}.{new} now; give it once")
     return {names.get(key, key): value for key, value in values.items()}
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The inverse of `from_dict`: every key with its value, as JSON-ready plain values."""
+    """Returns every key with its value, as plain values that JSON has too; the inverse of `from_dict`."""
     tree: dict[str, Any] = {}
     for section in fields(config):
         value = getattr(config, section.name)
@@ -291,10 +303,10 @@ def _validate(cls: type, values: dict[str, Any], section: str, where: str) -> An
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "value_error":  # Raised by the component itself, as "field: rule, got value".
+        if first["type"] == "value_error":  # The component itself raised it, as "field: rule, got value".
             raise ConfigError(f"{where}: {section}.{message.removeprefix(f'{section}.')}") from None
         field, *rest = first["loc"]
-        # Of the rest, numbers are places in a list; the others are pydantic's names for the types of a union.
+        # Numbers in the rest are places in a list; the other entries are pydantic's names for the types of a union.
         key = ".".join(map(str, (section, field, *(part for part in rest if isinstance(part, int)))))
         raise ConfigError(f"{where}: {key}: {message[0].lower() + message[1:]}, got {first['input']!r}") from None
 
@@ -313,25 +325,35 @@ def _nearest(word: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def _override_all(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Applies overrides, under old or new names, to sections that have the names of today."""
+    parsed = [_parse(override) for override in overrides]
+    for section in RENAMED:
+        _renamed(section, {key: value for name, key, value in parsed if name == section}, "overrides")
     # Names first: they drop the keys of another component, and must not drop those given beside them.
-    for override in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
-        _override(tree, override)
+    for section, key, value in sorted(parsed, key=lambda parts: parts[1] != "name"):
+        _override(tree, section, RENAMED.get(section, {}).get(key, key), value)
 
 
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
+def _parse(override: str) -> tuple[str, str, Any]:
+    """Returns section, key and value of an override."""
+    name, separator, text = override.partition("=")
+    parts = name.strip().split(".")
     if not separator or len(parts) != 2:
         raise ConfigError(f"{override!r}: an override has the form section.key=value, as in training.batch=32")
+    section, key = parts
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         value = text.strip()
-    if parts[0] == "data" and parts[1] in TEXTS and not isinstance(value, str):
-        value = text.strip()  # As a folder called 2015.
-    section = tree.setdefault(parts[0], {})
-    if not isinstance(section, dict):
-        raise ConfigError(f"{parts[0]}: must be a section of keys and values, got {section!r}")
-    if parts[1] == "name" and parts[0] in REGISTRIES and section.get("name", _default_name(parts[0])) != value:
-        section.clear()  # The keys of another component do not carry over.
-    section[parts[1]] = value
+    if section == "data" and key in TEXTS and not isinstance(value, str):
+        value = text.strip()  # A folder may be called 2015.
+    return section, key, value
+
+
+def _override(tree: dict[str, Any], section: str, key: str, value: Any) -> None:  # noqa: ANN401, as TOML has it
+    values = tree.setdefault(section, {})
+    if not isinstance(values, dict):
+        raise ConfigError(f"{section}: must be a section of keys and values, got {values!r}")
+    if key == "name" and section in REGISTRIES and values.get("name", _default_name(section)) != value:
+        values.clear()  # The keys of another component do not carry over.
+    values[key] = value

@@ -1,21 +1,69 @@
-"""Randomness as a function of (seed, number), never of what ran before.
+"""Randomness as a function of (seed, stream, number), never of what ran before.
 
-Every example owns a generator seeded by a hash of the run's seed and the example's number. Noise is therefore the same
-at any batch size, number of processes and point of resumption. It is drawn on the CPU, so that it is also the same on
-every device.
+Every example owns a generator, seeded by a hash of the run's seed, the stream and the example's number. Noise is
+therefore the same at any batch size, number of processes and point of resumption. It is drawn on the CPU, so that it is
+also the same on every device.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
 
 
+class Stream:
+    """The numbers of all random streams of the package.
+
+    Streams of one group differ in their numbers. Two of different groups may share one. They do not meet, even where
+    training, sampling and likelihood have the same seed:
+
+    - A likelihood hashes (seed, stream, repeat, number), the others (seed, stream, number).
+    - ORDER, and NOISE for examples of few values, are hashed without a number, as keys of further hashes.
+    - Training takes the hashes of NOISE_LEVEL and LABEL themselves for uniform numbers; a hash of GRID seeds a
+      generator of normal numbers.
+    - The data hash `data.seed` and the contents or numbers of examples, without a stream, and never as such keys.
+
+    Dropout has no stream: `training/gradient.py` seeds torch's global generator by (seed, step, process). In step 2
+    process r drops units by the generator that made the noise of example r, which belongs to step 0, and in step 0 by
+    the generator of the r-th sample. The two draws are of different distributions (Bernoulli and normal) and never
+    enter the same evaluation of the network.
+    """
+
+    # Training, under `training.seed`.
+    ORDER: Final = 0
+    """The order of the examples."""
+    AUGMENT: Final = 1
+    """Crop and flip of an example."""
+    NOISE: Final = 2
+    """The noise of an example."""
+    NOISE_LEVEL: Final = 3
+    """The uniform number that is mapped to a log-SNR, one for an example or, with low discrepancy, one for a step."""
+    LABEL: Final = 4
+    """Whether the label of an example is hidden."""
+
+    # Sampling and restoration, under the seed that they are called with.
+    SAMPLE: Final = 0
+    """The initial noise and the noise of the sampler's steps."""
+    GRID: Final = 3
+    """The paths on which a timestep grid is measured."""
+    DAMAGE: Final = 5
+    """The noise that is added to an image before it is restored."""
+
+    # Likelihood, under the seed that it is called with; every stream has a number of the repeat too.
+    PATH: Final = 1
+    """The noise of forward paths, and the probes of the divergence along the flow."""
+    PLACE: Final = 2
+    """The uniform number that places the drawn steps of the bound."""
+    DEQUANTIZATION: Final = 4
+    """The noise that makes quantized values continuous."""
+
+
 def example_seed(seed: int, *numbers: int) -> int:
-    """A 63-bit seed, stable across versions and machines, for the stream that `numbers` name within `seed`."""
+    """Returns a 63-bit seed, stable across versions and machines, for the stream that `numbers` name within `seed`."""
     text = ",".join(map(str, (seed, *numbers)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -23,8 +71,8 @@ def example_seed(seed: int, *numbers: int) -> int:
 class ExampleNoise:
     """Standard normal noise with one generator per example: a drop-in for `torch.randn_like`.
 
-    Called with x of shape (B, *), it returns noise of that shape, dtype and device; row i comes from the i-th seed
-    alone and successive calls continue its stream. Values are drawn in float32 unless x is float64.
+    Called with x of shape (B, *), it returns noise of that shape, dtype and device. Row i comes from the i-th seed
+    alone, and successive calls continue its stream. Values are drawn in float32 unless x is float64.
 
     Raises ValueError when x has another number of rows than there are seeds.
     """
@@ -33,7 +81,7 @@ class ExampleNoise:
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Noise like x (B, *)."""
+        """Returns noise like x (B, *)."""
         if len(x) != len(self.generators):
             raise ValueError(f"noise: {len(self.generators)} seeds were given for a batch of {len(x)} examples")
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -7,16 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from diffusion import config
 from diffusion.backbones import MLPConfig, UNetConfig
 from diffusion.config import Config, ConfigError, from_dict, load, to_dict
+from diffusion.noise_levels import LogitNormal, LogNormal, Measured, Uniform
+from diffusion.objectives import Exact
 from diffusion.samplers import DDIM, DPMSolver
 from diffusion.schedules import EDM, Cosine
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
-# What a component cannot do without.
-NEEDS = {"measured": {"weighting": {"name": "exact"}}}
+# Sections that a component needs beside its own.
+NEEDS: dict[str, dict[str, dict[str, object]]] = {
+    "measured": {"weighting": {"name": "exact"}},
+    "exact": {"noise_levels": {"name": "log_normal", "uniform": 0.1}},
+}
 TEXT = """
 [data]
 path = "photos"
@@ -128,13 +134,17 @@ def test_the_order_of_overrides_does_not_matter(file: Path) -> None:
         ("training.precision=fp16", ["training.precision", "'bf16'", "got 'fp16'"]),
         ("backbone.channels=[8, 'x']", ["backbone.channels.1:", "got 'x'"]),
         ("backbone.channels=[8, 1]", ["backbone.channels:", "widths of 2 to", "got (8, 1)"]),
-        ("backbone.attention=[2]", ["backbone.attention:", "levels from 0 to 1"]),
+        ("backbone.attention=[2]", ["backbone.attention:", "stages from 0 to 1"]),
         ("data.size=large", ["data.size:", "got 'large'"]),
         ("data.size=0", ["data.size:", "positive", "got 0"]),
         ("data.source=foldr", ["data.source:", "folder", "got 'foldr'"]),
         ("noise_levels.std=-1", ["noise_levels.std: must be a positive number, got -1"]),
         ("schedule.sigma_min=-1", ["schedule.sigma_min", "0 < sigma_min < sigma_max"]),
         ("noise_levels.name=measured", ["weighting.name: must be exact", "noise_levels.name", "got edm"]),
+        (
+            "weighting.name=exact",
+            ["noise_levels.uniform: must be positive where weighting.name is exact", "set, for example, noise_levels."],
+        ),
         ("training.accumulate=3", ["training.accumulate", "divide", "4", "got 3"]),
         ("model.learned_variance=true", ["training.hybrid", "model.learned_variance"]),
         ("batch=3", ["'batch=3'", "section.key=value"]),
@@ -181,3 +191,70 @@ def test_a_trajectory_trains_the_variance_with_the_mean_or_leaves_it() -> None:
         assert from_dict(tree).training.trajectory == 5
     with pytest.raises(ConfigError, match=r"training\.hybrid: must be 0 with training\.trajectory"):
         from_dict({"model": {"learned_variance": True}, "training": {"trajectory": 5, "hybrid": 0.1}})
+
+
+def test_the_exact_weighting_needs_draws_in_the_tails_of_log_normal_noise_levels() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(weighting=Exact())
+    assert str(caught.value) == (
+        "noise_levels.uniform: must be positive where weighting.name is exact and noise_levels.name is log_normal, as "
+        "the weight of the log-SNRs in its tails is too large for any batch to estimate, got 0; set, for example, "
+        "noise_levels.uniform = 0.1, or noise_levels.name = 'measured'"
+    )
+    for noise_levels in (LogNormal(uniform=0.1), Uniform(), LogitNormal(), Measured()):
+        assert Config(weighting=Exact(), noise_levels=noise_levels).noise_levels == noise_levels
+
+
+def test_what_is_refused_is_an_estimate_that_misses_a_share_of_the_bound() -> None:
+    """On Gaussian data of unit variance the exact denoiser errs by 1 / (SNR + 1), and the bound is elementary."""
+    schedule = EDM()
+    u = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    ends = torch.tensor([schedule.log_snr_max, schedule.log_snr_min], dtype=torch.float64)
+    exact = float(torch.nn.functional.softplus(ends).diff().abs() / 2)
+
+    def estimate(noise_levels: LogNormal) -> float:
+        log_snr = noise_levels.log_snr(u, schedule)
+        weight = Exact()(log_snr, noise_levels.density(u, schedule))
+        return float((weight / (log_snr.exp() + 1)).mean())
+
+    assert estimate(LogNormal()) < 0.99 * exact
+    assert estimate(LogNormal(uniform=0.1)) == pytest.approx(exact, rel=1e-3)
+
+
+OLD_NAMES = [
+    (section, old, new) for section, names in config.RENAMED.items() for old, new in names.items()
+]  # fmt: skip
+# A value of each key that differs from its default, and the component that has the key.
+VALUES = {"pictures": 9, "uniform": 0.25, "variance_interp": 0.5}
+COMPONENTS = {"sampler": "ddpm"}
+
+
+@pytest.mark.parametrize(("section", "old", "new"), OLD_NAMES)
+def test_old_names_of_keys_still_load_and_override(file: Path, section: str, old: str, new: str) -> None:
+    name = [f"{section}.name={COMPONENTS[section]}"] if section in COMPONENTS else []
+    value = VALUES[new]
+    expected = load(file, [*name, f"{section}.{new}={value}"])
+    assert getattr(getattr(expected, section), new) == value
+    assert load(file, [*name, f"{section}.{old}={value}"]) == expected
+    assert config.override(load(file, name), [f"{section}.{old}={value}"]) == expected
+    tree = to_dict(expected)
+    tree[section][old] = tree[section].pop(new)
+    assert from_dict(tree) == expected
+
+    header = "".join(f'name = "{COMPONENTS[section]}"\n' for _ in name)
+    file.write_text(f"{TEXT}[{section}]\n{header}{old} = {value}\n")
+    assert load(file) == expected
+    assert load(file, [f"{section}.{new}={value}"]) == expected, "an override replaces the value of the file"
+
+
+@pytest.mark.parametrize(("section", "old", "new"), OLD_NAMES)
+def test_both_names_of_a_key_at_once_are_an_error_that_names_the_new_one(
+    file: Path, section: str, old: str, new: str
+) -> None:
+    said = f"{section}.{old}: is called {section}.{new} now; give it once"
+    assert message(file, f"{section}.{old}=1", f"{section}.{new}=1") == f"overrides: {said}"
+    with pytest.raises(ConfigError) as caught:
+        from_dict({section: {old: 1, new: 1}})
+    assert str(caught.value) == f"config: {said}"
+    file.write_text(f"[{section}]\n{old} = 1\n{new} = 1\n")
+    assert message(file) == f"{file}: {said}"

@@ -1,4 +1,4 @@
-"""Learning from a trained model instead of from data alone: what `diffusion distill` trains."""
+"""Distillation: the experiment of a student (`diffusion distill`), and the teacher that it learns from."""
 
 from __future__ import annotations
 
@@ -9,59 +9,43 @@ from pathlib import Path
 import torch
 
 from diffusion import config
-from diffusion.backbones import Backbone
 from diffusion.config import Config, DistillationConfig, SamplingConfig
 from diffusion.data import DataSpec
-from diffusion.distillation import Distillation
 from diffusion.errors import InputError
-from diffusion.grids import Karras, UniformTime
+from diffusion.grids import Karras
 from diffusion.model import Model, load
-from diffusion.noise_levels import Measured
-from diffusion.objectives import AnyObjective, Objective, TrajectoryBound
 from diffusion.samplers import DDIM
-from diffusion.training.adaptive import AdaptiveObjective
 
-# A student starts from its teacher's weights, so it needs a smaller rate and fewer steps.
-SHARE_OF_RATE = 0.3
+# A student starts from its teacher's weights, so it needs a smaller learning rate and fewer steps.
+LR_FACTOR = 0.3
 STEPS = 2000
 
 
-def student(run: Path, calls: int, overrides: Sequence[str] = ()) -> Config:
-    """The experiment that teaches a copy of a run's model to sample in that many calls, without guidance.
+def student(run: Path, nfe: int, overrides: Sequence[str] = ()) -> Config:
+    """Returns the experiment that teaches a copy of a run's model to sample in `nfe` evaluations of the network,
+    without guidance.
 
     Raises CheckpointError where there is no model, and ConfigError for overrides that cannot be used.
     """
     teacher = load(run, device="cpu").config
-    training = replace(teacher.training, steps=STEPS, lr=SHARE_OF_RATE * teacher.training.lr)
+    training = replace(teacher.training, steps=STEPS, lr=LR_FACTOR * teacher.training.lr)
     experiment = replace(
         teacher,
         training=training,
         sampler=DDIM(),
         grid=Karras(sigma_min=0.2, sigma_max=20.0),
-        sampling=SamplingConfig(steps=calls, precision=teacher.sampling.precision),
+        sampling=SamplingConfig(steps=nfe, precision=teacher.sampling.precision),
         distillation=DistillationConfig(teacher=str(run)),
     )
     return config.override(experiment, overrides)
 
 
-def objective(experiment: Config, spec: DataSpec, network: Backbone, device: torch.device) -> AnyObjective:
-    """What a network is trained on. That of a student receives its teacher's weights."""
-    if not experiment.distillation.teacher:
-        if steps := experiment.training.trajectory:
-            return TrajectoryBound(UniformTime()(experiment.schedule, steps))
-        levels = experiment.noise_levels
-        drawn = Objective(levels, experiment.weighting, experiment.training.hybrid)
-        return AdaptiveObjective(drawn, levels) if isinstance(levels, Measured) else drawn
-    teacher = open_teacher(experiment, spec, device)
-    backbone = teacher.denoiser.backbone
-    assert isinstance(backbone, Backbone)
-    network.load_state_dict(backbone.state_dict())
-    times = experiment.grid(experiment.schedule, experiment.sampling.steps)
-    return Distillation(teacher.guided(autocast=True), times, experiment.distillation.substeps)
-
-
 def open_teacher(experiment: Config, spec: DataSpec, device: torch.device) -> Model:
-    """The model that an experiment learns from. Raises InputError if it does not suit."""
+    """Loads the model that an experiment learns from.
+
+    Raises InputError where that model was distilled itself, was trained on data other than `spec`, or has another
+    network, schedule or parameterization than the experiment.
+    """
     run = experiment.distillation.teacher
     teacher = load(run, device=device)
     if teacher.teacher:

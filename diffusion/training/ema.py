@@ -1,4 +1,4 @@
-"""An average of the weights over the last share of training, whatever its length."""
+"""An exponential moving average (EMA) of the weights, in its power-function form."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class PowerEMA(Generic[Network]):
-    """The power-function average of Karras et al. (2024, arXiv 2312.02696, section 3.1): weight ∝ step^γ.
+    """The power-function average: the weights after a step count ∝ step^γ (Karras et al. 2024, arXiv 2312.02696,
+    section 3.1).
 
-    `width` is its standard deviation as a share of the training so far, so early samples are not held back by the
-    random start and late ones average over more. `network` holds the averaged weights; buffers are copied.
+    `width` is the standard deviation of that profile as a share of the training so far. Its length therefore grows with
+    training: early on the random start does not hold the average back, and later it goes over more steps. `network`
+    holds the averaged weights; buffers are copied.
     """
 
     def __init__(self, network: Network, width: float) -> None:
@@ -27,7 +29,7 @@ class PowerEMA(Generic[Network]):
 
     @torch.no_grad()
     def update(self, network: Network, step: int) -> None:
-        """Moves the average towards the weights after optimizer step `step`, counted from 1."""
+        """Moves the average towards the weights of `network` after optimizer step `step`, counted from 1."""
         weight = 1 - (1 - 1 / step) ** (self.exponent + 1)
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), weight)
         for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
@@ -35,9 +37,9 @@ class PowerEMA(Generic[Network]):
 
 
 def exponent(width: float) -> float:
-    """γ > 0 such that the density ∝ s^γ on [0, 1] has standard deviation `width`, by bisection; width < 0.28.
+    """Returns the γ >= 0 for which the density ∝ s^γ on [0, 1] has standard deviation `width`, by bisection.
 
-    Its variance is (γ + 1) / ((γ + 2)² (γ + 3)). Raises InputError for a width that no γ >= 0 gives.
+    Raises InputError for a width that no γ >= 0 gives: the widest, of γ = 0, is 12^-½ = 0.289.
     """
     low, high = 0.0, 1e6
     if not std(high) < width <= std(low):
@@ -49,5 +51,5 @@ def exponent(width: float) -> float:
 
 
 def std(gamma: float) -> float:
-    """The standard deviation of the density ∝ s^γ on [0, 1]."""
+    """Returns the standard deviation of the density ∝ s^γ on [0, 1]: √(γ + 1) / ((γ + 2) √(γ + 3))."""
     return math.sqrt(gamma + 1) / ((gamma + 2) * math.sqrt(gamma + 3))

@@ -18,18 +18,21 @@ from diffusion.randomness import example_seed
 from diffusion.training.adaptive import AdaptiveObjective
 from diffusion.training.batches import Batch
 
-# A step with the optimizer's moments in memory, which the first step makes, is the second one.
+# The optimizer makes its moments in the first step, so the second is the first one with all of the memory in use.
 REHEARSALS = 2
+Losses = list[tuple[Tensor, Tensor]]
 
 
 class Gradient:
-    """Leaves the gradient of a process's part of a batch, `share` examples, in the weights, averaged over processes.
+    """Computes the gradient of a process's part of a batch, `share` examples, and leaves it in the weights, averaged
+    over the processes.
 
-    It is taken `at_once` examples at a time, a divisor of `share`. When memory runs out these become half as many, and
-    the step begins again: nothing has changed by then, so the order and, up to rounding, the result are the same.
+    It goes through the part `at_once` examples at a time, a divisor of `share`. When memory runs out, `at_once` is
+    halved and the step begins again. Nothing has changed by then, so the order and, up to rounding, the result stay.
 
-    Several processes exchange gradients during the last part, in which a process cannot begin again alone. They
-    rehearse their first two steps without exchange, and agree. Sharded weights are exchanged everywhere.
+    Several processes exchange gradients in the backward pass of the last examples, where one of them cannot begin again
+    alone. They therefore rehearse their first two steps without exchange, and agree on `at_once`. Sharded weights are
+    exchanged in every pass, so there is nothing to rehearse.
     """
 
     def __init__(
@@ -50,17 +53,18 @@ class Gradient:
         self.at_once = largest_divisor(share, at_once)
         self._rehearsals = REHEARSALS if distributed.count() > 1 and not sharded else 0
 
-    def __call__(self, batch: Batch, step: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Returns the loss, (), and of every part the uniform numbers and the losses, (at_once,) each.
+    def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Losses]:
+        """Returns the mean loss, (), and for each group of examples at once its uniform numbers and losses, (at_once,)
+        each.
 
         Raises InputError when memory runs out with one example at once, and where the processes cannot agree.
         """
         if self._rehearsals:
             self._rehearsals -= 1
-            while distributed.largest(self._tried(batch, step, exchange=False) is None):
+            while distributed.largest(self._attempt(batch, step, exchange=False) is None):
                 self._halve(step)
-            self._forget()
-        while (found := self._tried(batch, step, exchange=True)) is None:
+            self._discard()
+        while (found := self._attempt(batch, step, exchange=True)) is None:
             if distributed.count() > 1:
                 raise InputError(
                     f"training.accumulate: process {distributed.rank()} ran out of memory in step {step + 1} with "
@@ -69,15 +73,17 @@ class Gradient:
             self._halve(step)
         return found
 
-    def _tried(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, list[tuple[Tensor, Tensor]]] | None:
-        found = memory.none_if_oom(lambda: self._accumulated(batch, step, exchange=exchange))
+    def _attempt(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, Losses] | None:
+        """Computes the gradient; returns None, with nothing left of it, when memory runs out."""
+        found = memory.none_if_oom(lambda: self._accumulate(batch, step, exchange=exchange))
         if found is None:
-            self._forget()
+            self._discard()
             if self.accelerator.device.type == "cuda":
                 torch.cuda.empty_cache()
         return found
 
-    def _accumulated(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    def _accumulate(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, Losses]:
+        # Dropout draws from this generator; `diffusion.randomness` says how its seed relates to the streams.
         torch.manual_seed(example_seed(self.seed, step, self.accelerator.process_index))
         count, total = self.share // self.at_once, torch.zeros((), device=self.accelerator.device)
         found = []
@@ -86,19 +92,20 @@ class Gradient:
                 None if v is None else v.chunk(count)[part] for v in (batch.x, batch.u, batch.noise, batch.label)
             )
             assert x is not None and u is not None and noise is not None
-            # Processes exchange gradients once per step, with the last part; those of sharded weights with every part,
-            # as a whole gradient may not fit.
+            # Gradients are exchanged once per step, with the last part; those of sharded weights with every part, as a
+            # whole gradient may not fit.
             last = exchange and part == count - 1
             with nullcontext() if last or self.sharded else self.accelerator.no_sync(self.network):
                 losses = self.objective.loss(self.denoiser, x, u, noise, label)
                 loss = losses.mean() / count
-                # A loss that is not finite makes the gradient so, of all processes.
+                # A loss that is not finite makes the gradient of all processes not finite.
                 self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), 1.0, math.nan))
             total += loss.detach()
             found.append((u, losses.detach()))
         return total, found
 
-    def _forget(self) -> None:
+    def _discard(self) -> None:
+        """Drops the gradient and the losses of an attempt."""
         self.network.zero_grad()
         if isinstance(self.objective, AdaptiveObjective):
             self.objective.forget()
@@ -117,5 +124,5 @@ class Gradient:
 
 
 def largest_divisor(n: int, most: int) -> int:
-    """The largest divisor of n that is not more than `most`, and at least 1."""
+    """Returns the largest divisor of n that is at most `most`, or 1 for `most` below 1."""
     return next(d for d in range(max(1, min(n, most)), 0, -1) if n % d == 0)

@@ -1,4 +1,4 @@
-"""Ctrl-C, termination and calls that do not come back."""
+"""Signals (Ctrl-C and termination), and calls that do not return."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from types import FrameType
 
 
 class Stopped(BaseException):
-    """A signal came where nothing is lost by ending at once. Like KeyboardInterrupt it is no Exception, so that nobody
-    takes it for a fault.
+    """Raised by a signal that comes where nothing is lost by ending at once. `number` is that of the signal.
+
+    Like KeyboardInterrupt it is no Exception, so that no handler of errors catches it.
     """
 
     def __init__(self, number: int) -> None:
@@ -19,10 +20,10 @@ class Stopped(BaseException):
 
 
 class Interrupt:
-    """A context in which the first SIGINT or SIGTERM raises Stopped, or within `deferred` only sets `signal`; a second
-    one acts as it would have outside.
+    """A context in which the first SIGINT or SIGTERM raises Stopped, or within `deferred` only sets `signal`.
 
-    Works in the main thread; elsewhere, as in notebooks' workers, signals are left alone.
+    A second signal acts as it would have outside of the context. In threads other than the main one, such as the
+    workers of notebooks, signals are left alone.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
-                self._before[number] = signal.signal(number, self._note)
+                self._before[number] = signal.signal(number, self._handle)
             except ValueError:
                 break
         return self
@@ -44,7 +45,7 @@ class Interrupt:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within it a signal is only noted."""
+        """A context in which a signal is only noted."""
         self._raises = False
         try:
             yield
@@ -53,7 +54,7 @@ class Interrupt:
 
     @contextmanager
     def immediate(self) -> Iterator[None]:
-        """Within it, itself within `deferred`, a signal raises Stopped again, also one noted before."""
+        """A context, within `deferred`, in which a signal raises Stopped again, and so does one noted before."""
         self._raises = True
         try:
             if self.signal:
@@ -62,7 +63,7 @@ class Interrupt:
         finally:
             self._raises = False
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         self.__exit__()
         if self._raises:
@@ -71,9 +72,9 @@ class Interrupt:
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """A context in which TimeoutError is raised when it takes longer; only in the main thread, where there are alarms.
+    """A context that raises TimeoutError after that many `seconds`, in the main thread, where there are alarms.
 
-    What waits in compiled code that does not return for signals goes on waiting.
+    In other threads there is no limit. Compiled code that does not return for signals goes on waiting.
     """
     try:
         before = signal.signal(signal.SIGALRM, _expire)

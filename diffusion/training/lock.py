@@ -1,4 +1,4 @@
-"""One process at a time trains in a run folder."""
+"""The lock of a run folder: one process at a time trains in it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LOCK = ".lock"
 
 @contextmanager
 def held(run: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Makes a run folder and holds it for this process.
+    """Makes a run folder and holds its lock for this process.
 
-    The system releases the lock (flock) with its process, however that ends; what a killed one left behind is named and
-    taken over. Raises InputError naming the process and host that hold the folder.
+    The system releases the lock (flock) when the process ends, however it ends. The lock file of a killed process is
+    named and taken over. Raises InputError naming the process and host that hold the folder.
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / LOCK
@@ -50,7 +50,7 @@ def _locked(path: Path) -> IO[str]:
                 f"{path.parent}: {holder} is training in this folder; wait for it, or choose another with --out"
             ) from None
         except OSError:
-            return file  # Some network file systems have no locks; a run there goes without.
+            return file  # Some network file systems have no locks; a run there goes on without one.
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
-        file.close()  # Its last holder removed the file after it was opened here: nobody else would find this lock.
+        file.close()  # Its last holder removed the file after it was opened here; no other process would see this lock.

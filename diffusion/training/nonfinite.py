@@ -1,9 +1,9 @@
-"""Steps whose loss or gradient is not finite: kept from weights and moments, counted, named, and too many of them an
-end. Losses that jump are named too.
+"""A guard against steps whose loss or gradient is not finite: they change neither weights nor moments, are counted and
+named, and end the run when there are too many in a row. Losses that jump are named too.
 
-Whether to skip a step is decided on the device. The optimizer receives it as a tensor (`found_inf`, the way gradient
-scalers take) and then changes nothing; no step waits for it. It is looked at when the numbers of a run are logged. The
-batch of a step is a function of its number, so its examples are known afterwards.
+The device decides whether a step is skipped. The optimizer receives the decision as a tensor (`found_inf`, as gradient
+scalers give it) and then changes nothing; no step waits for it. The guard looks at it when the numbers of a run are
+logged. The batch of a step is a function of the step's number, so its examples are known afterwards.
 """
 
 from __future__ import annotations
@@ -22,16 +22,20 @@ from diffusion import distributed
 from diffusion.files import write_text
 from diffusion.training.batches import BatchMaker
 
-# So many skipped steps in a row are not the fault of a batch.
+# This many skipped steps in a row are not the fault of one batch.
 LIMIT = 5
-# A loss that jumped is this many times the median of the last ones; a few are needed to have one.
+# A loss has jumped when it is JUMP times the median of the RECENT last losses, once there are FEWEST of them.
 JUMP, RECENT, FEWEST = 10.0, 100, 20
+# Examples of a batch that a message names.
 NAMED = 3
 REPORT = "failure.json"
 
 
 class NonFiniteGuard:
-    """Watches over the steps of a run; all processes see the same gradient, so they agree about what is skipped."""
+    """Watches the steps of a run. All processes see the same gradient, so they agree about which steps are skipped.
+
+    `in_a_row` is the number of steps that were skipped just before the last look.
+    """
 
     def __init__(self, maker: BatchMaker, say: Callable[[str], None]) -> None:
         self.maker, self.say = maker, say
@@ -40,16 +44,15 @@ class NonFiniteGuard:
         self._recent: deque[float] = deque(maxlen=RECENT)
 
     def add(self, norm: Tensor, loss: Tensor) -> Tensor:
-        """Notes the norm of a step's gradient and its loss, both (); returns 1 where the step is to be skipped, 0
-        elsewhere.
-        """
+        """Notes the norm of a step's gradient and its loss, both (); returns 1 if the step is to be skipped, else 0."""
         skip = (~norm.isfinite()).float()
         self._pending.append(torch.stack([skip, loss.to(skip)]))
         return skip
 
     def look(self, step: int) -> int:
-        """Names what happened in the steps up to number `step`, counted from 1, since the last look; returns how many
-        were skipped.
+        """Names the skipped steps and the jumps of the loss since the last look; `step`, counted from 1, is the newest.
+
+        Returns the number of skipped steps.
         """
         rows = torch.stack(self._pending).tolist() if self._pending else []
         skipped = 0
@@ -71,13 +74,16 @@ class NonFiniteGuard:
         return f"the batch of {', '.join(names[:NAMED])}{more}"
 
     def give_up(self, run: Path, step: int, rate: float, log_snr: Callable[[Tensor], Tensor]) -> FloatingPointError:
-        """The error that ends a run at a step, counted from 1; its report goes into the run folder."""
+        """Returns the error that ends a run at `step`, counted from 1, and writes its report into the run folder.
+
+        `rate` is the learning rate; `log_snr` maps uniform numbers to log-SNR.
+        """
         steps = range(step + 1 - self.in_a_row, step + 1)
         report = {
             "learning_rate": rate,
             "batches": {
                 number: {
-                    "log_snr": log_snr(self.maker.whole(number - 1).u).tolist(),
+                    "log_snr": log_snr(self.maker.global_batch(number - 1).u).tolist(),
                     "examples": list(self.maker.names(number - 1)),
                 }
                 for number in steps[-LIMIT:]

@@ -1,5 +1,5 @@
-"""What a run shows: sample grids from fixed noise, the validation number, the loss by noise level, and the figures
-at its end.
+"""The pictures and numbers that a run shows: samples from fixed noise, the bound on held-out examples, the loss by
+log-SNR, and the last pages at its end.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from diffusion.data import Dataset
 from diffusion.evaluation import BoundEstimator, evaluate
 from diffusion.files import write_text
 from diffusion.model import Model
-from diffusion.training.monitor import TOTAL, LossByLogSNR
+from diffusion.training.metrics import STANDARD_ERROR, TOTAL
+from diffusion.training.monitor import LossByLogSNR
 
+# Samples in a film of images and of points.
 FILM_ROWS = 4
 FILM_POINTS = 1000
 LAST_PAGE = "samples.png"
-# Held-out examples behind the last number; `diffusion evaluate` takes them all.
+# The most held-out examples that the last number is measured on; `diffusion evaluate` takes them all.
 FINAL_IMAGES = 1024
 
 
 class Reporter:
-    """Makes pictures and numbers on all processes, which must call its methods alike, and writes them into a run folder
-    on the main one.
+    """Makes pictures and numbers on all processes, which must call its methods together, and writes them into the run
+    folder on the main one.
     """
 
     def __init__(
@@ -40,21 +42,22 @@ class Reporter:
 
     @property
     def has_samples(self) -> bool:
-        """Whether an earlier part of this run left a grid."""
+        """Whether an earlier part of this run left a picture of samples."""
         return any((self.run / "samples").glob("step-*.png"))
 
     def has_shown(self, step: int) -> bool:
-        """Whether there is a grid of a step."""
-        return self._grid(step).exists()
+        """Whether there is a picture of samples of `step`."""
+        return self._picture(step).exists()
 
     @property
     def measures(self) -> bool:
-        """Whether there are held-out examples, and a model that has a likelihood and restores."""
+        """Whether there are held-out examples and the model, unlike a student, has a likelihood and restores."""
         return len(self.held_out) > 0 and not self.config.distillation.teacher
 
     def samples(self, model: Model) -> None:
-        """A grid from the same noise every time, so that pictures of different steps compare; beside it once, real
-        examples.
+        """Writes a picture of samples, and once a picture of real examples beside it.
+
+        The noise is the same every time, so that pictures of different steps compare.
         """
         folder, count = self.run / "samples", self.config.report.pictures
         x = model.sample(count, label=model.in_turn(count), shared=True)
@@ -64,13 +67,16 @@ class Reporter:
             real = display_examples(self.train, count)
             figures.save_png(figures.draw(model.spec.decode(model.spec.encode(real))), folder / "real.png", {})
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
-        figures.save_png(figures.draw(x), self._grid(model.step), info)
+        figures.save_png(figures.draw(x), self._picture(model.step), info)
 
-    def _grid(self, step: int) -> Path:
+    def _picture(self, step: int) -> Path:
         return self.run / "samples" / f"step-{step:08d}.png"
 
     def validation(self, model: Model, losses: LossByLogSNR) -> dict[str, float]:
-        """The held-out bound by terms, and the plot of the loss by noise level."""
+        """Plots the loss by log-SNR, measures the bound on held-out examples and prints it with its 95 % interval.
+
+        Returns the bound and its terms, as rows of metrics.jsonl have them, with the standard error of the bound.
+        """
         if distributed.is_main() and (seen := losses.rows()):
             figures.loss_by_log_snr(seen, self.run / "loss_by_level.png", model.step)
         if not self.measures:
@@ -79,19 +85,18 @@ class Reporter:
         result = evaluate(model, self.held_out, method=BoundEstimator(draws=due.draws), limit=due.images, shared=True)
         terms = ", ".join(f"{term} {result.mean[term]:.3f}" for term in ("prior", "diffusion", "decoder"))
         unit = result.unit.replace("/", "_per_")
-        total, error = f"{TOTAL}{unit}", f"{TOTAL}{unit}_se"
         numbers = {f"held_out/{term}_{unit}": value for term, value in result.mean.items()}
-        numbers[error] = result.standard_error["total"]
-        self.say(f"step {model.step}: held-out {numbers[total]:.3f} ± {numbers[error]:.3f} {result.unit} ({terms})")
+        numbers[f"{TOTAL}{unit}{STANDARD_ERROR}"] = result.standard_error["total"]
+        self.say(f"step {model.step}: held-out {result.terms['total']} {result.unit} at 95 % ({terms})")
         return numbers
 
     def finished(self, step: int) -> bool:
-        """Whether `finish` ran to its end for that step."""
+        """Whether `finish` ran to its end for `step`."""
         page = self.run / LAST_PAGE
         return page.exists() and figures.read_info(page).get("step") == step
 
     def finish(self, model: Model) -> None:
-        """The run's last pages: film.png, restoration.png, evaluation.json and, after all others, samples.png."""
+        """Writes the last pages: film.png, restoration.png, evaluation.json and, after all others, samples.png."""
         classes, count = len(model.spec.classes), self.config.report.pictures
         label = [i * classes // count for i in range(count)] if classes else None
         x = model.sample(count, label=label, shared=True)
@@ -117,14 +122,14 @@ class Reporter:
 
 
 def display_examples(dataset: Dataset, count: int) -> Tensor:
-    """At most so many stored examples, evenly spaced: (B, *)."""
+    """Returns at most `count` stored examples, evenly spaced: (B, *)."""
     some = dataset.evenly(count)
     values, _ = some.batch(range(len(some)))
     return some.center(values) if some.spec.is_image else values
 
 
 def restorations(model: Model, held_out: Dataset, count: int) -> Image.Image:
-    """So many held-out images with their middle cut out, each restored several times, one row each."""
+    """Draws `count` held-out images, one row each: their middle is cut out and restored several times."""
     images = model.spec.decode(model.spec.encode(display_examples(held_out, count)))
     _, height, width = model.spec.shape
     known = torch.ones(1, height, width, dtype=torch.bool)

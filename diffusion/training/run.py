@@ -1,5 +1,5 @@
-"""From a configuration to a run folder: opening the data, refusing what does not fit, training, and the figures at
-the end.
+"""A run: opens the data of a configuration, refuses a run folder that does not fit it, trains, and makes the last
+pages.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from diffusion.training.interrupt import Interrupt, Stopped
 from diffusion.training.trainer import Outcome, Trainer
 
 RESOLVED = "config.json"
-# What may change between two parts of a run: how long it is and what it shows, not what is learned.
-FREE = (
+# Keys that may change between two parts of a run: how long it is and what it shows, not what the network learns.
+CHANGEABLE = (
     "data.max_bad",
     "report.",
     "sampler.",
@@ -37,7 +37,7 @@ FREE = (
     "training.compile",
     "training.gradient_checkpointing",
 )
-# What a distilled model learns: the steps of one grid.
+# Keys among these that may not change for a student, because it learns the steps of one timestep grid.
 STUDENT = ("grid.", "sampling.steps")
 
 
@@ -45,10 +45,10 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
     """Trains in a run folder, going on from its newest checkpoint, and returns the exit code.
 
     Raises ConfigError when the folder holds another experiment, InputError while another process trains in it,
-    FolderError for data that cannot be used, CheckpointError when all its checkpoints are damaged or, if `strict`,
-    one newer than all whole ones is, and ConnectionError when another process of the run is lost.
+    FolderError for data that cannot be used, CheckpointError when all its checkpoints are damaged or, if `strict`, when
+    a damaged one is newer than all whole ones, and ConnectionError when another process of the run is lost.
     """
-    # Without being told, it takes processes on CPUs for strangers, each with a run of its own.
+    # Without `cpu`, accelerate takes each of several processes on CPUs for a run of its own.
     PartialState(cpu=distributed.device().type == "cpu")
     try:
         with Interrupt() as interrupt, ExitStack() as stack:
@@ -75,7 +75,7 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
 
 
 def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt) -> int:
-    dataset = continued(dataset, run)
+    dataset = in_original_units(dataset, run)
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     trainer = Trainer(experiment, training, held_out, run)
     trained = trainer.step < experiment.training.steps
@@ -88,16 +88,17 @@ def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt
     if outcome.exit_code == 0 and (trained or not distributed.largest(trainer.reporter.finished(trainer.step))):
         trainer.reporter.finish(outcome.model)
     trainer.accelerator.wait_for_everyone()
-    trainer.tracking.close()
+    trainer.tracker.close()
     trainer.accelerator.end_training()
     return outcome.exit_code
 
 
-def continued(dataset: Dataset, run: Path) -> Dataset:
-    """The examples of a run that goes on, in the units in which it began: a folder that has grown since has another
-    mean and standard deviation, which the weights do not know.
+def in_original_units(dataset: Dataset, run: Path) -> Dataset:
+    """Returns the examples in the units in which the run began: a folder that has grown since has another mean and
+    standard deviation, which the weights do not know.
 
-    Raises InputError for another kind of examples or other classes than those that were trained on.
+    Raises InputError for examples of another shape or number of gray levels, or of other classes, than the run was
+    trained on.
     """
     found, _ = checkpoint.newest(run)
     if found is None:
@@ -119,8 +120,10 @@ def continued(dataset: Dataset, run: Path) -> Dataset:
 
 
 def prepare(experiment: Config, run: Path, *, strict: bool) -> None:
-    """Writes the resolved configuration into the run folder, or checks that the one there is of the same experiment;
-    if `strict`, that no checkpoint has to be passed over, too.
+    """Writes the resolved configuration into the run folder.
+
+    Raises ConfigError where the folder has checkpoints of another experiment and, if `strict`, CheckpointError where a
+    damaged checkpoint would have to be passed over.
     """
     if strict and (problems := checkpoint.newest(run)[1]):
         listing = "".join(f"\n  {problem}" for problem in problems)
@@ -129,10 +132,10 @@ def prepare(experiment: Config, run: Path, *, strict: bool) -> None:
     path = run / RESOLVED
     # Before the first checkpoint there is nothing to protect: a mistyped path or a batch too large may be corrected.
     if path.exists() and checkpoint.folders(run):
-        # Read as a configuration, so that an option that came later has its default.
+        # Read as a configuration, so that keys that came later have their defaults, and renamed ones their new names.
         before = config.to_dict(config.from_dict(_read(path), where=str(path)))
-        fixed = STUDENT if experiment.distillation.teacher else ()
-        changes = [line for line in difference(before, tree) if line.startswith(fixed) or not line.startswith(FREE)]
+        fixed, changes = STUDENT if experiment.distillation.teacher else (), difference(before, tree)
+        changes = [line for line in changes if line.startswith(fixed) or not line.startswith(CHANGEABLE)]
         if changes:
             listing = "".join(f"\n  {line}" for line in changes)
             raise ConfigError(
@@ -141,7 +144,7 @@ def prepare(experiment: Config, run: Path, *, strict: bool) -> None:
     write_text(path, json.dumps(tree, indent=1))
 
 
-def _read(path: Path) -> Any:  # noqa: ANN401, whatever JSON holds
+def _read(path: Path) -> Any:  # noqa: ANN401, JSON may hold anything
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -151,7 +154,7 @@ def _read(path: Path) -> Any:  # noqa: ANN401, whatever JSON holds
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lines "section.key: old -> new" for every value that differs between two resolved configurations."""
+    """Returns a line "section.key: old -> new" for every value that differs between two resolved configurations."""
     flat = [
         {f"{s}.{k}": json.loads(json.dumps(v)) for s, values in tree.items() for k, v in values.items()}
         for tree in (old, new)

@@ -1,8 +1,9 @@
-"""Weights, gradients, their average and the optimizer's moments divided over the processes (FSDP2).
+"""Sharding of weights, gradients, averaged weights and the optimizer's moments over the processes (FSDP2).
 
 Zhao et al. (2023, arXiv 2304.11277), in the form of torch's `fully_shard`: every tensor is cut along its first axis,
-the outputs of a layer; a block's weights are gathered when it is due and dropped after it. Accelerate's configuration
-asks for it, but accelerate itself shards on GPUs only; done here, it is the same everywhere and is tested on CPUs.
+the outputs of a layer. The weights of a block are gathered before the block runs and dropped after it. Accelerate's
+configuration asks for sharding, but accelerate itself shards on GPUs only; done here, it is the same on every device
+and is tested on CPUs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def requested() -> bool:
-    """Whether the processes were launched to shard, by what `accelerate launch` sets.
+    """Whether the processes were launched to shard, by the variables that `accelerate launch` sets.
 
     Raises InputError for the first version of FSDP.
     """
@@ -35,7 +36,7 @@ def requested() -> bool:
 
 
 def shard(network: Backbone, device: torch.device) -> None:
-    """Leaves to each process its part of every parameter, block by block."""
+    """Cuts every parameter in place, block by block, so that each process keeps its own part."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -46,14 +47,15 @@ def shard(network: Backbone, device: torch.device) -> None:
 
 
 def full_tensors(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The names and full values of tensors that may be sharded; all processes must run through it."""
+    """Yields the names and full values of tensors that may be sharded; all processes must run through it."""
     for name, value in tensors.items():
         yield name, (value.full_tensor() if is_sharded(value) else value)
 
 
 def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A full value on the device, in the memory layout and divided as its parameter is; one of another shape only on
-    the device.
+    """Moves a full value to the device of its parameter, in the same memory layout and sharded alike.
+
+    A value of another shape, such as the optimizer's count of steps, is only moved.
     """
     if value.shape != parameter.shape:
         return value.to(parameter.device)
@@ -61,12 +63,12 @@ def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
         return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
     from torch.distributed.tensor import distribute_tensor
 
-    # Every process has read the whole value, so there is nothing to send.
+    # Every process has read the full value, so there is nothing to send.
     mesh = parameter.device_mesh
     return distribute_tensor(value.to(parameter.device), mesh, parameter.placements, src_data_rank=None)
 
 
 def is_sharded(value: Tensor) -> TypeGuard[DTensor]:
-    """Whether this process holds only a part of it."""
-    # torch.distributed.tensor takes a while to import, and in a single process nobody needs it.
+    """Whether this process holds only a part of the tensor."""
+    # Not by isinstance: torch.distributed.tensor takes a while to import, and a single process does not need it.
     return hasattr(value, "full_tensor")

@@ -1,6 +1,4 @@
-"""What a run must remember, as named tensors: weights, their average, the optimizer's moments, and whatever else is to
-go on.
-"""
+"""The state of a run as named tensors: weights, their average, the optimizer's moments and other parts with a state."""
 
 from __future__ import annotations
 
@@ -23,16 +21,16 @@ NETWORK = "network/"
 
 
 class Stateful(Protocol):
-    """What has a state besides the weights; all processes must call its methods together."""
+    """Anything with a state besides the weights; all processes must call its methods together."""
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The state, the same on all processes."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns the state, the same on all processes."""
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `tensors`; of nothing, where there was no such state, a new beginning."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes the state that `state_dict` returned; an empty one, from a run without it, is a new beginning."""
 
 
-def parts(
+def state_dict(
     config: Config,
     spec: DataSpec,
     step: int,
@@ -42,23 +40,23 @@ def parts(
     others: Mapping[str, Stateful],
     at_once: int,
 ) -> dict[str, Part]:
-    """The files of a checkpoint, with full tensors on the main process and none on the others, which must call this
-    too. `at_once` is the number of examples that the device takes at once.
+    """Returns the files of a checkpoint, with full tensors on the main process and none on the others, which must call
+    this too. `at_once` is the number of examples that the device takes at once.
     """
     tensors: dict[str, Tensor] = {f"{NETWORK}{name}": value for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"{OPTIMIZER}{name}/{key}"] = value
     for place, other in others.items():
-        tensors |= {f"{place}/{name}": value for name, value in other.tensors().items()}
+        tensors |= {f"{place}/{name}": value for name, value in other.state_dict().items()}
     description = describe(config, spec, step)
     return {
-        "model": Part(_kept(average.state_dict()), description),
-        "training": Part(_kept(tensors), {"step": step, "at_once": at_once}),
+        "model": Part(_on_cpu(average.state_dict()), description),
+        "training": Part(_on_cpu(tensors), {"step": step, "at_once": at_once}),
     }
 
 
-def restore(
+def load_state(
     run: Path,
     network: nn.Module,
     average: nn.Module,
@@ -66,10 +64,11 @@ def restore(
     others: Mapping[str, Stateful],
     say: Callable[[str], None],
 ) -> tuple[int, int | None]:
-    """Puts the newest whole checkpoint of a run into the arguments and returns its step, 0 if there is none, and how
-    many examples the device took at once.
+    """Loads the newest whole checkpoint of a run into the arguments.
 
-    Damaged checkpoints are named and passed over. Raises CheckpointError if there are some and none of them is whole.
+    Returns its step, 0 if there is none, and the number of examples that the device took at once, None if there is no
+    record of it. Damaged checkpoints are named and passed over. Raises CheckpointError if there are checkpoints and
+    none of them is whole.
     """
     if not checkpoint.folders(run):
         return 0, None
@@ -77,16 +76,14 @@ def restore(
     for problem in problems:
         say(f"{problem}; using {folder.name} instead")
     saved = checkpoint.read(folder, "training")
-    load(average, checkpoint.read(folder, "model").tensors)
+    load_weights(average, checkpoint.read(folder, "model").tensors)
     tensors = saved.tensors
-    load(network, _under(NETWORK, tensors))
+    load_weights(network, _under(NETWORK, tensors))
     for name, parameter in network.named_parameters():
-        keys = (key for key in tensors if key.startswith(f"{OPTIMIZER}{name}/"))
-        optimizer.state[parameter] = {
-            key.rpartition("/")[2]: sharding.shard_like(tensors[key], parameter) for key in keys
-        }
+        moments = _under(f"{OPTIMIZER}{name}/", tensors)
+        optimizer.state[parameter] = {key: sharding.shard_like(value, parameter) for key, value in moments.items()}
     for place, other in others.items():
-        other.load(_under(f"{place}/", tensors))
+        other.load_state_dict(_under(f"{place}/", tensors))
     try:
         step, at_once = int(saved.description["step"]), saved.description.get("at_once")
         at_once = None if at_once is None else int(at_once)
@@ -96,8 +93,8 @@ def restore(
     return step, at_once
 
 
-def load(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts full tensors into a network that may be sharded."""
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Loads full tensors into a network that may be sharded."""
     own = network.state_dict()
     network.load_state_dict({k: sharding.shard_like(v, own[k]) if k in own else v for k, v in tensors.items()})
 
@@ -106,6 +103,6 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # One after the other to the CPU: all at once a device might not hold them.
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Tensors are gathered and moved one after the other: a device might not hold all full ones at once.
     return {name: value.cpu() for name, value in sharding.full_tensors(tensors) if distributed.is_main()}

@@ -1,5 +1,5 @@
-"""Training: the loop, its state, and what happens around it. The only room that imports accelerate, for devices,
-processes and bf16.
+"""The training loop, its state, and what happens around it. Only this room imports accelerate, for devices, processes
+and bf16.
 
 A run is a function of its configuration and data: the examples, crops, noise levels and noise of a step depend on
 (seed, step) alone, so a run that was interrupted goes on as if it had not been.
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from diffusion import checkpoint, distributed, model
@@ -27,27 +27,28 @@ from diffusion.files import sync
 from diffusion.memory import tune_malloc
 from diffusion.model import Model
 from diffusion.precision import use_bf16
-from diffusion.training import distill, monitor, sharding, state
+from diffusion.training import metrics, objective, sharding, state
 from diffusion.training.adaptive import AdaptiveObjective
 from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.ema import PowerEMA
 from diffusion.training.gradient import Gradient
 from diffusion.training.interrupt import Interrupt
+from diffusion.training.metrics import METRICS, Tracker
+from diffusion.training.monitor import LossByLogSNR, Monitor
 from diffusion.training.nonfinite import LIMIT, NonFiniteGuard
 from diffusion.training.report import Reporter
-from diffusion.training.tracking import Tracking
 
+# Seconds after which a run without any picture makes its first one.
 FIRST_SAMPLES_S = 30.0
-# The share of the time spent waiting for examples beyond which it is said.
+# The share of the time spent waiting for examples beyond which the run says so.
 WAITING = 0.3
-METRICS = "metrics.jsonl"
-# What is saved or shown of a step comes after a look at whether steps were skipped.
-LOOKED_AT = ("log", "checkpoint", "samples", "evaluate")
+# The guard looks for skipped steps before any of these, so that nothing is saved or shown of them.
+GUARDED = ("log", "checkpoint", "samples", "evaluate")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: the model with averaged weights, and the exit code, 0 unless a signal ended it."""
+    """The end of a run: the model with averaged weights, and the exit code, 0 unless a signal ended it."""
 
     model: Model
     exit_code: int
@@ -57,57 +58,68 @@ class Trainer:
     """Trains the backbone of one experiment in one run folder, from its newest checkpoint if it has any."""
 
     def __init__(self, config: Config, train: Dataset, held_out: Dataset, run: Path) -> None:
-        options = config.training
         self.config, self.run = config, run
-        device = distributed.device()
-        if device.type == "cpu":
-            tune_malloc()
-        self.accelerator = Accelerator(
-            cpu=device.type == "cpu",
-            mixed_precision="bf16" if use_bf16(options.precision, device) else "no",
-            log_with=config.report.tracker or None,
-            project_dir=run,
-            # Buffers are constants; sent around, they would be waited for where a process begins a step again.
-            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
-        )
+        self.accelerator = accelerator(config, run)
         self.sharded = sharding.requested()
-        check_options(options, self.sharded)
+        check_options(config.training, self.sharded)
+        self._build_network(train)
+        at_once = self._build_state()
+        self._build_step(train, at_once)
+        self.reporter = Reporter(config, run, train, held_out, self.say)
+        self.tracker = Tracker(self.accelerator, config.report.tracker, self.say)
+        self.guard, self.went_back, self.waited_much = NonFiniteGuard(self.maker, self.say), False, False
+
+    def _build_network(self, train: Dataset) -> None:
+        """Makes the network, its objective, its average and its optimizer, as they are before the first step."""
+        options, device = self.config.training, self.accelerator.device
         torch.manual_seed(options.seed)
-        network = model.build(config, train.spec).to(self.accelerator.device)
-        self.objective = distill.objective(config, train.spec, network, self.accelerator.device)
-        if not self.sharded:  # What is sharded must be contiguous.
-            network.to(memory_format=torch.channels_last)
-        self.ema = PowerEMA(network, options.ema)
+        self.network = model.build(self.config, train.spec).to(device)
+        self.objective = objective.build(self.config, train.spec, self.network, device)
+        if not self.sharded:  # Sharding needs contiguous tensors.
+            self.network.to(memory_format=torch.channels_last)
+        self.ema = PowerEMA(self.network, options.ema)
         if self.sharded:
-            sharding.shard(network, self.accelerator.device)
-            sharding.shard(self.ema.network, self.accelerator.device)
+            sharding.shard(self.network, device)
+            sharding.shard(self.ema.network, device)
         self.optimizer = torch.optim.AdamW(
-            network.parameters(),
+            self.network.parameters(),
             lr=options.lr,
             betas=(0.9, options.beta2),
             weight_decay=options.weight_decay,
             fused=True,
         )
-        self.network = network
-        schedule = config.schedule
-        self.monitor = monitor.Monitor(monitor.LossByLogSNR(schedule.log_snr_min, schedule.log_snr_max))
+
+    def _build_state(self) -> int | None:
+        """Makes the rest of the state, and loads all of it from the newest checkpoint.
+
+        Returns the number of examples that the device took at once by then, None if there is no record of it.
+        """
+        schedule = self.config.schedule
+        self.monitor = Monitor(LossByLogSNR(schedule.log_snr_min, schedule.log_snr_max))
         self.stateful: dict[str, state.Stateful] = {"monitor": self.monitor}
         if isinstance(self.objective, AdaptiveObjective):
             self.stateful["adaptive"] = self.objective
-        self.step, at_once = self._restored()
+        self.step, at_once = self._load_state()
         if distributed.largest(self.step) != -distributed.largest(-self.step):
-            raise InputError(f"{run}: not every process sees its checkpoints; put it on a disk that all machines share")
-        network.gradient_checkpointing = options.gradient_checkpointing
+            raise InputError(
+                f"{self.run}: not every process sees its checkpoints; put it on a disk that all machines share"
+            )
+        return at_once
+
+    def _build_step(self, train: Dataset, at_once: int | None) -> None:
+        """Makes what a step goes through: the batches, the prepared network, and the gradient."""
+        options = self.config.training
+        self.network.gradient_checkpointing = options.gradient_checkpointing
         if options.compile:
-            network.compile_blocks()
+            self.network.compile_blocks()
         # For a sharded network accelerate adds the autocast and nothing else.
-        self.prepared = self.accelerator.prepare_model(network, evaluation_mode=self.sharded)
-        self.denoiser = model.assemble(config, self.prepared)
+        self.prepared: nn.Module = self.accelerator.prepare_model(self.network, evaluation_mode=self.sharded)
+        self.denoiser = model.assemble(self.config, self.prepared)
         self.maker = BatchMaker(
             train,
             options.batch,
             options.seed,
-            config.data.flip,
+            self.config.data.flip,
             options.label_dropout,
             options.low_discrepancy,
             distributed.rank(),
@@ -126,18 +138,6 @@ class Trainer:
             self.say,
             sharded=self.sharded,
         )
-        self.reporter = Reporter(config, run, train, held_out, self.say)
-        self.tracking = Tracking(self.accelerator, config.report.tracker, self.say)
-        self.guard, self.went_back, self.waited_much = NonFiniteGuard(self.maker, self.say), False, False
-
-    def _restored(self) -> tuple[int, int | None]:
-        """The step of the newest checkpoint, whose state everything then has, and how many examples were taken at once
-        by then; rows of later steps are dropped.
-        """
-        found = state.restore(self.run, self.network, self.ema.network, self.optimizer, self.stateful, self.say)
-        if self.accelerator.is_main_process:
-            monitor.truncate_after(self.run / METRICS, found[0])
-        return found
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar, once for all processes."""
@@ -146,8 +146,9 @@ class Trainer:
 
     @property
     def model(self) -> Model:
-        """The model with averaged weights as it stands; of sharded ones a whole copy, for which all processes must
-        ask.
+        """The model with the averaged weights of this step.
+
+        A sharded network is copied as a whole, for which all processes must ask together.
         """
         spec, network = self.maker.dataset.spec, self.ema.network
         if self.sharded:
@@ -156,43 +157,43 @@ class Trainer:
         return Model(model.assemble(self.config, network), spec, self.config, self.step, self.accelerator.device)
 
     def train(self, interrupt: Interrupt | None = None) -> Outcome:
-        """Runs to the last step or until a signal, then saves. What is shown of a step is made after saving it, so that
-        a signal may end it.
+        """Runs to the last step or until a signal, then saves.
+
+        Pictures and evaluations of a step are made after it is saved, so that a signal may end them.
         """
         self.say(self._headline())
-        self.tracking.open(self.run.name, self.config)
+        self.tracker.open(self.run.name, self.config)
         self.catch_up()
         steps, start, waited, stop = self.config.training.steps, time.perf_counter(), 0.0, 0
-        bar = tqdm(
-            total=steps,
-            initial=self.step,
-            unit="step",
-            mininterval=0.5,
-            disable=not self.accelerator.is_main_process,
-            dynamic_ncols=True,
-        )
         sampled = bool(distributed.largest(self.reporter.has_samples))
         interrupt = interrupt or Interrupt()
-        with interrupt.deferred(), bar:
+        with interrupt.deferred(), self._progress_bar() as bar:
             while self.step < steps and not stop:
-                # Made here and not in a thread: it costs a hundredth of a step, and a second team of compute threads
-                # takes several times that from the step.
+                # The batch. Made here and not in a thread: it costs a hundredth of a step, and a second team of compute
+                # threads takes several times that from the step.
                 began = time.perf_counter()
                 batch = self.maker(self.step)
                 waited += time.perf_counter() - began
+
+                # Gradient, optimizer, average.
                 norm = self.update(batch)
                 bar.update()
-                if self._due(*LOOKED_AT) and self._goes_back():
+
+                # Steps that were skipped, and numbers.
+                if self._due(*GUARDED) and self._goes_back():
                     bar.n = self.step
                     continue
                 if self._due("log"):
                     self._log(norm, waited, bar)
+
+                # Checkpoint. All processes sample together, or none: their clocks differ.
                 stop = self._signal(interrupt)
-                # All processes sample together, or none: their clocks differ.
                 early = not sampled and bool(distributed.largest(time.perf_counter() - start > FIRST_SAMPLES_S))
                 samples, evaluation = early or self._due("samples"), self._due("evaluate")
                 if stop or samples or evaluation or self._due("checkpoint"):
                     self.save()
+
+                # Pictures and evaluation.
                 if not stop and (samples or evaluation):
                     with interrupt.immediate():
                         self._show(samples=samples, evaluation=evaluation)
@@ -201,29 +202,20 @@ class Trainer:
             self.say(f"stopped at step {self.step}, saved in {self.run}; the same command goes on from here")
         return Outcome(self.model, 128 + stop if stop else 0)
 
-    def catch_up(self) -> None:
-        """Makes the grid and the numbers of the step that a run goes on from, if it ended between saving and these."""
-        if self.step == 0:
-            return
-        missing = not self.reporter.has_shown(self.step), self.step not in monitor.bounds(self.run / METRICS)
-        samples = bool(distributed.largest(missing[0] and self._due("samples")))
-        evaluation = bool(distributed.largest(missing[1] and self._due("evaluate") and self.reporter.measures))
-        if samples or evaluation:
-            self._show(samples=samples, evaluation=evaluation)
-
     def update(self, batch: Batch) -> Tensor:
-        """One optimizer step on this process's part of the batch; returns the norm of the gradient. Where that is not
-        finite, the optimizer leaves weights and moments as they are.
+        """Takes one optimizer step on this process's part of the batch; returns the norm of the gradient, ().
+
+        Where the norm is not finite, the optimizer leaves weights and moments as they are.
         """
         options = self.config.training
-        total, parts = self.gradient(batch, self.step)
+        loss, parts = self.gradient(batch, self.step)
         for u, losses in parts:
             self.monitor.add(self.objective.log_snr(u, self.config.schedule), losses)
         norm: Tensor = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip)
         norm = norm.full_tensor() if sharding.is_sharded(norm) else norm
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
-        self.optimizer.found_inf = self.guard.add(norm, total)  # type: ignore[attr-defined]
+        self.optimizer.found_inf = self.guard.add(norm, loss)  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.network.project_()
@@ -234,66 +226,17 @@ class Trainer:
         return norm
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then constant, then a half cosine to zero over the last `decay` of the steps."""
+        """Returns the rate of a step: a linear warm-up, then constant, then a half cosine to zero over the last `decay`
+        of the steps.
+        """
         options = self.config.training
         warm = min(1.0, (step + 1) / (options.warmup + 1))
         left = (options.steps - step) / max(1.0, options.decay * options.steps)
         return options.lr * warm * (1 - math.cos(math.pi * min(1.0, left))) / 2
 
-    def _log(self, norm: Tensor, waited: float, bar: tqdm) -> None:
-        numbers = self.monitor.collect(waited)
-        numbers |= {"lr": self.learning_rate(self.step - 1), "grad_norm": float(norm)}
-        bar.set_postfix_str(
-            f"loss {numbers['loss']:.4f}, {numbers['images_per_s']:.0f} images/s, data wait {numbers['data_wait']:.0%}"
-        )
-        if numbers["data_wait"] > WAITING and not self.waited_much:
-            self.waited_much = True
-            self.say(
-                f"step {self.step}: {numbers['data_wait']:.0%} of the time goes to waiting for examples; put them, or "
-                "the cache of a folder (DIFFUSION_CACHE), on a local disk, and see whether other programs use it"
-            )
-        self._record({name: value for name, value in numbers.items() if math.isfinite(value)})
-
-    def _due(self, *names: str) -> bool:
-        """Whether the step is one of those after which one of these is done, by the report's options, or the last."""
-        last = self.step == self.config.training.steps
-        return last or any(self.step % getattr(self.config.report, name) == 0 for name in names)
-
-    def _goes_back(self) -> bool:
-        """Names what was skipped; goes back to the newest checkpoint, once, if it was too much in a row."""
-        self.guard.look(self.step)
-        if self.guard.in_a_row < LIMIT:
-            return False
-        if self.went_back or not checkpoint.folders(self.run):
-            rate, schedule = self.learning_rate(self.step - 1), self.config.schedule
-            raise self.guard.give_up(self.run, self.step, rate, lambda u: self.objective.log_snr(u, schedule))
-        self.say(f"step {self.step}: {self.guard.in_a_row} steps in a row were skipped; going back, once")
-        self.went_back, self.guard.in_a_row = True, 0
-        self.step, _ = self._restored()
-        return True
-
-    def _show(self, *, samples: bool, evaluation: bool) -> None:
-        """A grid of samples, and validation and plots."""
-        average = self.model
-        if samples:
-            self.reporter.samples(average)
-        if evaluation:
-            self._record(self.reporter.validation(average, self.monitor.by_log_snr))
-
-    def _record(self, numbers: dict[str, float]) -> None:
-        if not numbers:
-            return
-        self.tracking.log(numbers, self.step)
-        if self.accelerator.is_main_process:
-            monitor.append(self.run / METRICS, {"step": self.step, **numbers})
-
-    def _signal(self, interrupt: Interrupt) -> int:
-        """The signal that any process received, 0 for none; all of them get the same answer."""
-        return distributed.largest(interrupt.signal or 0)
-
     def save(self) -> None:
         """Writes a checkpoint from the main process, and removes those that need not be kept."""
-        parts = state.parts(
+        parts = state.state_dict(
             self.config,
             self.maker.dataset.spec,
             self.step,
@@ -309,11 +252,91 @@ class Trainer:
             if rows.exists():
                 sync(rows)
             steps = [self.step, *(checkpoint.step_of(folder) for folder in checkpoint.folders(self.run))]
-            best = monitor.best(rows, steps) if report.keep_best else None
-            checkpoint.write(
-                self.run, self.step, parts, keep=checkpoint.Retention(report.keep, report.keep_every, best)
-            )
+            best = metrics.best(rows, steps) if report.keep_best else None
+            retention = checkpoint.Retention(report.keep, report.keep_every, best)
+            checkpoint.write(self.run, self.step, parts, keep=retention)
         self.accelerator.wait_for_everyone()
+
+    def catch_up(self) -> None:
+        """Makes pictures and numbers of the step that a run goes on from, if it ended between saving and these."""
+        if self.step == 0:
+            return
+        missing = not self.reporter.has_shown(self.step), self.step not in metrics.bounds(self.run / METRICS)
+        samples = bool(distributed.largest(missing[0] and self._due("samples")))
+        evaluation = bool(distributed.largest(missing[1] and self._due("evaluate") and self.reporter.measures))
+        if samples or evaluation:
+            self._show(samples=samples, evaluation=evaluation)
+
+    def _load_state(self) -> tuple[int, int | None]:
+        """Loads the newest checkpoint, and drops the logged rows of later steps.
+
+        Returns the step and the number of examples that were taken at once by then (`state.load_state`).
+        """
+        found = state.load_state(self.run, self.network, self.ema.network, self.optimizer, self.stateful, self.say)
+        if self.accelerator.is_main_process:
+            metrics.truncate_after(self.run / METRICS, found[0])
+        return found
+
+    def _due(self, *names: str) -> bool:
+        """Whether any of these is due after this step, by the options of the report; all are after the last step."""
+        last = self.step == self.config.training.steps
+        return last or any(self.step % getattr(self.config.report, name) == 0 for name in names)
+
+    def _goes_back(self) -> bool:
+        """Names the skipped steps; loads the newest checkpoint, once, if too many in a row were skipped."""
+        self.guard.look(self.step)
+        if self.guard.in_a_row < LIMIT:
+            return False
+        if self.went_back or not checkpoint.folders(self.run):
+            rate, schedule = self.learning_rate(self.step - 1), self.config.schedule
+            raise self.guard.give_up(self.run, self.step, rate, lambda u: self.objective.log_snr(u, schedule))
+        self.say(f"step {self.step}: {self.guard.in_a_row} steps in a row were skipped; going back, once")
+        self.went_back, self.guard.in_a_row = True, 0
+        self.step, _ = self._load_state()
+        return True
+
+    def _log(self, norm: Tensor, waited: float, bar: tqdm) -> None:
+        numbers = self.monitor.collect(waited)
+        numbers |= {"lr": self.learning_rate(self.step - 1), "grad_norm": float(norm)}
+        bar.set_postfix_str(
+            f"loss {numbers['loss']:.4f}, {numbers['images_per_s']:.0f} images/s, data wait {numbers['data_wait']:.0%}"
+        )
+        if numbers["data_wait"] > WAITING and not self.waited_much:
+            self.waited_much = True
+            self.say(
+                f"step {self.step}: {numbers['data_wait']:.0%} of the time goes to waiting for examples; put them, or "
+                "the cache of a folder (DIFFUSION_CACHE), on a local disk, and see whether other programs use it"
+            )
+        self._record({name: value for name, value in numbers.items() if math.isfinite(value)})
+
+    def _show(self, *, samples: bool, evaluation: bool) -> None:
+        """Makes a picture of samples, an evaluation on held-out examples with its plots, or both."""
+        average = self.model
+        if samples:
+            self.reporter.samples(average)
+        if evaluation:
+            self._record(self.reporter.validation(average, self.monitor.by_log_snr))
+
+    def _record(self, numbers: dict[str, float]) -> None:
+        if not numbers:
+            return
+        self.tracker.log(numbers, self.step)
+        if self.accelerator.is_main_process:
+            metrics.append(self.run / METRICS, {"step": self.step, **numbers})
+
+    def _signal(self, interrupt: Interrupt) -> int:
+        """Returns the signal that any process received, 0 for none; the answer is the same on all processes."""
+        return distributed.largest(interrupt.signal or 0)
+
+    def _progress_bar(self) -> tqdm:
+        return tqdm(
+            total=self.config.training.steps,
+            initial=self.step,
+            unit="step",
+            mininterval=0.5,
+            disable=not self.accelerator.is_main_process,
+            dynamic_ncols=True,
+        )
 
     def _headline(self) -> str:
         parameters = sum(p.numel() for p in self.network.parameters())
@@ -323,6 +346,21 @@ class Trainer:
             f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {precision}"
             f"{', sharded' if self.sharded else ''}, from step {self.step}"
         )
+
+
+def accelerator(config: Config, run: Path) -> Accelerator:
+    """Returns accelerate's view of the device, the processes, the precision and the tracker of a run."""
+    device = distributed.device()
+    if device.type == "cpu":
+        tune_malloc()
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if use_bf16(config.training.precision, device) else "no",
+        log_with=config.report.tracker or None,
+        project_dir=run,
+        # Buffers are constants; broadcasting them would block where a process begins a step again.
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
+    )
 
 
 def check_options(options: TrainingConfig, sharded: bool) -> None:

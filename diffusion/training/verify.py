@@ -1,4 +1,6 @@
-"""Whether a run of this configuration, on this machine, that is interrupted ends as if it had not been."""
+"""A proof of exact resumption: a run of a configuration that is interrupted, on this machine, ends as if it had not
+been.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ from torch import Tensor
 from diffusion import checkpoint, config
 from diffusion.config import Config
 from diffusion.errors import require
+from diffusion.training.metrics import METRICS
 from diffusion.training.run import train
-from diffusion.training.trainer import METRICS
 
-# What a run shows is made small: it is not what is compared.
+# Pictures and evaluations are made small, because they are not compared.
 BRIEF = (
     "report.pictures=1",
     "report.images=1",
@@ -28,14 +30,15 @@ BRIEF = (
     "sampling.steps=1",
     "report.tracker=''",
 )
-MEASURED = ("images_per_s", "data_wait")
+# Logged numbers that are measured with a clock.
+TIMED = ("images_per_s", "data_wait")
 
 
 def verify_resume(experiment: Config, steps: int) -> list[str]:
-    """Trains for a few steps, then again from the checkpoint in their middle, in folders that are removed; returns a
-    line for each tensor and logged number that is not the same to the last bit.
+    """Trains for `steps` steps, then again from the checkpoint in their middle, in folders that are removed.
 
-    Raises InputError unless 2 <= steps, and in one of several processes.
+    Returns a line for each tensor and logged number that is not the same to the last bit. Raises InputError unless
+    steps >= 2, and in one of several processes.
     """
     require(steps >= 2, "steps", "at least 2", steps)
     count = int(os.environ.get("WORLD_SIZE", "1"))
@@ -47,24 +50,24 @@ def verify_resume(experiment: Config, steps: int) -> list[str]:
     )
     with tempfile.TemporaryDirectory(prefix="diffusion-") as place:
         whole, again = Path(place, "whole"), Path(place, "again")
-        _trained(brief, whole)
+        _train(brief, whole)
         shutil.copytree(whole, again)
         for folder in checkpoint.folders(again):
             if checkpoint.step_of(folder) > middle:
                 shutil.rmtree(folder)
-        _trained(brief, again)
-        return [*_tensors(whole, again), *_numbers(whole, again)]
+        _train(brief, again)
+        return [*_compare_tensors(whole, again), *_compare_rows(whole, again)]
 
 
-def _trained(experiment: Config, run: Path) -> None:
-    # Its progress is seen; what it says is not what was asked.
+def _train(experiment: Config, run: Path) -> None:
+    # The progress bar is shown, on stderr; the lines of the run are not what was asked for.
     with redirect_stdout(io.StringIO()):
         code = train(experiment, run)
     if code:
         raise SystemExit(code)  # A signal ended it.
 
 
-def _tensors(whole: Path, again: Path) -> list[str]:
+def _compare_tensors(whole: Path, again: Path) -> list[str]:
     one, two = (_state(run) for run in (whole, again))
     return [
         f"{name}: differs by up to {float((one[name].double() - two[name].double()).abs().max()):.3g}"
@@ -79,7 +82,7 @@ def _state(run: Path) -> dict[str, Tensor]:
     return {f"{name}/{key}": value for name, part in parts.items() for key, value in part.tensors.items()}
 
 
-def _numbers(whole: Path, again: Path) -> list[str]:
+def _compare_rows(whole: Path, again: Path) -> list[str]:
     one, two = ((run / METRICS).read_text(encoding="utf-8").splitlines() for run in (whole, again))
     found = [] if len(one) == len(two) else [f"{METRICS}: {len(one)} rows and {len(two)}"]
     for rows in zip(one, two, strict=False):
@@ -87,6 +90,6 @@ def _numbers(whole: Path, again: Path) -> list[str]:
         found += [
             f"step {mine['step']}: {name} {mine[name]} and {theirs.get(name)}"
             for name in mine
-            if name not in MEASURED and mine[name] != theirs.get(name)
+            if name not in TIMED and mine[name] != theirs.get(name)
         ]
     return found

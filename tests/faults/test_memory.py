@@ -21,16 +21,16 @@ Loss = Callable[..., Tensor]
 
 
 def short(monkeypatch: pytest.MonkeyPatch, most: int, *, backward: bool = False, from_call: int = 0) -> list[int]:
-    """Lets no more than so many examples through at once from a call on; the sizes that were tried."""
-    real, none_if_oom = Objective.loss, []
+    """Runs out of memory with more than `most` examples at once, after `from_call` calls; returns the sizes tried."""
+    real, sizes = Objective.loss, []
 
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     def loss(self: Objective, denoiser: object, x: Tensor, *others: Tensor | None) -> Tensor:
-        none_if_oom.append(len(x))
+        sizes.append(len(x))
         values = real(self, denoiser, x, *others)  # type: ignore[arg-type]
-        if len(x) <= most or len(none_if_oom) <= from_call:
+        if len(x) <= most or len(sizes) <= from_call:
             return values
         if not backward:
             full()
@@ -38,7 +38,7 @@ def short(monkeypatch: pytest.MonkeyPatch, most: int, *, backward: bool = False,
         return values
 
     monkeypatch.setattr(Objective, "loss", loss)
-    return none_if_oom
+    return sizes
 
 
 def experiment(shapes: Path, **sections: dict[str, object]) -> Config:
@@ -52,7 +52,7 @@ def test_a_step_begins_again_with_half_as_many_examples_at_once(
 ) -> None:
     go(experiment(shapes, training={"accumulate": 4}), tmp_path / "parts", monkeypatch)
     capsys.readouterr()
-    none_if_oom = short(monkeypatch, 2, backward=backward)
+    sizes = short(monkeypatch, 2, backward=backward)
     go(experiment(shapes), tmp_path / "short", monkeypatch)
     said = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
     assert said == [
@@ -61,7 +61,7 @@ def test_a_step_begins_again_with_half_as_many_examples_at_once(
         "step 1: out of memory with 4 examples at once; from here on 2, and 4 times for a step. Batches and their "
         "order stay",
     ]
-    assert none_if_oom == [8, 4] + [2] * 4 * 12
+    assert sizes == [8, 4] + [2] * 4 * 12
     assert losses(tmp_path / "short") == losses(tmp_path / "parts")
     assert_equal(weights(tmp_path / "short"), weights(tmp_path / "parts"))
 

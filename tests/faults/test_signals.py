@@ -24,7 +24,7 @@ from tests.conftest import tiny
 # What is called where, at which call the signal comes, and the step that is saved by then.
 MOMENTS: dict[str, tuple[object, str, int, int]] = {
     "opening the data": (runs, "open_source", 1, 0),
-    "restoring": (state, "restore", 1, 0),
+    "loading the state": (state, "load_state", 1, 0),
     "sampling": (samplers.SDESolver, "step", 2, 2),
     "evaluating": (BoundEstimator, "measure", 1, 2),
     "the last grid": (Reporter, "samples", 2, 4),

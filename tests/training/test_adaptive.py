@@ -137,26 +137,26 @@ def test_a_loss_that_is_not_finite_counts_as_if_its_example_had_not_been(value: 
             examples[0, 0] = value
         objective.loss(denoiser, examples, numbers, torch.zeros_like(examples))
         objective.advance(1)
-        laws.append(objective.tensors())
+        laws.append(objective.state_dict())
     assert all(bool(tensor.isfinite().all()) for tensor in laws[0].values())
     assert all(torch.equal(laws[0][name], laws[1][name]) for name in laws[1])
     assert float(laws[0]["shares"].max() / laws[0]["shares"].min()) > 2
 
 
 def test_what_came_after_a_state_or_within_a_step_that_began_again_is_forgotten(measured: AdaptiveObjective) -> None:
-    state = {name: tensor.clone() for name, tensor in measured.tensors().items()}
+    state = {name: tensor.clone() for name, tensor in measured.state_dict().items()}
     objective = AdaptiveObjective(Objective(LAW, Exact()), LAW)
-    objective.load(state)
+    objective.load_state_dict(state)
     losses(objective, 1, draws=512)
     objective.advance(109)
     losses(objective, 2, draws=512)
-    objective.load(state)
+    objective.load_state_dict(state)
     losses(objective, 3, draws=512)
     objective.forget()
     other = AdaptiveObjective(Objective(LAW, Exact()), LAW)
-    other.load(state)
+    other.load_state_dict(state)
     for one in (objective, other):
         losses(one, 4, draws=512)
         one.advance(109)
-    assert all(torch.equal(value, other.tensors()[name]) for name, value in objective.tensors().items())
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in objective.state_dict().items())
     assert not torch.equal(objective.distribution.shares, state["shares"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffusion.data import Dataset, DataSpec, SampleStream, augment
-from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.training import batches
 from diffusion.training.batches import Batch, BatchMaker
 
@@ -51,11 +51,11 @@ def test_a_batch_is_what_the_parts_of_the_package_make_of_it_one_by_one() -> Non
     made = maker(dataset)
     for step in range(4):
         numbers = range(8 * step, 8 * step + 8)
-        order = SampleStream(23, example_seed(3, batches.ORDER)).indices(8 * step, 8)
+        order = SampleStream(23, example_seed(3, Stream.ORDER)).indices(8 * step, 8)
         values, label = dataset.batch(order)
-        seeds = [example_seed(3, batches.AUGMENT, number) for number in numbers]
+        seeds = [example_seed(3, Stream.AUGMENT, number) for number in numbers]
         x = (augment(values, seeds, flip=True, margin=2).float() - 100.0) / 50.0
-        noise = ExampleNoise([example_seed(3, batches.NOISE, number) for number in numbers])(x)
+        noise = ExampleNoise([example_seed(3, Stream.NOISE, number) for number in numbers])(x)
         batch = made(step)
         assert torch.equal(batch.x, x) and torch.equal(batch.noise, noise)
         assert label is not None and batch.label is not None

@@ -17,10 +17,10 @@ from diffusion.data import open_source
 from diffusion.errors import InputError
 from diffusion.model import Model, assemble, build, load
 from diffusion.samplers import SDESolver
-from diffusion.training import train
-from diffusion.training.distill import objective, student
+from diffusion.training import objective, train
+from diffusion.training.distill import student
 
-CALLS = 4
+NFE = 4
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def distilled(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student of 150 steps, by the command."""
     out = tmp_path_factory.mktemp("students") / "student"
-    options = ["--calls", str(CALLS), "--out", str(out), "training.steps=150", "distillation.substeps=4"]
+    options = ["--nfe", str(NFE), "--out", str(out), "training.steps=150", "distillation.substeps=4"]
     assert cli.main(["distill", str(teacher), *options]) == 0
     return out
 
@@ -49,7 +49,7 @@ def distilled(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_brings_the_student_nearer_to_where_its_teacher_arrives(teacher: Path, distilled: Path) -> None:
     taught, own = load(distilled, device="cpu"), load(teacher, device="cpu")
     untaught = build(taught.config, taught.spec)
-    goal = objective(taught.config, taught.spec, untaught, torch.device("cpu"))
+    goal = objective.build(taught.config, taught.spec, untaught, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     values, label = open_source(taught.config.data, lambda text: None).batch(range(500))
     x, u = taught.spec.encode(values), torch.rand(500, generator=generator)
@@ -71,7 +71,7 @@ def parameters(model: Model) -> Iterator[Tensor]:
 
 
 def test_a_student_starts_from_its_teacher(teacher: Path, tmp_path: Path) -> None:
-    experiment = student(teacher, CALLS, ["training.steps=1", "training.lr=1e-12"])
+    experiment = student(teacher, NFE, ["training.steps=1", "training.lr=1e-12"])
     assert train(experiment, tmp_path / "run") == 0
     before, after = (checkpoint.read(checkpoint.find(run)[0], "model").tensors for run in (teacher, tmp_path / "run"))
     assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
@@ -80,7 +80,7 @@ def test_a_student_starts_from_its_teacher(teacher: Path, tmp_path: Path) -> Non
 def test_the_command_keeps_what_the_teacher_was_and_sets_what_a_student_needs(teacher: Path, distilled: Path) -> None:
     own, taught = (load(run, device="cpu").config for run in (teacher, distilled))
     assert taught.backbone == own.backbone and taught.data == own.data and taught.schedule == own.schedule
-    assert taught.sampling.steps == CALLS and taught.sampling.guidance == 1
+    assert taught.sampling.steps == NFE and taught.sampling.guidance == 1
     assert taught.distillation == DistillationConfig(teacher=str(teacher), substeps=4)
     assert taught.training.steps == 150 and taught.training.lr < own.training.lr
 
@@ -100,16 +100,16 @@ def test_what_a_student_cannot_do_is_refused_and_names_the_teacher(teacher: Path
         lambda: model.log_likelihood(image[None]),
         lambda: model.inpaint(image, image > 0),
     ):
-        with pytest.raises(InputError, match=f"distilled to sample in few calls; ask its teacher, {teacher}"):
+        with pytest.raises(InputError, match=f"distilled to sample in few evaluations; ask its teacher, {teacher}"):
             ask()
     for options in ({"steps": 5}, {"sampler": "heun"}):
-        with pytest.raises(InputError, match=f"distilled for {CALLS} steps of its own sampler"):
+        with pytest.raises(InputError, match=f"distilled for {NFE} steps of its own sampler"):
             model.sample(1, **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="distilled with its teacher's guidance in it, got 2"):
         model.sample(1, guidance=2.0)
     with pytest.raises(InputError, match="distilled for one grid"):
         model.tuned()
-    assert model.sample(1, steps=CALLS).shape == (1, *model.spec.shape)
+    assert model.sample(1, steps=NFE).shape == (1, *model.spec.shape)
 
 
 def broken(experiment: Config, **changes: object) -> Config:
@@ -117,7 +117,7 @@ def broken(experiment: Config, **changes: object) -> Config:
 
 
 def test_a_teacher_that_does_not_suit_is_refused(teacher: Path, distilled: Path, trained: Path, tmp_path: Path) -> None:
-    experiment = student(teacher, CALLS, ["training.steps=1"])
+    experiment = student(teacher, NFE, ["training.steps=1"])
     wider = broken(experiment, backbone=replace(experiment.backbone, blocks=3))  # type: ignore[call-arg]
     with pytest.raises(InputError, match="backbone: must be that of the teacher"):
         train(wider, tmp_path / "wider")
@@ -125,10 +125,10 @@ def test_a_teacher_that_does_not_suit_is_refused(teacher: Path, distilled: Path,
     with pytest.raises(InputError, match=r"distillation.teacher: .* was trained on other data"):
         train(other, tmp_path / "other")
     with pytest.raises(InputError, match=r"was distilled itself, from .*; learn from that"):
-        train(student(distilled, CALLS, ["training.steps=1"]), tmp_path / "grandchild")
+        train(student(distilled, NFE, ["training.steps=1"]), tmp_path / "grandchild")
 
 
 def test_the_grid_of_a_student_may_not_change_on_the_way(teacher: Path, distilled: Path) -> None:
-    longer = student(teacher, CALLS, ["training.steps=310", "distillation.substeps=4", "grid.sigma_max=10"])
+    longer = student(teacher, NFE, ["training.steps=310", "distillation.substeps=4", "grid.sigma_max=10"])
     with pytest.raises(InputError, match=r"grid.sigma_max: 20.0 -> 10.0"):
         train(longer, distilled)

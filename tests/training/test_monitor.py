@@ -1,16 +1,14 @@
-"""The numbers of a run against direct means, and the file that keeps them."""
+"""The numbers of a run against direct means."""
 
 from __future__ import annotations
 
 import itertools
-import json
-from pathlib import Path
 
 import pytest
 import torch
 
 from diffusion.training import monitor
-from diffusion.training.monitor import BINS, MEMORY, LossByLogSNR, Monitor
+from diffusion.training.monitor import BINS, DECAY, LossByLogSNR, Monitor
 
 
 def test_one_update_gives_the_mean_of_each_bin() -> None:
@@ -29,21 +27,21 @@ def test_one_update_gives_the_mean_of_each_bin() -> None:
 def test_older_updates_of_a_bin_fade() -> None:
     by_log_snr = LossByLogSNR(0, BINS)
     given = [(0.5, 1.0), (0.5, 5.0), (3.5, 7.0), (0.5, 2.0)]
-    for level, loss in given:
-        by_log_snr.update(torch.tensor([level]), torch.tensor([loss]))
-    weights = [MEMORY**2, MEMORY, 1.0]
+    for log_snr, loss in given:
+        by_log_snr.update(torch.tensor([log_snr]), torch.tensor([loss]))
+    weights = [DECAY**2, DECAY, 1.0]
     expected = (weights[0] * 1 + weights[1] * 5 + weights[2] * 2) / sum(weights)
     assert by_log_snr.rows() == [(0.5, pytest.approx(expected)), (3.5, pytest.approx(7.0))]
 
 
-def test_the_memory_is_about_fifty_updates() -> None:
+def test_the_mean_goes_over_about_fifty_updates() -> None:
     by_log_snr = LossByLogSNR(0, BINS)
     for _ in range(1000):
         by_log_snr.update(torch.tensor([0.5]), torch.tensor([1.0]))
-    assert float(by_log_snr.weight[0]) == pytest.approx(1 / (1 - MEMORY), rel=1e-6) == pytest.approx(50, rel=1e-6)
+    assert float(by_log_snr.weight[0]) == pytest.approx(1 / (1 - DECAY), rel=1e-6) == pytest.approx(50, rel=1e-6)
 
 
-def test_levels_at_and_beyond_the_ends_fall_into_the_outer_bins() -> None:
+def test_log_snrs_at_and_beyond_the_ends_fall_into_the_outer_bins() -> None:
     by_log_snr = LossByLogSNR(-1, 1)
     by_log_snr.update(torch.tensor([-1.0, -5.0, 1.0, 5.0]), torch.tensor([1.0, 3.0, 10.0, 20.0]))
     assert [value for _, value in by_log_snr.rows()] == [2.0, 15.0]
@@ -72,11 +70,11 @@ def test_what_was_not_collected_yet_goes_on_from_its_state(monkeypatch: pytest.M
             assert whole.collect(0.0)["loss"] == first.collect(0.0)["loss"]
         if step == 4:
             second.add(by_log_snr, losses)
-            second.load(first.tensors())
+            second.load_state_dict(first.state_dict())
     assert whole.collect(0.0)["loss"] == second.collect(0.0)["loss"]
     assert whole.by_log_snr.rows() == second.by_log_snr.rows() != []
-    second.load({})
-    assert second.by_log_snr.rows() == [] and len(second.tensors()["loss"]) == 0
+    second.load_state_dict({})
+    assert second.by_log_snr.rows() == [] and len(second.state_dict()["loss"]) == 0
 
 
 def test_images_per_second_counts_what_was_seen_since_the_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,34 +87,3 @@ def test_images_per_second_counts_what_was_seen_since_the_last_call(monkeypatch:
     watch.add(torch.zeros(8), torch.ones(8))
     second = watch.collect(waited=1.5)
     assert second["images_per_s"] == 2.0 and second["data_wait"] == 0.25
-
-
-def steps(path: Path) -> list[int]:
-    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
-
-
-def test_rows_after_a_step_are_dropped(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    for step in (1, 2, 3, 3, 4, 5):
-        monitor.append(path, {"step": step, "loss": step / 3})
-    before = path.read_text().splitlines()
-    monitor.truncate_after(path, 3)
-    assert path.read_text() == "\n".join(before[:4]) + "\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
-
-
-def test_a_half_written_last_line_is_dropped(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    monitor.append(path, {"step": 1})
-    for half in ('{"step": 2, "lo', '{"loss": 3}', "3", "null", '{"step": "x"}'):
-        with path.open("a") as file:
-            file.write(half)
-        monitor.truncate_after(path, 10)
-        assert steps(path) == [1]
-    monitor.append(path, {"step": 2})
-    assert steps(path) == [1, 2]
-
-
-def test_without_a_file_there_is_nothing_to_do(tmp_path: Path) -> None:
-    monitor.truncate_after(tmp_path / "metrics.jsonl", 3)
-    assert list(tmp_path.iterdir()) == []

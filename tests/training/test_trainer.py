@@ -28,7 +28,7 @@ from diffusion.data import open_source
 from diffusion.errors import InputError
 from diffusion.model import Model, load
 from diffusion.objectives import Objective
-from diffusion.training import monitor, train
+from diffusion.training import metrics, train
 from diffusion.training.report import Reporter
 from diffusion.training.trainer import Outcome, Trainer
 from tests.conftest import tiny
@@ -181,7 +181,7 @@ def test_waiting_for_examples_is_said_once(
 def test_a_crash_before_the_first_checkpoint_leaves_no_rows_behind(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monitor.append(tmp_path / "metrics.jsonl", {"step": 3, "loss": 1.0})
+    metrics.append(tmp_path / "metrics.jsonl", {"step": 3, "loss": 1.0})
     go(tiny(shapes), tmp_path, monkeypatch)
     assert [step for step, _ in losses(tmp_path)] == list(range(1, 13))
 

@@ -1,0 +1,108 @@
+"""The pictures and numbers of a run: they say one thing, in one unit, with one kind of interval."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusion import figures
+from diffusion.data import Dataset, open_source
+from diffusion.evaluation import BoundEstimator, Evaluation, evaluate
+from diffusion.model import Model, load
+from diffusion.training.monitor import LossByLogSNR
+from diffusion.training.report import FINAL_IMAGES, Reporter, display_examples
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Model:
+    return load(trained, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def splits(model: Model) -> tuple[Dataset, Dataset]:
+    data = model.config.data
+    return open_source(data, lambda text: None).split(data.held_out, data.seed)
+
+
+def reporter(model: Model, splits: tuple[Dataset, Dataset], run: Path) -> tuple[Reporter, list[str]]:
+    said: list[str] = []
+    return Reporter(model.config, run, *splits, said.append), said
+
+
+def interval(mean: str, half_width: str) -> tuple[float, float]:
+    return float(mean), float(half_width)
+
+
+def expected(result: Evaluation) -> tuple[float, float]:
+    total = result.terms["total"]
+    assert total.half_width is not None
+    return round(total.mean, 4), round(total.half_width, 4)
+
+
+def test_one_sign_has_one_meaning(model: Model, splits: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    """After ± stands the half width of the 95 % interval, along the way and at the end, as `evaluate` has it."""
+    report, said = reporter(model, splits, tmp_path)
+    numbers = report.validation(model, LossByLogSNR(-1, 1))
+    report.finish(model)
+    options = model.config.report
+    short = evaluate(model, splits[1], method=BoundEstimator(draws=options.draws), limit=options.images)
+    last = evaluate(model, splits[1], limit=FINAL_IMAGES)
+
+    line = re.fullmatch(
+        r"step 40: held-out (\S+) ± (\S+) bits/dim at 95 % \(prior .*, diffusion .*, decoder .*\)", said[0]
+    )
+    assert line and interval(*line.groups()) == expected(short)
+    (row,) = (row for row in said[1].splitlines() if row.startswith("total"))
+    assert "± 95 %" in said[1].splitlines()[1]
+    assert interval(*row.split()[1:3]) == expected(last)
+
+    # The file of rows keeps the standard error, which is not what was printed.
+    assert numbers["held_out/total_bits_per_dim"] == short.mean["total"]
+    assert numbers["held_out/total_bits_per_dim_se"] == short.standard_error["total"] < 0.8 * expected(short)[1]
+    assert json.loads((tmp_path / "evaluation.json").read_text())["mean"] == last.mean
+
+
+def test_pictures_of_samples_are_from_the_same_noise(
+    model: Model, splits: tuple[Dataset, Dataset], tmp_path: Path, trained: Path
+) -> None:
+    report, _ = reporter(model, splits, tmp_path)
+    assert not report.has_samples and not report.has_shown(40)
+    report.samples(model)
+    assert report.has_samples and report.has_shown(40) and not report.has_shown(20)
+    name = "samples/step-00000040.png"
+    with Image.open(tmp_path / name) as mine, Image.open(trained / name) as first:
+        assert np.array_equal(np.asarray(mine), np.asarray(first))
+    info = figures.read_info(tmp_path / name)
+    assert info["seed"] == 0 and info["step"] == 40 and info["sampling"]["steps"] == 4
+
+
+def test_a_run_is_finished_once_its_last_page_is_of_its_last_step(
+    model: Model, splits: tuple[Dataset, Dataset], trained: Path, tmp_path: Path
+) -> None:
+    report, _ = reporter(model, splits, trained)
+    assert report.finished(40) and not report.finished(39)
+    assert not reporter(model, splits, tmp_path)[0].finished(40)
+
+
+def test_without_held_out_examples_nothing_is_measured(
+    model: Model, splits: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    report = Reporter(model.config, tmp_path, splits[0], splits[1].subset([]), print)
+    by_log_snr = LossByLogSNR(-1, 1)
+    by_log_snr.update(torch.tensor([-0.5, 0.5]), torch.tensor([1.0, 2.0]))
+    assert not report.measures and report.validation(model, by_log_snr) == {}
+    assert figures.read_info(tmp_path / "loss_by_level.png")["step"] == 40
+
+
+def test_display_examples_are_spaced_evenly(splits: tuple[Dataset, Dataset]) -> None:
+    train, _ = splits
+    found = display_examples(train, 4)
+    assert found.shape == (4, 3, 8, 8)
+    values, _ = train.batch([0, len(train) - 1])
+    assert torch.equal(found[[0, -1]], values)
