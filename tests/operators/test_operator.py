@@ -42,7 +42,7 @@ LINEAR = {name: kind for name, kind in OPERATORS.items() if issubclass(kind, Lin
 
 @dataclass(frozen=True)
 class Differences(Linear):
-    """Horizontal differences, as a newcomer writes them: `__call__` alone. One row is repeated: the rank is not full."""
+    """Horizontal differences, as a newcomer writes them: `__call__` alone. One row is repeated, so the rank is low."""
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x[..., 1:] - x[..., :-1]
