@@ -1,4 +1,4 @@
-"""Every kind of file that people have in their folders: the good to be read right, the bad to be named."""
+"""Every kind of file that people have in their folders: good ones must be read correctly, bad ones must be named."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ GOOD = (
 
 
 def build(folder: Path) -> Path:
-    """A folder that holds every good and bad file, beside what is to be ignored."""
+    """Write every good and bad file to a folder, and files that are to be ignored."""
     folder.mkdir(parents=True, exist_ok=True)
     write_good(folder)
     write_bad(folder)
@@ -87,7 +87,7 @@ def write_bad(folder: Path) -> None:
 
 
 def write_palette(path: Path) -> None:
-    """Left half opaque green; right half transparent, with a hidden red."""
+    """Write an image whose left half is opaque green and whose right half is transparent, with a hidden red."""
     image = Image.new("P", (8, 8), 0)
     image.putpalette([*GREEN, *RED])
     image.paste(1, (4, 0, 8, 8))
@@ -95,7 +95,7 @@ def write_palette(path: Path) -> None:
 
 
 def write_ramps(folder: Path) -> None:
-    """16-bit gray from 0 to 65535, left to right."""
+    """Write 16-bit gray ramps from 0 to 65535, left to right."""
     ramp = np.tile(np.linspace(0, 65535, 256).astype(np.uint16), (4, 1))
     Image.fromarray(ramp).save(folder / "ramp16.PNG")
     (folder / "ramp16.pgm").write_bytes(b"P5 256 4 65535\n" + ramp.astype(">u2").tobytes())
@@ -103,7 +103,7 @@ def write_ramps(folder: Path) -> None:
 
 
 def write_rotated(path: Path, orientation: int) -> None:
-    """Stored 48 wide and 32 high, blue with a red top left corner, to be turned before it is shown."""
+    """Write a blue image with a red top left corner, stored 48 wide and 32 high, with an EXIF orientation."""
     image = Image.new("RGB", (48, 32), BLUE)
     image.paste(RED, (0, 0, 16, 16))
     exif = Image.Exif()
@@ -112,7 +112,7 @@ def write_rotated(path: Path, orientation: int) -> None:
 
 
 def write_blank_png(path: Path, side: int) -> None:
-    """A tiny file of side x side 1-bit pixels, written without holding the pixels."""
+    """Write a tiny file of side x side 1-bit pixels, without all pixels in memory."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -125,5 +125,5 @@ def write_blank_png(path: Path, side: int) -> None:
 
 
 def solid(color: tuple[int, int, int], size: tuple[int, int] = (16, 16)) -> Image.Image:
-    """One color everywhere; the size is (width, height)."""
+    """Return an image of one color; the size is (width, height)."""
     return Image.new("RGB", size, color)

@@ -1,4 +1,4 @@
-"""One folder of every kind of file, and a cache that is not the user's."""
+"""A folder with every kind of file, and a cache apart from the user's."""
 
 from __future__ import annotations
 

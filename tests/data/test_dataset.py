@@ -11,7 +11,7 @@ from diffusion.data.dataset import Rows
 
 
 def images(n: int, margin: int = 0, labels: bool = False, copies: int = 1) -> Dataset:
-    """n different noise images of 1 x 4 x 6 and a margin, each of them `copies` times in a row."""
+    """n different noise images of 1 x 4 x 6 pixels and a margin, each repeated `copies` times in a row."""
     side = 2 * margin
     values = np.random.default_rng(0).integers(0, 256, (n, 1, 4 + side, 6 + side), dtype=np.uint8)
     values = values.repeat(copies, axis=0)
@@ -169,7 +169,7 @@ def test_held_out_images_have_no_part_in_mean_and_std() -> None:
     assert standardized(replace(known, values=changed)).spec.mean > spec.mean + 10
 
 
-def test_points_keep_their_law() -> None:
+def test_points_keep_the_scale_of_their_distribution() -> None:
     points = swiss_roll(100, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dataset, "split", lambda *_: pytest.fail("split, which hashes all examples"))

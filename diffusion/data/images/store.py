@@ -37,7 +37,7 @@ Append: TypeAlias = Callable[[npt.NDArray[Any]], None]
 
 
 def digest(file: BufferedReader | BytesIO) -> bytes:
-    """Return a hash, 16 bytes long, of the bytes of an open file from its present position to its end.
+    """Return a hash, 16 bytes long, of all bytes of an open file, whose position is at its beginning.
 
     Raises OSError when the file cannot be read.
     """

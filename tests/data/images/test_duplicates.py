@@ -1,4 +1,4 @@
-"""Copies and near copies, found against comparing everything with everything, and nothing else."""
+"""Exactly the copies and near duplicates are found that comparing all pairs finds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.bad_images import NOT_UTF8
 
 
 def picture(seed: int, side: int = 64) -> Image.Image:
-    """A smooth image, as photographs are."""
+    """A smooth random image, like a photograph."""
     noise = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     blurred = np.asarray(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(side / 8)), np.float64)
     return Image.fromarray(np.clip((blurred - blurred.mean()) * 8 + 128, 0, 255).astype(np.uint8))

@@ -47,7 +47,7 @@ def test_links_to_one_folder_are_resolved_alike_in_any_order(tmp_path: Path) -> 
 
 
 def rewrite_unseen(folder: Path) -> None:
-    """Other bytes at the same size and time of modification."""
+    """Write other bytes of the same number, and set the time of modification back."""
     status = (folder / "a.png").stat()
     (folder / "a.png").write_bytes(bytes(status.st_size))
     os.utime(folder / "a.png", ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -87,7 +87,7 @@ def fingerprint(folder: Path) -> int:
 
 
 def wait_for_the_clock(path: Path) -> None:
-    """Until a file that is written now shows another time than this one."""
+    """Wait until a file that is written now shows another time than the one at the path."""
     probe = path.with_name(".probe")
     while True:
         probe.touch()

@@ -22,7 +22,7 @@ CLASSES = ["dog", "none", "cat"]
 
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files count as old at once."""
+    """Makes files count as settled at once."""
     monkeypatch.setattr(store, "CLOCK_NS", 0)
 
 
@@ -47,7 +47,7 @@ def labels(*numbers: int | None) -> tuple[list[int | None], datasets.ClassLabel]
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """Three images, of which the second is labeled otherwise."""
+    """Three images, the second with another label than the others."""
     dataset = made(image=pictures(encoded(RED), encoded(GREEN, "JPEG"), encoded(BLUE)), label=labels(2, 0, 2))
     dataset.save_to_disk(tmp_path / "saved")
     return tmp_path / "saved"

@@ -19,7 +19,7 @@ from tests.bad_images import BLUE, GREEN, RED, solid
 
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files count as old at once."""
+    """Makes files count as settled at once."""
     monkeypatch.setattr(store, "CLOCK_NS", 0)
 
 

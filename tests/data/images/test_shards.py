@@ -20,7 +20,7 @@ from tests.bad_images import BAD, BLUE, FOUND_BY_DECODING, GREEN, RED, WHITE, so
 
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files count as old at once."""
+    """Makes files count as settled at once."""
     monkeypatch.setattr(store, "CLOCK_NS", 0)
 
 

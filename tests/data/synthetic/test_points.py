@@ -39,7 +39,7 @@ def test_roll_without_noise_lies_on_the_spiral() -> None:
 
 
 def test_density_of_the_roll_is_normalized_and_has_its_entropy() -> None:
-    """By the trapezoidal rule on a grid of the plane, which is exact for what is so smooth."""
+    """The oracle is the trapezoidal rule on a grid of the plane, which is exact for functions as smooth as this."""
     roll = SwissRoll(noise=0.5)
     axis = torch.linspace(-2.8, 2.8, 240, dtype=torch.float64)
     log_density = roll.log_density(torch.cartesian_prod(axis, axis))
@@ -49,7 +49,10 @@ def test_density_of_the_roll_is_normalized_and_has_its_entropy() -> None:
 
 
 def test_density_of_the_thin_roll_is_that_of_an_independent_quadrature() -> None:
-    """The midpoint rule with 200 nodes to a standard deviation along the arc, at its ends, on it and beside it."""
+    """The oracle is the midpoint rule with 200 nodes per standard deviation along the arc.
+
+    Points lie at the ends of the spiral, on it and beside it.
+    """
     roll = SwissRoll()
     n = 500_000
     t = math.pi * (1.5 + 3 * (torch.arange(n, dtype=torch.float64) + 0.5) / n)
@@ -66,8 +69,8 @@ def test_posterior_of_the_roll_is_that_of_tweedie(alpha: float, sigma: float) ->
     x_t / α + (σ/α)² s and Var[x|x_t] is (σ/α)² (1 + (σ/α)² H) (Efron 2011).
     """
     roll, generator = SwissRoll(noise=0.2), torch.Generator().manual_seed(0)
-    level = (sigma / alpha) ** 2
-    noisier = SwissRoll(noise=math.sqrt(0.2**2 + level * roll.scale**2))
+    variance_t = (sigma / alpha) ** 2
+    noisier = SwissRoll(noise=math.sqrt(0.2**2 + variance_t * roll.scale**2))
     ratio = roll.scale / noisier.scale
     x_t = alpha * roll.sample(6, generator) + sigma * torch.randn(6, 2, generator=generator, dtype=torch.float64)
     mean, variance = roll.posterior(x_t, torch.tensor(alpha).double(), torch.tensor(sigma).double())
@@ -77,12 +80,12 @@ def test_posterior_of_the_roll_is_that_of_tweedie(alpha: float, sigma: float) ->
         torch.stack([noisier.log_density(ratio * (at + sign * move)) for move in step], 1) for sign in (1, -1)
     )
     score, hessian = (ahead - behind) / 6e-4, (ahead + behind - 2 * here[:, None]) / 9e-8
-    assert torch.allclose(mean, at + level * score, atol=1e-5)
-    assert torch.allclose(variance, level * (1 + level * hessian), rtol=1e-3, atol=1e-6)
+    assert torch.allclose(mean, at + variance_t * score, atol=1e-5)
+    assert torch.allclose(variance, variance_t * (1 + variance_t * hessian), rtol=1e-3, atol=1e-6)
 
 
 def test_entropy_of_the_roll_is_as_stated() -> None:
-    """In bits, and by the mean over a sample."""
+    """The entropy is stated in bits; the oracle is the mean over a sample."""
     roll = SwissRoll()
     assert -roll.entropy / math.log(2) == pytest.approx(2.45, abs=5e-4)
     bits = roll.log_density(points(swiss_roll(3000, seed=0))) / math.log(2)

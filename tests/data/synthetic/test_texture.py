@@ -1,4 +1,4 @@
-"""Crops of a photograph come from every place alike, from none twice as often, and never from its hole."""
+"""Crops of a photograph come from all places equally often, and never from its hole."""
 
 from __future__ import annotations
 
