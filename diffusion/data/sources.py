@@ -44,7 +44,7 @@ class DataOptions:
     `noise` is the standard deviation of the noise, of a Swiss roll in units of its spiral, of dead leaves in units of
     the standard deviation of their pixels; None stands for the default of the distribution.
 
-    Raises InputError for values outside of these ranges.
+    Raises InputError for an option that is out of its range.
     """
 
     source: str = "folder"

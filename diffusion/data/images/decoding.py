@@ -42,7 +42,7 @@ _LIMIT = f"at most {MAX_PIXELS // 1_000_000} million are read; make the image sm
 
 
 class ImageError(InputError):
-    """A file that cannot be used as an image; the message names the file and the reason."""
+    """A file cannot be used as an image; the message names the file and the reason."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(path, reason)

@@ -67,9 +67,9 @@ class Entry:
 class Index(Lazy[Entry]):
     """The images of a container in its order: `rows` (N,) with the fields of ROW, and `text`, their concatenated names.
 
-    `content` is the manifest. It holds the names of the modes, formats and groups, the problems, the classes with or
-    without images, the number of images that repeat the bytes of another (`copies`), the counts of other files, and a
-    hash of all names and bytes (`identity`). Entries have labels only if `labeled`.
+    `content` is the manifest. It holds the names of the modes, formats and groups (the classes with images), the
+    problems, all classes with or without images, the number of images that repeat the bytes of another (`copies`), the
+    counts of other files, and a hash of all names and bytes (`identity`). Entries have labels only if `labeled`.
     """
 
     rows: npt.NDArray[np.void]

@@ -22,20 +22,20 @@ from diffusion.data.images.index import Index, open_index
 from diffusion.data.images.shards import find_shards
 from diffusion.errors import InputError
 
-# The numbers of sizes, modes and formats, and of classes and problems, that a table lists.
+# The numbers of sizes, modes or formats that a table lists, and of classes, problems or suffixes.
 SIZES = 4
 LINES = 10
 
 
 class FolderError(InputError):
-    """The error for images that cannot be trained on; its message states the findings and what to do."""
+    """Images cannot be trained on; the message states the findings and what to do."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """The findings in a container: its images, their classes, the problems, and `others`, the counts of other files.
+    """The findings in a container: its images, their classes, the problems, and the counts of other files by suffix.
 
-    `others` counts the files that are not images by their suffix. `classes` is empty for a scan without labels.
+    `classes` is empty for a scan without labels.
     """
 
     container: Container
