@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
+import shutil
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +14,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from diffusion import checkpoint, files
 from diffusion.checkpoint import CheckpointError, Part, Retention
 from diffusion.errors import InputError
 from diffusion.model import load
+from diffusion.training import train
+from diffusion.training.report import Reporter
+from diffusion.training.trainer import Trainer
+from tests.conftest import tiny
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
 FILES = ("manifest.json", "model.safetensors", "training.safetensors")
@@ -351,3 +358,74 @@ def test_text_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.Monkey
     assert path.read_text() == "old"
     files.write_text(path, "new")
     assert path.read_text() == "new"
+
+
+def find(run: Path) -> Path:
+    return checkpoint.find(run)[0]
+
+
+# Names that layers of a U-Net had in format 1, and their names of today.
+OLD_LAYERS = {"shortcut": "trunk", "proj_out": "merge", "embed.log_snr_layer": "embed.level"}
+
+
+def as_format_1(run: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Part]:
+    """Writes the newest checkpoint of a run again as format 1 had it; returns it as it is today."""
+    folder = find(run)
+    today = {name: checkpoint.read(folder, name) for name in ("model", "training")}
+    old = {}
+    for name, part in today.items():
+        renamed = {}
+        for key, value in part.tensors.items():
+            for new_layer, old_layer in OLD_LAYERS.items():
+                key = re.sub(rf"(?<![\w]){re.escape(new_layer)}\.", f"{old_layer}.", key)
+            renamed[key] = value
+        old[name] = Part(renamed, part.description)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 1)
+        checkpoint.write(run, checkpoint.step_of(folder), old, keep=Retention(1))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["format"] == 1
+    return today
+
+
+@pytest.mark.parametrize("design", ["magnitude", "group_norm"])
+def test_a_u_net_of_format_1_is_loaded_under_the_new_names_to_the_last_bit(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, design: str
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setattr(Reporter, "finish", lambda self, model: None)
+    monkeypatch.setattr(Trainer, "_show", lambda self, samples, evaluation: None)
+    assert train(tiny(shapes, backbone={"design": design}, training={"steps": 3}), run) == 0
+    before = load(run, device="cpu")
+    today = as_format_1(run, monkeypatch)
+
+    raw = load_file(find(run) / "model.safetensors")
+    for old_layer in OLD_LAYERS.values():
+        assert any(re.search(rf"(^|\.){re.escape(old_layer)}\.", key) for key in raw), old_layer
+    for name, part in today.items():
+        found = checkpoint.read(find(run), name)
+        assert found.description == part.description and found.tensors.keys() == part.tensors.keys()
+        assert all(torch.equal(found.tensors[key], value) for key, value in part.tensors.items())
+
+    after, x = load(run, device="cpu"), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    label, t = torch.tensor([0, 1]), torch.tensor([0.3, 0.8])
+    with torch.no_grad():
+        outputs = [model.denoiser(x, t, label).mean for model in (before, after)]
+    assert torch.equal(*outputs) and float(outputs[0].std()) > 0.01
+    assert torch.equal(before.sample(2, steps=2), after.sample(2, steps=2))
+
+
+def test_a_run_of_format_1_trains_on_as_one_of_today(
+    shapes: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [Path(shutil.copytree(trained, tmp_path / name)) for name in ("old", "new")]
+    as_format_1(runs[0], monkeypatch)
+    monkeypatch.setattr(Reporter, "finish", lambda self, model: None)
+    monkeypatch.setattr(Trainer, "_show", lambda self, samples, evaluation: None)
+    longer = tiny(shapes, training={"steps": 42}, report={"checkpoint": 20, "samples": 20, "evaluate": 20})
+    for run in runs:
+        assert train(longer, run) == 0
+    for name in ("model", "training"):
+        old, new = (checkpoint.read(find(run), name).tensors for run in runs)
+        assert old.keys() == new.keys() and all(torch.equal(old[key], value) for key, value in new.items())
+    assert checkpoint.step_of(find(runs[0])) == 42

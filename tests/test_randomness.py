@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.randomness import ExampleNoise, Stream, example_seed
 
 
 def test_seeds_never_change() -> None:
@@ -56,3 +56,57 @@ def test_it_is_standard_normal() -> None:
 def test_another_batch_size_is_an_error() -> None:
     with pytest.raises(ValueError, match="noise: 2 seeds were given for a batch of 3 examples"):
         ExampleNoise([1, 2])(torch.zeros(3, 4))
+
+
+# The streams that are drawn from under one seed, by the numbers that they never change.
+GROUPS = {
+    "training": {"ORDER": 0, "AUGMENT": 1, "NOISE": 2, "NOISE_LEVEL": 3, "LABEL": 4},
+    "sampling": {"SAMPLE": 0, "GRID": 3, "DAMAGE": 5},
+    "likelihood": {"PATH": 1, "PLACE": 2, "DEQUANTIZATION": 4},
+}
+
+
+def streams() -> dict[str, int]:
+    return {name: value for name, value in vars(Stream).items() if not name.startswith("_")}
+
+
+def test_the_streams_never_change() -> None:
+    assert streams() == {name: number for group in GROUPS.values() for name, number in group.items()}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_streams_that_are_drawn_from_together_have_different_numbers(group: str) -> None:
+    numbers = [streams()[name] for name in GROUPS[group]]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_streams_of_different_groups_do_not_meet_under_one_seed() -> None:
+    """The seeds of all generators and uniform numbers of a run, its samples and its likelihood are distinct, but for
+    those of one number that seed a generator here and are a uniform number there.
+    """
+    numbers, repeats = range(200), range(4)
+    hashed = [example_seed(0, Stream.ORDER), example_seed(0, Stream.NOISE)]
+    generators = [
+        *(example_seed(0, stream, n) for stream in (Stream.AUGMENT, Stream.NOISE) for n in numbers),
+        *(example_seed(0, stream, n) for stream in (Stream.SAMPLE, Stream.GRID, Stream.DAMAGE) for n in numbers),
+        *(
+            example_seed(0, stream, repeat, n)
+            for stream in (Stream.PATH, Stream.PLACE, Stream.DEQUANTIZATION)
+            for repeat in repeats
+            for n in numbers
+        ),
+    ]
+    uniform = [example_seed(0, stream, n) for stream in (Stream.NOISE_LEVEL, Stream.LABEL) for n in numbers]
+    assert len({*hashed, *generators}) == len(hashed) + len(generators)
+    assert len(set(uniform)) == len(uniform)
+    grid = {example_seed(0, Stream.GRID, n) for n in numbers}
+    assert set(uniform) & {*hashed, *generators} == grid, "a generator there, a uniform number here"
+
+
+def test_dropout_meets_other_streams_where_the_docstring_says_so() -> None:
+    """Seeds of (step, process) that are those of examples: only of the first steps, and of the first examples."""
+    processes, steps = range(8), range(1000)
+    dropout = {example_seed(0, step, process): step for step in steps for process in processes}
+    taken = {example_seed(0, stream, n) for stream in set(streams().values()) for n in range(1000)}
+    assert {step for seed, step in dropout.items() if seed in taken} == set(streams().values())
+    assert "Dropout has no stream" in str(Stream.__doc__)

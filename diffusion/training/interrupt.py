@@ -72,7 +72,7 @@ class Interrupt:
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """A context that raises TimeoutError after that many `seconds`, in the main thread, where there are alarms.
+    """A context that raises TimeoutError after a number of seconds, in the main thread, where there are alarms.
 
     In other threads there is no limit. Compiled code that does not return for signals goes on waiting.
     """

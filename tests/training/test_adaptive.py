@@ -1,4 +1,4 @@
-"""The measured law of noise levels against closed forms: on Gaussian data every moment of the loss is known."""
+"""The measured distribution of noise levels against closed forms: on Gaussian data the moments of the loss are known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.oracles import GaussianOracle, OracleNetwork, correlated
 SCHEDULE = Cosine(start=7.0, end=-5.0)
 DIM = 3
 ORACLE = correlated(SCHEDULE, (DIM,))
-LAW = Measured(bins=16, uniform=0.1, every=1)
+MEASURED = Measured(bins=16, uniform=0.1, every=1)
 
 
 def second_moment(log_snr: Tensor) -> Tensor:
@@ -31,9 +31,9 @@ def second_moment(log_snr: Tensor) -> Tensor:
 
 def grid() -> Tensor:
     """The middles of 1,000 parts of each bin: (bins, 1000)."""
-    n = LAW.bins * 1000
+    n = MEASURED.bins * 1000
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    return (SCHEDULE.log_snr_min + u * (SCHEDULE.log_snr_max - SCHEDULE.log_snr_min)).reshape(LAW.bins, 1000)
+    return (SCHEDULE.log_snr_min + u * (SCHEDULE.log_snr_max - SCHEDULE.log_snr_min)).reshape(MEASURED.bins, 1000)
 
 
 def bound() -> float:
@@ -44,13 +44,13 @@ def bound() -> float:
 
 def variance(density: Tensor) -> float:
     """∫ E[ℓ²]/p dλ - L², of a density p on the grid."""
-    levels = grid()
-    step = (SCHEDULE.log_snr_max - SCHEDULE.log_snr_min) / levels.numel()
-    return float((second_moment(levels) / density).sum() * step) - bound() ** 2
+    log_snr = grid()
+    step = (SCHEDULE.log_snr_max - SCHEDULE.log_snr_min) / log_snr.numel()
+    return float((second_moment(log_snr) / density).sum() * step) - bound() ** 2
 
 
 def losses(objective: AnyObjective, seed: int, oracle: GaussianOracle = ORACLE, draws: int = 8192) -> Tensor:
-    """Of independent examples, levels and noises."""
+    """Losses of independent examples, noise levels and noises."""
     generator = torch.Generator().manual_seed(seed)
     x = oracle.sample(draws, generator)
     noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
@@ -60,8 +60,8 @@ def losses(objective: AnyObjective, seed: int, oracle: GaussianOracle = ORACLE, 
 
 @pytest.fixture(scope="module")
 def measured() -> AdaptiveObjective:
-    """After 100 laws on these data, and before them 8 on others, whose losses lie elsewhere and are to be forgotten."""
-    objective = AdaptiveObjective(Objective(LAW, Exact()), LAW)
+    """After 100 fits to these data, and before them 8 to others, whose losses lie elsewhere and are to be forgotten."""
+    objective = AdaptiveObjective(Objective(MEASURED, Exact()), MEASURED)
     other = correlated(SCHEDULE, (DIM,), low=1.0, high=2.0)
     for step in range(8):
         losses(objective, step, other, 1024)
@@ -74,7 +74,7 @@ def measured() -> AdaptiveObjective:
 
 def test_the_density_is_that_of_the_second_moment(measured: AdaptiveObjective) -> None:
     root = second_moment(grid()).mean(1).sqrt()
-    expected = LAW.uniform / LAW.bins + (1 - LAW.uniform) * root / root.sum()
+    expected = MEASURED.uniform / MEASURED.bins + (1 - MEASURED.uniform) * root / root.sum()
     assert float(expected.max() / expected.min()) > 10
     # Measured: 1.2 %, in the bin that differs most.
     assert torch.allclose(measured.distribution.shares, expected, rtol=0.03)
@@ -83,27 +83,31 @@ def test_the_density_is_that_of_the_second_moment(measured: AdaptiveObjective) -
 
 @pytest.mark.parametrize("name", ["measured", "uniform", "log_normal"])
 def test_the_estimate_is_unbiased_and_its_variance_what_theory_says(measured: AdaptiveObjective, name: str) -> None:
-    laws: dict[str, NoiseLevels] = {"measured": measured.distribution, "uniform": LAW, "log_normal": LogNormal()}
-    found = losses(Objective(laws[name], Exact()), 1000, draws=200_000)
+    distributions: dict[str, NoiseLevels] = {
+        "measured": measured.distribution,
+        "uniform": MEASURED,
+        "log_normal": LogNormal(),
+    }
+    found = losses(Objective(distributions[name], Exact()), 1000, draws=200_000)
     assert abs(float(found.mean()) - bound()) < 4 * float(found.std()) / len(found) ** 0.5
-    assert float(found.var()) == pytest.approx(variance(density(laws[name])), rel=0.05)
+    assert float(found.var()) == pytest.approx(variance(density(distributions[name])), rel=0.05)
 
 
-def density(levels: NoiseLevels) -> Tensor:
-    """That of a law on the grid."""
+def density(noise_levels: NoiseLevels) -> Tensor:
+    """The density of noise levels on the grid."""
     span = SCHEDULE.log_snr_max - SCHEDULE.log_snr_min
-    if isinstance(levels, PiecewiseConstant):
-        return (levels.shares * len(levels.shares) / span)[:, None]
-    if isinstance(levels, Measured):
+    if isinstance(noise_levels, PiecewiseConstant):
+        return (noise_levels.shares * len(noise_levels.shares) / span)[:, None]
+    if isinstance(noise_levels, Measured):
         return torch.full((), 1 / span, dtype=torch.float64)
-    assert isinstance(levels, LogNormal)
-    normal = torch.distributions.Normal(-2 * levels.mean, 2 * levels.std)
+    assert isinstance(noise_levels, LogNormal)
+    normal = torch.distributions.Normal(-2 * noise_levels.mean, 2 * noise_levels.std)
     ends = normal.cdf(torch.tensor([SCHEDULE.log_snr_min, SCHEDULE.log_snr_max], dtype=torch.float64))
     return normal.log_prob(grid()).exp() / (ends[1] - ends[0])
 
 
-def test_the_measured_law_has_less_variance_than_the_others(measured: AdaptiveObjective) -> None:
-    uniform, log_normal = variance(density(LAW)), variance(density(LogNormal()))
+def test_the_measured_distribution_has_less_variance_than_the_others(measured: AdaptiveObjective) -> None:
+    uniform, log_normal = variance(density(MEASURED)), variance(density(LogNormal()))
     span = SCHEDULE.log_snr_max - SCHEDULE.log_snr_min
     least = (float(second_moment(grid()).sqrt().mean()) * span) ** 2 - bound() ** 2
     found = variance(density(measured.distribution))
@@ -111,15 +115,15 @@ def test_the_measured_law_has_less_variance_than_the_others(measured: AdaptiveOb
     assert uniform > 1.5 * found and log_normal > 1.5 * found
 
 
-def test_levels_are_uniform_until_every_bin_has_been_drawn_from() -> None:
-    levels = replace(LAW, every=2)
-    objective = AdaptiveObjective(Objective(levels, Exact()), levels)
+def test_noise_levels_are_uniform_until_every_bin_has_been_drawn_from() -> None:
+    noise_levels = replace(MEASURED, every=2)
+    objective = AdaptiveObjective(Objective(noise_levels, Exact()), noise_levels)
     losses(objective, 0, draws=8)
     objective.advance(2)
-    assert torch.equal(objective.distribution.shares, LAW.fit(torch.ones(16)).shares)
+    assert torch.equal(objective.distribution.shares, MEASURED.fit(torch.ones(16)).shares)
     losses(objective, 1, draws=512)
     objective.advance(3)
-    assert torch.equal(objective.distribution.shares, LAW.fit(torch.ones(16)).shares), "not due"
+    assert torch.equal(objective.distribution.shares, MEASURED.fit(torch.ones(16)).shares), "not due"
     objective.advance(4)
     assert float(objective.distribution.shares.max() / objective.distribution.shares.min()) > 5
 
@@ -128,24 +132,24 @@ def test_levels_are_uniform_until_every_bin_has_been_drawn_from() -> None:
 def test_a_loss_that_is_not_finite_counts_as_if_its_example_had_not_been(value: float) -> None:
     u = torch.rand(512, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x = torch.randn(512, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    denoiser, laws = Denoiser(OracleNetwork(ORACLE, EDMPrecond()), SCHEDULE, EDMPrecond()), []
+    denoiser, distributions = Denoiser(OracleNetwork(ORACLE, EDMPrecond()), SCHEDULE, EDMPrecond()), []
     for broken in (True, False):
-        objective = AdaptiveObjective(Objective(LAW, Exact()), LAW)
+        objective = AdaptiveObjective(Objective(MEASURED, Exact()), MEASURED)
         examples, numbers = (x, u) if broken else (x[1:], u[1:])
         examples = examples.clone()
         if broken:
             examples[0, 0] = value
         objective.loss(denoiser, examples, numbers, torch.zeros_like(examples))
         objective.advance(1)
-        laws.append(objective.state_dict())
-    assert all(bool(tensor.isfinite().all()) for tensor in laws[0].values())
-    assert all(torch.equal(laws[0][name], laws[1][name]) for name in laws[1])
-    assert float(laws[0]["shares"].max() / laws[0]["shares"].min()) > 2
+        distributions.append(objective.state_dict())
+    assert all(bool(tensor.isfinite().all()) for tensor in distributions[0].values())
+    assert all(torch.equal(distributions[0][name], distributions[1][name]) for name in distributions[1])
+    assert float(distributions[0]["shares"].max() / distributions[0]["shares"].min()) > 2
 
 
 def test_what_came_after_a_state_or_within_a_step_that_began_again_is_forgotten(measured: AdaptiveObjective) -> None:
     state = {name: tensor.clone() for name, tensor in measured.state_dict().items()}
-    objective = AdaptiveObjective(Objective(LAW, Exact()), LAW)
+    objective = AdaptiveObjective(Objective(MEASURED, Exact()), MEASURED)
     objective.load_state_dict(state)
     losses(objective, 1, draws=512)
     objective.advance(109)
@@ -153,7 +157,7 @@ def test_what_came_after_a_state_or_within_a_step_that_began_again_is_forgotten(
     objective.load_state_dict(state)
     losses(objective, 3, draws=512)
     objective.forget()
-    other = AdaptiveObjective(Objective(LAW, Exact()), LAW)
+    other = AdaptiveObjective(Objective(MEASURED, Exact()), MEASURED)
     other.load_state_dict(state)
     for one in (objective, other):
         losses(one, 4, draws=512)

@@ -117,7 +117,7 @@ def test_about_half_of_the_examples_are_mirrored() -> None:
     assert 160 < sum(mirrored) < 240  # Four standard deviations of 400 tosses.
 
 
-def test_levels_are_evenly_spread_in_every_batch_and_uniform_over_many() -> None:
+def test_noise_levels_are_evenly_spaced_in_every_batch_and_uniform_over_many() -> None:
     offsets = []
     for step in range(200):
         u = maker(batch=16)(step).u.sort().values
@@ -128,13 +128,13 @@ def test_levels_are_evenly_spread_in_every_batch_and_uniform_over_many() -> None
     assert np.abs(empirical - (np.arange(200) + 0.5) / 200).max() < 0.115  # Kolmogorov-Smirnov at 1 %.
 
 
-def test_levels_without_spreading_are_independent_and_uniform() -> None:
+def test_noise_levels_without_low_discrepancy_are_independent_and_uniform() -> None:
     u = torch.cat([maker(low_discrepancy=False)(step).u for step in range(100)]).sort().values
     assert float((u - (torch.arange(800) + 0.5) / 800).abs().max()) < 0.058
     assert float(maker(low_discrepancy=False)(0).u.sort().values.diff().std()) > 0.02
 
 
-def test_noise_is_standard_normal_and_of_no_relation_to_the_levels() -> None:
+def test_noise_is_standard_normal_and_of_no_relation_to_the_noise_levels() -> None:
     noise = torch.cat([maker()(step).noise for step in range(30)])
     assert float(noise.mean()) == pytest.approx(0, abs=4 / noise.numel() ** 0.5)
     assert float(noise.square().mean()) == pytest.approx(1, abs=6 / noise.numel() ** 0.5)

@@ -59,8 +59,8 @@ def test_the_weights_follow_the_power_of_the_step_and_have_the_width(width: floa
     steps, gamma = 4000, exponent(width)
     place = torch.arange(1, steps + 1, dtype=torch.float64) / steps
     weights = profile(steps, gamma)
-    law = place**gamma / (place**gamma).sum()
-    assert float((weights - law).abs().sum()) < 2e-2  # The law holds as the number of steps grows.
+    expected = place**gamma / (place**gamma).sum()
+    assert float((weights - expected).abs().sum()) < 2e-2  # The power holds as the number of steps grows.
     mean = float(weights @ place)
     assert math.sqrt(float(weights @ (place - mean).square())) == pytest.approx(width, rel=5e-3)
 

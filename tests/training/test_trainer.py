@@ -105,7 +105,7 @@ def test_numbers_over_several_steps_go_on_too(shapes: Path, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("stops", [(2,), (3,), (5, 11)])
-def test_a_run_that_measures_its_levels_goes_on_with_what_it_measured(
+def test_a_run_that_measures_its_noise_levels_goes_on_with_what_it_measured(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, ...]
 ) -> None:
     experiment = tiny(
@@ -297,7 +297,7 @@ def test_a_finished_run_has_all_its_pages(trained: Path) -> None:
 
 
 def test_as_many_held_out_images_are_restored_as_asked(shapes: Path, trained: Path, tmp_path: Path) -> None:
-    """One by the run that many tests look at."""
+    """One is restored by the run that many tests look at."""
     for count in (0, 2):
         assert train(tiny(shapes, training={"steps": 1}, report={"restored": count}), tmp_path / str(count)) == 0
     assert not (tmp_path / "0" / "restoration.png").exists()
