@@ -1,4 +1,4 @@
-"""Dead leaves: images of disks that occlude each other, with natural image statistics and a known noise floor.
+"""Dead leaves: images of disks that occlude each other, with statistics like those of nature and a known noise floor.
 
 The disks lie on top of each other. Their centers are uniform over the plane, their radii have density ∝ r⁻³ on
 [r_min, r_max], which looks alike at all scales, and each has a gray level. A pixel shows the first disk over its center
@@ -133,7 +133,7 @@ class Leaves:
 
     def _cover(self, size: tuple[int, int], keys: Keys) -> Integers:
         height, width = size
-        # ∫ π r² r⁻³ dr is the mean number of these disks over a pixel, a layer is one disk over each pixel on average.
+        # ∫ π r² r⁻³ dr is the mean number of these disks over a pixel; a layer has a mean of one disk over each pixel.
         disks_per_layer = sum(self._masses(size)) / (math.pi * math.log(self.r_max / self.r_min))
         first = np.full((len(keys), height * width), BARE)
         bare, laid, layers = np.arange(len(keys)), 0, FIRST

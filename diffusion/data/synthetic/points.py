@@ -34,9 +34,9 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class SwissRoll:
-    """The distribution of (t cos t, t sin t) + noise · N(0, I), t uniform on [1.5π, 4.5π], with mean 0 and variance 1.
+    """The distribution of (t cos t, t sin t) + noise · N(0, I) with t uniform on [1.5π, 4.5π].
 
-    `noise` is in units of the spiral before scaling.
+    Points are scaled to mean 0 and variance 1. `noise` is in units of the spiral before scaling.
     """
 
     noise: float = ROLL_NOISE
