@@ -1,4 +1,4 @@
-"""The measured distribution of noise levels against closed forms: on Gaussian data the moments of the loss are known."""
+"""The measured distribution of noise levels against closed forms: on Gaussian data every moment of a loss is known."""
 
 from __future__ import annotations
 
