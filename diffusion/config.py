@@ -66,6 +66,7 @@ class TrainingConfig:
     decay: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Last share of the steps over which the learning rate falls to zero, by a half cosine."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's weight decay."""
     beta2: Share = 0.99
     """AdamW's decay of squared gradients."""
     clip: Annotated[float, Field(gt=0)] = 1.0
@@ -88,6 +89,7 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them, which takes less memory and more time."""
     seed: int = 0
+    """Seed of the initial weights, the order of the examples, their augmentation and noise, and dropout."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,13 @@ class ReportConfig:
     """The pictures, numbers and checkpoints of a run, and after how many steps each is made."""
 
     log: Positive = 20
+    """Steps between rows of logged numbers."""
     samples: Positive = 1000
+    """Steps between pictures of samples."""
     evaluate: Positive = 1000
+    """Steps between validations on held-out examples."""
     checkpoint: Positive = 1000
+    """Steps between checkpoints."""
     keep: Positive = 2
     """Number of newest checkpoints that are kept."""
     keep_every: Natural = 0
@@ -107,7 +113,7 @@ class ReportConfig:
     pictures: Positive = 64
     """Samples in a picture."""
     restored: Natural = 4
-    """Held-out images that are restored at the end of a run, by models of images; 0 for none."""
+    """Held-out images that are restored at the end of a run; 0 for none. Students and models of points restore none."""
     images: Positive = 512
     """Held-out examples in a validation during training."""
     draws: Annotated[int, Field(ge=2, multiple_of=2)] = 4

@@ -20,6 +20,7 @@ from diffusion.training.batches import Batch
 
 # The optimizer makes its moments in the first step, so the second is the first one with all of the memory in use.
 REHEARSALS = 2
+# Uniform numbers and losses of each group of examples that the device took at once.
 Losses = list[tuple[Tensor, Tensor]]
 
 

@@ -34,7 +34,7 @@ REPORT = "failure.json"
 class NonFiniteGuard:
     """Watches the steps of a run. All processes see the same gradient, so they agree about which steps are skipped.
 
-    `in_a_row` is the number of steps that were skipped just before the last look.
+    `in_a_row` is the number of skipped steps in a row that the last look ended with.
     """
 
     def __init__(self, maker: BatchMaker, say: Callable[[str], None]) -> None:

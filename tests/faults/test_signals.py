@@ -21,7 +21,7 @@ from diffusion.training.interrupt import Interrupt, Stopped, limited
 from diffusion.training.report import Reporter
 from tests.conftest import tiny
 
-# What is called where, at which call the signal comes, and the step that is saved by then.
+# The owner and the name of a function, the number of the call in which the signal comes, and the step saved by then.
 MOMENTS: dict[str, tuple[object, str, int, int]] = {
     "opening the data": (runs, "open_source", 1, 0),
     "loading the state": (state, "load_state", 1, 0),
@@ -46,7 +46,7 @@ def expected(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def signalled(real: Callable[..., Any], at: int, number: int) -> Callable[..., Any]:
-    """The function, with a signal to this process in one of its calls."""
+    """Wraps a function so that its call number `at` sends a signal to this process."""
     calls = []
 
     def wrapped(*values: object, **options: object) -> object:

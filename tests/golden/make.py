@@ -1,7 +1,7 @@
 """Writes the golden checkpoint of the present format: `python -m tests.golden.make`, once for each format.
 
-A tiny run on the Swiss roll, and what its model said when it was written. Those of released formats are never written
-again: they are there to be loaded by all later versions.
+It is a tiny run on the Swiss roll, with the samples of its model from when it was written. Checkpoints of released
+formats are never written again: they are there to be loaded by all later versions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXPERIMENT = {
 
 
 def main() -> None:
-    """Trains, and keeps what a run goes on from."""
+    """Trains, and keeps the files that a run goes on from."""
     golden = HERE / f"format-{checkpoint.FORMAT}"
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "run"

@@ -40,7 +40,7 @@ def test_training_goes_on(golden: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def renamed(name: str, part: Part) -> Part:
-    """What a next format might change: a section of the configuration has another name."""
+    """Renames a section of the configuration, as a next format might."""
     if name != "model":
         return part
     tree: dict[str, Any] = {**part.description["config"]}
