@@ -28,13 +28,13 @@ from benchmarks import common
 from benchmarks.common import Goal, Rows
 from benchmarks.fields import Field, Known
 from benchmarks.mixture import STD, Mixture, Problem, directions, sliced_wasserstein
+from diffusion import restoration
 from diffusion.errors import InputError
 from diffusion.grids import measure
 from diffusion.memory import tune_malloc
 from diffusion.operators import Downsample, GaussianBlur, Linear, Mask, Matrix
 from diffusion.restoration.counting import CountingDenoiser
 from diffusion.restoration.methods import DPS, METHODS, Method, PiGDM, Resampling, default
-from diffusion.restoration.observation import Observation
 from diffusion.restoration.particles import Particles
 from diffusion.restoration.posterior import Isotropic
 
@@ -161,7 +161,7 @@ def run(
 ) -> None:
     """Restores one observation and notes what came out."""
     noise = torch.randn(exact[0].shape, generator=generator, dtype=torch.float64).to(dtype)
-    seen = Observation(Matrix(problem.matrix), problem.y[None].to(dtype), problem.noise)
+    seen = restoration.Problem(Matrix(problem.matrix), problem.y[None].to(dtype), problem.noise)
     denoiser = CountingDenoiser(problem.mixture)
     with torch.no_grad():
         restored = method(denoiser, seen, noise, times, normal(generator))
@@ -238,7 +238,7 @@ def images(chosen: Namespace) -> tuple[Rows, list[Goal]]:
             if figures is None:
                 continue
             rows.append({"operator": where, "method": name, **figures})
-            chooses = default(Observation(operator, operator(torch.zeros(1, *shape)), NOISE))
+            chooses = default(restoration.Problem(operator, operator(torch.zeros(1, *shape)), NOISE))
             if type(chooses) is type(method) and steps == MANY and isinstance(figures["coverage"], float):
                 goals.append(Goal(f"{where}: coverage of the default", figures["coverage"], 0.88))
                 goals.append(Goal(f"{where}: coverage of the default", figures["coverage"], 0.92, "at most"))
@@ -261,7 +261,7 @@ def field_figures(
         denoiser = CountingDenoiser(prior)
         try:
             with torch.no_grad():
-                seen = Observation(known.operator, y.to(chosen.dtype), NOISE)
+                seen = restoration.Problem(known.operator, y.to(chosen.dtype), NOISE)
                 restored = method(denoiser, seen, noise, times, normal(generator))
         except InputError:
             return None

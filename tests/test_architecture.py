@@ -13,6 +13,7 @@ import pytest
 
 import diffusion
 from diffusion import config, operators
+from diffusion.evaluation import EVALUATORS
 from diffusion.restoration import methods, posterior
 
 ROOT = Path(diffusion.__file__).parent
@@ -32,7 +33,7 @@ THEORY = {
     "likelihood",
     "precision",
 }
-LEAVES = {"randomness", "errors", "files", "memory", "distributed"}
+LEAVES = {"randomness", "errors", "files", "memory", "distributed", "registries", "draw"}
 STANDARD = set(sys.stdlib_module_names)
 
 
@@ -81,7 +82,7 @@ def ids(path: Path) -> str:
 @pytest.mark.parametrize("path", files(*THEORY, *LEAVES), ids=ids)
 def test_theory_knows_torch_and_itself(path: Path) -> None:
     assert others(path) <= {"torch"}
-    assert ours(path) <= (set() if module(path) in LEAVES else THEORY | LEAVES)
+    assert used(path) <= ({"errors"} if module(path) in LEAVES else THEORY | LEAVES)
 
 
 @pytest.mark.parametrize("path", files("backbones"), ids=ids)
@@ -95,26 +96,69 @@ def test_data_know_nothing_of_theory_networks_or_experiments(path: Path) -> None
     assert ours(path) <= {"data"} | LEAVES
 
 
-@pytest.mark.parametrize(("room", "above"), [
-    ("checkpoint", {"model", "training", "evaluation", "commands", "cli", "config"}),
-    ("config", {"model", "training", "evaluation", "commands", "cli", "checkpoint", "figures"}),
-    ("figures", {"model", "training", "evaluation", "commands", "cli", "config", "data"}),
-    ("model", {"training", "evaluation", "commands", "cli", "figures"}),
-    ("evaluation", {"training", "commands", "cli", "figures"}),
-    ("training", {"commands", "cli"}),
-    ("commands", {"training"}),
-])  # fmt: skip
-def test_nothing_looks_upwards(room: str, above: set[str]) -> None:
-    for path in files(room):
-        tree = ast.parse(path.read_text())
-        typing_only = {
-            id(inner)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-            for inner in ast.walk(node)
-        }
-        used = imports(node for node in ast.walk(tree) if id(node) not in typing_only)
-        assert not {name.split(".")[1] for name in used if name.startswith("diffusion.")} & above, path
+# Floors from the ground up. A room or a root file imports those below it and its own.
+FLOORS: tuple[set[str], ...] = (
+    LEAVES,
+    THEORY | {"backbones", "data", "figures"},
+    {"config", "checkpoint"},
+    {"model"},
+    {"evaluation"},
+    {"training"},
+    {"commands"},
+    {"cli"},
+    {"__main__", ""},
+)
+FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
+
+
+def used(path: Path) -> set[str]:
+    """The rooms or root files that a file imports when it runs, and not for its annotations alone."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found = imports(node for node in ast.walk(tree) if id(node) not in typing_only)
+    return {name.split(".")[1] for name in found if name.startswith("diffusion.")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_nothing_looks_upwards(path: Path) -> None:
+    room = module(path).split(".")[0]
+    assert {name for name in used(path) if name != room and FLOOR[name] > FLOOR[room]} == set()
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports, typing-only imports included."""
+    names = {module(other) for other in FILES}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "diffusion":
+            base = str(node.module).removeprefix("diffusion").removeprefix(".")
+            for alias in node.names:
+                full = f"{base}.{alias.name}".removeprefix(".")
+                found.add(full if full in names else base)
+    return found - {module(path)}
+
+
+def test_no_circle_of_imports() -> None:
+    """Not even of those for annotations, but of a package's own list of names in its `__init__`."""
+    packages = {module(path) for path in FILES if path.name == "__init__.py"}
+    graph = {module(path): modules_imported(path) - packages for path in FILES if module(path) not in packages}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"a circle of imports: {' -> '.join([*trail[trail.index(name) :], name])}"
+        if name in done:
+            return
+        for other in sorted(graph.get(name, ())):
+            visit(other, (*trail, name))
+        done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
 
 
 def test_only_training_imports_accelerate() -> None:
@@ -133,9 +177,20 @@ def test_no_pickle_is_read_or_written(path: Path) -> None:
 
 
 def test_the_command_line_imports_nothing_heavy_before_it_has_parsed() -> None:
-    for name in ("cli", "errors", "__init__", "__main__"):
+    light = {"diffusion.errors", "diffusion.cli", "diffusion.draw", "diffusion.registries", "diffusion.commands"}
+    light |= {"diffusion.commands.options"}
+    for name in (
+        "cli",
+        "errors",
+        "draw",
+        "registries",
+        "commands/__init__",
+        "commands/options",
+        "__init__",
+        "__main__",
+    ):
         body = ast.parse((ROOT / f"{name}.py").read_text()).body
-        assert imports(iter(body)) - STANDARD <= {"tyro", "diffusion.errors", "diffusion.cli"}, name
+        assert imports(iter(body)) - STANDARD <= {"tyro", *light}, name
 
 
 def registries() -> list[tuple[str, str, type]]:
@@ -144,6 +199,7 @@ def registries() -> list[tuple[str, str, type]]:
         ("covariance", {kind.__name__: kind for kind in posterior.Covariance.__subclasses__()}),
         ("operator", operators.OPERATORS),
         ("method", methods.METHODS),
+        ("evaluator", EVALUATORS),
     ]
     return [(section, name, cls) for section, registry in found for name, cls in registry.items()]
 

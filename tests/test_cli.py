@@ -17,9 +17,12 @@ import torch
 from PIL import Image
 
 from diffusion import cli, figures
+from diffusion.commands import options
 from diffusion.commands.evaluate import open_examples
 from diffusion.errors import InputError
+from diffusion.evaluation import EVALUATORS
 from diffusion.model import load
+from diffusion.operators import OPERATORS
 from diffusion.restoration import METHODS
 from diffusion.samplers import SAMPLERS
 from tests.conftest import draw_shapes, fails, image_of
@@ -250,7 +253,8 @@ def test_a_mistyped_option_is_named(capsys: pytest.CaptureFixture, arguments: li
 
 
 def test_the_command_line_offers_exactly_what_there_is() -> None:
-    assert get_args(cli.SamplerName) == tuple(SAMPLERS) and get_args(cli.Method) == ("auto", *METHODS)
+    assert get_args(options.SamplerName) == tuple(SAMPLERS) and get_args(options.MethodName) == ("auto", *METHODS)
+    assert ", ".join(OPERATORS) == options.OPERATORS and ", ".join(EVALUATORS) == options.EVALUATORS
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -266,7 +270,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["sample.py"], ["RUN", "--n", "--steps", "--image", "--mask", "--film", "repaint", "dpmpp_2m"]),
         (["-m", "diffusion"], ["train", "distill", "sample", "inpaint", "restore", "evaluate"]),
         (["-m", "diffusion"], ["inspect", "verify-resume", "doctor"]),
-        (["-m", "diffusion", "distill"], ["RUN", "--calls", "SECTION.KEY=VALUE"]),
+        (["-m", "diffusion", "distill"], ["RUN", "--nfe", "SECTION.KEY=VALUE"]),
         (["-m", "diffusion", "inpaint"], ["IMAGE", "--mask", "--method", "--n"]),
         (["-m", "diffusion", "restore"], ["IMAGE", "--operator", "--noise", "--method", "--n", "--out"]),
     ],
@@ -281,7 +285,10 @@ def test_help_needs_no_torch(arguments: list[str], parts: list[str]) -> None:
 
 def test_commands_start_without_what_only_draws_or_brings_data() -> None:
     slow = {"matplotlib", "torchvision", "sklearn", "scipy", "pandas"}
-    done = python("-c", "import sys, diffusion.commands.evaluate, diffusion.training; print(*sys.modules)")
+    done = python(
+        "-c",
+        "import sys, diffusion.commands.sample, diffusion.commands.evaluate, diffusion.training; print(*sys.modules)",
+    )
     imported = set(done.stdout.split())
     assert {"torch", "accelerate", "diffusion.figures"} <= imported and not imported & slow
 
@@ -296,5 +303,5 @@ def test_an_interrupted_command_ends_with_130(trained: Path, monkeypatch: pytest
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diffusion.commands.evaluate.load", interrupted)
+    monkeypatch.setattr("diffusion.commands.sample.load", interrupted)
     assert cli.main(["sample", str(trained)]) == 130

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import ModuleType
 
 import pytest
 
+from diffusion import registries
+from diffusion.backbones import BACKBONES
 from diffusion.errors import InputError
-from diffusion.parsing import parse_one
+from diffusion.evaluation import EVALUATORS
+from diffusion.operators import OPERATORS, GaussianBlur, Identity
+from diffusion.registries import parse_one
+from diffusion.restoration import METHODS
+from diffusion.samplers import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -76,3 +83,41 @@ TAKES = "machine oven: takes degrees=180.0, minutes=40, fan=false, rack=middle, 
 def test_what_is_not_understood_is_named(text: str, message: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         parse_one(text, REGISTRY, "machine")
+
+
+def module(name: str, **members: object) -> ModuleType:
+    made = ModuleType(name)
+    vars(made).update(members)
+    return made
+
+
+def test_the_names_of_all_files_are_merged_in_order() -> None:
+    first, second = module("first", OPERATORS={"soft": GaussianBlur}), module("second", OPERATORS={"none": Identity})
+    merged = registries.merge([first, module("third"), second], "OPERATORS")
+    assert list(merged.items()) == [("none", Identity), ("soft", GaussianBlur)]
+
+
+def test_a_name_that_two_files_claim_is_an_error() -> None:
+    files = [module(name, OPERATORS={"soft": GaussianBlur}) for name in ("first", "second")]
+    with pytest.raises(ValueError, match=r"^OPERATORS: 'soft' is claimed by first and by second$"):
+        registries.merge(files, "OPERATORS")
+
+
+@pytest.mark.parametrize(
+    ("place", "attribute", "registry"),
+    [
+        ("operators", "OPERATORS", OPERATORS),
+        ("evaluation", "EVALUATORS", EVALUATORS),
+        ("samplers.py", "SAMPLERS", SAMPLERS),
+        ("restoration/methods.py", "METHODS", METHODS),
+        ("backbones/__init__.py", "BACKBONES", BACKBONES),
+    ],
+)
+def test_names_read_from_the_source_are_those_of_the_registry(
+    place: str, attribute: str, registry: dict[str, type]
+) -> None:
+    assert registries.names(place, attribute) == tuple(registry) and len(registry) >= 3
+
+
+def test_a_file_without_the_dict_has_no_names() -> None:
+    assert registries.names("errors.py", "OPERATORS") == ()

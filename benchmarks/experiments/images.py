@@ -21,7 +21,7 @@ from benchmarks.judge import Images
 from diffusion import config, figures
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
-from diffusion.evaluation import BoundEstimator, Evaluation, FlowEstimator, evaluate
+from diffusion.evaluation import BoundEstimator, FlowEstimator, LikelihoodEvaluation, evaluate
 
 CIFAR10, FASHION = Path("configs/cifar10_likelihood.toml"), Path("configs/fashion_mnist_likelihood.toml")
 PHOTOGRAPHS = Path("configs/photographs_likelihood.toml")
@@ -40,7 +40,7 @@ PUBLISHED: tuple[Mapping[str, object], ...] = (
 GOALS = {10.0: 4.20, 90.0: 3.5}
 
 
-def row(name: str, found: Evaluation) -> dict[str, object]:
+def row(name: str, found: LikelihoodEvaluation) -> dict[str, object]:
     """What the table says of an evaluation."""
     return {
         "model": f"{name}, {found.method}",
@@ -53,7 +53,7 @@ def row(name: str, found: Evaluation) -> dict[str, object]:
 
 def measure(
     setting: Setting, name: str, experiment: Config, data: Dataset, held_out: Dataset
-) -> tuple[Evaluation, Rows]:
+) -> tuple[LikelihoodEvaluation, Rows]:
     """The bound, and the rows, of an experiment after training; leaves its figures."""
     model, seconds = timed.train(experiment, data, setting.folder / name, setting.seconds)
     bound = evaluate(model, held_out, method=BoundEstimator(draws=DRAWS), progress=True)
@@ -63,7 +63,9 @@ def measure(
     return bound, [row("ours", bound) | {"steps": model.step, "seconds": seconds}, row("ours", flow)]
 
 
-def of_images(setting: Setting, name: str, path: Path, train: Images, test: Images) -> tuple[Evaluation, Rows]:
+def of_images(
+    setting: Setting, name: str, path: Path, train: Images, test: Images
+) -> tuple[LikelihoodEvaluation, Rows]:
     """The same of the experiment at a path, on images in memory."""
     experiment = config.load(path)
     data, held_out = (quality.dataset(images, labels=experiment.data.labels) for images in (train, test))

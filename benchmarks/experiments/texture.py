@@ -23,7 +23,7 @@ from diffusion import config, figures
 from diffusion.data import Dataset, decode, open_source
 from diffusion.data.images.decoding import SUFFIXES
 from diffusion.errors import InputError
-from diffusion.evaluation import BoundEstimator, Evaluation, evaluate
+from diffusion.evaluation import BoundEstimator, LikelihoodEvaluation, evaluate
 from diffusion.model import Model
 from diffusion.operators import Mask
 
@@ -64,7 +64,7 @@ def corners(image: Tensor, size: tuple[int, int]) -> Tensor:
     return image.flatten(1, 2).movedim(0, 1).contiguous()
 
 
-def density(model: Model, hidden: Tensor) -> Evaluation:
+def density(model: Model, hidden: Tensor) -> LikelihoodEvaluation:
     """The bound on log p of crops of the hidden square (C, H, W) uint8."""
     crops = corners(hidden, model.spec.shape[1:])
     names = tuple(map(str, range(len(crops))))

@@ -20,6 +20,8 @@ from typing import get_args, get_type_hints
 
 from packaging.requirements import Requirement
 
+from diffusion.commands.options import Doctor
+
 PACKAGE = "diffusion"
 # Below this much space a run of images will soon stop.
 SPACE = 2e9
@@ -41,6 +43,13 @@ class Finding:
     def __str__(self) -> str:
         mark = "BROKEN: " if self.broken else ""
         return f"{self.name:12s}{mark}{self.text}" + (f"\n{'':12s}-> {self.cure}" if self.cure else "")
+
+
+def doctor(options: Doctor) -> int:
+    """Prints the report of this machine; returns 1 if something is broken."""
+    findings = examine()
+    print(report(findings))
+    return int(any(finding.broken for finding in findings))
 
 
 def examine() -> list[Finding]:

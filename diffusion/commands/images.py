@@ -1,4 +1,4 @@
-"""Damaged images from files: which there are, what masks belong to them, and what is known of them."""
+"""Reads damaged images from files: which files there are, the masks that belong to them, and their known pixels."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from PIL import Image, ImageColor
 from torch import Tensor
 
-from diffusion.data import DataSpec, decode, fit
+from diffusion.data import DataSpec, decode, fit, read_header
 from diffusion.data.images.decoding import Color, Pixels
 from diffusion.data.images.folder import FolderWalk
 from diffusion.errors import InputError, require
-from diffusion.operators import Chain, Composition, Downsample, Operator
+from diffusion.operators import Operator
 
 BLACK = (0, 0, 0)
 Size = tuple[int, int]
@@ -26,7 +26,7 @@ Known = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Source:
-    """An image file, its mask file if it has one, and where its restorations go, relative to those of all images."""
+    """An image file, its mask file if it has one, and the place of its restorations relative to those of all images."""
 
     image: Path
     mask: Path | None
@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Marked:
-    """The color that unknown pixels are drawn in, and how far from it, in [0, 1], each channel of theirs may be."""
+    """The color that unknown pixels are drawn in; each of their channels is at most `threshold`, in [0, 1], from it."""
 
     color: str
     threshold: float = 0.1
@@ -48,14 +48,15 @@ class Marked:
             raise InputError(f"--unknown-color: must be a color as #ff00ff, got {self.color!r}") from error
 
     def known(self, pixels: Pixels) -> Known:
-        """(H, W, 1) of pixels (H, W, 3)."""
+        """Which pixels (H, W, 3) are known: (H, W, 1)."""
         off = np.abs(pixels.astype(np.int16) - np.array(ImageColor.getrgb(self.color)[:3])).max(2, keepdims=True)
         return np.asarray(off > 255 * self.threshold)
 
 
 def sources(paths: Sequence[Path], masks: Path | None = None) -> list[Source]:
-    """The images at these paths, files or folders, with their masks: a file for all of them, or a folder with one for
-    each under the same name but for the suffix.
+    """Lists the images at `paths`, files or folders, with their masks.
+
+    `masks` is one mask file for all images, or a folder that holds a mask for each under its name but for the suffix.
 
     Raises InputError when there is no image, when one has no mask, or two would be restored into the same place.
     """
@@ -76,7 +77,7 @@ def sources(paths: Sequence[Path], masks: Path | None = None) -> list[Source]:
 
 
 def _within(path: Path, *, alone: bool) -> list[tuple[Path, Path, Path]]:
-    """Image files with their names within their folder, without suffix, and the places of their restorations."""
+    """Image files, their names within their folder without the suffix, and the places of their restorations."""
     if not path.is_dir():
         return [(path, Path(path.stem), Path(path.stem))]
     prefix = Path() if alone else Path(path.resolve().name)
@@ -103,14 +104,14 @@ def read_damaged(
     whole: bool = False,
     resize: bool = False,
 ) -> tuple[Tensor, Tensor, str]:
-    """An image (C, H, W) in [0, 1] and what is known of it (1, H, W); with `resize` brought to the size of the data,
-    and a notice if it had another.
+    """Reads an image: (C, H, W) in [0, 1], its mask of known pixels (1, H, W), and a notice if it was resized.
 
-    Known is where the mask is at least half white, or what is not `marked`, of an image on the background of the data;
-    without either, where the image is opaque, and its colors are those of the file.
+    With `resize` an image of another size is brought to that of the data. Pixels are known where the mask is at least
+    half white, or where they differ from the color `marked`; the image is then on the background of the data. Without a
+    mask and a color, pixels are known where the image is opaque, and its colors are those of the file.
 
-    Raises InputError when the sizes differ, when both are given, when an image without transparency has neither, and
-    when all is known, unless it may be known as a `whole`.
+    Raises InputError when the sizes of image and mask differ, when both a mask and a color are given, when an image
+    without transparency has neither, and when all pixels are known, unless `whole` allows that.
     """
     path, (channels, height, width) = source.image, spec.shape
     if source.mask is not None and marked is not None:
@@ -119,8 +120,9 @@ def read_damaged(
         pixels = decode(path, channels=channels, background=background)
         known = read_mask(source.mask, path, pixels.shape[:2])
     elif marked is not None:
-        pixels = decode(path, channels=channels, background=background)
-        known = marked.known(decode(path, channels=3, background=background))
+        rgba = decode(path, channels=4, background=background)
+        shown = composited(rgba, background)
+        pixels, known = rgba if channels == 4 else converted(shown, channels), marked.known(shown[:, :, :3])
     else:
         # Colors as they are: composited on anything, pixels that are half transparent would be known wrongly.
         rgba = decode(path, channels=4, background=BLACK)
@@ -153,8 +155,9 @@ def _nothing_unknown(source: Source, marked: Marked | None) -> str:
 
 
 def fit_known(known: Known, size: Size) -> Known:
-    """What is known, (h, w, 1), of an image that was known (H, W, 1) before `fit` brought it to the size (h, w): a
-    pixel only if all that it was resized from is.
+    """The known pixels (h, w, 1) of an image of which `known` (H, W, 1) was known before `fit` resized it to (h, w).
+
+    A pixel is known only if all pixels that it was resized from are.
     """
     scale = min(known.shape[0] / size[0], known.shape[1] / size[1])
     # Lanczos reaches 3 pixels of the smaller image, the kernel that enlarges 2 of the given one; cutting needs neither.
@@ -166,13 +169,13 @@ def fit_known(known: Known, size: Size) -> Known:
 
 
 def _dilated(hidden: Known, reach: int) -> Known:
-    """(H, W), hidden in a row if one of the rows at most so far from it is; by sums, as these may be hundreds."""
+    """Dilates hidden pixels (H, W) by `reach` rows up and down; by cumulated sums, as these may be hundreds."""
     ends = np.cumsum(np.pad(hidden, ((reach + 1, reach), (0, 0))), 0, dtype=np.int32)
     return np.asarray(ends[2 * reach + 1 :] > ends[: len(hidden)])
 
 
 def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
-    """What a mask shows, (H, W, 1), of an image of that size."""
+    """Reads a mask for an image of the size (H, W): its known pixels, (H, W, 1)."""
     known = decode(mask, channels=1, background=BLACK) >= 128
     if known.shape[:2] != size:
         raise InputError(
@@ -182,15 +185,21 @@ def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
     return np.asarray(known)
 
 
+def composited(rgba: Pixels, background: Color) -> Pixels:
+    """Pixels (H, W, 4) on a background, opaque: (H, W, 4)."""
+    behind = Image.new("RGBA", (rgba.shape[1], rgba.shape[0]), (*background, 255))
+    return np.asarray(Image.alpha_composite(behind, Image.fromarray(rgba)))
+
+
 def converted(rgba: Pixels, channels: int) -> Pixels:
-    """Pixels (H, W, 4) as (H, W, C), transparent or not: the luma for one channel."""
+    """The colors of pixels (H, W, 4), whatever their alpha, as (H, W, C); their luma for one channel."""
     if channels == 1:
         return np.asarray(Image.fromarray(rgba[:, :, :3]).convert("L"))[:, :, None]
     return rgba[:, :, :channels]
 
 
 def read_clean(path: Path, spec: DataSpec, background: Color, *, resize: bool = False) -> tuple[Tensor, str]:
-    """An image (C, H, W) in [0, 1]; with `resize` brought to the size of the data, and a notice if it had another."""
+    """Reads a whole image: (C, H, W) in [0, 1], with `resize` of the size of the data, and a notice if resized."""
     channels, height, width = spec.shape
     pixels = decode(path, channels=channels, background=background)
     if not resize or pixels.shape[:2] == (height, width):
@@ -199,35 +208,22 @@ def read_clean(path: Path, spec: DataSpec, background: Color, *, resize: bool = 
 
 
 def resized(name: str, pixels: Pixels, spec: DataSpec) -> str:
-    """What to say of an image brought to the size of the data."""
+    """The notice that an image was brought to the size of the data."""
     _, height, width = spec.shape
     was = f"{pixels.shape[1]} x {pixels.shape[0]}"
     return f"{name}: resized and cropped from {was} to the model's {width} x {height}"
 
 
-def read_observation(path: Path, operator: Operator, spec: DataSpec, background: Color) -> tuple[Tensor, Size]:
-    """What an operator made of an image, (C, H, W) in [0, 1], and the size of that image."""
-    pixels = decode(path, channels=spec.shape[0], background=background)
-    size, channels = before(operator, spec.shape[0], pixels.shape[:2])
-    if channels != spec.shape[0]:
-        pixels = decode(path, channels=channels, background=background)
-    return to_tensor(pixels), size
-
-
-def before(operator: Operator, channels: int, after: tuple[int, ...]) -> tuple[Size, int]:
-    """The size of the images of which an operator makes some of the size `after`, and how many channels these have."""
-    factor = divisor(operator)
-    size = (factor * after[0], factor * after[1])
-    return size, operator(torch.zeros(1, channels, *size)).shape[1]
-
-
-def divisor(operator: Operator) -> int:
-    """By how much an operator makes images smaller."""
-    if isinstance(operator, Composition | Chain):
-        return divisor(operator.last) * divisor(operator.first)
-    return operator.factor if isinstance(operator, Downsample) else 1
+def read_observation(
+    path: Path, operator: Operator, spec: DataSpec, background: Color
+) -> tuple[Tensor, tuple[int, ...]]:
+    """A degraded image, (C, H, W) in [0, 1], and the shape of the image that the operator made it of."""
+    header = read_header(path)
+    shape = spec.shape[0], *operator.size_before((header.height, header.width))
+    channels = operator(torch.zeros(1, *shape)).shape[1]
+    return to_tensor(decode(path, channels=channels, background=background)), shape
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
-    """(H, W, C) of 8 bits as (C, H, W) in [0, 1]."""
+    """Converts pixels (H, W, C) of 8 bits to (C, H, W) in [0, 1]."""
     return torch.tensor(pixels).permute(2, 0, 1) / 255

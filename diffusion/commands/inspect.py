@@ -8,13 +8,14 @@ import json
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from diffusion import config, distributed, model
+from diffusion.commands.options import Inspect
 from diffusion.config import Config
 from diffusion.data import DataSpec, Scan, scan, table
 from diffusion.data.images.duplicates import copies, look, pair_lines
@@ -23,9 +24,6 @@ from diffusion.files import write_text
 from diffusion.noise_levels import LogNormal
 from diffusion.objectives import Objective
 from diffusion.precision import Autocast, use_bf16
-
-if TYPE_CHECKING:
-    from diffusion.cli import Inspect
 
 # Images that are nearly all at least that large; a tenth may have to be enlarged.
 SIZES, SHARE = (8, 16, 32, 64, 128, 256), 0.1

@@ -1,49 +1,46 @@
-"""What `diffusion inpaint` and `diffusion restore` do: images in; restorations, figures and their settings out."""
+"""`diffusion inpaint` and `diffusion restore`: draw restorations of images and write them.
+
+Every image is read once and its problem is checked once, all before the first one is restored. They wait in memory,
+12 bytes for each RGB pixel.
+"""
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffusion import config, distributed, figures
-from diffusion.commands.images import Marked, Size, Source, read_clean, read_damaged, read_observation, sources
+from diffusion import config, distributed
+from diffusion.commands import results
+from diffusion.commands.images import Marked, Source, read_clean, read_damaged, read_observation, sources
+from diffusion.commands.options import Inpaint, Restorations, Restore
 from diffusion.errors import InputError
-from diffusion.files import write_text
 from diffusion.model import Model, load
-from diffusion.model.restoration import RESTORATION_STEPS, Restoration, observation, shape_of
+from diffusion.model.restoration import RESTORATION_STEPS
 from diffusion.operators import Mask, Operator, parse
-from diffusion.randomness import ExampleNoise, example_seed
-from diffusion.restoration import statistics
-
-if TYPE_CHECKING:
-    from diffusion.cli import Inpaint, Restorations, Restore
+from diffusion.randomness import ExampleNoise, Stream, example_seed
+from diffusion.restoration import Problem
 
 # Rounding to 8 bits moves a value by up to half a level, evenly.
 ROUNDING = 1 / 255 / math.sqrt(12)
-# Of an image's random numbers: the noise that it is damaged by.
-DAMAGE = 5
-# Of intervals, and the files of their bounds, pixel by pixel.
-CONFIDENCE = 0.9
-BOUNDS = ("low.png", "high.png")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One image: what was seen of it, how to show that, the mask and the original if there are, and what to note."""
+    """One image to restore: its problem, the damaged image as it is shown, and the settings to note with the results.
 
-    y: Tensor
-    operator: Operator
-    noise: float
-    size: Size
+    `known` is the mask (1, H, W) and `original` the image before it was damaged, where there are such. `notice` is a
+    line to print before the work.
+    """
+
+    source: Source
+    problem: Problem
     damaged: Tensor
     note: dict[str, Any]
     known: Tensor | None = None
@@ -61,7 +58,7 @@ class Batch:
     sources: list[Source]
 
     def folder(self, source: Source) -> Path:
-        """Of a single file what `out` says, else one for each image below it."""
+        """The folder of an image's restorations: `out` for a single file, else a folder below it for each image."""
         first, alone = self.paths[0], len(self.paths) == 1
         if alone and not first.is_dir():
             return self.out or self.run / f"restored-{first.stem}"
@@ -70,33 +67,33 @@ class Batch:
 
 
 def inpaint(command: Inpaint) -> int:
-    """Restores what is unknown of images."""
-    model = _images(command.run)
+    """Restores the unknown part of images."""
+    model = _load(command.run)
     marked = None if command.unknown_color is None else Marked(command.unknown_color, command.threshold)
     batch = Batch(command.run, command.images, command.options.out, sources(command.images, command.mask))
-    return _finish(model, batch, lambda _, source: _masked(source, model, marked, command), command.options)
+    return _restore(model, batch, lambda _, source: _masked(source, model, marked, command), command.options)
 
 
 def restore(command: Restore) -> int:
-    """Restores what an operator and noise did to images, or does to them here with `damage`."""
-    model = _images(command.run)
+    """Restores degraded images, or with `damage` whole images that it degrades first."""
+    model = _load(command.run)
     operator = parse(command.operator)
     noise = ROUNDING if command.noise is None else command.noise
     if command.options.resize and not command.damage:
-        raise InputError("--resize: needs --damage, before which images are resized; what is left of them cannot be")
+        raise InputError("--resize: needs --damage, before which whole images are resized; degraded ones cannot be")
     batch = Batch(command.run, command.images, command.options.out, sources(command.images))
     note = {"operator": command.operator, "noise": noise, "damage": command.damage}
 
     def task(number: int, source: Source) -> Task:
         if command.damage:
-            return _damage(number, source, model, operator, noise, command.options, note)
-        y, size = read_observation(source.image, operator, model.spec, model.config.data.background)
-        return Task(y, operator, noise, size, y, note)
+            return _damaged(number, source, model, operator, noise, command.options, note)
+        y, shape = read_observation(source.image, operator, model.spec, model.config.data.background)
+        return Task(source, Problem.checked(y, operator, noise, shape), y, note)
 
-    return _finish(model, batch, task, command.options)
+    return _restore(model, batch, task, command.options)
 
 
-def _images(run: Path) -> Model:
+def _load(run: Path) -> Model:
     distributed.join()
     model = load(run)
     if not model.spec.is_image:
@@ -110,16 +107,16 @@ def _masked(source: Source, model: Model, marked: Marked | None, command: Inpain
         model.spec,
         model.config.data.background,
         marked,
-        whole=command.noise > 0,  # There is noise to remove.
+        whole=command.noise > 0,  # Then there is noise to remove.
         resize=command.options.resize,
     )
     filled = 1 - float(known.float().mean())
     note = {"mask": source.mask and source.mask.name, "noise": command.noise, "filled": filled}
-    shown = torch.where(known, image, 0.5)
-    return Task(image, Mask(known), command.noise, size_of(image), shown, note, known, notice=notice)
+    problem = Problem.checked(image, Mask(known), command.noise, tuple(image.shape))
+    return Task(source, problem, torch.where(known, image, 0.5), note, known, notice=notice)
 
 
-def _damage(
+def _damaged(
     number: int,
     source: Source,
     model: Model,
@@ -130,133 +127,51 @@ def _damage(
 ) -> Task:
     image, notice = read_clean(source.image, model.spec, model.config.data.background, resize=options.resize)
     y = operator(image[None])
-    y = (y + noise * ExampleNoise([example_seed(options.seed, DAMAGE, number)])(y))[0]
-    return Task(y, operator, noise, size_of(image), y, note, original=image, notice=notice)
+    y = (y + noise * ExampleNoise([example_seed(options.draw.seed, Stream.DAMAGE, number)])(y))[0]
+    problem = Problem.checked(y, operator, noise, tuple(image.shape))
+    return Task(source, problem, y, note, original=image, notice=notice)
 
 
-def size_of(image: Tensor) -> Size:
-    """Of an image (C, H, W)."""
-    return image.shape[1], image.shape[2]
-
-
-def _finish(model: Model, batch: Batch, read: Callable[[int, Source], Task], options: Restorations) -> int:
-    # What cannot be restored is said before the first is, and one at a time is kept.
+def _restore(model: Model, batch: Batch, read: Callable[[int, Source], Task], options: Restorations) -> int:
+    tasks = []
     for number, source in enumerate(batch.sources):
         with _naming(source):
-            _check(model, read(number, source))
-    for number, source in enumerate(batch.sources):
-        task = read(number, source)
+            tasks.append(read(number, source))
+    draw, main = options.draw, distributed.is_main()
+    for task in tasks:
         if task.notice:
             distributed.say(task.notice)
-        result = _restored(model, source, task, options)
-        if distributed.is_main():
+        with _naming(task.source):
+            found = model.solve(task.problem, draw, method=options.method, shared=True, progress=main)
+        if main:
             info = {
                 "run": batch.run.name,
                 "step": model.step,
-                "image": source.image.name,
+                "image": task.source.image.name,
                 **task.note,
-                "n": options.n,
-                "method": result.diagnostics.method.name,
-                "steps": options.steps or RESTORATION_STEPS,
+                "n": draw.n,
+                "method": found.diagnostics.method.name,
+                "steps": draw.steps or RESTORATION_STEPS,
                 "grid": config.to_dict(model.config)["grid"],
-                "seed": options.seed,
-                "label": options.label,
-                "guidance": model.config.sampling.guidance if options.guidance is None else options.guidance,
+                "seed": draw.seed,
+                "label": draw.label,
+                "guidance": model.config.sampling.guidance if draw.guidance is None else draw.guidance,
             }
-            _write(batch.folder(source), source.image, task, result, info)
+            folder = batch.folder(task.source)
+            results.write(
+                folder, task.source.image, found, info, damaged=task.damaged, known=task.known, original=task.original
+            )
     return 0
 
 
 @contextmanager
 def _naming(source: Source) -> Iterator[None]:
-    """Has errors name the image, one of many, where they do not."""
+    """Makes errors name the image, one of many, where they do not."""
     try:
         yield
     except InputError as error:
         if str(source.image) in str(error):
             raise
         raise InputError(f"{source.image}: {error}") from error
-
-
-def _check(model: Model, task: Task) -> None:
-    """Raises InputError for what `Model.restore` does not take."""
-    observation(task.y, task.operator, task.noise, shape_of(task.size, model.spec))
-
-
-def _restored(model: Model, source: Source, task: Task, options: Restorations) -> Restoration:
-    try:
-        return model.restore(
-            task.y,
-            task.operator,
-            size=task.size,
-            noise=task.noise,
-            n=options.n,
-            method=options.method,
-            steps=options.steps,
-            sampler=options.sampler,
-            seed=options.seed,
-            label=options.label,
-            guidance=options.guidance,
-            batch=options.batch,
-            shared=True,
-            progress=distributed.is_main(),
-        )
     except FloatingPointError as error:
         raise FloatingPointError(f"{source.image}: {error}") from error
-
-
-def _write(folder: Path, image: Path, task: Task, result: Restoration, info: dict[str, Any]) -> None:
-    # First of all, as it takes only finite numbers: without it there is to be no picture.
-    written = {**info, **against(task.original, result), "diagnostics": result.diagnostics.to_dict()}
-    text = json.dumps(written, indent=1, allow_nan=False)
-    std = result.std[: figures.COLORS]
-    top = float(std.max())
-    _remove_older(folder, image, len(result.samples), damaged=task.original is not None)
-    for i, restored in enumerate(result.samples):
-        figures.save_png(restored, folder / f"restored-{i}.png", {**info, "index": i})
-    figures.save_png(result.mean, folder / "mean.png", info)
-    held = statistics.held(len(result.samples), confidence=CONFIDENCE)
-    for name, bound in zip(BOUNDS, result.interval(CONFIDENCE), strict=True):
-        figures.save_png(bound, folder / name, {**info, "interval": held})
-    figures.save_png(std / max(top, 1e-9), folder / "std.png", {**info, "white": top})
-    if task.original is not None:
-        figures.save_png(task.damaged, folder / "damaged.png", info)
-    picture = figures.restoration(task.damaged, result.samples, result.std, known=task.known, original=task.original)
-    figures.save_png(picture, folder / "restoration.png", info)
-    write_text(folder / "restoration.json", text)
-    windows = result.diagnostics.windows
-    done = f"{info['image']} restored {info['n']} times by {info['method']}{f' in {windows} windows' * (windows > 1)}"
-    filled = f", {info['filled']:.0%} filled" if "filled" in info else ""
-    print(f"{folder}: {done}{filled} in {result.diagnostics.seconds:.1f} s, seed {info['seed']}")
-
-
-def _remove_older(folder: Path, image: Path, n: int, *, damaged: bool) -> None:
-    """Removes what an earlier result for an image left in a folder and one of n restorations does not replace."""
-    numbered = (path for path in folder.glob("restored-*.png") if re.fullmatch("restored-(0|[1-9][0-9]*)", path.stem))
-    older = [path for path in numbered if int(path.stem.removeprefix("restored-")) >= n]
-    if not damaged and (folder / "damaged.png").exists():
-        older.append(folder / "damaged.png")
-    for path in older:
-        if _made_of(path) == image.name and not path.samefile(image):
-            path.unlink()
-
-
-def _made_of(path: Path) -> str | None:
-    """The name of the image that a picture is a result for, if it is one."""
-    try:
-        return figures.read_info(path)["image"]  # type: ignore[no-any-return]
-    except (OSError, KeyError, TypeError, ValueError):  # Somebody else's.
-        return None
-
-
-def against(original: Tensor | None, result: Restoration) -> dict[str, float]:
-    """Where the original is known: the PSNR of the mean, in dB, and of enough restorations the coverage of their 90 %
-    intervals.
-    """
-    if original is None:
-        return {}
-    found = float(statistics.psnr(result.mean[None], original[None]))
-    measured = {"psnr_of_mean": found} if math.isfinite(found) else {}
-    if len(result.samples) >= statistics.fewest(CONFIDENCE):
-        measured["coverage_90"] = float(statistics.coverage(result.samples, original, confidence=CONFIDENCE).mean())
-    return measured

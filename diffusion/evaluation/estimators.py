@@ -1,19 +1,21 @@
-"""Three ways to measure -log p of a batch of examples, each as numbers per example and their variances by source."""
+"""Three estimators of -log p: the trajectory bound, the probability-flow ODE, and importance-weighted paths."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from diffusion.data import Dataset
 from diffusion.errors import require
-from diffusion.evaluation.measurements import Measurements, part
+from diffusion.evaluation.evaluator import Evaluator, Setting
+from diffusion.evaluation.likelihood import Estimator, LikelihoodEvaluation, Measurements
 from diffusion.likelihood.bound import Bound
 from diffusion.likelihood.flow import Dequantization, Hutchinson, ProbeDistribution
 from diffusion.likelihood.ode import Adaptive, Fixed, Solver
+from diffusion.model import Model
 from diffusion.model.likelihood import Likelihood
 from diffusion.schedules import Schedule
 
@@ -24,42 +26,11 @@ CHECKED = 8
 EXACT = 16
 
 
-class Estimator(ABC):
-    """One way. `terms` names the columns of its numbers, `sources` those of their variances."""
-
-    name: str
-    terms: tuple[str, ...] = ("total",)
-    repeats: int = 1
-    bins: int = 0
-    paths: int = 0
-    independent: bool = True
-    """Whether an example's numbers are the same in any batch, up to rounding."""
-
-    @abstractmethod
-    def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
-        """What is random within one example."""
-
-    @abstractmethod
-    def kind(self, likelihood: Likelihood) -> str:
-        """What the total is of -log p, in words."""
-
-    @abstractmethod
-    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
-        """Measures examples x (B, *), of those numbers."""
-
-    def empty(self, likelihood: Likelihood) -> Measurements:
-        """The part of a process without examples."""
-        terms, sources = len(self.terms), len(self.sources(likelihood))
-        blank = torch.zeros(0, dtype=torch.float64)
-        shapes = (terms,), (sources, terms), (self.bins,), (self.paths,), ()
-        return Measurements(*(blank.new_zeros(0, *shape) for shape in shapes))
-
-
 @dataclass(frozen=True)
 class BoundEstimator(Estimator):
-    """The trajectory bound, at `draws` noise levels of each example, as many in each of several independent `repeats`.
+    """The trajectory bound at `draws` steps of each example, in equal numbers over several independent `repeats`.
 
-    What differs between the repeats of an example is its noise; what is left between examples is their spread.
+    Between the repeats of an example only its noise differs; the rest of the variance is that between examples.
     """
 
     draws: int = 16
@@ -68,6 +39,7 @@ class BoundEstimator(Estimator):
     seed: int = 0
     repeats: int = 2
     name = "bound"
+    compares = True
     terms = ("prior", "diffusion", "decoder", "total")
     bins = BINS
 
@@ -77,15 +49,15 @@ class BoundEstimator(Estimator):
         require(whole, "draws", f"a positive multiple of {self.repeats}", self.draws)
 
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
-        """Noise levels and noise."""
+        """The drawn steps and the noise, together."""
         return ("noise",)
 
     def kind(self, likelihood: Likelihood) -> str:
-        """An upper bound."""
+        """Says that it is an upper bound."""
         return "upper bound on -log p"
 
     def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
-        """One call of the denoiser for each draw."""
+        """Measures with one denoiser evaluation for each draw."""
         bounds = [
             likelihood.bound(
                 x,
@@ -100,8 +72,8 @@ class BoundEstimator(Estimator):
             for repeat in range(self.repeats)
         ]
         terms = torch.stack([torch.stack([b.prior, b.diffusion, b.decoder, b.total], 1) for b in bounds])
-        quantization = torch.stack([by_log_snr(bound, likelihood.denoiser.schedule) for bound in bounds]).mean(0)
-        return part(terms.mean(0), (terms.var(0) / self.repeats)[:, None], by_log_snr=quantization)
+        curves = torch.stack([by_log_snr(bound, likelihood.denoiser.schedule) for bound in bounds]).mean(0)
+        return Measurements.of(terms.mean(0), (terms.var(0) / self.repeats)[:, None], by_log_snr=curves)
 
 
 def by_log_snr(bound: Bound, schedule: Schedule) -> Tensor:
@@ -116,9 +88,11 @@ def by_log_snr(bound: Bound, schedule: Schedule) -> Tensor:
 
 @dataclass(frozen=True)
 class FlowEstimator(Estimator):
-    """The probability-flow ODE. Images are dequantized `repeats` times, by uniform noise or that of the clean end; the
-    trace has `probes` probes each, or is exact up to `EXACT` dimensions. `solver_steps` > 0 fixes the steps of RK4,
-    otherwise they adapt to `tolerance`.
+    """The density by the probability-flow ODE.
+
+    Images are dequantized `repeats` times, by uniform noise or by the noise of the clean end. The trace is estimated by
+    `probes` probes each, or is exact up to `EXACT` dimensions. `solver_steps` > 0 is a fixed number of RK4 steps; 0
+    adapts the steps to `tolerance`.
     """
 
     probes: int = 4
@@ -137,20 +111,20 @@ class FlowEstimator(Estimator):
 
     @property
     def independent(self) -> bool:  # type: ignore[override]
-        """With fixed steps; an adaptive solver steps alike for all examples of a batch."""
+        """True with fixed steps; an adaptive solver takes the same steps for all examples of a batch."""
         return self.solver_steps > 0
 
     @property
     def solver(self) -> Solver:
-        """Fixed or adaptive."""
+        """RK4 on fixed steps, or the adaptive solver."""
         return Fixed(self.solver_steps) if self.solver_steps else Adaptive(self.tolerance)
 
     def hutchinson(self, likelihood: Likelihood) -> Hutchinson | None:
-        """None where the trace is exact."""
+        """The probes of the trace, None where it is exact."""
         return None if likelihood.spec.dim <= EXACT else Hutchinson(self.probes, self.distribution)
 
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
-        """Dequantization and probes, where there are any."""
+        """Dequantization and probes, where they are used."""
         random = {
             "dequantization": likelihood.quantization is not None,
             "probes": self.hutchinson(likelihood) is not None,
@@ -158,13 +132,13 @@ class FlowEstimator(Estimator):
         return tuple(name for name, used in random.items() if used)
 
     def kind(self, likelihood: Likelihood) -> str:
-        """An estimate for points; a bound for images, by dequantization."""
+        """Says that it is an estimate for points, and for images a bound, by dequantization."""
         if likelihood.quantization is None:
             return "estimate of -log p"
         return f"upper bound on -log P by dequantization ({self.dequantization})"
 
     def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
-        """A flow for each repeat, and one more, of finer tolerance, of the first `CHECKED` examples."""
+        """Solves a flow for each repeat, and one more of finer tolerance for the first `CHECKED` examples."""
         probes, sources = self.hutchinson(likelihood), self.sources(likelihood)
         repeats = self.repeats if sources else 1
 
@@ -191,7 +165,7 @@ class FlowEstimator(Estimator):
         checked = sum(number < CHECKED for number in numbers)
         differences = flow(checked, 0, self.solver.refined())[0] - values[0, :checked] if checked else None
         columns = [variances[name] for name in sources]
-        return part(
+        return Measurements.of(
             values.mean(0)[:, None],
             torch.stack(columns, 1)[..., None] if columns else torch.zeros(len(x), 0, 1),
             differences=differences,
@@ -200,8 +174,10 @@ class FlowEstimator(Estimator):
 
 @dataclass(frozen=True)
 class ImportanceEstimator(Estimator):
-    """Works of `paths` paths of `steps`: the bound of all of them together, of one at a time, and the second
-    cumulant, which is not a bound. All are of the model on that grid.
+    """Importance weights of `paths` paths of `steps` steps.
+
+    The total is the bound of all paths together. Beside it stand the bound of one path at a time and the second
+    cumulant, which is not a bound. All are of the model on that grid of times.
     """
 
     steps: int | None = None
@@ -215,19 +191,19 @@ class ImportanceEstimator(Estimator):
 
     @property
     def repeats(self) -> int:  # type: ignore[override]
-        """The paths."""
+        """The number of paths."""
         return self.paths
 
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
-        """Paths."""
+        """The paths."""
         return ("paths",)
 
     def kind(self, likelihood: Likelihood) -> str:
-        """A bound by K paths."""
+        """Says that it is an upper bound, and by how many paths."""
         return f"upper bound on -log p by {self.paths} paths"
 
     def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
-        """`paths` times `steps` calls of the denoiser."""
+        """Measures with `paths` times `steps` denoiser evaluations."""
         result = likelihood.path_weights(
             x, steps=self.steps, paths=self.paths, seed=self.seed, numbers=numbers, label=label
         )
@@ -236,10 +212,28 @@ class ImportanceEstimator(Estimator):
         # The variance of the second cumulant is that of normal log-weights.
         cumulant = between / self.paths + between.square() / (2 * (self.paths - 1))
         variances = torch.stack([between / self.paths, cumulant, result.variance], 1)
-        return part(terms, variances[:, None], log_weights=result.log_weights)
+        return Measurements.of(terms, variances[:, None], log_weights=result.log_weights)
 
 
-ESTIMATORS: dict[str, type[BoundEstimator] | type[FlowEstimator] | type[ImportanceEstimator]] = {
+def evaluate(
+    model: Model,
+    held_out: Dataset,
+    *,
+    method: Estimator | None = None,
+    limit: int | None = None,
+    shared: bool = False,
+    guidance: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    progress: bool = False,
+) -> LikelihoodEvaluation:
+    """Evaluates -log p of held-out examples, by the trajectory bound unless another method is given.
+
+    The other arguments are those of `Setting`. Raises InputError as `Estimator` does.
+    """
+    return (method or BoundEstimator())(model, held_out, Setting(limit, guidance, dtype, shared, progress))
+
+
+EVALUATORS: dict[str, type[Evaluator]] = {
     "bound": BoundEstimator,
     "ode": FlowEstimator,
     "importance": ImportanceEstimator,

@@ -1,28 +1,33 @@
-"""The likelihood of examples by one of the methods, with the error budget of every number, as a table and as JSON."""
+"""The likelihood of examples by any estimator, with the sources of error of every number.
+
+An `Estimator` measures one batch: -log p of each example by terms, and the variance of each term by random source. What
+all of them share is here: batches, processes, memory that runs out, means with intervals, units.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion import distributed, memory
+from diffusion import distributed, figures, memory
 from diffusion.data import Dataset, DataSpec
 from diffusion.errors import InputError, require
-from diffusion.evaluation.estimators import BoundEstimator, Estimator
+from diffusion.evaluation.evaluator import Evaluation, Evaluator, Setting
 from diffusion.evaluation.intervals import Estimate, estimate
-from diffusion.evaluation.measurements import Measurements, gather, join
 from diffusion.likelihood.importance import ENOUGH, PathWeights
 from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, null_log_likelihood
 from diffusion.model import Model
 from diffusion.model.likelihood import Likelihood
 
-# The most examples of a batch; large ones are fewer, of as many positions as suit a device.
+# The most examples of a batch; of large ones as many as have the positions that suit a device.
 BATCH = 128
 DIM, VECTOR = "bits/dim", "bits/vector"
 DENSITY = "of density at unit variance, as Sohl-Dickstein et al. (2015); larger is better"
@@ -30,97 +35,156 @@ PIXEL = "bits/pixel, all colors together"
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """-log p of examples by one method, `kind` says what of it, in `unit`: bits/dim is of the probability of 8-bit
-    images, per scalar, bits/vector of the density of the standardized values of continuous data.
+class LikelihoodEvaluation(Evaluation):
+    """-log p of examples by one estimator; `kind` says whether it is a bound or an estimate.
 
-    `terms` ends with the "total". `k` has the same total as K and K - L_null of the 2015 paper.
-    `values` are the totals of all examples. `by_log_snr` is the KL by noise level: (log-SNR, its density in `unit` per
-    unit of log-SNR, standard error). `log_weights` of the paths are in nats, a tuple for each example.
+    The unit bits/dim is that of the probability of 8-bit images, per scalar; bits/vector is that of the density of the
+    standardized values of continuous data. `terms` ends with the "total", and `values` are the totals of all examples.
+    `k` states the same total as K and K - L_null of the 2015 paper. `by_log_snr` is the KL by log-SNR: (log-SNR, its
+    density in `unit` per unit of log-SNR, standard error). `log_weights` of the paths are in nats, a tuple for each
+    example.
     """
 
-    method: str
-    kind: str
-    unit: str
-    examples: int
-    terms: dict[str, Estimate]
-    k: dict[str, Estimate]
-    values: tuple[float, ...] = ()
+    k: dict[str, Estimate] | None = None
     by_log_snr: tuple[tuple[float, float, float], ...] = ()
     log_weights: tuple[tuple[float, ...], ...] = ()
-    notes: tuple[str, ...] = ()
 
     @property
-    def mean(self) -> dict[str, float]:
-        """By term."""
-        return {name: value.mean for name, value in self.terms.items()}
+    def rows(self) -> dict[str, Estimate]:
+        """The terms, then K and K - L_null."""
+        return {**self.terms, **(self.k or {})}
 
     @property
-    def standard_error(self) -> dict[str, float]:
-        """By term, of all sources of chance together."""
-        return {name: value.standard_error for name, value in self.terms.items()}
+    def footers(self) -> tuple[str, ...]:
+        """The unit of K, and the notes."""
+        unit = f"{', '.join(self.k or ())}: {PIXEL if self.unit == DIM else VECTOR}, {DENSITY}"
+        return unit, *self.notes
 
-    def table(self, examples: str = "held-out") -> str:
-        """One line per term: its mean, its interval, and the standard errors by source."""
-        head = f"{self.method}: {self.kind}, {self.unit}, {self.examples:,} {examples} examples"
-        total = {**self.terms, **self.k}
-        sources = list(next(iter(self.terms.values())).errors)
-        columns = "".join(f"{name:>16s}" for name in sources)
-        lines = [head, f"{'':16s}{'mean':>12s}{'± 95 %':>12s}{columns}"]
-        for name, value in total.items():
-            width = f"{'?':>12s}" if value.half_width is None else f"{value.half_width:12.4f}"
-            errors = "".join(f"{value.errors[source]:16.4f}" for source in sources)
-            lines.append(f"{name:16s}{value.mean:12.4f}{width}{errors}")
-        lines.append(f"{', '.join(self.k)}: {PIXEL if self.unit == DIM else VECTOR}, {DENSITY}")
-        return "\n".join([*lines, *self.notes])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them, with `mean` and `standard_error`."""
-        return {**asdict(self), "mean": self.mean, "standard_error": self.standard_error}
+    def draw(self, path: Path, of: str, compared: Self | None = None) -> None:
+        """Draws the KL by log-SNR, the work dissipated on each path, or the likelihoods of all examples, into a PNG."""
+        if self.by_log_snr:
+            curves = {of: self.by_log_snr, **({} if compared is None else {"training": compared.by_log_snr})}
+            figures.by_log_snr(curves, path, self.unit)
+        elif self.log_weights:
+            excess = PathWeights(torch.tensor(self.log_weights)).excess.flatten().tolist()
+            figures.histogram(
+                excess, path, label="log p by all paths - log w, nats", title="work dissipated on each path"
+            )
+        else:
+            super().draw(path, of)
 
 
-def evaluate(
-    model: Model,
-    held_out: Dataset,
-    *,
-    method: Estimator | None = None,
-    limit: int | None = None,
-    shared: bool = False,
-    guidance: float = 1.0,
-    dtype: torch.dtype = torch.float32,
-    progress: bool = False,
-) -> Evaluation:
-    """-log p of held-out examples, by the trajectory bound unless another method is given.
+@dataclass(frozen=True)
+class Measurements:
+    """What an estimator measured of N examples, on the CPU in float64.
 
-    A `limit` takes examples evenly spaced over all of them. Labels are given to a model that was trained with them.
-    With `shared` the processes, which must all call this alike, take some batches each. Each example's random numbers
-    depend on the method's seed and the example's place among those measured alone.
-
-    Raises InputError when nothing was held out, or the examples are not of the model's kind and classes.
+    `terms` (N, T) are -log p by terms in nats, the last of them the total; `variances` (N, S, T) those of the terms by
+    random source; `by_log_snr` (N, BINS) the KL by log-SNR in nats; `log_weights` (N, K) those of paths; `differences`
+    (M,) between two tolerances of a solver. An estimator that has none of a kind leaves it without columns or rows.
     """
-    require(limit is None or limit >= 1, "limit", "at least 1", limit)
-    check_examples(held_out, model.spec)
-    estimator = method or BoundEstimator()
-    likelihood = model.likelihood(guidance=guidance, dtype=dtype)
-    if limit is not None:
-        held_out = held_out.evenly(limit)
-    count = len(held_out)
-    # A function of the examples alone, on which processes agree.
-    batch = max(1, min(BATCH, memory.POSITIONS // math.prod(held_out.spec.shape[1:])))
-    starts = range(0, count, batch)
-    if shared:
-        # Whole batches, because an adaptive solver steps alike for all examples of a batch.
-        mine = distributed.share(len(starts))
-        starts = starts[mine.start : mine.stop]
-    parts = [estimator.empty(likelihood)]
-    for start in tqdm(starts, desc="evaluating", disable=not progress):
-        numbers = range(start, min(start + batch, count))
-        values, label = held_out.batch(numbers)
-        if held_out.spec.is_image:
-            values = held_out.center(values)
-        parts += measure_batch(estimator, likelihood, values, numbers, label if model.spec.classes else None)
-    whole = join(parts)
-    return summary(estimator, likelihood, gather(whole) if shared else whole)
+
+    terms: Tensor
+    variances: Tensor
+    by_log_snr: Tensor
+    log_weights: Tensor
+    differences: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        terms: Tensor,
+        variances: Tensor,
+        *,
+        by_log_snr: Tensor | None = None,
+        log_weights: Tensor | None = None,
+        differences: Tensor | None = None,
+    ) -> Measurements:
+        """Measurements on the CPU in float64, empty where nothing is given."""
+        blank = torch.zeros(len(terms), 0)
+        given = (
+            terms,
+            variances,
+            blank if by_log_snr is None else by_log_snr,
+            blank if log_weights is None else log_weights,
+            torch.zeros(0) if differences is None else differences,
+        )
+        return cls(*(value.detach().double().cpu() for value in given))
+
+
+def join(parts: Sequence[Measurements]) -> Measurements:
+    """The measurements of several batches together."""
+    return Measurements(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Measurements)))
+
+
+def gather(part: Measurements) -> Measurements:
+    """The measurements of all processes together, example by example, so that nothing is counted twice."""
+    return Measurements(*(distributed.gather(getattr(part, field.name)) for field in fields(Measurements)))
+
+
+class Estimator(Evaluator):
+    """A way to measure -log p of a batch of examples.
+
+    `terms` names the columns of its numbers, of which there are independent `repeats`. `bins` and `paths` are the
+    numbers of bins of log-SNR and of paths. `independent` says that an example has the same numbers in any batch, up to
+    rounding.
+    """
+
+    terms: tuple[str, ...] = ("total",)
+    repeats: int = 1
+    bins: int = 0
+    paths: int = 0
+    independent: bool = True
+
+    @abstractmethod
+    def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
+        """The names of what is random within one example."""
+
+    @abstractmethod
+    def kind(self, likelihood: Likelihood) -> str:
+        """Says what the total is: a bound on -log p or an estimate of it."""
+
+    @abstractmethod
+    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
+        """Measures the examples x (B, *), whose numbers are `numbers`."""
+
+    def empty(self, likelihood: Likelihood) -> Measurements:
+        """The measurements of a process without examples."""
+        terms, sources = len(self.terms), len(self.sources(likelihood))
+        blank = torch.zeros(0, dtype=torch.float64)
+        shapes = (terms,), (sources, terms), (self.bins,), (self.paths,), ()
+        return Measurements(*(blank.new_zeros(0, *shape) for shape in shapes))
+
+    def __call__(self, model: Model, examples: Dataset, setting: Setting) -> LikelihoodEvaluation:
+        """Evaluates -log p of examples, with labels where the model was trained with them.
+
+        The random numbers of an example depend on the estimator's seed and the place of the example among those
+        measured, not on batches or processes.
+
+        Raises InputError where there are no examples, or they are not of the model's kind and classes.
+        """
+        limit = setting.limit
+        require(limit is None or limit >= 1, "limit", "at least 1", limit)
+        check_examples(examples, model.spec)
+        likelihood = model.likelihood(guidance=setting.guidance, dtype=setting.dtype)
+        if limit is not None:
+            examples = examples.evenly(limit)
+        count = len(examples)
+        # A function of the examples alone, so that processes agree.
+        batch = max(1, min(BATCH, memory.POSITIONS // math.prod(examples.spec.shape[1:])))
+        starts = range(0, count, batch)
+        if setting.shared:
+            # Whole batches, because an adaptive solver takes the same steps for all examples of a batch.
+            mine = distributed.share(len(starts))
+            starts = starts[mine.start : mine.stop]
+        parts = [self.empty(likelihood)]
+        for start in tqdm(starts, desc="evaluating", disable=not setting.progress):
+            numbers = range(start, min(start + batch, count))
+            values, label = examples.batch(numbers)
+            if examples.spec.is_image:
+                values = examples.center(values)
+            parts += measure_batch(self, likelihood, values, numbers, label if model.spec.classes else None)
+        whole = join(parts)
+        return summary(self, likelihood, gather(whole) if setting.shared else whole)
 
 
 def check_examples(held_out: Dataset, spec: DataSpec) -> None:
@@ -136,25 +200,25 @@ def check_examples(held_out: Dataset, spec: DataSpec) -> None:
 
 
 def measure_batch(
-    method: Estimator, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None
+    estimator: Estimator, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None
 ) -> list[Measurements]:
     """The parts of a batch x (B, *): one, or more of half as many examples each while memory runs out.
 
     Raises InputError when it does with one example, or by a method of which fewer at once would give other numbers.
     """
-    found = memory.none_if_oom(lambda: method.measure(likelihood, x, numbers, label))
+    found = memory.none_if_oom(lambda: estimator.measure(likelihood, x, numbers, label))
     if found is not None:
         return [found]
     half = len(x) // 2
-    if half == 0 or not method.independent:
+    if half == 0 or not estimator.independent:
         remedy = (
-            "use a device with more" if method.independent else "set solver_steps, with which a batch can be halved"
+            "use a device with more" if estimator.independent else "set solver_steps, with which a batch can be halved"
         )
         raise InputError(f"evaluation: out of memory with {len(x)} examples at once, of {likelihood.device}; {remedy}")
     return [
         part
         for rows in (slice(half), slice(half, None))
-        for part in measure_batch(method, likelihood, x[rows], numbers[rows], None if label is None else label[rows])
+        for part in measure_batch(estimator, likelihood, x[rows], numbers[rows], None if label is None else label[rows])
     ]
 
 
@@ -163,28 +227,30 @@ def stored(spec: DataSpec) -> str:
     return f"of {spec.levels} levels" if spec.levels else "continuous"
 
 
-def summary(method: Estimator, likelihood: Likelihood, part: Measurements) -> Evaluation:
+def summary(estimator: Estimator, likelihood: Likelihood, part: Measurements) -> LikelihoodEvaluation:
     """What a part with all examples says."""
     spec, count = likelihood.spec, len(part.terms)
     factor = bits_per_dim(1.0, spec.dim) if spec.levels else bits(1.0)
     solver = float(part.differences.abs().mean()) if len(part.differences) else None
-    sources = method.sources(likelihood)
+    sources = estimator.sources(likelihood)
     terms = {}
-    for i, name in enumerate(method.terms):
+    for i, name in enumerate(estimator.terms):
         within = {source: part.variances[:, j, i] for j, source in enumerate(sources)}
-        terms[name] = estimate(part.terms[:, i], within, solver=solver, repeats=method.repeats).scaled(factor)
-    width = (likelihood.denoiser.schedule.log_snr_max - likelihood.denoiser.schedule.log_snr_min) / max(1, method.bins)
-    return Evaluation(
-        method.name,
-        method.kind(likelihood),
+        terms[name] = estimate(part.terms[:, i], within, solver=solver, repeats=estimator.repeats).scaled(factor)
+    width = (likelihood.denoiser.schedule.log_snr_max - likelihood.denoiser.schedule.log_snr_min) / max(
+        1, estimator.bins
+    )
+    return LikelihoodEvaluation(
+        estimator.name,
+        estimator.kind(likelihood),
         DIM if spec.levels else VECTOR,
         count,
         terms,
-        as_2015(terms["total"], spec),
         tuple((part.terms[:, -1] * factor).tolist()),
+        notes(part, factor),
+        as_2015(terms["total"], spec),
         curve(part.by_log_snr, likelihood.denoiser.schedule.log_snr_min, width, factor),
         tuple(map(tuple, part.log_weights.tolist())) if part.log_weights.shape[1] else (),
-        notes(part, factor),
     )
 
 

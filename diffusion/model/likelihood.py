@@ -30,11 +30,9 @@ from diffusion.likelihood.flow import Dequantization, FlowLikelihood, Hutchinson
 from diffusion.likelihood.importance import PathWeights
 from diffusion.likelihood.ode import Solver
 from diffusion.model.labels import Label, labels
-from diffusion.randomness import ExampleNoise, example_seed
+from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.schedules import Schedule
 
-# Of the random numbers of an example: its noise, where on the grid it is seen, and its dequantization.
-NOISE, PLACE, DEQUANTIZATION = 1, 2, 4
 STEPS, PATH_STEPS = 100_000, 256
 
 
@@ -91,7 +89,7 @@ class Likelihood:
             continuous=continuous,
             variance_interp=variance_interp,
             label=self._labels(label, len(x)),
-            randn=noise(seed, NOISE, repeat, numbers),
+            randn=noise(seed, Stream.PATH, repeat, numbers),
             offset=places(seed, repeat, numbers),
         )
 
@@ -120,7 +118,7 @@ class Likelihood:
             continuous=continuous,
             variance_interp=variance_interp,
             label=self._labels(label, len(x)),
-            randn=noise(seed, NOISE, repeat, numbers),
+            randn=noise(seed, Stream.PATH, repeat, numbers),
             offset=places(seed, repeat, numbers),
         )
 
@@ -145,7 +143,7 @@ class Likelihood:
         require(dequantization in get_args(Dequantization), "dequantization", "uniform or noise", repr(dequantization))
         nats: float | Tensor = self.log_volume
         if dequantization == "noise" and self.quantization is not None:
-            randn = noise(seed, DEQUANTIZATION, repeat, numbers)
+            randn = noise(seed, Stream.DEQUANTIZATION, repeat, numbers)
             values, nats = diffuse(self.encode(x), self.quantization, self.denoiser.schedule, randn)
             values = values.to(self.dtype)
         else:
@@ -156,7 +154,7 @@ class Likelihood:
             probes=probes,
             solver=solver,
             label=self._labels(label, len(x)),
-            randn=noise(seed, NOISE, repeat, numbers),
+            randn=noise(seed, Stream.PATH, repeat, numbers),
         ).shifted(nats)
 
     def path_weights(
@@ -181,7 +179,7 @@ class Likelihood:
             quantization=self.quantization,
             variance_interp=variance_interp,
             label=self._labels(label, len(x)),
-            randn=noise(seed, NOISE, 0, range(len(x)) if numbers is None else numbers),
+            randn=noise(seed, Stream.PATH, 0, range(len(x)) if numbers is None else numbers),
         )
 
     @property
@@ -225,7 +223,8 @@ class Likelihood:
         values, quantization = self.encode(x), self.quantization
         if quantization is None:
             return values
-        return dequantize(values, quantization, noise(seed, DEQUANTIZATION, repeat, numbers)).to(self.dtype)
+        randn = noise(seed, Stream.DEQUANTIZATION, repeat, numbers)
+        return dequantize(values, quantization, randn).to(self.dtype)
 
     def _labels(self, label: Label | None, n: int) -> Tensor | None:
         return labels(label, n, self.spec.classes, self.device, unlabeled=True)
@@ -244,4 +243,6 @@ def noise(seed: int, stream: int, repeat: int, numbers: Sequence[int]) -> Exampl
 
 def places(seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
     """Uniform in [0, 1), one for each example: (B,) float64."""
-    return torch.tensor([example_seed(seed, PLACE, repeat, number) / 2**63 for number in numbers], dtype=torch.float64)
+    return torch.tensor(
+        [example_seed(seed, Stream.PLACE, repeat, number) / 2**63 for number in numbers], dtype=torch.float64
+    )

@@ -13,6 +13,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from diffusion import distributed, grids, samplers
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser, Denoiser
+from diffusion.draw import Draw, DrawOptions
 from diffusion.errors import InputError, require
 from diffusion.guidance import ClassifierFree
 from diffusion.likelihood.bound import Bound
@@ -32,8 +34,9 @@ from diffusion.model.likelihood import Likelihood
 from diffusion.model.restoration import Restoration
 from diffusion.operators import Mask, Operator
 from diffusion.precision import Autocast, use_bf16
-from diffusion.randomness import ExampleNoise, example_seed
-from diffusion.restoration import Method
+from diffusion.randomness import ExampleNoise, Stream, example_seed
+from diffusion.restoration import Method, Problem
+from diffusion.restoration.methods import AUTO, choose
 
 # The log-SNR below which an image looks like noise alone.
 FIRST_SEEN = -4.0
@@ -74,14 +77,16 @@ class Model:
         if self.teacher:
             raise InputError("grid: this model was distilled for one grid and samples on no other")
         first, last = self.ends
-        noise = self._noise(seed, range(n), stream=3)(self._blank(n))
+        noise = self._noise(seed, range(n), stream=Stream.GRID)(self._blank(n))
         label = self.labels(self.in_turn(n), n)
         grid = grids.measure(self.guided(autocast=True), noise, first=first, last=last, label=label)
         return replace(self, config=replace(self.config, grid=grid))
 
     def guided(self, guidance: float | None = None, *, autocast: bool = False) -> AnyDenoiser:
-        """The denoiser that is sampled from: with guidance of that strength, by default the experiment's, and `autocast`
-        to the precision of sampling.
+        """The denoiser to sample: with classifier-free guidance of that scale, by default the experiment's.
+
+        With `autocast` its network runs in the precision of sampling. Raises InputError for a scale other than 1 of a
+        distilled model.
         """
         options, denoiser = self.config.sampling, self.denoiser
         if autocast and use_bf16(options.precision, self.device):
@@ -109,93 +114,54 @@ class Model:
         return [i % classes for i in range(n)] if classes else None
 
     @torch.no_grad()  # As a decorator: a block inside a generator would reach its caller between two steps.
-    def trajectory(
-        self,
-        n: int,
-        *,
-        steps: int | None = None,
-        sampler: str | samplers.Sampler | None = None,
-        seed: int = 0,
-        first: int = 0,
-        label: int | str | Sequence[int] | None = None,
-        guidance: float | None = None,
-    ) -> Iterator[tuple[float, Tensor]]:
-        """Yields (t, x_t) from noise to n samples, x_t (n, *) scaled to the units of the data. Options as for
-        `sample`.
+    def trajectory(self, n: int, *, first: int = 0, **options: Unpack[DrawOptions]) -> Iterator[tuple[float, Tensor]]:
+        """Yields (t, x_t) from noise to n samples, x_t (n, *) scaled to the units of the data.
+
+        The samples are those of the numbers `first`, `first` + 1, ...; `options` are the fields of `Draw`.
         """
-        method, times = self._method(sampler, steps)
-        noise = self._noise(seed, range(first, first + n))
+        draw = Draw(n, **options).checked()
+        sampler, times = self._steps(draw)
+        noise = self._noise(draw.seed, range(first, first + n))
         x = samplers.prior(self.denoiser, noise(self._blank(n)), times[0])
-        denoiser = self.guided(guidance, autocast=True)
-        walk = samplers.trajectory(denoiser, method, x, times, label=self.labels(label, n), randn=noise)
+        denoiser = self.guided(draw.guidance, autocast=True)
+        walk = samplers.trajectory(denoiser, sampler, x, times, label=self.labels(draw.label, n), randn=noise)
         for t, x_t in zip(times, walk, strict=True):
             alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
             yield float(t), self.spec.decode(x_t / math.hypot(alpha, sigma))
 
-    def sample(
-        self,
-        n: int,
-        *,
-        steps: int | None = None,
-        sampler: str | samplers.Sampler | None = None,
-        seed: int = 0,
-        label: int | str | Sequence[int] | None = None,
-        guidance: float | None = None,
-        batch: int | None = None,
-        shared: bool = False,
-        progress: bool = False,
-    ) -> Tensor:
+    def sample(self, n: int, *, shared: bool = False, progress: bool = False, **options: Unpack[DrawOptions]) -> Tensor:
         """Draws n samples: (n, C, H, W) in [0, 1], or (n, D), on the CPU.
 
-        Sample i depends on (seed, i) alone, not on n, `batch` or the number of processes, up to the rounding of the
-        network. `steps`, `sampler` (a key of `samplers.SAMPLERS`) and `guidance` default to the experiment's, `batch`,
-        the number of examples at a time, to what suits the device (`memory.auto_batch_size`). With
-        `shared` each process draws a part, and all of them, which must call this alike, return the whole.
+        Sample i depends on (seed, i) alone, not on n, the batch or the number of processes, up to the rounding of the
+        network. `options` are the fields of `Draw`; steps, sampler (a key of `samplers.SAMPLERS`) and guidance default
+        to those of the experiment, the batch to what suits the device (`memory.auto_batch_size`). With `shared` each
+        process draws a part, and all of them, which must make the same call, return the whole.
 
-        Raises ValueError for counts below 1, an unknown sampler or label.
+        Raises InputError for counts below 1, an unknown sampler or an unknown label.
         """
-        require(n >= 1, "n", "at least 1", n)
-        require(batch is None or batch >= 1, "batch", "at least 1", batch)
-        given = self.labels(label, n)
-        size = batch or self._batch(self.guided(guidance, autocast=True), given)
+        draw = Draw(n, **options).checked()
+        given = self.labels(draw.label, n)
+        size = draw.batch or self._batch(self.guided(draw.guidance, autocast=True), given)
         runs = distributed.batches(n, size, shared=shared)
         parts = [torch.zeros(0, *self.spec.shape)]
         with tqdm(total=sum(map(len, runs)), desc="sampling", unit="image", disable=not progress) as bar:
             for numbers in runs:
-                part = None if given is None else given[numbers.start : numbers.stop].tolist()
-                walk = self.trajectory(
-                    len(numbers),
-                    steps=steps,
-                    sampler=sampler,
-                    seed=seed,
-                    first=numbers.start,
-                    label=part,
-                    guidance=guidance,
-                )
-                for _, x in walk:
+                options["label"] = None if given is None else given[numbers.start : numbers.stop].tolist()
+                for _, x in self.trajectory(len(numbers), first=numbers.start, **options):
                     last = x
                 parts.append(last.cpu())
                 bar.update(len(numbers))
         x = torch.cat(parts)
         return distributed.gather(x) if shared else x
 
-    def film(
-        self,
-        n: int,
-        *,
-        frames: int = 9,
-        steps: int | None = None,
-        sampler: str | samplers.Sampler | None = None,
-        seed: int = 0,
-        label: int | str | Sequence[int] | None = None,
-        guidance: float | None = None,
-    ) -> list[Tensor]:
-        """At most that many frames (n, *) of a trajectory of `film_steps` steps by default: its start, then evenly from
-        where something shows to the samples.
+    def film(self, n: int, *, frames: int = 9, **options: Unpack[DrawOptions]) -> list[Tensor]:
+        """At most `frames` frames (n, *) of a trajectory of `film_steps` steps by default.
+
+        The first is its start; the others are spaced evenly from where an image begins to show up to the samples.
         """
-        count = self.film_steps if steps is None else steps
-        walk = self.trajectory(n, steps=count, sampler=sampler, seed=seed, label=label, guidance=guidance)
-        (_, start), *rest = [(t, x.cpu()) for t, x in walk]
+        if options.get("steps") is None:
+            options["steps"] = self.film_steps
+        (_, start), *rest = [(t, x.cpu()) for t, x in self.trajectory(n, **options)]
         seen = float(self.denoiser.schedule.time(torch.tensor(FIRST_SEEN)))
         rest = [(t, x) for t, x in rest if t < seen] or rest[-1:]
         chosen = torch.linspace(0, len(rest) - 1, max(1, min(frames - 1, len(rest)))).round().long().tolist()
@@ -209,55 +175,20 @@ class Model:
         size: tuple[int, int] | None = None,
         noise: float = 0.0,
         n: int = 4,
-        method: str | Method = "auto",
-        steps: int | None = None,
-        sampler: str | samplers.Sampler | None = None,
-        seed: int = 0,
-        label: int | str | None = None,
-        guidance: float | None = None,
-        batch: int | None = None,
+        method: str | Method = AUTO,
         shared: bool = False,
         progress: bool = False,
+        **options: Unpack[DrawOptions],
     ) -> Restoration:
         """Draws n examples given y = operator(example) + N(0, noise²), all in the units of the data: images in [0, 1].
 
-        `size`, (H, W), is that of the images, by default the model's; others are covered by overlapping windows of
-        the model's size that agree at every step (`restoration.windows`).
-        y: (*) as the operator gives it for one example, and exactly so without `noise`, its standard deviation; what a
-        mask hides may be anything, and what it shows is then kept as it is. `method` is a key of `restoration.METHODS`,
-        one of them with other options, or "auto" (`restoration.default`); it has a `sampler` of its own unless another
-        is given. Restoration i depends on (seed, i) alone, as a sample does, except by methods that weigh particles
-        against each other: these draw all at once, whatever `batch`, and in the main process. `shared` as for `sample`.
+        y is (*), as the operator returns it for one example of the `size` (H, W), by default the size of the model's
+        images. Without `noise`, the standard deviation, y is taken as exact. The other arguments are those of `solve`.
 
-        Raises InputError for another shape, an unknown method or one that does not suit the operator, noise below 0,
-        and without noise for a y that no example has; FloatingPointError for restorations that are not finite.
+        Raises InputError for a y, size or noise that cannot be used (`Problem.checked`), and as `solve` does.
         """
-        if self.teacher:
-            raise InputError(
-                f"restoration: this model was distilled to sample in few calls; ask its teacher, {self.teacher}"
-            )
-        require(n >= 1, "n", "at least 1", n)
-        require(batch is None or batch >= 1, "batch", "at least 1", batch)
-        shape = restoration.shape_of(size, self.spec)
-        seen = restoration.observation(y, operator, noise, shape)
-        chosen = restoration.choose(method, self._sampler(sampler), seen)
-        denoiser = self.guided(guidance, autocast=not chosen.differentiates)
-        one = self.labels(label, 1)
-        return restoration.restore(
-            denoiser,
-            seen,
-            chosen,
-            self.config.grid(self.denoiser.schedule, restoration.RESTORATION_STEPS if steps is None else steps),
-            self.spec,
-            self.device,
-            shape=shape,
-            n=n,
-            seed=seed,
-            label=one,
-            batch=batch or self._batch(restoration.heaviest(denoiser, chosen), one),
-            shared=shared,
-            progress=progress,
-        )
+        problem = Problem.checked(y, operator, noise, restoration.shape_of(size, self.spec))
+        return self.solve(problem, Draw(n, **options), method=method, shared=shared, progress=progress)
 
     def inpaint(
         self,
@@ -266,37 +197,54 @@ class Model:
         *,
         noise: float = 0.0,
         n: int = 4,
-        method: str | Method = "auto",
-        steps: int | None = None,
-        sampler: str | samplers.Sampler | None = None,
-        seed: int = 0,
-        label: int | str | None = None,
-        guidance: float | None = None,
-        batch: int | None = None,
+        method: str | Method = AUTO,
         shared: bool = False,
         progress: bool = False,
+        **options: Unpack[DrawOptions],
     ) -> Restoration:
-        """Draws n restorations of one example, (C, H, W) in [0, 1] or (D,), whose values are given where `known`, a
-        bool tensor that broadcasts against it: `restore` with a mask, of an image of any size. Without noise, what is
-        farther than a window from the rectangle around all that is unknown costs nothing.
+        """Draws n restorations of one example, (C, H, W) in [0, 1] of any size or (D,), given its `known` values.
+
+        `known` is a bool tensor that broadcasts against the example. This is `restore` with a mask: hidden values may
+        be anything, and without `noise` known ones are returned as they are. Without noise, what is farther than a
+        window from the rectangle around all that is unknown costs nothing.
         """
         channels, *sides = self.spec.shape
         rule = f"of {channels} channels, (C, H, W)" if sides else f"of the shape {self.spec.shape} of the data"
         fits = image.ndim == len(self.spec.shape) and image.shape[0] == channels and image.numel() > 0
         require(fits, "image", rule, tuple(image.shape))
-        return self.restore(
-            image,
-            Mask(known.to(torch.bool)),
-            size=(image.shape[1], image.shape[2]) if sides else None,
-            noise=noise,
-            n=n,
-            method=method,
-            steps=steps,
-            sampler=sampler,
-            seed=seed,
+        problem = Problem.checked(image, Mask(known.to(torch.bool)), noise, tuple(image.shape))
+        return self.solve(problem, Draw(n, **options), method=method, shared=shared, progress=progress)
+
+    def solve(
+        self, problem: Problem, draw: Draw, *, method: str | Method = AUTO, shared: bool = False, progress: bool = False
+    ) -> Restoration:
+        """Draws solutions of a checked problem in the units of the data.
+
+        Images of another size than the model's are covered by overlapping windows that agree at every step
+        (`restoration.windows`). `method` is a key of `restoration.METHODS`, one of the methods with other options, or
+        "auto" (`restoration.default`); it has a sampler of its own unless `draw` names one. Restoration i depends on
+        (seed, i) alone, as a sample does. The exception are methods that weigh particles against each other: they draw
+        all restorations at once, whatever the batch, and in the main process. `shared` is as for `sample`.
+
+        Raises InputError for an unknown method or one that does not suit the operator, and for a distilled model;
+        FloatingPointError for restorations that are not finite.
+        """
+        self._refuse_student("restoration")
+        draw.checked()
+        chosen = choose(method, self._sampler(draw.sampler), problem)
+        denoiser, label = self.guided(draw.guidance, autocast=not chosen.differentiates), self.labels(draw.label, 1)
+        steps = restoration.RESTORATION_STEPS if draw.steps is None else draw.steps
+        return restoration.solve(
+            problem,
+            chosen,
+            denoiser,
+            self.config.grid(self.denoiser.schedule, steps),
+            self.spec,
+            self.device,
+            n=draw.n,
+            seed=draw.seed,
             label=label,
-            guidance=guidance,
-            batch=batch,
+            batch=draw.batch or self._batch(chosen.memory_probe(denoiser), label),
             shared=shared,
             progress=progress,
         )
@@ -305,10 +253,7 @@ class Model:
         """The likelihoods of this model by the bound, the flow and works, with guidance of that strength; its network
         runs in `dtype`, float32 or float64.
         """
-        if self.teacher:
-            raise InputError(
-                f"likelihood: this model was distilled to sample in few calls; ask its teacher, {self.teacher}"
-            )
+        self._refuse_student("likelihood")
         denoiser = self.guided(guidance)
         if dtype == torch.float64:
             backbone = copy.deepcopy(self.denoiser.backbone)
@@ -335,10 +280,17 @@ class Model:
         """
         return -self.bound(x, steps=steps, draws=draws, seed=seed, label=label).total.cpu()
 
-    def _method(self, sampler: str | samplers.Sampler | None, steps: int | None) -> tuple[samplers.Sampler, Tensor]:
-        given = self._sampler(sampler)
+    def _refuse_student(self, purpose: str) -> None:
+        if self.teacher:
+            raise InputError(
+                f"{purpose}: this model was distilled to sample in few evaluations; ask its teacher, {self.teacher}"
+            )
+
+    def _steps(self, draw: Draw) -> tuple[samplers.Sampler, Tensor]:
+        """The sampler and the times of a draw, by default those of the experiment."""
+        given = self._sampler(draw.sampler)
         own = self.config.sampling.steps
-        count = own if steps is None else steps
+        count = own if draw.steps is None else draw.steps
         if self.teacher and (count != own or given):
             raise InputError(f"steps, sampler: this model was distilled for {own} steps of its own sampler")
         return given or self.config.sampler, self.config.grid(self.denoiser.schedule, count)
@@ -358,7 +310,7 @@ class Model:
 
         return auto_batch_size(call, math.prod(self.spec.shape[1:]), self.device)
 
-    def _noise(self, seed: int, numbers: Sequence[int], stream: int = 0) -> ExampleNoise:
+    def _noise(self, seed: int, numbers: Sequence[int], stream: int = Stream.SAMPLE) -> ExampleNoise:
         return ExampleNoise([example_seed(seed, stream, number) for number in numbers])
 
     def _blank(self, n: int) -> Tensor:

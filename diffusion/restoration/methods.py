@@ -1,7 +1,7 @@
-"""Methods of restoration under one signature, and the one that is taken unless another is named.
+"""Methods of restoration under one signature, and the default.
 
-A method draws from its idea of p(x|y), y = A(x) + N(0, noise²), starting from noise on a grid of times. What they are
-worth is measured against posteriors that are known by `python -m benchmarks.posterior`.
+A method draws from its approximation of p(x|y), y = A(x) + N(0, noise²), starting from noise, on a grid of times. How
+far each one is from posteriors that are known exactly is measured by `python -m benchmarks.posterior`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,24 @@ from torch import Tensor
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
 from diffusion.guidance import Labeled
-from diffusion.restoration import corrections, product, replacement
-from diffusion.restoration.observation import Observation
+from diffusion.operators import Identity
+from diffusion.restoration.corrections import DPSStep, RangeNull
 from diffusion.restoration.particles import Particles, particles
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
-from diffusion.restoration.product import Power
+from diffusion.restoration.problem import Problem
+from diffusion.restoration.product import Power, ProductStep
+from diffusion.restoration.replacement import ReplacementStep
 from diffusion.restoration.resampling import resample_at, split_at
 from diffusion.samplers import DDPM, RandN, Sampler, SDESolver, prior, sample
+
+AUTO = "auto"
 
 
 class Method(ABC):
     """A way to draw x given y. Methods are frozen dataclasses with defaults.
 
-    `independent` says whether each restoration is drawn by itself, `differentiates` whether the denoiser is.
+    `independent` says whether each restoration is drawn without regard to the others, `differentiates` whether the
+    denoiser is differentiated.
     """
 
     independent: ClassVar[bool] = True
@@ -36,28 +41,34 @@ class Method(ABC):
 
     @property
     def name(self) -> str:
-        """Its key in `METHODS`, or that of its class for one of your own."""
+        """The key of the method in `METHODS`, or the name of its class if it is not registered."""
         return next((name for name, kind in METHODS.items() if kind is type(self)), type(self).__name__)
 
     def with_sampler(self, sampler: Sampler) -> Method:
-        """The same with another sampler. Raises InputError where it has none."""
+        """The method with another sampler. Raises InputError for a method that has none."""
         if "sampler" not in (field.name for field in fields(self)):  # type: ignore[arg-type]
             raise InputError(f"sampler: must not be given, as {self.name} is one by itself, got {sampler}")
         return replace(self, sampler=sampler)  # type: ignore[type-var]
 
+    def memory_probe(self, denoiser: AnyDenoiser) -> AnyDenoiser:
+        """A denoiser whose evaluation takes as much memory as one of this method does."""
+        if not self.differentiates:
+            return denoiser
+        return Posterior(denoiser, Identity(), torch.zeros(()), 1.0, Isotropic())
+
     @abstractmethod
     def __call__(
-        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
+        self, denoiser: AnyDenoiser, problem: Problem, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
-        """Restorations on the grid `times` from standard normal noise (n, C, *), n of them.
+        """Draws n restorations on the grid `times` from standard normal noise (n, C, *).
 
-        Raises InputError where the method does not know what to do with the operator or its noise.
+        Raises InputError where the method cannot use the operator or its noise.
         """
 
 
 def restore(
     denoiser: AnyDenoiser,
-    seen: Observation,
+    problem: Problem,
     noise: Tensor,
     times: Tensor,
     *,
@@ -65,209 +76,208 @@ def restore(
     label: Tensor | None = None,
     randn: RandN = torch.randn_like,
 ) -> Particles:
-    """n restorations of one example from standard normal noise (n, C, *) on a grid of times, by the default method
-    unless another is given. `label`: (1,) int64.
+    """Draws n restorations of one example from standard normal noise (n, C, *) on the grid `times`.
+
+    `method` is `default(problem)` unless another is given. `label` is (1,) int64.
     """
     if label is not None:
         denoiser = Labeled(denoiser, label)
-    chosen = default(seen) if method is None else method
+    chosen = default(problem) if method is None else method
     with torch.no_grad():
-        return chosen(denoiser, seen, noise, times, randn)
+        return chosen(denoiser, problem, noise, times, randn)
 
 
-def default(seen: Observation) -> Method:
-    """Selected particles for few observations, which leave open of what kind x is; for images, which do not, the
-    Jacobian alone.
+def default(problem: Problem) -> Method:
+    """The method to use where none is named.
+
+    Few observations leave open which mode of the data x belongs to, and particles weigh the modes. Images leave no such
+    choice, and the Jacobian is enough.
     """
-    return Resampling() if seen.few else Guided()
+    return Resampling() if problem.few else Guided()
 
 
-def unweighted(x: Tensor) -> Particles:
-    """Independent samples, of which no evidence is known."""
-    return Particles(x, torch.tensor(torch.nan, dtype=torch.float64), torch.ones(0, dtype=torch.float64), len(x))
+def choose(method: str | Method, sampler: Sampler | None, problem: Problem) -> Method:
+    """The method of that name, or `default(problem)` for "auto"; with another sampler than its own if one is given.
+
+    Raises InputError for an unknown name, and for a sampler that the method does not take.
+    """
+    if isinstance(method, str):
+        require(method in (AUTO, *METHODS), "method", f"one of {', '.join((AUTO, *METHODS))}", repr(method))
+        method = default(problem) if method == AUTO else METHODS[method]()
+    return method if sampler is None else method.with_sampler(sampler)
+
+
+class Direct(Method):
+    """A method that samples one denoiser with one sampler, each restoration by itself."""
+
+    @abstractmethod
+    def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
+        """The denoiser to sample, and the sampler."""
+
+    def __call__(
+        self, denoiser: AnyDenoiser, problem: Problem, noise: Tensor, times: Tensor, randn: RandN
+    ) -> Particles:
+        """Draws independent samples, whose evidence is not known."""
+        chosen, sampler = self.parts(denoiser, problem)
+        x = sample(chosen, sampler, prior(denoiser, noise, times[0]), times, randn=randn)
+        return Particles(x, torch.tensor(torch.nan, dtype=torch.float64), torch.ones(0, dtype=torch.float64), len(x))
 
 
 @dataclass(frozen=True)
-class Guided(Method):
-    """A sampler of the posterior denoiser with a covariance model."""
+class Guided(Direct):
+    """Samples the posterior denoiser with a model of its covariance; with the Jacobian this is MMPS."""
 
     covariance: Covariance = Jacobian()
     sampler: Sampler = SDESolver()
 
-    def __call__(
-        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
-    ) -> Particles:
-        """Independent samples."""
-        posterior = Posterior(denoiser, seen.operator, seen.y, seen.noise, self.covariance)
-        return unweighted(sample(posterior, self.sampler, prior(denoiser, noise, times[0]), times, randn=randn))
+    def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
+        """`Posterior` and the sampler."""
+        return Posterior(denoiser, problem.operator, problem.y, problem.noise, self.covariance), self.sampler
 
 
 @dataclass(frozen=True)
 class TMPD(Guided):
-    """`Guided` by the diagonal model (TMPD)."""
+    """`Guided` with the diagonal covariance."""
 
     covariance: Covariance = Diagonal()
 
 
 @dataclass(frozen=True)
 class PiGDM(Guided):
-    """`Guided` by the isotropic model (ΠGDM)."""
+    """`Guided` with the isotropic covariance (ΠGDM)."""
 
     covariance: Covariance = Isotropic()
 
 
 @dataclass(frozen=True)
 class NoCovariance(Guided):
-    """`Guided` by no covariance: what DPS stands for."""
+    """`Guided` without a covariance: the posterior that DPS approximates."""
 
     covariance: Covariance = Zero()
 
 
 @dataclass(frozen=True)
-class Twisted(Method):
-    """Sequential Monte Carlo with `particles` of them for each restoration asked for."""
+class RePaint(Direct):
+    """Replaces the known pixels, each step taken `repeats` times; for masks, and as if without noise."""
 
-    particles: int = 4
-    covariance: Covariance = Jacobian()
-    sampler: Sampler = SDESolver()
-    threshold: float = 0.5
+    repeats: int = 10
+    sampler: Sampler = DDPM()
+    differentiates: ClassVar[bool] = False
+
+    def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
+        """The denoiser and `ReplacementStep`."""
+        return denoiser, ReplacementStep(self.sampler, problem.mask(self.name), problem.y, self.repeats)
+
+
+@dataclass(frozen=True)
+class Replacement(RePaint):
+    """Replaces the known pixels without repeats."""
+
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
+class Product(Direct):
+    """Multiplies the distributions of the steps, as published in 2015."""
+
+    power: Power = "constant"
+    differentiates: ClassVar[bool] = False
+
+    def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
+        """The denoiser and `ProductStep`."""
+        return denoiser, ProductStep(problem.linear(self.name), problem.y, problem.noise, self.power)
+
+
+@dataclass(frozen=True)
+class DPS(Direct):
+    """Takes the heuristic gradient step of DPS after each step of the sampler."""
+
+    scale: float = 1.0
+    sampler: Sampler = DDPM()
+
+    def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
+        """The denoiser and `DPSStep`."""
+        return denoiser, DPSStep(self.sampler, problem.operator, problem.y, self.scale)
+
+
+@dataclass(frozen=True)
+class DDNM(Direct):
+    """Takes the range of Aᵀ from y and its complement from the denoiser."""
+
+    sampler: Sampler = DDPM()
+    differentiates: ClassVar[bool] = False
+
+    def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
+        """`RangeNull` and the sampler."""
+        return RangeNull(denoiser, problem.linear(self.name), problem.y, problem.noise), self.sampler
+
+
+class Weighted(Method):
+    """A method that weighs `particles` particles for each restoration against each other."""
+
+    particles: int
+    covariance: Covariance
     independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.particles >= 1, "particles", "at least 1", self.particles)
 
+    @abstractmethod
+    def draw(self, posterior: Posterior, start: Tensor, times: Tensor, n: int, randn: RandN) -> Particles:
+        """Draws n samples from the particles `start`, which are at times[0]."""
+
     def __call__(
-        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
+        self, denoiser: AnyDenoiser, problem: Problem, noise: Tensor, times: Tensor, randn: RandN
     ) -> Particles:
-        """Resampled particles."""
-        n, draw = len(noise), in_parts(randn, len(noise))
-        posterior = twisting_function(denoiser, seen, self.covariance)
-        start = prior(denoiser, multiplied(noise, self.particles, randn), times[0])
-        found = particles(posterior, self.sampler, start, times, n=n, threshold=self.threshold, randn=draw)
-        return complete(found, posterior)
+        """Draws samples with common ancestors, and their evidence where the twisting function is complete."""
+        n, posterior = len(noise), twisting_function(denoiser, problem, self.covariance)
+        start = prior(denoiser, torch.cat([noise, *(randn(noise) for _ in range(self.particles - 1))]), times[0])
+        found = self.draw(posterior, start, times, n, in_parts(randn, n))
+        # Without the determinant the evidence lacks a constant.
+        return found if posterior.dense else replace(found, log_evidence=found.log_evidence * torch.nan)
 
 
 @dataclass(frozen=True)
-class Resampling(Method):
-    """`particles` of the prior for each restoration asked for, selected at the log-SNR `at`: with data of unit
-    variance, where what is undecided is a quarter of their standard deviation.
+class Twisted(Weighted):
+    """Twisted sequential Monte Carlo; particles are resampled where the relative ESS falls below `threshold`."""
+
+    particles: int = 4
+    covariance: Covariance = Jacobian()
+    sampler: Sampler = SDESolver()
+    threshold: float = 0.5
+
+    def draw(self, posterior: Posterior, start: Tensor, times: Tensor, n: int, randn: RandN) -> Particles:
+        """Moves the particles with E[x|x_t, y] and weighs them at every step."""
+        return particles(posterior, self.sampler, start, times, n=n, threshold=self.threshold, randn=randn)
+
+
+@dataclass(frozen=True)
+class Resampling(Weighted):
+    """Importance resampling of particles of the prior at the log-SNR `at`.
+
+    At the default, with data of unit variance, what is undecided has a quarter of their standard deviation.
     """
 
     particles: int = 4
     at: float = 3.0
     covariance: Covariance = Jacobian()
     sampler: Sampler = SDESolver()
-    independent: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        require(self.particles >= 1, "particles", "at least 1", self.particles)
-
-    def __call__(
-        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
-    ) -> Particles:
-        """Independent but for common ancestors."""
-        n, draw = len(noise), in_parts(randn, len(noise))
-        posterior = twisting_function(denoiser, seen, self.covariance)
-        start = prior(denoiser, multiplied(noise, self.particles, randn), times[0])
-        found = resample_at(
-            posterior,
-            start,
-            split_at(denoiser.schedule, times, self.at),
-            at=self.at,
-            n=n,
-            sampler=self.sampler,
-            randn=draw,
-        )
-        return complete(found, posterior)
+    def draw(self, posterior: Posterior, start: Tensor, times: Tensor, n: int, randn: RandN) -> Particles:
+        """Moves the particles without y up to `at`, resamples them there, and goes on with E[x|x_t, y]."""
+        times = split_at(posterior.schedule, times, self.at)
+        return resample_at(posterior, start, times, at=self.at, n=n, sampler=self.sampler, randn=randn)
 
 
-def twisting_function(denoiser: AnyDenoiser, seen: Observation, covariance: Covariance) -> Posterior:
-    """p(y|x_t) for weights: of observations as few as that, with its determinant."""
-    compact = seen.compact
-    return Posterior(denoiser, compact.operator, compact.y, seen.noise, covariance, dense=seen.few)
-
-
-def complete(found: Particles, posterior: Posterior) -> Particles:
-    """With the evidence where it lacks no constant, else NaN."""
-    return found if posterior.dense else replace(found, log_evidence=found.log_evidence * torch.nan)
-
-
-def multiplied(noise: Tensor, times: int, randn: RandN) -> Tensor:
-    """noise (n, *) and further draws like it: (n times, *)."""
-    return torch.cat([noise, *(randn(noise) for _ in range(times - 1))])
+def twisting_function(denoiser: AnyDenoiser, problem: Problem, covariance: Covariance) -> Posterior:
+    """The approximation ψ of p(y|x_t) that weighs particles; with its determinant where observations are few."""
+    compact = problem.compact
+    return Posterior(denoiser, compact.operator, compact.y, problem.noise, covariance, dense=problem.few)
 
 
 def in_parts(randn: RandN, n: int) -> RandN:
-    """A source of noise for n examples as one for any number of them."""
+    """Makes a source of noise for n examples one for any multiple of n."""
     return lambda like: torch.cat([randn(part) for part in torch.split(like, n)])
-
-
-@dataclass(frozen=True)
-class RePaint(Method):
-    """Replacement of what is known, each step taken `repeats` times; for masks, without noise or as if without."""
-
-    repeats: int = 10
-    sampler: Sampler = DDPM()
-    differentiates: ClassVar[bool] = False
-
-    def __call__(
-        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
-    ) -> Particles:
-        """Independent samples."""
-        sampler = replacement.ReplacementStep(self.sampler, seen.mask(self.name), seen.y, self.repeats)
-        return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
-
-
-@dataclass(frozen=True)
-class Replacement(RePaint):
-    """Replacement without repeats."""
-
-    repeats: int = 1
-
-
-@dataclass(frozen=True)
-class Product(Method):
-    """The product of distributions of 2015."""
-
-    power: Power = "constant"
-    differentiates: ClassVar[bool] = False
-
-    def __call__(
-        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
-    ) -> Particles:
-        """Independent samples."""
-        sampler = product.ProductStep(seen.linear(self.name), seen.y, seen.noise, self.power)
-        return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
-
-
-@dataclass(frozen=True)
-class DPS(Method):
-    """DPS with its heuristic step."""
-
-    scale: float = 1.0
-    sampler: Sampler = DDPM()
-
-    def __call__(
-        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
-    ) -> Particles:
-        """Independent samples."""
-        sampler = corrections.DPSStep(self.sampler, seen.operator, seen.y, self.scale)
-        return unweighted(sample(denoiser, sampler, prior(denoiser, noise, times[0]), times, randn=randn))
-
-
-@dataclass(frozen=True)
-class DDNM(Method):
-    """DDNM: the range of Aᵀ from y, its complement from the denoiser."""
-
-    sampler: Sampler = DDPM()
-    differentiates: ClassVar[bool] = False
-
-    def __call__(
-        self, denoiser: AnyDenoiser, seen: Observation, noise: Tensor, times: Tensor, randn: RandN
-    ) -> Particles:
-        """Independent samples."""
-        corrected = corrections.RangeNull(denoiser, seen.linear(self.name), seen.y, seen.noise)
-        return unweighted(sample(corrected, self.sampler, prior(denoiser, noise, times[0]), times, randn=randn))
 
 
 METHODS: dict[str, type[Method]] = {

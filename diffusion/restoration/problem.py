@@ -1,8 +1,9 @@
-"""What was seen of one example: y = A(x) + N(0, noise²)."""
+"""The problem of restoration, y = A(x) + N(0, noise²): made and checked once, then solved by any method."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,75 +11,107 @@ from torch import Tensor
 from diffusion.errors import InputError, require
 from diffusion.operators import Linear, Mask, Operator, Selection, conjugate_gradients, standardized
 
-# Up to this many observations the default weighs particles: the weights of more of them would fall on a single one.
+# Up to this many observations the default method weighs particles: with more, one particle would carry all the weight.
 FEW = 16
-# Without noise y may miss the range of A by this share of its own size: what the tolerance of a method leaves too.
+# Without noise y may miss the range of A by this share of its own size, which the tolerance of a method leaves too.
 SHARE = 1e-3
 
 
 @dataclass(frozen=True)
-class Observation:
-    """y = A(x) + N(0, noise²) of one example: y (1, *), as the operator gives it for a batch of one.
+class Problem:
+    """y = A(x) + N(0, noise²) of one example x: y is (1, *), as the operator returns it for a batch of one.
 
-    `given` is A as it was given where `operator` is A in other units or for another size: the one that errors name.
+    `shape` is that of x, (C, H, W) or (D,), None where nobody needs it. `stated` is the operator as the caller stated
+    it, where `operator` is A in other units or for another size; errors name it.
+
+    Raises InputError for noise below 0, and unless y belongs to one example.
     """
 
     operator: Operator
     y: Tensor
     noise: float = 0.0
-    given: Operator | None = None
+    shape: tuple[int, ...] | None = None
+    stated: Operator | None = None
 
     def __post_init__(self) -> None:
         require(self.noise >= 0, "noise", "0 or more", self.noise)
         require(len(self.y) == 1, "y", "that of one example, (1, *)", tuple(self.y.shape))
 
+    @classmethod
+    def checked(cls, y: Tensor, operator: Operator, noise: float, shape: tuple[int, ...]) -> Problem:
+        """The problem of finding x of that shape from y (*), on the CPU in float32; all of its input is checked here.
+
+        Raises InputError for noise that is not finite and 0 or more, for a y of another shape than A(x) has, for y that
+        is not floating point or not finite where something is known, and without noise for a y that no x gives.
+        """
+        # The y of a mask may have been given to `Model.inpaint`, as its image.
+        name, hides = ("image, or y", " where known") if isinstance(operator, Mask) else ("y", "")
+        require(0 <= noise < math.inf, "noise", "finite, 0 or more", noise)
+        expected = tuple(_applied(operator, torch.zeros(1, *shape)).shape[1:])
+        rule = f"of the shape {expected} that the operator makes of {shape}"
+        require(tuple(y.shape) == expected, "y", rule, tuple(y.shape))
+        require(y.is_floating_point(), name, "floating point, white as 1 in images (divide bytes by 255)", y.dtype)
+        given = y[None].detach().cpu().float()
+        # The values that a mask hides are never looked at: they may be anything.
+        problem = cls(operator, operator(given) if isinstance(operator, Mask) else given, noise, shape)
+        bad = int((~problem.y.isfinite()).sum())
+        require(not bad, name, f"finite{hides}", f"NaN or infinity in {bad} of {y.numel()} values")
+        if not isinstance(operator, Mask):  # The y of a mask was just made by it.
+            problem.check_range(torch.zeros(1, *shape))
+        return problem
+
     def linear(self, method: str) -> Linear:
-        """The operator, for a method of that name that needs it to be linear. Raises InputError otherwise."""
+        """The operator, for the named method, which needs it to be linear. Raises InputError otherwise."""
         if not isinstance(self.operator, Linear):
             raise self.refused("linear", method)
         return self.operator
 
     def mask(self, method: str) -> Mask:
-        """The operator, for a method of that name that needs a mask. Raises InputError otherwise."""
+        """The operator, for the named method, which needs a mask. Raises InputError otherwise."""
         if not isinstance(self.operator, Mask):
             raise self.refused("a mask", method)
         return self.operator
 
     def refused(self, rule: str, method: str) -> InputError:
-        """That the operator is not what a method needs."""
-        given = self.given or self.operator
-        return InputError(f"operator: must be {rule} for {method}, got {given}; take mmps or pigdm")
+        """The error that says which rule of a method the operator breaks."""
+        stated = self.stated or self.operator
+        return InputError(f"operator: must be {rule} for {method}, got {stated}; take mmps or pigdm")
 
     @property
-    def compact(self) -> Observation:
-        """The same without the zeros of a mask, which have neither noise nor density."""
+    def compact(self) -> Problem:
+        """The problem without the zeros of a mask, which have neither noise nor density."""
         if not isinstance(self.operator, Mask):
             return self
         known = self.operator.known.to(self.y.device).broadcast_to(self.y.shape)[0]
-        return Observation(Selection(known), self.y[:, known], self.noise)
+        return replace(self, operator=Selection(known), y=self.y[:, known])
 
     @property
     def few(self) -> bool:
-        """Whether there are observations, and up to `FEW` of them."""
+        """Whether there is an observation, and at most `FEW` of them."""
         return 0 < self.compact.y.numel() <= FEW
 
-    def standardized(self, mean: float, std: float, like: Tensor) -> Observation:
-        """The same in units in which mean + std x is x, of an example of the shape of `like` (1, C, *)."""
+    def in_model_units(self, mean: float, std: float, like: Tensor) -> Problem:
+        """The problem for the x of which mean + std x is the example, on the device and of the shape of `like`.
+
+        With u = mean + std x, y = A(u) + N(0, noise²) becomes (y - A(mean))/std = A'(x) + N(0, (noise/std)²), where
+        A(mean) belongs to an example that is `mean` everywhere and A' is A itself if that is linear
+        (`operators.standardized`). `like` is (1, C, *).
+        """
         middle = self.operator(torch.full_like(like, mean))
         operator = standardized(self.operator, mean, std)
-        y, given = (self.y.to(middle) - middle) / std, self.given or self.operator
-        return Observation(operator, y, self.noise / std, given)
+        y, stated = (self.y.to(middle) - middle) / std, self.stated or self.operator
+        return Problem(operator, y, self.noise / std, tuple(like.shape[1:]), stated)
 
     def residual(self, x: Tensor) -> Tensor:
         """The root mean square of y - A(x) for examples x (B, C, *): (); 0 without observations."""
         compact = self.compact
         return rms(compact.y.to(x) - compact.operator(x)) if compact.y.numel() else x.new_zeros(())
 
-    def check(self, like: Tensor) -> None:
-        """Raises InputError if without noise no example like that, (1, C, *), gives y, as far as float64 can tell.
+    def check_range(self, like: Tensor) -> None:
+        """Raises InputError if without noise no example like `like`, (1, C, *), gives y, as far as float64 can tell.
 
-        Least squares by conjugate gradients on AᵀA, to a finer tolerance as long as they miss y. Of an operator that is
-        not linear nothing is known.
+        Solves least squares by conjugate gradients on AᵀA, to a finer tolerance as long as they miss y. Nothing is
+        checked of an operator that is not linear.
         """
         operator = self.operator
         if self.noise or not isinstance(operator, Linear):
@@ -96,6 +129,16 @@ class Observation:
             "y: without noise it must be what the operator gives for some example, got one that misses it by "
             f"{missed:.2g} (root mean square); say with noise how far it is off"
         )
+
+
+def _applied(operator: Operator, x: Tensor) -> Tensor:
+    try:
+        return operator(x)
+    except InputError as error:
+        if not isinstance(operator, Mask):
+            raise
+        # `Model.inpaint` calls the mask `known`.
+        raise InputError(f"known, the {error}") from error
 
 
 def rms(x: Tensor) -> Tensor:

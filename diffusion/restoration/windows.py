@@ -2,17 +2,17 @@
 
     x̂(x_t) = Σ_k m_k x̂(x_t in window k),        Σ_k m_k = 1 at every pixel
 
-as Bar-Tal et al. (2023, arXiv 2302.08113) average them, with weights m_k = sin² along each side that fade towards
-the borders of a window. All windows see the same x_t and their estimates are blended before the step is taken, so no
+averages them as Bar-Tal et al. (2023, arXiv 2302.08113) do, with weights m_k = sin² along each side, which fade towards
+the borders of a window. All windows see the same x_t, and their estimates are blended before the step is taken. So no
 two of them can decide differently about a pixel that they share.
 
-What it approximates: every x̂ of a window is E[x|x_t in the window], not E[x|x_t]. Of all that can be said about a pixel
-from that window it is the best, and the squared error of the blend is at most the mean of the windows', but what lies
-beyond a window is not heard of. Data whose correlations end within half a window lose next to nothing; where an image
-has an order larger than that, as sky above and ground below, no denoiser of windows knows it.
+This is an approximation: a window estimates E[x|x_t in the window], not E[x|x_t]. That is the best estimate of a pixel
+from that window, and the squared error of the blend is at most the mean of the windows' errors, but nothing beyond a
+window is taken into account. For data whose correlations end within half a window next to nothing is lost. No denoiser
+of windows knows an order larger than a window, as sky above and ground below.
 
-An image smaller than a window is the middle of a larger one of which nothing is known around it (`fitted`). Of a large
-one with a small hole, only what the windows of the hole see is looked at (`near`).
+An image smaller than a window is the middle of a larger image of which nothing else is known (`fit`). In a large image
+with a small hole only the windows that see the hole are evaluated (`region_to_solve`).
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from torch.utils.checkpoint import checkpoint
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
 from diffusion.operators import Crop, Identity, Mask, Operator, compose
-from diffusion.restoration.observation import Observation
+from diffusion.restoration.problem import Problem
 from diffusion.schedules import Schedule
 
-# (H, W), or () of points, of which there are no windows.
+# (H, W); () for points, which have no windows.
 Sides = tuple[int, ...]
-# Of the last dimensions of a tensor.
+# An index into the last dimensions of a tensor.
 Place = tuple[EllipsisType | slice, ...]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """A denoiser of images of `size` (h, w) as one of images at least as large.
+    """A denoiser of images of `size` (h, w) as a denoiser of images at least as large.
 
-    Neighboring windows begin at most `stride` apart, half their size by default; they are spread evenly, the first and
-    the last flush with the image. The network sees `batch` of them at once. Where a gradient is asked for and there are
-    more, it is run again for each backward pass instead of remembering what it computed.
+    Neighboring windows begin at most `stride` apart, half their size by default. They are spaced evenly, the first and
+    the last flush with the image. The network sees `batch` windows at once. Where a gradient is asked for and there are
+    more windows, the network is evaluated again for each backward pass instead of keeping its activations.
     """
 
     denoiser: AnyDenoiser
@@ -60,16 +60,16 @@ class Windows:
 
     @property
     def schedule(self) -> Schedule:
-        """That of the denoiser."""
+        """The schedule of the denoiser."""
         return self.denoiser.schedule
 
     @property
     def strides(self) -> Sides:
-        """The stride down and to the right."""
+        """The strides down and to the right."""
         return self.stride or tuple(max(1, side // 2) for side in self.size)
 
     def lines(self, size: Sides) -> tuple[Line, Line]:
-        """The windows down and to the right of an image of that size."""
+        """The windows that cover an image of `size`, down and to the right."""
         down, right = (Line.of(*sides) for sides in zip(size, self.size, self.strides, strict=True))
         return down, right
 
@@ -109,13 +109,13 @@ class Windows:
 
 
 def repeat_each(values: Tensor, count: int) -> Tensor:
-    """Values of examples, (B,) or (), for `count` windows of each: (B count,) or ()."""
+    """Repeats the value of each example for its `count` windows: (B,) -> (B count,); () stays ()."""
     return values.repeat_interleave(count) if values.ndim else values
 
 
 @dataclass(frozen=True)
 class Line:
-    """Segments along one side of an image: `places` (K, h) of pixels, and their `weights` (K, h), which sum to 1 at
+    """Segments along one side of an image: the `places` (K, h) of their pixels, and `weights` (K, h), which sum to 1 at
     every pixel.
     """
 
@@ -153,67 +153,92 @@ class Line:
         return weighted.new_zeros(shape).index_add(dim, self.places.flatten().to(parts.device), weighted)
 
 
-class Fitted(NamedTuple):
-    """What restores an image of any size: a denoiser, the observation of an image of `size`, which both of them take,
-    and the `crop` that is the image asked for.
+class Fit(NamedTuple):
+    """A denoiser and a problem that fit each other, for images as large as `problem.shape` says.
+
+    `crop` takes the image that was asked for out of a solution.
     """
 
     denoiser: AnyDenoiser
-    seen: Observation
-    size: Sides
+    problem: Problem
     crop: Operator
 
     @property
     def windows(self) -> int:
-        """How many of them cover an image."""
+        """The number of windows that cover an image."""
         covering = self.denoiser
-        return math.prod(line.count for line in covering.lines(self.size)) if isinstance(covering, Windows) else 1
+        if not isinstance(covering, Windows):
+            return 1
+        return math.prod(line.count for line in covering.lines(sides(self.problem)))
 
 
-def fitted(denoiser: AnyDenoiser, window: Sides, seen: Observation, size: Sides, *, batch: int = 32) -> Fitted:
-    """A denoiser of images of the size `window` and an observation of one of another size, made for one another.
+def fit(denoiser: AnyDenoiser, window: Sides, problem: Problem, *, batch: int = 32) -> Fit:
+    """Fits a denoiser of images of the size `window` to a problem for an image of any size.
 
-    Where the image is longer than the window, windows overlap; where it is shorter, what is restored is as long as the
-    window, with a margin that y says nothing of around the image. The margin is to be cut off by `crop`.
+    Where the image is longer than the window, windows overlap. Where it is shorter, the solution is as long as the
+    window: around the image it has a margin, of which y says nothing and which `Fit.crop` cuts off.
     """
-    whole = tuple(max(sides) for sides in zip(size, window, strict=True))
+    size = sides(problem)
+    whole = tuple(max(pair) for pair in zip(size, window, strict=True))
     covering = denoiser if whole == window else Windows(denoiser, window, batch=batch)
     if whole == size:
-        return Fitted(covering, seen, whole, Identity())
-    crop = Crop(*size)
-    if not isinstance(seen.operator, Mask):
-        within = replace(seen, operator=compose(seen.operator, crop), given=seen.given or seen.operator)
-        return Fitted(covering, within, whole, crop)
+        return Fit(covering, problem, Identity())
+    crop, shape = Crop(*size), (shape_of(problem)[0], *whole)
+    if not isinstance(problem.operator, Mask):
+        stated = problem.stated or problem.operator
+        within = replace(problem, operator=compose(problem.operator, crop), shape=shape, stated=stated)
+        return Fit(covering, within, crop)
     # A mask stays a mask, which replacement asks for.
     margins = crop.margins(whole)
-    known = F.pad(seen.operator.known.broadcast_to(seen.y.shape)[0], margins)
-    return Fitted(covering, Observation(Mask(known), F.pad(seen.y, margins), seen.noise), whole, crop)
+    known = F.pad(problem.operator.known.broadcast_to(problem.y.shape)[0], margins)
+    return Fit(covering, Problem(Mask(known), F.pad(problem.y, margins), problem.noise, shape), crop)
 
 
-class Part(NamedTuple):
-    """A part of an image, how large it is, and what was seen of it."""
+class Region(NamedTuple):
+    """A part of an image, at `place` in it, and the problem that is left there."""
 
     place: Place
-    size: Sides
-    seen: Observation
+    problem: Problem
 
 
-def near(seen: Observation, window: Sides, size: Sides) -> Part:
-    """The part of an image of that size that restoring it looks at, and what was seen of that.
+def region_to_solve(problem: Problem, window: Sides) -> Region:
+    """The part of an image that its restoration depends on, and the problem there.
 
-    Of what a mask shows without noise nothing is left to restore. Windows that hold a hidden pixel reach one window's
-    length around it, and pixels beyond are seen by none of them. In all other cases the part is the whole.
+    A mask without noise leaves nothing to restore where it shows the image. Windows that hold a hidden pixel reach one
+    window's length around it, and no window sees a pixel beyond. In all other cases the region is the whole image.
     """
-    if not isinstance(seen.operator, Mask) or seen.noise or size == window:
-        return Part((...,), size, seen)
-    known = seen.operator.known.broadcast_to(seen.y.shape)[0]
+    if not isinstance(problem.operator, Mask) or problem.noise or sides(problem) == window:
+        return Region((...,), problem)
+    known = problem.operator.known.broadcast_to(problem.y.shape)[0]
     hidden = ~known.all(0)
     place = ..., _around(hidden.any(1), window[0]), _around(hidden.any(0), window[1])
-    part = Observation(Mask(known[place]), seen.y[place])
-    return Part(place, tuple(part.y.shape[2:]), part)
+    y = problem.y[place]
+    return Region(place, Problem(Mask(known[place]), y, shape=tuple(y.shape[1:])))
+
+
+def keep_known(problem: Problem, samples: Tensor, place: Place) -> Tensor:
+    """Whole solutions (n, *) from solutions of the region at `place`; pixels that a mask shows without noise are those
+    of y.
+    """
+    if problem.noise or not isinstance(problem.operator, Mask):
+        return samples
+    whole = problem.y.repeat(len(samples), *[1] * (problem.y.ndim - 1))
+    whole[place] = samples
+    return torch.where(problem.operator.known.cpu(), problem.y, whole)
+
+
+def shape_of(problem: Problem) -> tuple[int, ...]:
+    """The shape of the example that a problem asks for."""
+    assert problem.shape is not None
+    return problem.shape
+
+
+def sides(problem: Problem) -> Sides:
+    """The size (H, W) of the image that a problem asks for; () for points."""
+    return shape_of(problem)[1:]
 
 
 def _around(hidden: Tensor, side: int) -> slice:
-    """Where a row of pixels (L,) is hidden, and as far around that as a window reaches; a window at least, or all."""
+    """The rows from which a window of `side` pixels can reach a hidden one of (L,); at least one window of them."""
     places = hidden.nonzero().flatten().tolist() or [0]
     return slice(max(0, places[0] - side + 1), min(len(hidden), places[-1] + side))

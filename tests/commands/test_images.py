@@ -179,11 +179,11 @@ def test_another_size_is_kept_or_brought_to_that_of_the_model(tmp_path: Path) ->
 )
 def test_an_observation_tells_the_size_of_its_image(tmp_path: Path, text: str, channels: int, factor: int) -> None:
     path = save(pixels(3), tmp_path / "seen.png")
-    y, size = read_observation(path, parse(text), SPECS[3], (0, 0, 0))
+    y, shape = read_observation(path, parse(text), SPECS[3], (0, 0, 0))
     luma = np.asarray(Image.open(path).convert("L"))[..., None]
     expected = pixels(3) if channels == 3 else luma
     assert np.array_equal((y * 255).round().numpy(), np.moveaxis(expected, 2, 0))
-    assert size == (6 * factor, 8 * factor)
+    assert shape == (3, 6 * factor, 8 * factor)
 
 
 def test_what_an_operator_refuses_is_said_by_it(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from diffusion.data import Dataset, DataSpec
 from diffusion.denoiser import Denoiser, V
 from diffusion.errors import InputError
 from diffusion.evaluation import BoundEstimator, Evaluation, FlowEstimator, ImportanceEstimator, evaluate, likelihood
-from diffusion.evaluation.estimators import Estimator
-from diffusion.evaluation.measurements import Measurements, part
+from diffusion.evaluation.likelihood import Estimator, Measurements
 from diffusion.model import Model
 from diffusion.model.likelihood import Likelihood
 from diffusion.schedules import EDM
@@ -183,7 +182,10 @@ def test_a_bound_of_few_paths_is_not_called_reliable() -> None:
     loose = evaluate(model(plane, dataset.spec), dataset, method=ImportanceEstimator(steps=8, paths=4))
     assert "not reliable: for 6 of 6 examples the effective sample size is below 10 of 4 paths" in loose.table()
     tight = evaluate(model(plane, dataset.spec), dataset, method=ImportanceEstimator(steps=64, paths=32))
-    assert "reliable: the effective sample size of every example is at least" in tight.table() and "not reliable" not in tight.table()
+    assert (
+        "reliable: the effective sample size of every example is at least" in tight.table()
+        and "not reliable" not in tight.table()
+    )
     assert len(tight.log_weights) == 6 and len(tight.log_weights[0]) == 32
     curve = tight.notes[-1].removeprefix("total by the number of paths: ").split(", ")
     assert [text.partition(": ")[0] for text in curve] == ["1", "2", "4", "8", "16", "32"]
@@ -238,7 +240,7 @@ def test_large_examples_are_fewer_in_a_batch(
 
     def measure(self: BoundEstimator, likelihood: Likelihood, x: Tensor, numbers: range, label: None) -> Measurements:
         sizes.append(len(x))
-        return part(
+        return Measurements.of(
             torch.zeros(len(x), 4), torch.zeros(len(x), 1, 4), by_log_snr=torch.zeros(len(x), BoundEstimator.bins)
         )
 

@@ -294,5 +294,5 @@ def test_a_student_is_refused(model: Model) -> None:
     student = replace(
         model, config=replace(model.config, distillation=replace(model.config.distillation, teacher="runs/teacher"))
     )
-    with pytest.raises(InputError, match="distilled to sample in few calls; ask its teacher, runs/teacher"):
+    with pytest.raises(InputError, match="distilled to sample in few evaluations; ask its teacher, runs/teacher"):
         student.restore(torch.zeros(3, 4, 4), Downsample(2))

@@ -15,8 +15,8 @@ from diffusion.randomness import ExampleNoise
 from diffusion.restoration.corrections import DPSStep, RangeNull
 from diffusion.restoration.counting import CountingDenoiser
 from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Resampling, Twisted, default, restore
-from diffusion.restoration.observation import Observation
-from diffusion.restoration.windows import fitted
+from diffusion.restoration.problem import Problem
+from diffusion.restoration.windows import fit
 from diffusion.samplers import DDIM, Heun
 from diffusion.schedules import Cosine
 from tests.oracles import MixtureOracle, correlated
@@ -38,7 +38,7 @@ ROUGH = {"dps": (0.05, 0.5), "zero": (1.0, 1.5)}
 def test_every_method_agrees_with_what_is_known(name: str) -> None:
     y = ORACLE.sample(1, torch.Generator().manual_seed(0)) * KNOWN
     noise, limit = ROUGH.get(name, (0.05, 0.25))
-    seen = Observation(Mask(KNOWN), y, noise)
+    seen = Problem(Mask(KNOWN), y, noise)
     found = restore(ORACLE, seen, normal(8, 1, 2, 3), TIMES, method=METHODS[name](), randn=ExampleNoise(range(8)))
     assert found.x.shape == (8, 1, 2, 3) and torch.isfinite(found.x).all()
     assert (found.x - y)[:, KNOWN].square().mean().sqrt() < limit
@@ -47,10 +47,10 @@ def test_every_method_agrees_with_what_is_known(name: str) -> None:
 
 
 def test_the_default_follows_the_number_of_observations() -> None:
-    assert isinstance(default(Observation(Matrix(normal(4, 6)), normal(1, 4))), Resampling)
-    assert isinstance(default(Observation(Downsample(2), normal(1, 3, 8, 8))), Guided)
+    assert isinstance(default(Problem(Matrix(normal(4, 6)), normal(1, 4))), Resampling)
+    assert isinstance(default(Problem(Downsample(2), normal(1, 3, 8, 8))), Guided)
     pixels = torch.arange(64).reshape(1, 8, 8)
-    shown = {count: Observation(Mask(pixels < count), torch.zeros(1, 1, 8, 8)) for count in (0, 16, 17)}
+    shown = {count: Problem(Mask(pixels < count), torch.zeros(1, 1, 8, 8)) for count in (0, 16, 17)}
     assert isinstance(default(shown[16]), Resampling), "what counts is what a mask shows"
     assert isinstance(default(shown[17]), Guided) and isinstance(default(shown[0]), Guided)
 
@@ -62,7 +62,7 @@ def test_the_evidence_is_that_of_what_a_mask_shows(method: Method, n: int, noise
     y = ORACLE.sample(1, torch.Generator().manual_seed(1)) * KNOWN
     rows = torch.eye(6, dtype=torch.float64)[KNOWN.flatten()]
     found = []
-    for seen in (Observation(Mask(KNOWN), y, noise), Observation(Matrix(rows), y[:, KNOWN], noise)):
+    for seen in (Problem(Mask(KNOWN), y, noise), Problem(Matrix(rows), y[:, KNOWN], noise)):
         options = {"method": method, "randn": ExampleNoise(range(n))}
         found.append(restore(ORACLE, seen, normal(n, 1, 2, 3), TIMES, **options))  # type: ignore[arg-type]
     assert torch.allclose(found[0].x, found[1].x, rtol=0, atol=1e-9)
@@ -74,7 +74,7 @@ def test_the_evidence_is_that_of_what_a_mask_shows(method: Method, n: int, noise
 
 
 def test_without_the_determinant_there_is_no_evidence() -> None:
-    seen = Observation(Downsample(1), normal(1, 1, 4, 5), 0.5)
+    seen = Problem(Downsample(1), normal(1, 1, 4, 5), 0.5)
     oracle = correlated(Cosine(), (1, 4, 5))
     for method in (Twisted(2), Resampling(2)):
         found = restore(oracle, seen, normal(4, 1, 4, 5), TIMES[::4], method=method, randn=ExampleNoise(range(4)))
@@ -89,7 +89,7 @@ def test_a_method_takes_another_sampler_if_it_has_one() -> None:
 
 
 def test_calls_and_backward_passes_are_counted() -> None:
-    counted, seen = CountingDenoiser(ORACLE), Observation(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 0.1)
+    counted, seen = CountingDenoiser(ORACLE), Problem(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 0.1)
     restore(counted, seen, normal(2, 1, 2, 3), TIMES, method=METHODS["tmpd"](), randn=ExampleNoise(range(2)))
     assert counted.nfe == len(TIMES) - 1 and counted.backward == 2 * counted.nfe, "row sums, and y"
     at: list[float] = []
@@ -101,7 +101,7 @@ def test_calls_and_backward_passes_are_counted() -> None:
 def test_a_label_and_guidance_reach_the_denoiser() -> None:
     means = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
     mixture = MixtureOracle(Cosine(), means, 0.05, torch.tensor([0.5, 0.5], dtype=torch.float64))
-    seen = Observation(Matrix(torch.tensor([[0.0, 1.0]], dtype=torch.float64)), torch.tensor([[0.1]]).double(), 0.1)
+    seen = Problem(Matrix(torch.tensor([[0.0, 1.0]], dtype=torch.float64)), torch.tensor([[0.1]]).double(), 0.1)
     for method in (Guided(), Twisted(), Resampling()):
         guided = ClassifierFree(mixture, 1.5)
         options = {"method": method, "label": torch.tensor([1]), "randn": ExampleNoise(range(6))}
@@ -137,13 +137,13 @@ def test_dps_steps_down_the_misfit_by_a_length_of_its_own() -> None:
 def test_jpeg_is_restored_by_methods_that_linearize() -> None:
     oracle = correlated(Cosine(), (1, 8, 8), low=1e-3, high=0.3)
     x = oracle.sample(1, torch.Generator().manual_seed(1))
-    seen = Observation(JPEG(30), JPEG(30)(x), 0.05)
+    seen = Problem(JPEG(30), JPEG(30)(x), 0.05)
     for name in ("pigdm", "mmps", "dps"):
         found = restore(oracle, seen, normal(4, 1, 8, 8), TIMES, method=METHODS[name](), randn=ExampleNoise(range(4)))
         assert torch.isfinite(found.x).all()
         free = restore(
             oracle,
-            Observation(JPEG(30), JPEG(30)(x), 1e3),
+            Problem(JPEG(30), JPEG(30)(x), 1e3),
             normal(4, 1, 8, 8),
             TIMES,
             method=METHODS["mmps"](),
@@ -166,15 +166,15 @@ def test_jpeg_is_restored_by_methods_that_linearize() -> None:
 def test_operators_that_a_method_does_not_take_are_named_as_they_were_given(
     name: str, operator: Operator, rule: str, side: int
 ) -> None:
-    seen = Observation(operator, operator(normal(1, 1, 8, 8))).standardized(0.47, 0.3, normal(1, 1, 8, 8))
-    _, seen, size, _ = fitted(ORACLE, (side, side), seen, (8, 8))
+    seen = Problem(operator, operator(normal(1, 1, 8, 8))).in_model_units(0.47, 0.3, normal(1, 1, 8, 8))
+    seen = fit(ORACLE, (side, side), seen).problem
     message = f"operator: must be {rule} for {name}, got {operator}; take mmps or pigdm"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        restore(correlated(Cosine(), (1, *size)), seen, normal(2, 1, *size), TIMES, method=METHODS[name]())
+        restore(correlated(Cosine(), seen.shape), seen, normal(2, *seen.shape), TIMES, method=METHODS[name]())
 
 
 def test_what_cannot_be_restored_is_named() -> None:
     with pytest.raises(ValueError, match=r"noise: must be 0 or more, got -0\.1"):
-        Observation(Mask(KNOWN), normal(1, 1, 2, 3), -0.1)
+        Problem(Mask(KNOWN), normal(1, 1, 2, 3), -0.1)
     with pytest.raises(ValueError, match=r"y: must be that of one example, \(1, \*\), got \(2, 3\)"):
-        Observation(Mask(KNOWN), normal(2, 3))
+        Problem(Mask(KNOWN), normal(2, 3))

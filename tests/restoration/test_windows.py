@@ -14,9 +14,9 @@ from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.grids import UniformLogSNR
 from diffusion.operators import GaussianBlur, Mask
 from diffusion.randomness import ExampleNoise
-from diffusion.restoration import Observation, restore
+from diffusion.restoration import Problem, restore
 from diffusion.restoration.methods import RePaint
-from diffusion.restoration.windows import Line, Windows, fitted, near
+from diffusion.restoration.windows import Line, Windows, fit, region_to_solve
 from diffusion.samplers import SDESolver, prior, sample
 from diffusion.schedules import Cosine, Schedule
 from tests.oracles import short_correlations
@@ -129,9 +129,9 @@ def test_a_large_image_is_restored_as_by_the_exact_denoiser(name: str) -> None:
     exact = LARGE.posterior(matrix, y.flatten(), noise)
     std = exact.covariance.diagonal().sqrt()
     hidden = ~known.flatten() if name == "hole" else slice(None)
-    whole = fitted(SMALL, WINDOW, Observation(operator, y, noise), IMAGE, batch=1000)
-    assert isinstance(whole.denoiser, Windows) and whole.size == IMAGE and whole.windows == 2 * 4
-    x = restore(whole.denoiser, whole.seen, normal(n, 1, *IMAGE), TIMES, randn=ExampleNoise(range(n))).x
+    whole = fit(SMALL, WINDOW, Problem(operator, y, noise, (1, *IMAGE)), batch=1000)
+    assert isinstance(whole.denoiser, Windows) and whole.problem.shape == (1, *IMAGE) and whole.windows == 2 * 4
+    x = restore(whole.denoiser, whole.problem, normal(n, 1, *IMAGE), TIMES, randn=ExampleNoise(range(n))).x
     z = ((x.flatten(1) - exact.mean.flatten()) / std)[:, hidden]
     # The mean of exact samples would be off by 1 / sqrt(40) = 0.16, their variance right to 2 %.
     assert float(z.mean(0).square().mean().sqrt()) < 0.25
@@ -147,9 +147,13 @@ def test_a_smaller_image_is_the_middle_of_a_larger_one(operator: str) -> None:
     y = chosen(small.sample(1, torch.Generator().manual_seed(3)))
     matrix = chosen(torch.eye(40, dtype=torch.float64).reshape(40, 1, *size)).flatten(1).mT
     exact = small.posterior(matrix, y.flatten(), noise)
-    whole = fitted(SMALL, WINDOW, Observation(chosen, y, noise), size)
-    assert whole.size == WINDOW and whole.windows == 1 and isinstance(whole.seen.operator, Mask) == (operator == "mask")
-    x = restore(whole.denoiser, whole.seen, normal(200, 1, *WINDOW), TIMES, randn=ExampleNoise(range(200))).x
+    whole = fit(SMALL, WINDOW, Problem(chosen, y, noise, (1, *size)))
+    assert (
+        whole.problem.shape == (1, *WINDOW)
+        and whole.windows == 1
+        and isinstance(whole.problem.operator, Mask) == (operator == "mask")
+    )
+    x = restore(whole.denoiser, whole.problem, normal(200, 1, *WINDOW), TIMES, randn=ExampleNoise(range(200))).x
     cropped = whole.crop(x)
     assert cropped.shape == (200, 1, *size)
     std = exact.covariance.diagonal().sqrt()
@@ -157,7 +161,7 @@ def test_a_smaller_image_is_the_middle_of_a_larger_one(operator: str) -> None:
     assert float(z.mean(0).square().mean().sqrt()) < 0.15 and float(z.var(0).mean()) == pytest.approx(1, abs=0.1)
     if operator == "mask":
         repainted = restore(
-            whole.denoiser, whole.seen, normal(3, 1, *WINDOW), TIMES, method=RePaint(2), randn=ExampleNoise(range(3))
+            whole.denoiser, whole.problem, normal(3, 1, *WINDOW), TIMES, method=RePaint(2), randn=ExampleNoise(range(3))
         ).x
         assert torch.allclose(whole.crop(repainted)[:, damage.known], y[:, damage.known].expand(3, -1), atol=0.05)
 
@@ -166,16 +170,18 @@ def test_only_what_windows_of_the_hole_see_is_looked_at() -> None:
     known = torch.ones(1, 30, 40, dtype=torch.bool)
     known[0, 10:12, 35] = known[0, 9, 37] = False
     y = normal(1, 1, 30, 40)
-    place, size, local = near(Observation(Mask(known), y), WINDOW, (30, 40))
+    place, local = region_to_solve(Problem(Mask(known), y, shape=(1, 30, 40)), WINDOW)
     assert place == (..., slice(2, 19), slice(28, 40)), "7 pixels beyond the hole, and no more than there are"
-    assert size == (17, 12)
+    assert local.shape == (1, 17, 12)
     assert isinstance(local.operator, Mask) and torch.equal(local.operator.known, known[:, 2:19, 28:])
     assert torch.equal(local.y, y[..., 2:19, 28:])
-    for seen in (Observation(Mask(known), y, 0.1), Observation(GaussianBlur(1.0), y)):
-        assert near(seen, WINDOW, (30, 40)) == ((...,), (30, 40), seen), "known pixels are to be restored as well"
-    assert near(Observation(Mask(~known), y), WINDOW, (30, 40)).size == (30, 40)
-    assert near(Observation(Mask(torch.tensor(True)), y), WINDOW, (30, 40)).size == WINDOW, "nothing is hidden"
-    narrow = near(Observation(Mask(known[:, :, 30:]), y[..., 30:]), WINDOW, (30, 10))
+    shape = (1, 30, 40)
+    for problem in (Problem(Mask(known), y, 0.1, shape), Problem(GaussianBlur(1.0), y, shape=shape)):
+        assert region_to_solve(problem, WINDOW) == ((...,), problem), "known pixels are to be restored as well"
+    assert region_to_solve(Problem(Mask(~known), y, shape=shape), WINDOW).problem.shape == shape
+    shown = region_to_solve(Problem(Mask(torch.tensor(True)), y, shape=shape), WINDOW)
+    assert shown.problem.shape == (1, *WINDOW), "nothing is hidden"
+    narrow = region_to_solve(Problem(Mask(known[:, :, 30:]), y[..., 30:], shape=(1, 30, 10)), WINDOW)
     assert narrow.place == (..., slice(2, 19), slice(0, 10))
 
 

@@ -1,0 +1,15 @@
+"""`diffusion verify-resume`: proves on this machine that an interrupted run resumes exactly."""
+
+from __future__ import annotations
+
+from diffusion import config
+from diffusion.commands.options import VerifyResume
+from diffusion.training import verify
+
+
+def verify_resume(options: VerifyResume) -> int:
+    """Prints what differs between an interrupted run and a whole one; returns 1 if anything does."""
+    found = verify.verify_resume(config.load(options.config, options.overrides), options.steps)
+    resumed = f"resumed from step {options.steps // 2} of {options.steps}"
+    print("\n".join([f"{resumed}: not the same", *found]) if found else f"{resumed}: the same to the last bit")
+    return int(bool(found))

@@ -1,0 +1,55 @@
+"""How samples are drawn: the options that sampling, restoration and their commands share.
+
+They are spelled once, here. The command line reads them before torch is imported, so this file imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypedDict
+
+from diffusion.errors import require
+
+if TYPE_CHECKING:
+    from diffusion.samplers import Sampler
+else:
+    # The command line looks annotations up when it parses, without torch.
+    Sampler = object
+
+
+class DrawOptions(TypedDict, total=False):
+    """The keywords of `Model.sample`, `film`, `trajectory`, `restore` and `inpaint`: the fields of `Draw`."""
+
+    steps: int | None
+    sampler: str | Sampler | None
+    seed: int
+    label: int | str | Sequence[int] | None
+    guidance: float | None
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How many samples are drawn, and how. None stands for the default of the run or of the method."""
+
+    n: int = 16
+    """How many to draw."""
+    steps: int | None = None
+    """Steps of the sampler."""
+    sampler: str | Sampler | None = None
+    """The sampler, instead of the default."""
+    seed: int = 0
+    """Seed of the noise; the same seed gives the same images."""
+    label: int | str | Sequence[int] | None = None
+    """Class name or number."""
+    guidance: float | None = None
+    """Classifier-free guidance scale; 1 is off."""
+    batch: int | None = None
+    """Images at a time; by default as many as suit the device."""
+
+    def checked(self) -> Self:
+        """These options. Raises InputError for a number of samples or a batch below 1."""
+        require(self.n >= 1, "n", "at least 1", self.n)
+        require(self.batch is None or self.batch >= 1, "batch", "at least 1", self.batch)
+        return self

@@ -1,0 +1,112 @@
+"""A measurement of a trained model, whatever it measures: `diffusion evaluate --method NAME` runs one.
+
+An `Evaluator` measures a model on examples and returns an `Evaluation`: numbers with their intervals, as a table, as
+JSON and as a figure. A new one is one file of this folder that ends with a dict `EVALUATORS`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+
+from diffusion import figures
+from diffusion.data import Dataset
+from diffusion.evaluation.intervals import Estimate
+from diffusion.model import Model
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The options that all evaluators share.
+
+    `limit` takes at most that many examples, evenly spaced. `guidance` is the classifier-free guidance scale and
+    `dtype` the precision of the network. With `shared` all processes, which must make the same call, take a part.
+    """
+
+    limit: int | None = None
+    guidance: float = 1.0
+    dtype: torch.dtype = torch.float32
+    shared: bool = False
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluator found: `terms` by name in `unit`, of so many `examples`.
+
+    `kind` says what is measured. `values` has a number for each example, where there is one. `notes` are sentences that
+    a reader of the numbers must know.
+    """
+
+    method: str
+    kind: str
+    unit: str
+    examples: int
+    terms: dict[str, Estimate]
+    values: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """The mean of each term."""
+        return {name: value.mean for name, value in self.terms.items()}
+
+    @property
+    def standard_error(self) -> dict[str, float]:
+        """The standard error of each term, of all random sources together."""
+        return {name: value.standard_error for name, value in self.terms.items()}
+
+    @property
+    def rows(self) -> dict[str, Estimate]:
+        """The estimates that the table shows, by name."""
+        return self.terms
+
+    @property
+    def footers(self) -> tuple[str, ...]:
+        """The lines below the table."""
+        return self.notes
+
+    def table(self, examples: str = "held-out") -> str:
+        """One line per row: its mean, its 95 % interval, and the standard errors by source."""
+        head = f"{self.method}: {self.kind}, {self.unit}, {self.examples:,} {examples} examples"
+        sources = list(next(iter(self.terms.values())).errors)
+        columns = "".join(f"{name:>16s}" for name in sources)
+        lines = [head, f"{'':16s}{'mean':>12s}{'± 95 %':>12s}{columns}"]
+        for name, value in self.rows.items():
+            width = f"{'?':>12s}" if value.half_width is None else f"{value.half_width:12.4f}"
+            errors = "".join(f"{value.errors[source]:16.4f}" for source in sources)
+            lines.append(f"{name:16s}{value.mean:12.4f}{width}{errors}")
+        return "\n".join([*lines, *self.footers])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON writes them, with `mean` and `standard_error`."""
+        return {**asdict(self), "mean": self.mean, "standard_error": self.standard_error}
+
+    def draw(self, path: Path, of: str, compared: Self | None = None) -> None:
+        """Draws the values of all examples as a histogram, where there are any, into a PNG.
+
+        `of` names the examples. `compared` is the same evaluation of training examples.
+        """
+        if self.values:
+            figures.histogram(self.values, path, label=self.unit, title=f"{self.kind}, {of} examples")
+
+
+class Evaluator(ABC):
+    """A way to evaluate a model. Evaluators are frozen dataclasses with defaults.
+
+    `compares` says that the same evaluation of training examples belongs beside that of held-out ones.
+    """
+
+    name: str
+    compares: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, model: Model, examples: Dataset, setting: Setting) -> Evaluation:
+        """Evaluates a model on examples.
+
+        Raises InputError where there are no examples, or they are not of the model's kind.
+        """

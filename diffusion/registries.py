@@ -1,0 +1,127 @@
+"""Registries: dict literals from names to classes, at the end of the files whose classes they name.
+
+A folder's registry is the union of the dicts of its files, so that a new entry is one file (`collect`). The command
+line must know the names before torch is imported, and reads them from the source (`names`). A text such as
+`blur:sigma=2` names an entry and its options (`parse_one`). This file imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import math
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from diffusion.errors import InputError
+
+Component = TypeVar("Component")
+Value = bool | int | float | str
+
+# The types whose values a text can state, by the name that an annotation gives them.
+TYPES: dict[str, type[Value]] = {"bool": bool, "int": int, "float": float, "str": str}
+ROOT = Path(__file__).parent
+
+
+def collect(package: str, attribute: str) -> dict[str, type[Any]]:
+    """The union of the dicts called `attribute` in the modules of a package, by name, as `names` reads them.
+
+    The package's own `registry`, which calls this, is passed over. Raises ValueError as `merge` does.
+    """
+    folder = ROOT.joinpath(*package.split(".")[1:])
+    found = sorted(info.name for info in pkgutil.iter_modules([str(folder)]) if info.name != "registry")
+    return merge([importlib.import_module(f"{package}.{name}") for name in found], attribute)
+
+
+def merge(modules: Iterable[ModuleType], attribute: str) -> dict[str, type[Any]]:
+    """Merges the dicts called `attribute` of modules, those that have any, in the order of the names.
+
+    Raises ValueError where two modules claim one name.
+    """
+    owners: dict[str, ModuleType] = {}
+    for module in modules:
+        for name in getattr(module, attribute, {}):
+            if name in owners:
+                raise ValueError(
+                    f"{attribute}: {name!r} is claimed by {owners[name].__name__} and by {module.__name__}"
+                )
+            owners[name] = module
+    return {name: getattr(owners[name], attribute)[name] for name in sorted(owners)}
+
+
+def names(place: str, attribute: str) -> tuple[str, ...]:
+    """The keys of the dict literals called `attribute` in a file of this package, or in all files of a folder of it.
+
+    The keys of a file keep their order, those of a folder are sorted. The source is read and not run.
+    """
+    path = ROOT / place
+    if path.is_dir():
+        return tuple(sorted(key for file in path.glob("*.py") for key in _keys(file, attribute)))
+    return tuple(_keys(path, attribute))
+
+
+def _keys(path: Path, attribute: str) -> list[str]:
+    """The keys of the annotated dict literal called `attribute` in a file; none without such a dict."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.value, ast.Dict):
+            continue
+        if isinstance(node.target, ast.Name) and node.target.id == attribute:
+            return [str(ast.literal_eval(key)) for key in node.value.keys if key is not None]
+    return []
+
+
+def parse_one(text: str, registry: Mapping[str, type[Component]], what: str) -> Component:
+    """Returns the component that `name:field=value,field=value` describes, an instance of `registry[name]`.
+
+    The classes of the registry are dataclasses. A text can set the fields whose default is a bool, a number or a
+    string, and those that are one of these or None by default; all others are set from Python alone. A bool is written
+    true or false. Errors call the component `what`.
+
+    Raises InputError for a name or an option that does not exist, and for a value of the wrong type; the class itself
+    checks the range of its values.
+    """
+    name, _, options = text.partition(":")
+    if name not in registry:
+        raise InputError(f"{what}: must be one of {', '.join(registry)}, got {name!r}")
+    kind = registry[name]
+    types = {field.name: known for field in fields(kind) if (known := _type(field)) is not None}  # type: ignore[arg-type]
+    defaults = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
+    given: dict[str, Value] = {}
+    for option in filter(None, options.split(",")):
+        key, equals, value = option.partition("=")
+        if not equals or key not in types:
+            takes = ", ".join(f"{key}={_written(defaults[key])}" for key in types) or "no options"
+            raise InputError(f"{what} {name}: takes {takes}; got {option!r}")
+        given[key] = _value(f"{name}.{key}", value, types[key])
+    return kind(**given)
+
+
+def _type(field: Field[Any]) -> type[Value] | None:
+    """The type of a field's values if a text can state them."""
+    if field.default is None:
+        return TYPES.get(str(field.type).removesuffix(" | None"))
+    return TYPES.get(type(field.default).__name__)
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _value(where: str, text: str, kind: type[Value]) -> Value:
+    if kind is str:
+        return text
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise InputError(f"{where}: must be true or false, got {text!r}")
+        return text == "true"
+    try:
+        value = float(text) if kind is float else int(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{where}: must be {'a whole' if kind is int else 'a'} number, got {text!r}")
+    return value
