@@ -237,6 +237,20 @@ def test_the_trajectory_bound_sums_to_the_diffusion_term() -> None:
     assert float(objective.log_snr(torch.ones(1), schedule)) == pytest.approx(float(schedule.table[1]))
 
 
+def test_the_trajectory_bound_without_a_learned_variance_weighs_the_error_of_x() -> None:
+    """At the lower variance the KL of a step is ½ (SNR_s - SNR_t) ‖x̂ - x‖²; here per coordinate, of 3 steps."""
+    schedule = DiscreteBetas(betas=BETAS)
+    times, x, noise = UniformTime()(schedule, 3), normal(6, 2), normal(6, 2, seed=1)
+    denoiser = Denoiser(lambda x, *_: (3 * x).sin(), schedule, X0())
+    u = torch.tensor([0.0, 0.3, 0.4, 0.6, 0.7, 0.99], dtype=torch.float64)
+    step = torch.tensor([0, 0, 1, 1, 2, 2])
+    t, snr = times[step], schedule.log_snr(times).exp()
+    x_t = gaussian.marginal(schedule, x, t).sample(noise)
+    error = (denoiser(x_t, t).mean - x).square().sum(1)
+    expected = 3 / 2 * (snr[step + 1] - snr[step]) / 2 * error
+    assert torch.allclose(TrajectoryBound(times).loss(denoiser, x, u, noise), expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("step", range(3))
 def test_the_trajectory_bound_is_least_at_the_exact_mean_and_variance(step: int) -> None:
     schedule = DiscreteBetas(betas=BETAS)

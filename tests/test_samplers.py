@@ -472,6 +472,60 @@ def test_labels_reach_the_denoiser(name: str) -> None:
     assert (result - means[label]).abs().max() < 0.08, "five standard deviations, and the first-order samplers' error"
 
 
+@SCHEDULES_3
+def test_the_step_of_heun_onto_the_clean_end_is_ddim_with_one_evaluation(schedule: Schedule) -> None:
+    oracle, x, seen = correlated(schedule), normal(3, 2, seed=0), []
+    t, s = (torch.tensor(v, dtype=torch.float64) for v in (0.2, 0.0))
+
+    class Spy:
+        schedule = oracle.schedule
+
+        def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> object:
+            seen.append(float(t))
+            return oracle(x_t, t)
+
+    found = Heun().step(Spy(), x, t, s, None, refuse)[0]
+    assert seen == [0.2] and torch.allclose(found, DDIM().step(oracle, x, t, s, None, refuse)[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("churn_min", "churn_max", "churned"), [(0, 0, True), (0, 9, True), (-1, 0, True), (1, 9, False)]
+)
+def test_the_interval_of_churn_has_both_of_its_ends(churn_min: int, churn_max: int, churned: bool) -> None:
+    """`churn_min` and `churn_max` are offsets from the very σ/α at t."""
+    oracle = correlated(Flow())
+    t, s = (torch.tensor(v, dtype=torch.float64) for v in (0.75, 0.5))
+    alpha, sigma = (float(v) for v in oracle.schedule(t))
+    heun, drawn = Heun(0.1, sigma / alpha + churn_min, sigma / alpha + churn_max), []
+
+    def randn(like: Tensor) -> Tensor:
+        drawn.append(1)
+        return torch.zeros_like(like)
+
+    heun.step(oracle, torch.ones(1, 2, dtype=torch.float64), t, s, None, randn)
+    assert bool(drawn) == churned
+
+
+def test_the_noise_of_churn_is_what_the_higher_sigma_adds() -> None:
+    """In units of α the variance grows from σ² to (1 + churn)² σ², times S_noise² for what is added."""
+    schedule, churn, churn_noise = EDM(), 0.2, 1.1
+    t, s = (schedule.time(-2 * torch.tensor(v, dtype=torch.float64).log()) for v in (2.0, 1.0))
+    x, noise = normal(3, 2, seed=0), normal(3, 2, seed=1)
+    seen: list[Tensor] = []
+
+    class Spy:
+        def __init__(self) -> None:
+            self.schedule = schedule
+
+        def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+            seen.append(x_t)
+            return Prediction(torch.zeros_like(x_t))
+
+    Heun(churn, churn_noise=churn_noise).step(Spy(), x, t, s, None, lambda _: noise)
+    added = churn_noise * math.sqrt((2 * (1 + churn)) ** 2 - 2**2)
+    assert torch.allclose(seen[0], x + added * noise, rtol=1e-9)
+
+
 def test_evaluations_per_step_are_counted() -> None:
     oracle, x, times = correlated(Cosine()), torch.ones(1, 2, dtype=torch.float64), grid(Cosine(), 5)
     for cls in SAMPLERS.values():
