@@ -203,6 +203,30 @@ def test_the_hybrid_term_is_least_at_the_exact_reverse_variance(u: float) -> Non
     assert learned == pytest.approx(exact, rel=1e-6)
 
 
+@SCHEDULES
+@pytest.mark.parametrize("steps", [1, 20, 1000])
+def test_the_hybrid_term_is_the_kl_of_a_step_times_their_number(schedule: Schedule, steps: int) -> None:
+    """Per coordinate, of two: ½ (d²/V + ρ - 1 - log ρ) for means that differ by d and variances V and V/ρ."""
+    logit = torch.tensor([0.4, -0.7], dtype=torch.float64)
+    denoiser = Denoiser(lambda x, *_: torch.cat([(3 * x).sin(), logit.expand_as(x)], 1), schedule, X0())
+    x, noise, u = normal(6, 2), normal(6, 2, seed=1), torch.linspace(0.3, 0.9, 6, dtype=torch.float64)
+    plain, hybrid = (
+        Objective(Uniform(), X0Error(), hybrid=h, hybrid_steps=steps).loss(denoiser, x, u, noise) for h in (0.0, 0.7)
+    )
+    span = schedule.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    log_snr_t = schedule.log_snr(u)
+    log_snr_s = (log_snr_t + (span[0] - span[1]) / steps).clamp_max(span[0])
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = (
+        [v[:, None] for v in schedule(schedule.time(v))] for v in (log_snr_t, log_snr_s)
+    )
+    drop = 1 - ((alpha_t * sigma_s) / (alpha_s * sigma_t)) ** 2
+    mean = denoiser(alpha_t * x + sigma_t * noise, u).mean
+    larger = (sigma_t / sigma_s) ** (2 * torch.sigmoid(logit))
+    distance = (alpha_s * drop * (mean - x)) ** 2 / (sigma_s**2 * drop * larger)
+    kl = (distance + 1 / larger - 1 + larger.log()) / 2
+    assert torch.allclose(hybrid - plain, 0.7 * steps * kl.mean(1), rtol=1e-6, atol=1e-9)
+
+
 def test_the_hybrid_term_needs_a_learned_variance() -> None:
     denoiser, objective = hybrid_case(torch.zeros(1).double(), torch.zeros(1).double(), 0.1)
     plain = replace(denoiser, backbone=lambda x, *_: x)

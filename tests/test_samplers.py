@@ -546,7 +546,10 @@ def test_evaluations_per_step_are_counted() -> None:
     ("make", "message"),
     [
         (lambda: DDPM(variance_interp=1.5), "variance_interp: must be in [0, 1], got 1.5"),
+        (lambda: DDPM(variance_interp=-0.5), "variance_interp: must be in [0, 1], got -0.5"),
         (lambda: DDIM(eta=-0.1), "eta: must be in [0, 1], got -0.1"),
+        (lambda: DDIM(eta=1.1), "eta: must be in [0, 1], got 1.1"),
+        (lambda: DPMSolver(eta=-0.1), "eta: must be in [0, 1], got -0.1"),
         (lambda: DPMSolver(eta=2.0), "eta: must be in [0, 1], got 2.0"),
         (lambda: UniPC(order=4), "sampler.order: must be 2 or 3, got 4"),
         (lambda: Heun(churn=-1.0), "churn: must be 0 or more, got -1.0"),
