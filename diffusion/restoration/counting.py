@@ -1,4 +1,4 @@
-"""A denoiser that counts what is asked of it."""
+"""A denoiser that counts its evaluations and its backward passes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from diffusion.schedules import Schedule
 
 @dataclass
 class CountingDenoiser:
-    """A denoiser that counts its calls and the backward passes through them, of any number of examples at once, and
-    tells `watch` the time of each call.
+    """A wrapped denoiser that counts its evaluations, `nfe`, and the backward passes through them, `backward`.
+
+    An evaluation of a batch counts once, whatever the size of the batch. `watch` is called with the time t of each.
     """
 
     denoiser: AnyDenoiser
@@ -24,11 +25,11 @@ class CountingDenoiser:
 
     @property
     def schedule(self) -> Schedule:
-        """That of the denoiser."""
+        """The schedule of the denoiser."""
         return self.denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """x_t: (B, C, *); t: () or (B,); label: (B,)."""
+        """Evaluates the denoiser and counts it. x_t: (B, C, *); t: () or (B,); label: (B,)."""
         self.nfe += 1
         self.watch(t)
         prediction = self.denoiser(x_t, t, label)

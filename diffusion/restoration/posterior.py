@@ -1,6 +1,6 @@
-"""Restoration: sampling x given y = A x + noise with an unconditional model.
+"""The posterior denoiser: sampling x given y = A x + N(0, σ_y²) with an unconditional model.
 
-`Posterior` is a denoiser. By Tweedie's formula, for any likelihood of y given x_t,
+By Tweedie's formula, for any likelihood of y given x_t,
 
     E[x|x_t, y] = x̂ + (σ²/α) ∇_{x_t} log p(y|x_t),        p(y|x_t) ≈ N(A x̂, σ_y² + A C Aᵀ),
 
@@ -11,9 +11,11 @@ and methods differ only by their model C of the covariance Cov[x|x_t] = (σ²/α
     Diagonal    (σ²/α) (∂x̂/∂x_t)ᵀ 1           Boys et al. 2023, arXiv 2310.06721 (TMPD)
     Jacobian    (σ²/α) ∂x̂/∂x_t                 Rozet et al. 2024, arXiv 2405.13712 (MMPS)
 
+The approximate p(y|x_t) is also the twisting function of the particle methods (`particles.py`, `resampling.py`).
+
 With the Jacobian the expectation is exact for Gaussian data. Where x given x_t is far from Gaussian, as between the
-modes of a mixture, all of them weigh the modes wrongly; `particles.py` corrects that. An operator that is not linear is
-linearized at x̂.
+modes of a mixture, all four models weigh the modes wrongly, which `particles.py` corrects. An operator that is not
+linear is linearized at x̂.
 """
 
 from __future__ import annotations
@@ -38,32 +40,37 @@ LinearMap = Callable[[Tensor], Tensor]
 
 
 class Covariance(ABC):
-    """A model of Cov[x|x_t] as a linear map on (B, C, *).
+    """A model C of Cov[x|x_t] as a linear map on (B, C, *).
 
-    `tolerance` is the largest residual of σ_y² + A C Aᵀ solved by conjugate gradients, relative to y - A x̂.
+    Conjugate gradients solve (σ_y² + A C Aᵀ) u = y - A x̂ until the norm of the residual is at most `tolerance` times
+    that of y - A x̂.
     """
 
     tolerance: float = 1e-6
 
     @abstractmethod
     def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
-        """`tweedie` applies (σ²/α) (∂x̂/∂x_t)ᵀ to a tensor like `like`, (B, C, *); alpha and sigma broadcast
+        """Returns v -> C v for v (B, C, *).
+
+        `tweedie` is v -> (σ²/α) (∂x̂/∂x_t)ᵀ v. `like` is any tensor of the shape of v; alpha and sigma broadcast
         against it.
         """
 
-    def solve(self, observed: LinearMap, residual: Tensor, white: Callable[[Tensor | float], LinearMap]) -> Tensor:
-        """u of (σ_y² + A C Aᵀ) u = residual. `observed` applies that matrix, `white(k)` that of k times the C of white
-        data.
+    def solve(self, matrix: LinearMap, residual: Tensor, white_matrix: Callable[[Tensor | float], LinearMap]) -> Tensor:
+        """Solves (σ_y² + A C Aᵀ) u = residual for u.
+
+        `matrix` applies σ_y² + A C Aᵀ. `white_matrix(k)` applies the same matrix with k times the covariance of white
+        data of unit variance in place of C.
         """
-        return conjugate_gradients(observed, residual, tolerance=self.tolerance).u
+        return conjugate_gradients(matrix, residual, tolerance=self.tolerance).u
 
 
 @dataclass(frozen=True)
 class Zero(Covariance):
-    """No uncertainty about x: too sure of y at high noise. Needs observations with noise."""
+    """The covariance 0: no uncertainty about x, which trusts y too much at high noise. Needs noise on y."""
 
     def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
-        """v -> 0."""
+        """Returns v -> 0."""
         return torch.zeros_like
 
 
@@ -74,17 +81,23 @@ class Isotropic(Covariance):
     sigma_data: float = 1.0
 
     def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
-        """v -> σ² s²/(α² s² + σ²) v."""
+        """Returns v -> σ² s²/(α² s² + σ²) v, where s is `sigma_data`."""
         variance = (sigma * self.sigma_data).square() / ((alpha * self.sigma_data).square() + sigma.square())
         return lambda v: variance * v
 
 
 @dataclass(frozen=True)
 class Diagonal(Covariance):
-    """The row sums of the Jacobian: exact for data of independent coordinates, one backward pass."""
+    """The diagonal matrix of the row sums of the Jacobian, by one backward pass.
+
+    It is exact for data of independent coordinates.
+    """
 
     def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
-        """v -> diag(row sums) v, the sums no less than a thousandth of those of white data of unit variance."""
+        """Returns v -> diag(row sums) v.
+
+        Row sums are raised to at least a thousandth of the variance that white data of unit variance would have.
+        """
         white = sigma.square() / (alpha.square() + sigma.square())
         variance = torch.maximum(tweedie(torch.ones_like(like)), 1e-3 * white)
         return lambda v: variance * v
@@ -92,15 +105,18 @@ class Diagonal(Covariance):
 
 @dataclass(frozen=True)
 class Jacobian(Covariance):
-    """The whole Jacobian, one backward pass for each iteration of conjugate gradients, as many as the tolerance takes:
-    more, the smaller the noise of y is beside the spread of A x.
+    """The whole Jacobian, with one backward pass for each iteration of conjugate gradients.
 
-    The Jacobian of a network is not symmetric, and at high noise its errors, multiplied by σ²/α, exceed the covariance
-    in all but the widest directions: to invert it there amplifies them. Iterations end at negative curvature, and where
-    a step leaves more than the share `asymmetry` of a residual along it, of which a covariance leaves none. An example
-    of which more than the share `unsolved` is left then is taken with the covariance of white data instead, as by
-    `Isotropic`, but of the variance that the Jacobian has along the residual, if that is more: where pixels vary
-    together, a step by the variance of one of them is too long. Of exact denoisers none is.
+    The tolerance decides on the number of iterations, which is larger, the smaller the noise of y is in comparison with
+    the variation of A x.
+
+    The Jacobian of a network is not symmetric. At high noise its errors, multiplied by σ²/α, exceed the covariance in
+    all but the widest directions, and inverting the matrix amplifies them. So iterations end at negative curvature, and
+    where the residual after a step has a component along the residual before it of more than `asymmetry` times its
+    norm; with a covariance this component is 0. An example whose relative residual is still more than `unsolved` is
+    solved with the covariance of white data instead, that of `Isotropic` times k. Here k is the ratio of the variances
+    along the residual by the Jacobian and by white data, but at least 1: where pixels vary together, a step by the
+    variance of a single pixel is too long. With exact denoisers this happens to no example.
     """
 
     tolerance: float = 1e-3
@@ -108,33 +124,35 @@ class Jacobian(Covariance):
     unsolved: float = 0.1
 
     def __call__(self, tweedie: LinearMap, like: Tensor, alpha: Tensor, sigma: Tensor) -> LinearMap:
-        """v -> (σ²/α) (∂x̂/∂x_t)ᵀ v."""
+        """Returns v -> (σ²/α) (∂x̂/∂x_t)ᵀ v."""
         return tweedie
 
-    def solve(self, observed: LinearMap, residual: Tensor, white: Callable[[Tensor | float], LinearMap]) -> Tensor:
-        """By the Jacobian where it acts as a covariance, else by white data."""
-        first: list[Tensor] = []
+    def solve(self, matrix: LinearMap, residual: Tensor, white_matrix: Callable[[Tensor | float], LinearMap]) -> Tensor:
+        """Solves with the Jacobian where it acts as a covariance does, else with the covariance of white data."""
+        first_image: list[Tensor] = []
 
-        def noted(v: Tensor) -> Tensor:
-            image = observed(v)
-            if not first:
-                first.append(image)
+        def apply(v: Tensor) -> Tensor:
+            image = matrix(v)
+            if not first_image:
+                first_image.append(image)
             return image
 
-        u, left = conjugate_gradients(noted, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
-        solved = left <= self.unsolved
+        u, relative_residual = conjugate_gradients(apply, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
+        solved = relative_residual <= self.unsolved
         if bool(solved.all()):
             return u
-        # The first direction is the residual itself.
-        noise, unit, along = (dot(residual, image) for image in (white(0)(residual), white(1)(residual), first[0]))
-        times = torch.where(unit > noise, (along - noise) / (unit - noise), 1.0).clamp_min(1)
-        return torch.where(solved, u, conjugate_gradients(white(times), residual, tolerance=self.tolerance).u)
+        # The first direction of conjugate gradients is the residual itself, so its image costs no further pass.
+        noise, white, jacobian = (
+            dot(residual, image) for image in (white_matrix(0)(residual), white_matrix(1)(residual), first_image[0])
+        )
+        k = torch.where(white > noise, (jacobian - noise) / (white - noise), 1.0).clamp_min(1)
+        return torch.where(solved, u, conjugate_gradients(white_matrix(k), residual, tolerance=self.tolerance).u)
 
 
 class Conditioned(NamedTuple):
-    """What is known at (x_t, t) without and with y: E[x|x_t], E[x|x_t, y], and log p(y|x_t) in nats, (B,).
+    """The estimates at (x_t, t) without and with y, E[x|x_t] and E[x|x_t, y], and log p(y|x_t) in nats, (B,).
 
-    The last is complete where the `Posterior` is `dense`; otherwise log √det(2π(σ_y² + A C Aᵀ)) is left out.
+    `log_likelihood` is complete where the `Posterior` is `dense`; otherwise log √det(2π(σ_y² + A C Aᵀ)) is left out.
     """
 
     prior: Prediction
@@ -144,12 +162,11 @@ class Conditioned(NamedTuple):
 
 @dataclass(frozen=True)
 class Posterior:
-    """The denoiser E[x|x_t, y] for y = A(x) + N(0, noise²). It works with any sampler; each call costs at least one
-    backward pass.
+    """The denoiser E[x|x_t, y] for y = A(x) + N(0, noise²).
 
-    `y` is what the operator gives for the batch at hand, or broadcasts against it. With `dense` the matrix
-    σ_y² + A C Aᵀ is written out, a backward pass for each observation with the Jacobian, and not iterated upon: for few
-    observations.
+    It works with any sampler, and an evaluation takes at least one backward pass. `y` broadcasts against A(x), which is
+    (B, *). With `dense` the matrix σ_y² + A C Aᵀ is written out and decomposed, which suits few observations: with the
+    Jacobian it takes a backward pass for each of them. Otherwise the covariance solves it, by iterations.
     """
 
     denoiser: AnyDenoiser
@@ -168,15 +185,15 @@ class Posterior:
 
     @property
     def schedule(self) -> Schedule:
-        """That of the denoiser."""
+        """The schedule of the denoiser."""
         return self.denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """x_t: (B, C, *); t: () or (B,); label: (B,)."""
+        """Estimates E[x|x_t, y]. x_t: (B, C, *); t: () or (B,); label: (B,)."""
         return self.condition(x_t, t, label).posterior
 
     def condition(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Conditioned:
-        """Without and with y. Arguments as for a call."""
+        """Estimates x without and with y, and log p(y|x_t). x_t: (B, C, *); t: () or (B,); label: (B,)."""
         alpha, sigma = (expand(v, x_t) for v in self.schedule(t.double()))
         with torch.enable_grad():
             leaf = x_t.detach().requires_grad_()
@@ -189,15 +206,15 @@ class Posterior:
 
         operator = self.operator.linearized(mean)
 
-        def observed(model: Covariance, times: Tensor | float = 1.0) -> LinearMap:
+        def matrix(model: Covariance, factor: Tensor | float = 1.0) -> LinearMap:
             covariance = model(tweedie, mean, alpha, sigma)
-            return lambda u: self.noise**2 * u + times * operator(covariance(operator.adjoint(u, mean)))
+            return lambda u: self.noise**2 * u + factor * operator(covariance(operator.adjoint(u, mean)))
 
         residual = self.y - self.operator(mean)
         if self.dense:
-            solution, half_log_det = eigen_solve(observed(self.covariance), residual, self.noise**2)
+            solution, half_log_det = eigen_solve(matrix(self.covariance), residual, self.noise**2)
         else:
-            solution = self.covariance.solve(observed(self.covariance), residual, partial(observed, Isotropic()))
+            solution = self.covariance.solve(matrix(self.covariance), residual, partial(matrix, Isotropic()))
             half_log_det = residual.new_zeros(())
         guided = mean + tweedie(operator.adjoint(solution, mean))
         log_likelihood = -(residual * solution).flatten(1).sum(1) / 2 - half_log_det
@@ -205,10 +222,11 @@ class Posterior:
 
 
 def eigen_solve(apply: LinearMap, b: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """M⁻¹ b and log √det(2πM) for each row of a batch, M symmetric of eigenvalues `least` or more: (B, *), (B,).
+    """Returns M⁻¹ b and log √det(2πM) for each row b of a batch, (B, *) and (B,).
 
-    M is written out by applying it to unit vectors; of an inexact M the symmetric part counts. Eigenvalues below
-    `least`, or below the rounding of the largest, are raised to that.
+    `apply` multiplies by M, which is symmetric with eigenvalues of at least `least`. M is written out by applying it to
+    unit vectors; an inexact M is replaced by its symmetric part. Eigenvalues below `least`, or below the rounding error
+    of the largest, are raised to these.
     """
     flat = b.flatten(1)
     units = torch.eye(flat.shape[1], dtype=b.dtype, device=b.device)

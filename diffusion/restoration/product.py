@@ -1,11 +1,12 @@
-"""Restoration by multiplying distributions, as Sohl-Dickstein et al. (2015, arXiv 1503.03585, section 2.5) have it.
+"""Restoration by multiplying distributions, as Sohl-Dickstein et al. (2015, arXiv 1503.03585, section 2.5) propose it.
 
 With r(x) = N(y; A x, noise²) every step of the reverse trajectory is multiplied by r_s(x_s) and normalized (eq. 22),
 
     p̃(x_s|x_t) ∝ p(x_s|x_t) r_s(x_s),        r_s = r  or  r^(1 - s)                                          (eq. 23)
 
-This is biased: the posterior's own kernel has r_s(x_s) = E[r(x)|x_s], which says of a noisy x_s only what it tells of
-the clean x, where r asks x_s itself to agree with y. `posterior.py` and `particles.py` approximate that expectation.
+This is biased. The reverse steps of the exact posterior have r_s(x_s) = E[r(x)|x_s], the likelihood of y given the
+noisy x_s, whereas r demands that x_s itself agrees with y. `posterior.py` and `particles.py` approximate that
+expectation.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ Power = Literal["constant", "annealed"]
 class ProductStep(Sampler):
     """Ancestral sampling of the product, biased as published.
 
-    For a linear A the product of the two Gaussians is a Gaussian, and drawn exactly: a draw of p(x_s|x_t), corrected by
-    what it misses of y. Without noise on known pixels that overwrites them by y, as the paper's code does. `power` is
-    the choice of eq. 23.
+    For a linear A the product of the two Gaussians is a Gaussian. It is drawn exactly, by correcting a draw of
+    p(x_s|x_t) by its misfit to y. With known pixels and no noise this overwrites them by y, as the paper's code does.
+    `power` chooses r_s in eq. 23: "constant" is r, "annealed" is r^(1 - s).
     """
 
     operator: Linear
@@ -51,18 +52,18 @@ class ProductStep(Sampler):
         variance_interp = 0.0 if learned is None else learned
         reverse = gaussian.reverse(denoiser.schedule, mean, x_t, t, s, variance_interp=variance_interp)
         power = 1.0 if self.power == "constant" else 1 - float(s)
-        # A power of r is r of another noise; at power 0 it says nothing.
+        # r^power is r with the noise divided by √power, and the constant 1 at power 0.
         if power == 0:
             return reverse.sample(randn(x_t)), None
         noise = self.noise / math.sqrt(power)
         drawn = reverse.sample(randn(x_t))
         seen = self.operator(drawn)
-        missed = (self.y - seen).broadcast_to(seen.shape)
+        misfit = (self.y - seen).broadcast_to(seen.shape)
         if noise:
-            missed = missed - noise * randn(seen)
+            misfit = misfit - noise * randn(seen)
 
-        def inner(u: Tensor) -> Tensor:
+        def matrix(u: Tensor) -> Tensor:
             return noise**2 * u + self.operator(reverse.variance * self.operator.adjoint(u, x_t))
 
-        solution, _ = conjugate_gradients(inner, missed, tolerance=1e-6)
+        solution, _ = conjugate_gradients(matrix, misfit, tolerance=1e-6)
         return drawn + reverse.variance * self.operator.adjoint(solution, x_t), None

@@ -1,6 +1,7 @@
 """Restoration by overwriting: the known part is drawn from the forward process at every time.
 
-That alone is biased, as the unknown part never hears of the known future; repeating each step repairs it (RePaint).
+That alone is biased, because the unknown part is drawn without regard to the known part at smaller times. Repeating
+each step repairs it (RePaint).
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from diffusion.samplers import RandN, Sampler, State
 
 @dataclass(frozen=True)
 class ReplacementStep(Sampler):
-    """Another sampler, with the known part of x_s drawn from q(x_s|y) after each step, y = x where known.
+    """A wrapped `sampler` that draws the known part of x_s from q(x_s|y) after each step; y is x where known.
 
-    With `repeats` > 1 each step is taken that often, going back by q(x_t|x_s) in between (Lugmayr et al. 2022, arXiv
-    2201.09865, algorithm 1), so that known and unknown parts agree; with 1 it is the biased replacement of Song et al.
-    (2021, arXiv 2011.13456).
+    Each step is taken `repeats` times, going back by q(x_t|x_s) in between, so that known and unknown parts agree
+    (Lugmayr et al. 2022, arXiv 2201.09865, algorithm 1). With 1 it is the biased replacement of Song et al. (2021,
+    arXiv 2011.13456).
     """
 
     sampler: Sampler
@@ -36,19 +37,19 @@ class ReplacementStep(Sampler):
 
     @property
     def nfe_per_step(self) -> int:
-        """Those of the sampler, for every repeat."""
+        """The evaluations of the wrapped sampler, for every repeat."""
         return self.sampler.nfe_per_step * self.repeats
 
     def step(
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
     ) -> tuple[Tensor, State]:
-        """State: that of the sampler."""
+        """Takes a step of the wrapped sampler, whose state is passed on, and overwrites the known part."""
         schedule, y, known = denoiser.schedule, self.y.expand_as(x_t), self.mask.known.to(x_t.device)
         for repeat in range(self.repeats):
             x_s, state_s = self.sampler.step(denoiser, x_t, t, s, state, randn)
             x_s = torch.where(known, gaussian.marginal(schedule, y, s).sample(randn(x_t)), x_s)
             if repeat < self.repeats - 1:
                 x_t = gaussian.transition(schedule, x_s, s, t).sample(randn(x_t))
-                # The state remembers a path that the new x_t is not on: to extrapolate from it would amplify noise.
+                # The state belongs to a path that the new x_t is not on; extrapolating from it would amplify noise.
                 state = None
         return x_s, state_s

@@ -127,8 +127,11 @@ def test_systematic_resampling_is_rounding() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sampler": Heun()}, "sampler: must be one with a call a step"),
-        ({"sampler": DPMSolver()}, "sampler: must draw noise, which tells copies of a particle apart, got DPMSolver"),
+        ({"sampler": Heun()}, "sampler: must be one with a single evaluation per step"),
+        (
+            {"sampler": DPMSolver()},
+            "sampler: must draw noise, without which copies of a particle stay equal, got DPMSolver",
+        ),
         ({"n": 9}, "n: must be between 1 and the 8 particles, got 9"),
         ({"threshold": 1.5}, "threshold: must be in [0, 1], got 1.5"),
     ],

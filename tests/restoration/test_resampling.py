@@ -106,10 +106,16 @@ def test_fewer_samples_than_particles_and_a_level_beyond_the_grid() -> None:
     ("options", "message"),
     [
         ({"n": 0}, "n: must be between 1 and the 8 particles, got 0"),
-        ({"flow": Heun()}, "flow: must be one with a call a step"),
-        ({"sampler": Heun()}, "sampler: must be one with a call a step"),
-        ({"sampler": DDIM()}, "sampler: must draw noise, which tells copies of a particle apart, got DDIM(eta=0.0)"),
-        ({"sampler": DPMSolver()}, "sampler: must draw noise, which tells copies of a particle apart, got DPMSolver"),
+        ({"flow": Heun()}, "flow: must be one with a single evaluation per step"),
+        ({"sampler": Heun()}, "sampler: must be one with a single evaluation per step"),
+        (
+            {"sampler": DDIM()},
+            "sampler: must draw noise, without which copies of a particle stay equal, got DDIM(eta=0.0)",
+        ),
+        (
+            {"sampler": DPMSolver()},
+            "sampler: must draw noise, without which copies of a particle stay equal, got DPMSolver",
+        ),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, int | Sampler], message: str) -> None:

@@ -57,7 +57,7 @@ def test_values_that_are_all_the_same_say_nothing() -> None:
 def test_too_few_samples_have_no_such_interval() -> None:
     with pytest.raises(ValueError, match="samples: must be at least 19 for an interval of 90 %, got 8"):
         coverage(draws(8, 2), draws(2))
-    with pytest.raises(ValueError, match="level: must be between 0 and 1, got 1"):
+    with pytest.raises(ValueError, match="confidence: must be between 0 and 1, got 1"):
         coverage(draws(8, 2), draws(2), confidence=1.0)
 
 
