@@ -165,6 +165,8 @@ def _expressions(node: ast.AST, *, in_index: bool) -> Iterator[tuple[ast.AST, bo
     """Yields each node that a test can see, and whether it is a part of an index."""
     if isinstance(node, ast.JoinedStr | ast.Raise | ast.Import | ast.ImportFrom | ast.arg):
         return
+    if isinstance(node, ast.keyword) and node.arg == "strict":
+        return  # zip(strict=True) guards against what never happens.
     yield node, in_index
     hidden = {"annotation", "returns", "decorator_list", "bases", "type_params"}
     for name, value in ast.iter_fields(node):

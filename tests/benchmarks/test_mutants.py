@@ -90,6 +90,7 @@ def test_each_kind_makes_the_change_it_claims(statement: str, expected: set[tupl
         "class A(B[3]): ...",
         "from a import b",
         "y = a ** b",
+        "y = zip(a, b, strict=True)",
     ],
 )
 def test_what_no_test_can_see_is_left_alone(statement: str) -> None:
