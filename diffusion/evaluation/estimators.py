@@ -20,17 +20,18 @@ from diffusion.model.likelihood import Likelihood
 from diffusion.schedules import Schedule
 
 BINS = 24
-# Examples whose flow is solved again with a finer tolerance.
+# The number of examples whose flow is solved again with a finer tolerance.
 CHECKED = 8
-# Up to this dimension the trace is exact.
+# The largest dimension for which the trace is computed exactly.
 EXACT = 16
 
 
 @dataclass(frozen=True)
 class BoundEstimator(Estimator):
-    """The trajectory bound at `draws` steps of each example, in equal numbers over several independent `repeats`.
+    """The trajectory bound, estimated from `draws` random steps of each example.
 
-    Between the repeats of an example only its noise differs; the rest of the variance is that between examples.
+    The draws are divided equally among `repeats` independent estimates. The repeats of an example differ by their noise
+    alone, which gives the variance of this source; the rest of the variance is that between examples.
     """
 
     draws: int = 16
@@ -49,11 +50,11 @@ class BoundEstimator(Estimator):
         require(whole, "draws", f"a positive multiple of {self.repeats}", self.draws)
 
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
-        """The drawn steps and the noise, together."""
+        """One source, the noise together with the choice of the steps."""
         return ("noise",)
 
     def kind(self, likelihood: Likelihood) -> str:
-        """Says that it is an upper bound."""
+        """Says that the total is an upper bound on -log p."""
         return "upper bound on -log p"
 
     def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
@@ -77,11 +78,11 @@ class BoundEstimator(Estimator):
 
 
 def by_log_snr(bound: Bound, schedule: Schedule) -> Tensor:
-    """The diffusion term of a bound by bins of log-SNR, which add up to it: (B, BINS) nats."""
+    """The diffusion term of a bound by bins of log-SNR, whose sum is the term: (B, BINS) nats."""
     kl_samples = bound.kl_samples
     assert kl_samples is not None
-    place = (kl_samples.log_snr - schedule.log_snr_min) / (schedule.log_snr_max - schedule.log_snr_min)
-    index = (place * BINS).long().clamp(0, BINS - 1).to(kl_samples.nats.device)
+    fraction = (kl_samples.log_snr - schedule.log_snr_min) / (schedule.log_snr_max - schedule.log_snr_min)
+    index = (fraction * BINS).long().clamp(0, BINS - 1).to(kl_samples.nats.device)
     rows = kl_samples.nats.new_zeros(len(index), BINS)
     return rows.scatter_add_(1, index, kl_samples.nats / kl_samples.nats.shape[1])
 
@@ -90,9 +91,9 @@ def by_log_snr(bound: Bound, schedule: Schedule) -> Tensor:
 class FlowEstimator(Estimator):
     """The density by the probability-flow ODE.
 
-    Images are dequantized `repeats` times, by uniform noise or by the noise of the clean end. The trace is estimated by
-    `probes` probes each, or is exact up to `EXACT` dimensions. `solver_steps` > 0 is a fixed number of RK4 steps; 0
-    adapts the steps to `tolerance`.
+    Images are dequantized `repeats` times, by uniform noise or by the noise of the clean end. For each of these the
+    trace is estimated with `probes` probes of a `distribution`, or computed exactly up to `EXACT` dimensions.
+    `solver_steps` > 0 is a fixed number of RK4 steps; 0 adapts the steps to `tolerance`.
     """
 
     probes: int = 4
@@ -111,7 +112,7 @@ class FlowEstimator(Estimator):
 
     @property
     def independent(self) -> bool:  # type: ignore[override]
-        """True with fixed steps; an adaptive solver takes the same steps for all examples of a batch."""
+        """Whether the steps are fixed; an adaptive solver takes the same steps for all examples of a batch."""
         return self.solver_steps > 0
 
     @property
@@ -120,11 +121,11 @@ class FlowEstimator(Estimator):
         return Fixed(self.solver_steps) if self.solver_steps else Adaptive(self.tolerance)
 
     def hutchinson(self, likelihood: Likelihood) -> Hutchinson | None:
-        """The probes of the trace, None where it is exact."""
+        """The probes of the trace, None where it is computed exactly."""
         return None if likelihood.spec.dim <= EXACT else Hutchinson(self.probes, self.distribution)
 
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
-        """Dequantization and probes, where they are used."""
+        """The dequantization and the probes, where they are used."""
         random = {
             "dequantization": likelihood.quantization is not None,
             "probes": self.hutchinson(likelihood) is not None,
@@ -132,18 +133,17 @@ class FlowEstimator(Estimator):
         return tuple(name for name, used in random.items() if used)
 
     def kind(self, likelihood: Likelihood) -> str:
-        """Says that it is an estimate for points, and for images a bound, by dequantization."""
+        """Says that the total is an estimate for points, and for images an upper bound, due to dequantization."""
         if likelihood.quantization is None:
             return "estimate of -log p"
         return f"upper bound on -log P by dequantization ({self.dequantization})"
 
     def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
-        """Solves a flow for each repeat, and one more of finer tolerance for the first `CHECKED` examples."""
+        """Solves a flow for each repeat, and one more with a finer tolerance for the first `CHECKED` examples."""
         probes, sources = self.hutchinson(likelihood), self.sources(likelihood)
         repeats = self.repeats if sources else 1
 
         def flow(n: int, repeat: int, solver: Solver) -> tuple[Tensor, Tensor]:
-            given = None if label is None else label[:n]
             result = likelihood.flow(
                 x[:n],
                 probes=probes,
@@ -152,7 +152,7 @@ class FlowEstimator(Estimator):
                 seed=self.seed,
                 repeat=repeat,
                 numbers=numbers[:n],
-                label=given,
+                label=None if label is None else label[:n],
             )
             return -result.log_likelihood, result.variance
 
@@ -160,7 +160,7 @@ class FlowEstimator(Estimator):
         values, traces = (torch.stack(column) for column in zip(*flows, strict=True))
         variances = {"probes": traces.mean(0) / repeats}
         if "dequantization" in sources:
-            # What differs between repeats is both; the probes' share is known from within a repeat.
+            # Repeats differ by both sources; the variance of the probes is known from within a repeat.
             variances["dequantization"] = values.var(0) / repeats - variances["probes"]
         checked = sum(number < CHECKED for number in numbers)
         differences = flow(checked, 0, self.solver.refined())[0] - values[0, :checked] if checked else None
@@ -174,10 +174,10 @@ class FlowEstimator(Estimator):
 
 @dataclass(frozen=True)
 class ImportanceEstimator(Estimator):
-    """Importance weights of `paths` paths of `steps` steps.
+    """The importance-weighted bound from `paths` paths of `steps` steps.
 
-    The total is the bound of all paths together. Beside it stand the bound of one path at a time and the second
-    cumulant, which is not a bound. All are of the model on that grid of times.
+    The total is the bound from all paths together. The other terms are the mean bound from a single path, and the
+    second cumulant, which is not a bound. All of them measure the model on this timestep grid.
     """
 
     steps: int | None = None
@@ -195,11 +195,11 @@ class ImportanceEstimator(Estimator):
         return self.paths
 
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
-        """The paths."""
+        """One source, the paths."""
         return ("paths",)
 
     def kind(self, likelihood: Likelihood) -> str:
-        """Says that it is an upper bound, and by how many paths."""
+        """Says that the total is an upper bound on -log p, and the number of paths."""
         return f"upper bound on -log p by {self.paths} paths"
 
     def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
@@ -209,7 +209,7 @@ class ImportanceEstimator(Estimator):
         )
         terms = torch.stack([-result.elbo, -result.second_cumulant, -result.log_likelihood], 1)
         between = result.log_weights.var(1)
-        # The variance of the second cumulant is that of normal log-weights.
+        # The variance of the second cumulant is exact for normal log-weights.
         cumulant = between / self.paths + between.square() / (2 * (self.paths - 1))
         variances = torch.stack([between / self.paths, cumulant, result.variance], 1)
         return Measurements.of(terms, variances[:, None], log_weights=result.log_weights)
@@ -226,9 +226,9 @@ def evaluate(
     dtype: torch.dtype = torch.float32,
     progress: bool = False,
 ) -> LikelihoodEvaluation:
-    """Evaluates -log p of held-out examples, by the trajectory bound unless another method is given.
+    """Evaluates -log p of held-out examples, by the trajectory bound unless `method` is another estimator.
 
-    The other arguments are those of `Setting`. Raises InputError as `Estimator` does.
+    The other arguments are the fields of `Setting`. Raises InputError as `Estimator` does.
     """
     return (method or BoundEstimator())(model, held_out, Setting(limit, guidance, dtype, shared, progress))
 

@@ -1,7 +1,8 @@
-"""A measurement of a trained model, whatever it measures: `diffusion evaluate --method NAME` runs one.
+"""The interface of all measurements of a trained model: `diffusion evaluate --method NAME` runs one.
 
-An `Evaluator` measures a model on examples and returns an `Evaluation`: numbers with their intervals, as a table, as
-JSON and as a figure. A new one is one file of this folder that ends with a dict `EVALUATORS`.
+An `Evaluator` measures a model on examples and returns an `Evaluation`: numbers with their intervals, which can be
+written as a table, as JSON and as a figure. A new evaluator is one file of this folder that ends with a dict
+`EVALUATORS`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from diffusion.model import Model
 class Setting:
     """The options that all evaluators share.
 
-    `limit` takes at most that many examples, evenly spaced. `guidance` is the classifier-free guidance scale and
-    `dtype` the precision of the network. With `shared` all processes, which must make the same call, take a part.
+    At most `limit` examples are used, evenly spaced. `guidance` is the classifier-free guidance scale and `dtype` the
+    precision of the network. With `shared` the processes divide the examples, and all of them must make the same call.
+    `progress` shows a bar.
     """
 
     limit: int | None = None
@@ -36,10 +38,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluator found: `terms` by name in `unit`, of so many `examples`.
+    """The result of an evaluator: estimates by name, `terms`, in `unit`, from a number of `examples`.
 
-    `kind` says what is measured. `values` has a number for each example, where there is one. `notes` are sentences that
-    a reader of the numbers must know.
+    `method` is the name of the evaluator and `kind` says what it measures. `values` has a number for each example, or
+    is empty where examples have none. `notes` are sentences without which the numbers could be misread.
     """
 
     method: str
@@ -57,7 +59,7 @@ class Evaluation:
 
     @property
     def standard_error(self) -> dict[str, float]:
-        """The standard error of each term, of all random sources together."""
+        """The standard error of each term, from all random sources together."""
         return {name: value.standard_error for name, value in self.terms.items()}
 
     @property
@@ -83,22 +85,23 @@ class Evaluation:
         return "\n".join([*lines, *self.footers])
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON writes them, with `mean` and `standard_error`."""
+        """The fields as plain values for JSON, with `mean` and `standard_error`."""
         return {**asdict(self), "mean": self.mean, "standard_error": self.standard_error}
 
-    def draw(self, path: Path, of: str, compared: Self | None = None) -> None:
-        """Draws the values of all examples as a histogram, where there are any, into a PNG.
+    def draw(self, path: Path, examples: str, compared: Self | None = None) -> None:
+        """Draws a histogram of the values of all examples into a PNG, where there are any.
 
-        `of` names the examples. `compared` is the same evaluation of training examples.
+        `examples` names the examples. `compared` is the same evaluation of training examples.
         """
         if self.values:
-            figures.histogram(self.values, path, label=self.unit, title=f"{self.kind}, {of} examples")
+            figures.histogram(self.values, path, label=self.unit, title=f"{self.kind}, {examples} examples")
 
 
 class Evaluator(ABC):
-    """A way to evaluate a model. Evaluators are frozen dataclasses with defaults.
+    """Measures a model on examples. Evaluators are frozen dataclasses with defaults.
 
-    `compares` says that the same evaluation of training examples belongs beside that of held-out ones.
+    `name` is the key of the evaluator in `EVALUATORS`. `compares` says whether training examples are evaluated too, to
+    compare the held-out ones with them.
     """
 
     name: str
@@ -108,5 +111,5 @@ class Evaluator(ABC):
     def __call__(self, model: Model, examples: Dataset, setting: Setting) -> Evaluation:
         """Evaluates a model on examples.
 
-        Raises InputError where there are no examples, or they are not of the model's kind.
+        Raises InputError where there are no examples, or where they are of another kind than the model's.
         """

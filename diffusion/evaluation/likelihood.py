@@ -1,7 +1,8 @@
-"""The likelihood of examples by any estimator, with the sources of error of every number.
+"""The likelihood of examples by any estimator, with the errors of every number by source.
 
-An `Estimator` measures one batch: -log p of each example by terms, and the variance of each term by random source. What
-all of them share is here: batches, processes, memory that runs out, means with intervals, units.
+An `Estimator` measures one batch: the terms of -log p of each example, and the variance of each term by random source.
+This file has what all estimators share: batches, processes, batches that are halved when memory runs out, means with
+intervals, units.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, null_
 from diffusion.model import Model
 from diffusion.model.likelihood import Likelihood
 
-# The most examples of a batch; of large ones as many as have the positions that suit a device.
+# The most examples in a batch. Large examples are fewer, `memory.POSITIONS` positions in all.
 BATCH = 128
 DIM, VECTOR = "bits/dim", "bits/vector"
 DENSITY = "of density at unit variance, as Sohl-Dickstein et al. (2015); larger is better"
@@ -38,11 +39,11 @@ PIXEL = "bits/pixel, all colors together"
 class LikelihoodEvaluation(Evaluation):
     """-log p of examples by one estimator; `kind` says whether it is a bound or an estimate.
 
-    The unit bits/dim is that of the probability of 8-bit images, per scalar; bits/vector is that of the density of the
-    standardized values of continuous data. `terms` ends with the "total", and `values` are the totals of all examples.
-    `k` states the same total as K and K - L_null of the 2015 paper. `by_log_snr` is the KL by log-SNR: (log-SNR, its
-    density in `unit` per unit of log-SNR, standard error). `log_weights` of the paths are in nats, a tuple for each
-    example.
+    For 8-bit images the unit is bits/dim, which measures their probability, per scalar; for continuous data it is
+    bits/vector, which measures the density of their standardized values. `terms` ends with the "total", and `values`
+    has the total of each example. `k` states the same total as K and K - L_null of the 2015 paper. `by_log_snr` is the
+    KL by log-SNR, with an entry (log-SNR, KL in `unit` per unit of log-SNR, standard error) for each bin.
+    `log_weights` has the log-weights of the paths of each example, in nats.
     """
 
     k: dict[str, Estimate] | None = None
@@ -51,19 +52,22 @@ class LikelihoodEvaluation(Evaluation):
 
     @property
     def rows(self) -> dict[str, Estimate]:
-        """The terms, then K and K - L_null."""
+        """The terms, followed by K and K - L_null."""
         return {**self.terms, **(self.k or {})}
 
     @property
     def footers(self) -> tuple[str, ...]:
-        """The unit of K, and the notes."""
+        """The unit of K, followed by the notes."""
         unit = f"{', '.join(self.k or ())}: {PIXEL if self.unit == DIM else VECTOR}, {DENSITY}"
         return unit, *self.notes
 
-    def draw(self, path: Path, of: str, compared: Self | None = None) -> None:
-        """Draws the KL by log-SNR, the work dissipated on each path, or the likelihoods of all examples, into a PNG."""
+    def draw(self, path: Path, examples: str, compared: Self | None = None) -> None:
+        """Draws a figure into a PNG: the KL by log-SNR if it is known, else a histogram.
+
+        The histogram is of the work dissipated on each path, or without paths of the values of all examples.
+        """
         if self.by_log_snr:
-            curves = {of: self.by_log_snr, **({} if compared is None else {"training": compared.by_log_snr})}
+            curves = {examples: self.by_log_snr, **({} if compared is None else {"training": compared.by_log_snr})}
             figures.by_log_snr(curves, path, self.unit)
         elif self.log_weights:
             excess = PathWeights(torch.tensor(self.log_weights)).excess.flatten().tolist()
@@ -71,16 +75,17 @@ class LikelihoodEvaluation(Evaluation):
                 excess, path, label="log p by all paths - log w, nats", title="work dissipated on each path"
             )
         else:
-            super().draw(path, of)
+            super().draw(path, examples)
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """What an estimator measured of N examples, on the CPU in float64.
+    """The measurements of N examples by an estimator, on the CPU in float64.
 
-    `terms` (N, T) are -log p by terms in nats, the last of them the total; `variances` (N, S, T) those of the terms by
-    random source; `by_log_snr` (N, BINS) the KL by log-SNR in nats; `log_weights` (N, K) those of paths; `differences`
-    (M,) between two tolerances of a solver. An estimator that has none of a kind leaves it without columns or rows.
+    terms: (N, T), the terms of -log p in nats, the last of which is the total. variances: (N, S, T), the variances of
+    the terms by random source. by_log_snr: (N, BINS), the KL by bins of log-SNR in nats. log_weights: (N, K), the
+    log-weights of K paths. differences: (M,), the differences between two tolerances of a solver, for M of the
+    examples. Where an estimator has none of these, they have no columns or no rows.
     """
 
     terms: Tensor
@@ -99,7 +104,7 @@ class Measurements:
         log_weights: Tensor | None = None,
         differences: Tensor | None = None,
     ) -> Measurements:
-        """Measurements on the CPU in float64, empty where nothing is given."""
+        """Moves measurements to the CPU in float64; those that are not given are empty."""
         blank = torch.zeros(len(terms), 0)
         given = (
             terms,
@@ -111,22 +116,22 @@ class Measurements:
         return cls(*(value.detach().double().cpu() for value in given))
 
 
-def join(parts: Sequence[Measurements]) -> Measurements:
-    """The measurements of several batches together."""
-    return Measurements(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Measurements)))
+def join(batches: Sequence[Measurements]) -> Measurements:
+    """Concatenates the measurements of several batches."""
+    return Measurements(*(torch.cat([getattr(each, field.name) for each in batches]) for field in fields(Measurements)))
 
 
-def gather(part: Measurements) -> Measurements:
-    """The measurements of all processes together, example by example, so that nothing is counted twice."""
-    return Measurements(*(distributed.gather(getattr(part, field.name)) for field in fields(Measurements)))
+def gather(measurements: Measurements) -> Measurements:
+    """Concatenates the measurements of all processes, example by example, so that no example counts twice."""
+    return Measurements(*(distributed.gather(getattr(measurements, field.name)) for field in fields(Measurements)))
 
 
 class Estimator(Evaluator):
-    """A way to measure -log p of a batch of examples.
+    """Measures -log p of batches of examples.
 
-    `terms` names the columns of its numbers, of which there are independent `repeats`. `bins` and `paths` are the
-    numbers of bins of log-SNR and of paths. `independent` says that an example has the same numbers in any batch, up to
-    rounding.
+    `terms` names the terms of -log p; each is the mean of `repeats` independent estimates. `bins` is the number of bins
+    of log-SNR and `paths` that of paths, 0 where there are none. `independent` says whether an example has the same
+    numbers in any batch, up to rounding.
     """
 
     terms: tuple[str, ...] = ("total",)
@@ -137,11 +142,11 @@ class Estimator(Evaluator):
 
     @abstractmethod
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
-        """The names of what is random within one example."""
+        """The names of the random sources within one example."""
 
     @abstractmethod
     def kind(self, likelihood: Likelihood) -> str:
-        """Says what the total is: a bound on -log p or an estimate of it."""
+        """Says whether the total is a bound on -log p or an estimate of it."""
 
     @abstractmethod
     def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
@@ -157,10 +162,11 @@ class Estimator(Evaluator):
     def __call__(self, model: Model, examples: Dataset, setting: Setting) -> LikelihoodEvaluation:
         """Evaluates -log p of examples, with labels where the model was trained with them.
 
-        The random numbers of an example depend on the estimator's seed and the place of the example among those
+        The random numbers of an example depend on the estimator's seed and the position of the example among those
         measured, not on batches or processes.
 
-        Raises InputError where there are no examples, or they are not of the model's kind and classes.
+        Raises InputError where there are no examples, or where they are of another kind or other classes than the
+        model's.
         """
         limit = setting.limit
         require(limit is None or limit >= 1, "limit", "at least 1", limit)
@@ -173,22 +179,22 @@ class Estimator(Evaluator):
         batch = max(1, min(BATCH, memory.POSITIONS // math.prod(examples.spec.shape[1:])))
         starts = range(0, count, batch)
         if setting.shared:
-            # Whole batches, because an adaptive solver takes the same steps for all examples of a batch.
+            # Processes share whole batches, as an adaptive solver takes the same steps for all examples of a batch.
             mine = distributed.share(len(starts))
             starts = starts[mine.start : mine.stop]
-        parts = [self.empty(likelihood)]
+        batches = [self.empty(likelihood)]
         for start in tqdm(starts, desc="evaluating", disable=not setting.progress):
             numbers = range(start, min(start + batch, count))
             values, label = examples.batch(numbers)
             if examples.spec.is_image:
                 values = examples.center(values)
-            parts += measure_batch(self, likelihood, values, numbers, label if model.spec.classes else None)
-        whole = join(parts)
-        return summary(self, likelihood, gather(whole) if setting.shared else whole)
+            batches += measure_batch(self, likelihood, values, numbers, label if model.spec.classes else None)
+        measured = join(batches)
+        return summary(self, likelihood, gather(measured) if setting.shared else measured)
 
 
 def check_examples(held_out: Dataset, spec: DataSpec) -> None:
-    """Raises InputError unless there are examples, of the kind and classes of a model."""
+    """Raises InputError unless there are examples, and they are of the kind and the classes of a model."""
     require(len(held_out) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
     got = held_out.spec
     require(got.shape == spec.shape, "data", f"of the model's shape {spec.shape}", got.shape)
@@ -202,9 +208,10 @@ def check_examples(held_out: Dataset, spec: DataSpec) -> None:
 def measure_batch(
     estimator: Estimator, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None
 ) -> list[Measurements]:
-    """The parts of a batch x (B, *): one, or more of half as many examples each while memory runs out.
+    """Measures a batch x (B, *) at once, or in halves, and halves of these, while memory runs out.
 
-    Raises InputError when it does with one example, or by a method of which fewer at once would give other numbers.
+    Raises InputError when memory runs out with one example, or by an estimator that would give other numbers in smaller
+    batches.
     """
     found = memory.none_if_oom(lambda: estimator.measure(likelihood, x, numbers, label))
     if found is not None:
@@ -212,86 +219,94 @@ def measure_batch(
     half = len(x) // 2
     if half == 0 or not estimator.independent:
         remedy = (
-            "use a device with more" if estimator.independent else "set solver_steps, with which a batch can be halved"
+            "use a device with more memory"
+            if estimator.independent
+            else "set solver_steps, with which a batch can be halved"
         )
-        raise InputError(f"evaluation: out of memory with {len(x)} examples at once, of {likelihood.device}; {remedy}")
+        raise InputError(f"evaluation: out of memory on {likelihood.device} with {len(x)} examples at once; {remedy}")
     return [
-        part
+        measured
         for rows in (slice(half), slice(half, None))
-        for part in measure_batch(estimator, likelihood, x[rows], numbers[rows], None if label is None else label[rows])
+        for measured in measure_batch(
+            estimator, likelihood, x[rows], numbers[rows], None if label is None else label[rows]
+        )
     ]
 
 
 def stored(spec: DataSpec) -> str:
-    """How examples are stored, in words."""
+    """Describes the values of examples: the number of their gray levels, or that they are continuous."""
     return f"of {spec.levels} levels" if spec.levels else "continuous"
 
 
-def summary(estimator: Estimator, likelihood: Likelihood, part: Measurements) -> LikelihoodEvaluation:
-    """What a part with all examples says."""
-    spec, count = likelihood.spec, len(part.terms)
+def summary(estimator: Estimator, likelihood: Likelihood, measurements: Measurements) -> LikelihoodEvaluation:
+    """Summarizes the measurements of all examples."""
+    spec, schedule, count = likelihood.spec, likelihood.denoiser.schedule, len(measurements.terms)
     factor = bits_per_dim(1.0, spec.dim) if spec.levels else bits(1.0)
-    solver = float(part.differences.abs().mean()) if len(part.differences) else None
+    solver = float(measurements.differences.abs().mean()) if len(measurements.differences) else None
     sources = estimator.sources(likelihood)
     terms = {}
     for i, name in enumerate(estimator.terms):
-        within = {source: part.variances[:, j, i] for j, source in enumerate(sources)}
-        terms[name] = estimate(part.terms[:, i], within, solver=solver, repeats=estimator.repeats).scaled(factor)
-    width = (likelihood.denoiser.schedule.log_snr_max - likelihood.denoiser.schedule.log_snr_min) / max(
-        1, estimator.bins
-    )
+        within = {source: measurements.variances[:, j, i] for j, source in enumerate(sources)}
+        terms[name] = estimate(measurements.terms[:, i], within, solver=solver, repeats=estimator.repeats).scaled(
+            factor
+        )
+    width = (schedule.log_snr_max - schedule.log_snr_min) / max(1, estimator.bins)
     return LikelihoodEvaluation(
         estimator.name,
         estimator.kind(likelihood),
         DIM if spec.levels else VECTOR,
         count,
         terms,
-        tuple((part.terms[:, -1] * factor).tolist()),
-        notes(part, factor),
+        tuple((measurements.terms[:, -1] * factor).tolist()),
+        notes(measurements, factor),
         as_2015(terms["total"], spec),
-        curve(part.by_log_snr, likelihood.denoiser.schedule.log_snr_min, width, factor),
-        tuple(map(tuple, part.log_weights.tolist())) if part.log_weights.shape[1] else (),
+        curve(measurements.by_log_snr, schedule.log_snr_min, width, factor),
+        tuple(map(tuple, measurements.log_weights.tolist())) if measurements.log_weights.shape[1] else (),
     )
 
 
 def as_2015(total: Estimate, spec: DataSpec) -> dict[str, Estimate]:
-    """K and K - L_null, bits/pixel from bits/dim and bits/vector from bits/vector (`units`)."""
+    """K and K - L_null from the total: in bits/pixel from bits/dim, in bits/vector from bits/vector (`units`)."""
     if spec.levels:
         scalars = spec.shape[0]
         k = total.scaled(-scalars, bits_per_pixel(0.0, colors=scalars, std=spec.std))
     else:
-        # A density of the model's values, which are of unit variance already.
+        # The total is a density of the model's values, which have unit variance already.
         scalars, k = spec.dim, total.scaled(-1.0)
     return {"K": k, "K - L_null": k.scaled(1.0, -bits(null_log_likelihood(scalars)))}
 
 
 def curve(rows: Tensor, low: float, width: float, factor: float) -> tuple[tuple[float, float, float], ...]:
-    """Means over examples of (N, BINS) and their standard errors, 0 for one example, per unit of log-SNR."""
+    """The entries of `by_log_snr`, from the KL of each example by bins, `rows` (N, BINS) in nats.
+
+    Bins have a `width` in log-SNR and begin at `low`; `factor` converts nats. The standard errors are 0 for one
+    example.
+    """
     if not rows.shape[1]:
         return ()
     middles = low + width * (torch.arange(rows.shape[1]) + 0.5)
-    evenly = rows.std(0, correction=min(1, len(rows) - 1)) / math.sqrt(len(rows))
+    errors = rows.std(0, correction=min(1, len(rows) - 1)) / math.sqrt(len(rows))
     density = factor / width
-    return tuple(zip(middles.tolist(), (rows.mean(0) * density).tolist(), (evenly * density).tolist(), strict=True))
+    return tuple(zip(middles.tolist(), (rows.mean(0) * density).tolist(), (errors * density).tolist(), strict=True))
 
 
-def notes(part: Measurements, factor: float) -> tuple[str, ...]:
-    """What a reader must know beside the numbers, which are nats times `factor`."""
+def notes(measurements: Measurements, factor: float) -> tuple[str, ...]:
+    """The sentences without which the numbers, nats times `factor`, could be misread."""
     lines: list[str] = []
-    if len(part.terms) == 1:
-        lines.append("one example: nothing is known of others, and the interval covers what is random within it alone")
-    if len(part.differences):
+    if len(measurements.terms) == 1:
         lines.append(
-            f"solver: the mean difference to a finer tolerance on {len(part.differences)} examples, added to the width"
+            "one example: nothing is known of others, and the interval covers the random variance within it alone"
         )
-    if part.log_weights.shape[1]:
-        weights = PathWeights(part.log_weights)
-        loose, least = int((~weights.reliable).sum()), float(weights.ess.min())
-        if loose:
+    if compared := len(measurements.differences):
+        lines.append(f"solver: the mean difference to a finer tolerance on {compared} examples, added to the width")
+    if paths := measurements.log_weights.shape[1]:
+        weights = PathWeights(measurements.log_weights)
+        unreliable, least = int((~weights.reliable).sum()), float(weights.ess.min())
+        if unreliable:
             lines.append(
-                f"not reliable: for {loose} of {len(part.log_weights)} examples the effective sample size is below "
-                f"{ENOUGH:g} of {part.log_weights.shape[1]} paths (least {least:.1f}); the total is a bound and no "
-                "estimate of -log p; take more paths or steps"
+                f"not reliable: for {unreliable} of {len(weights.log_weights)} examples the effective sample size is "
+                f"below {ENOUGH:g} of {paths} paths (least {least:.1f}); the total is a bound and no estimate of "
+                "-log p; take more paths or steps"
             )
         else:
             lines.append(f"reliable: the effective sample size of every example is at least {least:.1f} paths")

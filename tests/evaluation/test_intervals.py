@@ -16,14 +16,14 @@ def normal(*shape: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("freedom", "expected"), [(1, 12.7062), (2, 4.3027), (5, 2.5706), (30, 2.0423), (999, 1.9623), (5000, 1.9600)]
+    ("degrees", "expected"), [(1, 12.7062), (2, 4.3027), (5, 2.5706), (30, 2.0423), (999, 1.9623), (5000, 1.9600)]
 )
-def test_student_t_is_that_of_the_tables(freedom: int, expected: float) -> None:
-    assert student_t(freedom) == pytest.approx(expected, rel=2e-4)
+def test_student_t_is_that_of_the_tables(degrees: int, expected: float) -> None:
+    assert student_t(degrees) == pytest.approx(expected, rel=2e-4)
 
 
 def nested(seed: int, examples: int, a: float, b: float, c: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Examples of spread a, seen twice with noise b, each time by four probes of noise c."""
+    """Examples of standard deviation a, seen twice with noise b, each time by four probes of noise c."""
     truth = 3 + a * normal(examples, seed=3 * seed)
     repeats = truth[:, None] + b * normal(examples, 2, seed=3 * seed + 1)
     probes = repeats[..., None] + c * normal(examples, 2, 4, seed=3 * seed + 2)

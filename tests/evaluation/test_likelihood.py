@@ -1,4 +1,4 @@
-"""Every method on models whose likelihood is known: oracles in the place of a network."""
+"""Every estimator on models whose likelihood is known: oracles in the place of a network."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def images(n: int, seed: int = 0) -> Dataset:
 
 
 def exact_bits_per_dim(dataset: Dataset) -> Tensor:
-    """-log2 of the probability of each level under a normal law of 40 levels: (N,)."""
-    law, levels = torch.distributions.Normal(127.5, 40.0), torch.from_numpy(np.asarray(dataset.values)).double()
-    return -(law.cdf(levels + 0.5) - law.cdf(levels - 0.5)).log2().flatten(1).mean(1)
+    """-log2 of the probability of each gray level under a normal distribution of 40 levels: (N,)."""
+    normal, levels = torch.distributions.Normal(127.5, 40.0), torch.from_numpy(np.asarray(dataset.values)).double()
+    return -(normal.cdf(levels + 0.5) - normal.cdf(levels - 0.5)).log2().flatten(1).mean(1)
 
 
 PLANE_BITS = PLANE.entropy / math.log(2)
@@ -66,7 +66,7 @@ def test_every_method_measures_points_within_its_interval(method: Estimator) -> 
     truth = (PLANE.nll(torch.from_numpy(np.asarray(dataset.values)).double()) / math.log(2)).mean().item()
     total = result.terms["total"]
     assert result.unit == "bits/vector" and result.examples == 200
-    # Of points, K is -total, and L_null that of a unit normal in the plane.
+    # For points K is -total, and L_null that of a unit normal distribution in the plane.
     assert result.k["K"].mean == pytest.approx(-total.mean)
     assert result.k["K - L_null"].mean == pytest.approx(-total.mean + math.log2(2 * math.pi * math.e))
     assert "K, K - L_null: bits/vector, of density at unit variance" in result.table()
@@ -94,7 +94,7 @@ def test_continuous_data_of_any_scale_have_the_density_of_their_standardized_val
 
 
 def test_the_flow_of_images_has_the_bits_per_dim_of_their_levels() -> None:
-    """White images: the probability of a level is a difference of normal laws, 25 of them in an image."""
+    """White images of 25 pixels: the probability of a gray level is a difference of two normal distributions'."""
     dataset = images(40)
     result = evaluate(model(WHITE, SPEC), dataset, method=FlowEstimator(probes=2))
     total = result.terms["total"]
@@ -118,7 +118,7 @@ ATOMS = [
 
 @pytest.mark.parametrize("method", ATOMS, ids=["bound", "importance", "flow, noise", "flow, uniform"])
 def test_the_bound_of_images_has_the_bits_per_dim_of_their_levels(method: Estimator) -> None:
-    """One pixel, of 8 gray levels far from each other, and the exact denoiser of that law."""
+    """One pixel, of 8 gray levels far from each other, and the exact denoiser of their distribution."""
     spec = DataSpec((1, 1, 1), LEVELS, (), 127.5, 70.0)
     values, weights = 30 * torch.arange(8) + 20, torch.arange(1.0, 9.0, dtype=torch.float64) / 36
     atoms = spec.encode(values).double().reshape(8, 1, 1, 1)
@@ -168,7 +168,7 @@ def test_draws_that_are_no_halves_are_refused(draws: int) -> None:
         BoundEstimator(draws)
 
 
-def test_the_kl_by_noise_level_adds_up_to_the_diffusion_term() -> None:
+def test_the_kl_by_log_snr_adds_up_to_the_diffusion_term() -> None:
     dataset = points(60)
     result = evaluate(model(PLANE, dataset.spec), dataset, method=BoundEstimator(draws=12))
     width = (SCHEDULE.log_snr_max - SCHEDULE.log_snr_min) / len(result.by_log_snr)
@@ -203,8 +203,8 @@ def test_the_error_by_paths_is_that_of_their_repetitions_where_the_bound_is_loos
     dataset, plane = points(1).subset([0] * 400), replace(PLANE, schedule=EDM(0.1, 10.0))
     result = evaluate(model(plane, dataset.spec), dataset, method=ImportanceEstimator(steps=steps, paths=4))
     assert np.std(result.log_weights) > 3, "nats"
-    measure_batch = np.std(result.values, ddof=1) / math.sqrt(400)
-    assert result.terms["total"].errors["paths"] == pytest.approx(measure_batch, rel=0.25)
+    measured = np.std(result.values, ddof=1) / math.sqrt(400)
+    assert result.terms["total"].errors["paths"] == pytest.approx(measured, rel=0.25)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_large_examples_are_fewer_in_a_batch(
 
 
 def short(monkeypatch: pytest.MonkeyPatch, name: str, most: int) -> list[int]:
-    """Lets no more than so many examples at once through a likelihood; the sizes that were tried."""
+    """Lets at most `most` examples at once through a likelihood; returns the sizes that were tried."""
     real, tried = getattr(Likelihood, name), []
 
     def limited(self: Likelihood, x: Tensor, **options: object) -> object:
@@ -282,10 +282,12 @@ def test_a_batch_that_memory_does_not_hold_is_halved(method: Estimator, monkeypa
 def test_a_batch_that_cannot_be_halved_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = points(4)
     short(monkeypatch, "bound", 0)
-    with pytest.raises(InputError, match=r"evaluation: out of memory with 1 examples at once, of cpu"):
+    with pytest.raises(
+        InputError, match=r"evaluation: out of memory on cpu with 1 examples at once; use a device with more memory"
+    ):
         evaluate(model(PLANE, dataset.spec), dataset)
     short(monkeypatch, "flow", 3)
-    with pytest.raises(InputError, match=r"out of memory with 4 examples at once, of cpu; set solver_steps"):
+    with pytest.raises(InputError, match=r"out of memory on cpu with 4 examples at once; set solver_steps"):
         evaluate(model(PLANE, dataset.spec), dataset, method=FlowEstimator())
 
 
@@ -307,7 +309,7 @@ def test_one_image_and_images_of_one_color_have_an_answer(method: Estimator) -> 
     same = evaluate(model(WHITE, SPEC), Dataset(flat, SPEC, None, ["a", "b", "c"]), method=method)
     assert strict(same)["unit"] == "bits/dim"
     middle = -math.log2(math.erf(0.5 / 40 / math.sqrt(2))) + (0.5 / 40) ** 2 / 2 / math.log(2)
-    # A denoiser that does not know of levels spends bits on what lies between them, but for uniform noise there.
+    # A denoiser that has not learned gray levels spends bits on the values between them, but for uniform noise there.
     above = same.mean["total"] - middle
     assert abs(above) < 0.02 if method.name == "ode" else 0 < above < 20
 
@@ -318,7 +320,7 @@ def test_one_point_by_the_exact_flow_says_that_nothing_tells_its_interval() -> N
 
 
 def test_labels_of_other_classes_are_refused() -> None:
-    """A label is a place among the classes: 0 is a cat here and a dog there."""
+    """A label is the number of a class: 0 is a cat here and a dog there."""
     spec = DataSpec((2,), None, ("cat", "dog"))
     labeled = replace(points(3), labels=np.zeros(3, dtype=np.int64), spec=replace(spec, classes=("dog", "cat")))
     with pytest.raises(
