@@ -78,8 +78,7 @@ def resample_at(
 
     `flow` takes the particles to the first of the times with a log-SNR of at least `at`, or to the last before the
     clean end. There they are resampled. `sampler` takes the resampled ones on, and draws the noise without which copies
-    would stay equal. A step takes one evaluation of the denoiser, with backward passes only from the resampling on. The
-    last one, onto the clean end, returns E[x|x_t, y].
+    would stay equal. A step takes one evaluation of the denoiser, with backward passes only from the resampling on.
 
     Raises InputError unless both samplers take one evaluation per step, `sampler` draws noise and 1 <= n <= N.
     """
@@ -105,10 +104,8 @@ def resample_at(
     current = ParticleSet.begin(x, posterior.condition(x, times[switch], label))
     resampled = current.resampled(uniform(current, randn), n)
     x, prediction, state = resampled.x, resampled.at.posterior, None
-    for t, s in pairwise(times[switch:-1]):
+    for t, s in pairwise(times[switch:]):
+        prediction = prediction if t == times[switch] else posterior(x, t, label)
         x, state = sampler.step(FixedPrediction(posterior.schedule, prediction), x, t, s, state, randn)
-        prediction = posterior(x, s, label)
     relative_ess = current.ess[None] / count
-    return Particles(
-        prediction.mean, log_mean_exp(current.log_weight).cpu(), relative_ess, len(torch.unique(resampled.ancestor))
-    )
+    return Particles(x, log_mean_exp(current.log_weight).cpu(), relative_ess, len(torch.unique(resampled.ancestor)))
