@@ -325,7 +325,7 @@ def test_what_a_description_asks_for_is_not_taken_without_the_values(
     config["backbone"] = {**config["backbone"], "channels": [2**14] * 12, "attention": []}
     vast = Part(part.tensors, {**part.description, "config": config})
     checkpoint.write(tmp_path, 1, {"model": vast}, keep=Retention(1))
-    with pytest.raises(CheckpointError, match="tensors are others than the network's"):
+    with pytest.raises(CheckpointError, match="tensors differ from the network's in name or shape"):
         load(tmp_path)
 
 

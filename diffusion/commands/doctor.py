@@ -1,7 +1,7 @@
-"""What a report of a fault should say of the machine, and what there is broken: `diffusion doctor`.
+"""`diffusion doctor`: reports the facts about this machine that belong into a bug report, and what is broken on it.
 
-Every check stands alone and imports what it looks at itself, so that a package that cannot be imported is a finding and
-not the end. Homes of users do not appear.
+Every check is independent of the others and imports what it examines itself, so that a package that cannot be imported
+is a finding and does not end the report. Names of home folders do not appear.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from packaging.requirements import Requirement
 from diffusion.commands.options import Doctor
 
 PACKAGE = "diffusion"
-# Below this much space a run of images will soon stop.
+# With less free disk space than this many bytes a run of images will soon stop.
 SPACE = 2e9
-# What the processes of one machine exchange through shared memory; containers are often given 64 MB.
+# The processes of one machine exchange gradients through shared memory. Containers often have only 64 MB.
 SHARED = 1e9
 PATIENCE_S = 120
 SAME_SOURCE = "pip install --upgrade --force-reinstall torch torchvision, both from the same index"
@@ -33,7 +33,7 @@ SAME_SOURCE = "pip install --upgrade --force-reinstall torch torchvision, both f
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of the report; with a `cure` something is not as it should be, and if `broken` it cannot be used."""
+    """A line of the report. A `cure` says that something is wrong; if it is `broken`, it cannot be used at all."""
 
     name: str
     text: str
@@ -53,12 +53,12 @@ def doctor(options: Doctor) -> int:
 
 
 def examine() -> list[Finding]:
-    """The findings of all checks."""
+    """Runs all checks and returns their findings."""
     return [finding for check in CHECKS for finding in _findings(check)]
 
 
 def report(findings: list[Finding]) -> str:
-    """The findings as text, with a verdict at the end."""
+    """Writes the findings as text, with a verdict at the end."""
     broken, notes = (sum(f.broken is state and bool(f.cure) for f in findings) for state in (True, False))
     verdict = "nothing is broken" if not broken else f"{broken} broken"
     return "\n".join([*map(str, findings), f"{'verdict':12s}{verdict}{f', {notes} to look at' if notes else ''}"])
@@ -67,7 +67,7 @@ def report(findings: list[Finding]) -> str:
 def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
-    except Exception as error:  # whatever is wrong with the machine must not hide the other findings
+    except Exception as error:  # No fault of the machine may hide the other findings.
         name = check.__name__.strip("_")
         yield Finding(name, f"{type(error).__name__}: {error}", "this check itself failed; see the error", broken=True)
 
@@ -80,7 +80,7 @@ def _system() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Ours and what it needs, and what they need, as far as versions say whether they fit."""
+    """Compares the versions of this package's requirements, and of their requirements, with those installed."""
     try:
         yield Finding(PACKAGE, importlib.metadata.version(PACKAGE))
         needed = importlib.metadata.requires(PACKAGE) or []
@@ -98,8 +98,7 @@ def _version(requirement: Requirement) -> Finding:
     wrong = _unmet(requirement)
     if wrong:
         return Finding(name, wrong, f'pip install --upgrade "{requirement}"', broken=True)
-    within = [Requirement(text) for text in importlib.metadata.requires(name) or []]
-    for other in within:
+    for other in map(Requirement, importlib.metadata.requires(name) or []):
         if (other.marker is None or other.marker.evaluate({"extra": ""})) and (wrong := _unmet(other)):
             both = SAME_SOURCE if {name, other.name} == {"torch", "torchvision"} else f'pip install "{other}"'
             return Finding(name, f"{_installed(name)} needs {other}, but {other.name} is {wrong}", both, broken=True)
@@ -107,7 +106,7 @@ def _version(requirement: Requirement) -> Finding:
 
 
 def _unmet(requirement: Requirement) -> str:
-    """Why a requirement is not met; empty if it is."""
+    """Says why a requirement is not met; empty if it is met."""
     version = _installed(requirement.name)
     if version is None:
         return "not installed"
@@ -124,7 +123,7 @@ def _installed(name: str) -> str | None:
 
 
 def _torchvision() -> Iterator[Finding]:
-    # In a process of its own: compiled code of another torch may end the process instead of raising.
+    # It runs in another process, because code that was compiled for another torch may end the process without raising.
     command = [sys.executable, "-c", "import torch, torchvision; print(torch.__version__, torchvision.__version__)"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     if done.returncode == 0:
@@ -145,7 +144,7 @@ def _devices() -> Iterator[Finding]:
     from diffusion.precision import use_bf16
 
     def precision(device: torch.device) -> str:
-        return "bf16" if use_bf16("auto", device) else "fp32, for it does not multiply in bf16"
+        return "bf16" if use_bf16("auto", device) else "fp32, as it does not multiply in bf16"
 
     yield Finding("torch", f"built for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs'}")
     yield Finding("cpu", f"{torch.get_num_threads()} threads, {precision(torch.device('cpu'))}")
@@ -160,9 +159,9 @@ def _devices() -> Iterator[Finding]:
 
 
 def _shared_memory() -> Iterator[Finding]:
-    place = Path("/dev/shm")
-    if place.is_dir():
-        free = shutil.disk_usage(place).free
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        free = shutil.disk_usage(shared).free
         cure = "give a container more with --shm-size=1g: GPUs of one machine exchange gradients through it"
         yield Finding("shm", f"{free / 1e9:.2f} GB free", cure if free < SHARED else "")
 
@@ -170,28 +169,31 @@ def _shared_memory() -> Iterator[Finding]:
 def _disk() -> Iterator[Finding]:
     from diffusion.data.images.scan import cache_place
 
-    for name, place in (("cache", cache_place()), ("here", Path.cwd())):
-        there = next(parent for parent in (place, *place.parents) if parent.exists())
-        free = shutil.disk_usage(there).free
-        text = f"{_homeless(place)}, {free / 1e9:.1f} GB free"
-        if not os.access(there, os.W_OK):
+    for name, folder in (("cache", cache_place()), ("here", Path.cwd())):
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        text = f"{_without_home(folder)}, {free / 1e9:.1f} GB free"
+        if not os.access(existing, os.W_OK):
             cure = "set DIFFUSION_CACHE to another folder" if name == "cache" else "give another folder with --out"
             yield Finding(name, f"{text}, cannot be written to", cure, broken=True)
         else:
             yield Finding(name, text, "free some space before training" if free < SPACE else "")
 
 
-def _homeless(place: Path) -> str:
+def _without_home(path: Path) -> str:
+    """A path with ~ in place of the home folder."""
     home = Path.home()
-    return f"~/{place.relative_to(home)}" if place.is_relative_to(home) else str(place)
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def _trackers() -> Iterator[Finding]:
     from diffusion.config import ReportConfig
 
     names = [name for name in get_args(get_type_hints(ReportConfig)["tracker"]) if name]
-    there = [name for name in names if importlib.util.find_spec(name)]
-    yield Finding("trackers", ", ".join(there) or f"none of {', '.join(names)} is installed; metrics.jsonl needs none")
+    installed = [name for name in names if importlib.util.find_spec(name)]
+    yield Finding(
+        "trackers", ", ".join(installed) or f"none of {', '.join(names)} is installed; metrics.jsonl needs none"
+    )
 
 
 def _launcher() -> Iterator[Finding]:
@@ -200,9 +202,9 @@ def _launcher() -> Iterator[Finding]:
     programs = [name for name in ("torchrun", "accelerate") if shutil.which(name)]
     backends = [name for name in ("gloo", "nccl") if dist.is_available() and dist.is_backend_available(name)]
     yield Finding("launchers", f"{', '.join(programs) or 'none on the PATH'}; {', '.join(backends) or 'no backends'}")
-    settings = [f"{name}={os.environ[name]}" for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK") if name in os.environ]
-    if settings:
-        yield Finding("launched", " ".join(settings))
+    variables = [f"{name}={os.environ[name]}" for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK") if name in os.environ]
+    if variables:
+        yield Finding("launched", " ".join(variables))
 
 
 CHECKS = (_system, _packages, _torchvision, _devices, _shared_memory, _disk, _trackers, _launcher)

@@ -20,8 +20,18 @@ from diffusion.files import write_text
 from diffusion.model import Model, load
 from diffusion.registries import parse_one
 
-# Options that belong to some of the evaluators: fields of theirs.
-OWN = ("draws", "steps", "continuous", "paths", "probes", "tolerance", "dequantization", "solver_steps", "seed")
+# The options of the command that are fields of some of the evaluators.
+EVALUATOR_OPTIONS = (
+    "draws",
+    "steps",
+    "continuous",
+    "paths",
+    "probes",
+    "tolerance",
+    "dequantization",
+    "solver_steps",
+    "seed",
+)
 
 
 def evaluate(options: Evaluate) -> int:
@@ -39,42 +49,44 @@ def evaluate(options: Evaluate) -> int:
         compared = evaluator(model, training.evenly(result.examples), setting)
     if not main:
         return 0
-    of = "held-out" if options.data is None else options.data.resolve().name
-    print(result.table(of))
+    name = "held-out" if options.data is None else options.data.resolve().name
+    print(result.table(name))
     written = result.to_dict()
     if compared is not None:
         total = list(compared.terms.values())[-1]
         print(f"{'training':16s}{total.mean:12.4f}{total.half_width or 0:12.4f}")
         written["training"] = compared.to_dict()
-    names = ("" if result.method == "bound" else result.method), ("" if options.data is None else of)
-    stem = "-".join(["evaluation", *filter(None, names)])
-    result.draw(options.run / f"{stem}.png", of, compared)
+    parts = ("" if result.method == "bound" else result.method), ("" if options.data is None else name)
+    stem = "-".join(["evaluation", *filter(None, parts)])
+    result.draw(options.run / f"{stem}.png", name, compared)
     write_text(options.run / f"{stem}.json", json.dumps(written, indent=1, allow_nan=False))
     print(f"{options.run}: {stem}.json, {stem}.png")
     return 0
 
 
 def chosen(options: Evaluate) -> Evaluator:
-    """The evaluator that the options name, with its own options.
+    """The evaluator that the options choose, with the values that they set.
 
-    Raises InputError for a method that does not exist and for an option that it does not have.
+    Raises InputError for a method that does not exist, and for an option that the method does not have.
     """
     require(options.steps is None or options.steps >= 1, "steps", "at least 1", options.steps)
     evaluator = parse_one(options.method, EVALUATORS, "--method")
-    values = {name: getattr(options, name) for name in OWN}
+    values = {name: getattr(options, name) for name in EVALUATOR_OPTIONS}
     given: dict[str, Any] = {name: value for name, value in values.items() if value is not None and value is not False}
-    has = [field.name for field in fields(evaluator)]  # type: ignore[arg-type]
-    strange = [name for name in given if name not in has]
-    if strange:
-        flag = f"--{strange[0].replace('_', '-')}"
-        raise InputError(f"{flag}: is no option of {evaluator.name}, which takes {', '.join(has)}")
+    known = [field.name for field in fields(evaluator)]  # type: ignore[arg-type]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        flag = f"--{unknown[0].replace('_', '-')}"
+        raise InputError(f"{flag}: is no option of {evaluator.name}, which takes {', '.join(known)}")
     return replace(evaluator, **given)  # type: ignore[type-var]
 
 
 def open_examples(model: Model, folder: Path | None) -> tuple[Dataset | None, Dataset]:
-    """The training examples of a model, None for another folder's images, and the examples to measure.
+    """Opens the training examples of a model and the examples to measure.
 
-    Raises InputError when there are classes that the model does not know, FolderError for a folder that cannot be used.
+    These are its held-out examples or, given a folder, all images in it; the training examples are then None.
+
+    Raises InputError for classes that the model does not know, FolderError for a folder that cannot be used.
     """
     options, classes = model.config.data, model.spec.classes
     if folder is None:
@@ -82,21 +94,24 @@ def open_examples(model: Model, folder: Path | None) -> tuple[Dataset | None, Da
         return examples.split(options.held_out, options.seed)
     if not model.spec.is_image:
         raise InputError(f"--data: this model was trained on points, got the folder {folder}")
-    # As stored, without statistics of its own: the model has its own, and a folder of one color has a likelihood too.
-    chosen = replace(options, source="folder", path=str(folder), labels=bool(classes), min_images=1)
-    return None, relabel(SOURCES["folder"](chosen, distributed.say), classes, "--data")
+    # Opened as a source, the folder gets no mean and deviation of its own. They are the model's, and those of a folder
+    # of a single color could not be used.
+    source = replace(options, source="folder", path=str(folder), labels=bool(classes), min_images=1)
+    return None, relabel(SOURCES["folder"](source, distributed.say), classes, "--data")
 
 
 def relabel(examples: Dataset, classes: tuple[str, ...], field: str) -> Dataset:
-    """Examples labeled by the places of their classes among those of a model, which may not be those among the folders
-    of today. For a model without classes they stay as they are.
+    """Numbers the labels of examples by the classes of a model.
 
-    Raises InputError that names the field for a class that is not among them.
+    The folders may have changed since the model was trained, and with them the numbers of their classes. Labels stay as
+    they are for a model without classes.
+
+    Raises InputError that names the field for a class that the model does not know.
     """
     if examples.labels is None or not classes:
         return examples
-    strange = [name for name in examples.spec.classes if name not in classes]
-    if strange:
-        raise InputError(f"{field}: must have the classes {', '.join(classes)}, got {', '.join(strange)}")
-    place = np.array([classes.index(name) for name in examples.spec.classes], dtype=np.int64)
-    return replace(examples, labels=place[examples.labels], spec=replace(examples.spec, classes=classes))
+    unknown = [name for name in examples.spec.classes if name not in classes]
+    if unknown:
+        raise InputError(f"{field}: must have the classes {', '.join(classes)}, got {', '.join(unknown)}")
+    numbers = np.array([classes.index(name) for name in examples.spec.classes], dtype=np.int64)
+    return replace(examples, labels=numbers[examples.labels], spec=replace(examples.spec, classes=classes))

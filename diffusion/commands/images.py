@@ -1,4 +1,4 @@
-"""Reads damaged images from files: which files there are, the masks that belong to them, and their known pixels."""
+"""Reads damaged images: lists image files with their masks, and decodes pixels and which of them are known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Known = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Source:
-    """An image file, its mask file if it has one, and the place of its restorations relative to those of all images."""
+    """An image file, its mask file if it has one, and the folder of its restorations within that of all images."""
 
     image: Path
     mask: Path | None
@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Marked:
-    """The color that unknown pixels are drawn in; each of their channels is at most `threshold`, in [0, 1], from it."""
+    """Unknown pixels are drawn in a color: each of their channels differs from it by at most `threshold`, in [0, 1]."""
 
     color: str
     threshold: float = 0.1
@@ -48,36 +48,41 @@ class Marked:
             raise InputError(f"--unknown-color: must be a color as #ff00ff, got {self.color!r}") from error
 
     def known(self, pixels: Pixels) -> Known:
-        """Which pixels (H, W, 3) are known: (H, W, 1)."""
-        off = np.abs(pixels.astype(np.int16) - np.array(ImageColor.getrgb(self.color)[:3])).max(2, keepdims=True)
-        return np.asarray(off > 255 * self.threshold)
+        """Whether each of the pixels (H, W, 3) is known: (H, W, 1)."""
+        color = np.array(ImageColor.getrgb(self.color)[:3])
+        difference = np.abs(pixels.astype(np.int16) - color).max(2, keepdims=True)
+        return np.asarray(difference > 255 * self.threshold)
 
 
 def sources(paths: Sequence[Path], masks: Path | None = None) -> list[Source]:
     """Lists the images at `paths`, files or folders, with their masks.
 
-    `masks` is one mask file for all images, or a folder that holds a mask for each under its name but for the suffix.
+    `masks` is one mask file for all images, or a folder with a mask for each image, of the same name up to the suffix.
 
-    Raises InputError when there is no image, when one has no mask, or two would be restored into the same place.
+    Raises InputError when there is no image, when an image has no mask, and when two would be restored into the same
+    folder.
     """
     found = [each for path in paths for each in _within(path, alone=len(paths) == 1)]
     if not found:
         raise InputError(f"{', '.join(map(str, paths)) or 'IMAGE'}: no images there")
     mask_of = _by_name(masks) if masks is not None and masks.is_dir() else None
     taken: dict[Path, Path] = {}
-    chosen = []
+    listed = []
     for path, name, place in found:
         if place in taken:
             raise InputError(f"{path}: must have a name of its own, got that of {taken[place]}, restored into {place}")
         taken[place] = path
         if mask_of is not None and name not in mask_of:
             raise InputError(f"--mask: must hold {name}.png, or of another suffix, for {path}; {masks} does not")
-        chosen.append(Source(path, masks if mask_of is None else mask_of[name], place))
-    return chosen
+        listed.append(Source(path, masks if mask_of is None else mask_of[name], place))
+    return listed
 
 
 def _within(path: Path, *, alone: bool) -> list[tuple[Path, Path, Path]]:
-    """Image files, their names within their folder without the suffix, and the places of their restorations."""
+    """The image files at a path, each with its name without the suffix and the folder of its restorations.
+
+    The name is relative to `path` if that is a folder. `alone` says that `path` is the only one.
+    """
     if not path.is_dir():
         return [(path, Path(path.stem), Path(path.stem))]
     prefix = Path() if alone else Path(path.resolve().name)
@@ -85,7 +90,7 @@ def _within(path: Path, *, alone: bool) -> list[tuple[Path, Path, Path]]:
 
 
 def _by_name(folder: Path) -> dict[Path, Path]:
-    """The image files in a folder and below it, in natural order, by their names in it without suffix."""
+    """The image files in a folder and below it, in natural order, by their relative names without suffix."""
     files: dict[Path, Path] = {}
     for member in FolderWalk(folder, ordered=True):
         name = Path(member.path).with_suffix("")
@@ -106,9 +111,10 @@ def read_damaged(
 ) -> tuple[Tensor, Tensor, str]:
     """Reads an image: (C, H, W) in [0, 1], its mask of known pixels (1, H, W), and a notice if it was resized.
 
-    With `resize` an image of another size is brought to that of the data. Pixels are known where the mask is at least
-    half white, or where they differ from the color `marked`; the image is then on the background of the data. Without a
-    mask and a color, pixels are known where the image is opaque, and its colors are those of the file.
+    With `resize` an image of another size is resized to that of the data. Pixels are known where the mask is at least
+    half white, or where they differ from the color `marked`; in both cases the image is composited on the background of
+    the data. Without a mask and a color, pixels are known where the image is opaque, and its colors are those of the
+    file.
 
     Raises InputError when the sizes of image and mask differ, when both a mask and a color are given, when an image
     without transparency has neither, and when all pixels are known, unless `whole` allows that.
@@ -124,26 +130,25 @@ def read_damaged(
         shown = composited(rgba, background)
         pixels, known = rgba if channels == 4 else converted(shown, channels), marked.known(shown[:, :, :3])
     else:
-        # Colors as they are: composited on anything, pixels that are half transparent would be known wrongly.
+        # The colors are taken as stored. Compositing would change those of half-transparent pixels that count as known.
         rgba = decode(path, channels=4, background=BLACK)
         pixels, known, whole = converted(rgba, channels), rgba[:, :, 3:] >= 128, False
     if known.all() and not whole:
         raise InputError(_nothing_unknown(source, marked))
     if not resize or pixels.shape[:2] == (height, width):
         return to_tensor(pixels), torch.tensor(known).permute(2, 0, 1), ""
-    left = fit_known(known, (height, width))
-    if left.all() and not whole:
-        raise InputError(
-            f"{path}: nothing that is unknown is left after --resize, which cuts off margins; leave it out"
-        )
+    fitted = fit_known(known, (height, width))
+    if fitted.all() and not whole:
+        raise InputError(f"{path}: no unknown pixels are left after --resize, which cuts off margins; leave it out")
     return (
         to_tensor(fit(pixels, (height, width))),
-        torch.tensor(left).permute(2, 0, 1),
+        torch.tensor(fitted).permute(2, 0, 1),
         resized(path.name, pixels, spec),
     )
 
 
 def _nothing_unknown(source: Source, marked: Marked | None) -> str:
+    """The message that all pixels of an image are known."""
     if source.mask is not None:
         return f"--mask: {source.mask} shows all of {source.image} as known; black is what is to be filled"
     if marked is not None:
@@ -155,21 +160,22 @@ def _nothing_unknown(source: Source, marked: Marked | None) -> str:
 
 
 def fit_known(known: Known, size: Size) -> Known:
-    """The known pixels (h, w, 1) of an image of which `known` (H, W, 1) was known before `fit` resized it to (h, w).
+    """The known pixels (h, w, 1) of an image that `fit` resizes to `size` (h, w), from those before, `known` (H, W, 1).
 
-    A pixel is known only if all pixels that it was resized from are.
+    A pixel is known only if all pixels that it is resized from are known.
     """
     scale = min(known.shape[0] / size[0], known.shape[1] / size[1])
-    # Lanczos reaches 3 pixels of the smaller image, the kernel that enlarges 2 of the given one; cutting needs neither.
+    # The Lanczos kernel, which shrinks, reaches 3 pixels of the smaller image; the kernel that enlarges reaches 2 of the
+    # given image. Cropping alone has no kernel.
     reach = 0 if scale == 1 else math.ceil(3 * max(scale, 1.0))
     hidden = _dilated(_dilated(~known[:, :, 0], reach).T, reach).T
-    # Where the kernel reaches what was hidden, at least half of it now lies in the grown hole in each direction, a
-    # quarter in all. Beyond, its negative parts make the known less than 1 by some hundredths, which is not meant.
+    # Where the kernel reaches pixels that were hidden, at least half of it lies in the dilated hole in each direction,
+    # a quarter in all. Elsewhere its negative lobes alone lower the mask, by some hundredths, which must not count.
     return fit(255 * (~hidden[:, :, None]).astype(np.uint8), size) >= 0.8 * 255
 
 
 def _dilated(hidden: Known, reach: int) -> Known:
-    """Dilates hidden pixels (H, W) by `reach` rows up and down; by cumulated sums, as these may be hundreds."""
+    """Dilates hidden pixels (H, W) by `reach` rows up and down. Cumulative sums are fast for hundreds of rows."""
     ends = np.cumsum(np.pad(hidden, ((reach + 1, reach), (0, 0))), 0, dtype=np.int32)
     return np.asarray(ends[2 * reach + 1 :] > ends[: len(hidden)])
 
@@ -186,20 +192,23 @@ def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
 
 
 def composited(rgba: Pixels, background: Color) -> Pixels:
-    """Pixels (H, W, 4) on a background, opaque: (H, W, 4)."""
+    """Composites pixels (H, W, 4) on a background, which makes them opaque: (H, W, 4)."""
     behind = Image.new("RGBA", (rgba.shape[1], rgba.shape[0]), (*background, 255))
     return np.asarray(Image.alpha_composite(behind, Image.fromarray(rgba)))
 
 
 def converted(rgba: Pixels, channels: int) -> Pixels:
-    """The colors of pixels (H, W, 4), whatever their alpha, as (H, W, C); their luma for one channel."""
+    """The colors of pixels (H, W, 4) without regard to their alpha, (H, W, C); for one channel their luma."""
     if channels == 1:
         return np.asarray(Image.fromarray(rgba[:, :, :3]).convert("L"))[:, :, None]
     return rgba[:, :, :channels]
 
 
 def read_clean(path: Path, spec: DataSpec, background: Color, *, resize: bool = False) -> tuple[Tensor, str]:
-    """Reads a whole image: (C, H, W) in [0, 1], with `resize` of the size of the data, and a notice if resized."""
+    """Reads an intact image, (C, H, W) in [0, 1], and a notice if it was resized.
+
+    With `resize` an image of another size is resized to that of the data.
+    """
     channels, height, width = spec.shape
     pixels = decode(path, channels=channels, background=background)
     if not resize or pixels.shape[:2] == (height, width):
@@ -208,16 +217,16 @@ def read_clean(path: Path, spec: DataSpec, background: Color, *, resize: bool = 
 
 
 def resized(name: str, pixels: Pixels, spec: DataSpec) -> str:
-    """The notice that an image was brought to the size of the data."""
+    """The notice that an image was resized to the size of the data."""
     _, height, width = spec.shape
-    was = f"{pixels.shape[1]} x {pixels.shape[0]}"
-    return f"{name}: resized and cropped from {was} to the model's {width} x {height}"
+    before = f"{pixels.shape[1]} x {pixels.shape[0]}"
+    return f"{name}: resized and cropped from {before} to the model's {width} x {height}"
 
 
 def read_observation(
     path: Path, operator: Operator, spec: DataSpec, background: Color
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """A degraded image, (C, H, W) in [0, 1], and the shape of the image that the operator made it of."""
+    """Reads a degraded image, (C, H, W) in [0, 1], and the shape of the image that the operator degraded."""
     header = read_header(path)
     shape = spec.shape[0], *operator.size_before((header.height, header.width))
     channels = operator(torch.zeros(1, *shape)).shape[1]

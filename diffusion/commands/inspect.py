@@ -1,5 +1,7 @@
-"""What `diffusion inspect` says about images: what there is, what repeats and what is damaged, a configuration to start
-from, and what training by it takes on this machine.
+"""`diffusion inspect`: reports on images without training.
+
+The report lists what there is, what repeats and what is damaged, a configuration to start from, and the cost of
+training by it on this machine.
 """
 
 from __future__ import annotations
@@ -22,27 +24,31 @@ from diffusion.data.images.duplicates import copies, look, pair_lines
 from diffusion.data.images.scan import LINES, cache_folder, open_container
 from diffusion.files import write_text
 from diffusion.noise_levels import LogNormal
-from diffusion.objectives import Objective
 from diffusion.precision import Autocast, use_bf16
 
-# Images that are nearly all at least that large; a tenth may have to be enlarged.
-SIZES, SHARE = (8, 16, 32, 64, 128, 256), 0.1
-# By size: what configs/folder64.toml, folder128.toml and folder256.toml say; smaller images train as those of 64.
+# The sizes that may be suggested, and the fraction of the images that may be smaller and have to be enlarged.
+SIZES, ENLARGED = (8, 16, 32, 64, 128, 256), 0.1
+# The networks by size, as in configs/folder64.toml, folder128.toml and folder256.toml; smaller images train as 64 does.
 NETWORKS: dict[int, dict[str, Any]] = {
     64: {"channels": [128, 256, 384], "blocks": 3, "attention": [1, 2]},
     128: {"channels": [96, 192, 288, 384], "blocks": 2, "attention": [2, 3]},
     256: {"channels": [64, 128, 192, 256, 384], "blocks": 2, "attention": [3, 4]},
 }
+# Steps and batch by size.
 TRAINING = {64: (200_000, 128), 128: (300_000, 64), 256: (400_000, 32)}
+# With fewer images than this a network of the suggested size memorizes them.
 FEW = 5000
-# Positions, pixels for instance, of the part of a step that is timed, and for how long it is repeated.
-POSITIONS, ENOUGH_S, CALLS = {"cpu": 2**14, "cuda": 2**19}, 2.0, 5
+# The timed part of a step has at most this many positions, such as pixels. It is repeated until it has taken ENOUGH_S
+# seconds, at most REPEATS times.
+POSITIONS, ENOUGH_S, REPEATS = {"cpu": 2**14, "cuda": 2**19}, 2.0, 5
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What training by a configuration takes: parameters, and seconds per image of forward and backward passes, which
-    were measured with `images` at once on the device in a precision; without measurement they are None.
+    """The cost of training by a configuration: the number of parameters, and the seconds per image.
+
+    `seconds` is the time of the forward and backward pass for one image, measured with `images` at once on the `device`
+    in a `precision`; None without measurement.
     """
 
     parameters: int
@@ -53,7 +59,7 @@ class Cost:
 
 
 def inspect(options: Inspect) -> int:
-    """Prints the report, and writes the suggested configuration if asked for."""
+    """Prints the report, and writes the suggested configuration where `--out` says so."""
     container = open_container(options.path)
     found = scan(container, labels=options.labels, cache=cache_folder(None, container.root))
     print(table(found))
@@ -63,7 +69,7 @@ def inspect(options: Inspect) -> int:
     text = toml(tree)
     print(f"\nA configuration to start from\n\n{text}")
     if len(found.entries) < FEW:
-        print(f"{len(found.entries):,} images are few: a network of this size comes to remember them\n")
+        print(f"{len(found.entries):,} images are few: a network of this size will memorize them\n")
     spent = cost(experiment, len(found.classes), measure=options.measure)
     print("\n".join(costs(experiment, spent, len(found.entries))))
     if options.out is not None:
@@ -73,7 +79,7 @@ def inspect(options: Inspect) -> int:
 
 
 def repeated(found: Scan, *, decode: bool) -> list[str]:
-    """Lines about files that repeat another, and, if all are decoded, about near duplicates and damaged files."""
+    """Lines about files that repeat another and, with `decode`, about near duplicates and damaged files."""
     exact = copies(found)
     lines = [f"copies    {len(exact):,} repeat the bytes of another", *_some(list(pair_lines(found, exact, "repeats")))]
     if decode:
@@ -81,26 +87,28 @@ def repeated(found: Scan, *, decode: bool) -> list[str]:
         lines += [
             f"alike     {len(seen.near):,} look like another: copies that were resized or compressed again",
             *_some(list(pair_lines(found, seen.near[:LINES], "looks like")), len(seen.near)),
-            f"damaged   {len(seen.damaged):,} behind a whole header",
+            f"damaged   {len(seen.damaged):,} with an intact header",
             *_some([str(problem) for problem in seen.damaged]),
         ]
     return lines
 
 
 def _some(lines: list[str], count: int | None = None) -> list[str]:
+    """The first lines, indented, and how many more there are; `count` is the number of all."""
     more = (len(lines) if count is None else count) - LINES
     printable = [f"{'':10s}{line}" for line in lines[:LINES]]
     return [*printable, f"{'':10s}and {more:,} more"] if more > 0 else printable
 
 
 def suggest(found: Scan, path: str, *, labels: bool) -> dict[str, Any]:
-    """Sections and keys of a configuration for a scan, as the shipped ones for folders of images have them.
+    """Suggests the sections and keys of a configuration for a scan, as the shipped ones for image folders have them.
 
-    The size is the largest power of two, up to 256, that all but a tenth of the images reach in both directions. Beyond
-    64 there is more noise, by the log of the ratio of sides: neighboring pixels say more about each other.
+    The size is the largest power of two, up to 256, that all but a tenth of the images reach in both directions. Images
+    larger than 64 are trained at higher noise, by the log of the ratio of the sides, because their neighboring pixels
+    are more alike.
     """
     rows, modes = found.entries.rows, found.entries.content["modes"]
-    side = np.quantile(np.minimum(rows["width"], rows["height"]), SHARE, method="lower")
+    side = np.quantile(np.minimum(rows["width"], rows["height"]), ENLARGED, method="lower")
     size = max((size for size in SIZES if size <= side), default=SIZES[0])
     gray = all(mode in ("1", "L", "LA") or mode.startswith("I") for mode in modes)
     base = max(size, min(NETWORKS))
@@ -122,12 +130,12 @@ def suggest(found: Scan, path: str, *, labels: bool) -> dict[str, Any]:
 
 
 def shifted(size: int) -> float:
-    """The mean of log(σ/α) for images of a size above 64, to a tenth."""
+    """The mean of log(σ/α) in training for images of a size above 64, rounded to a tenth."""
     return round(LogNormal.mean + math.log(size / min(NETWORKS)), 1)
 
 
 def toml(tree: dict[str, Any]) -> str:
-    """Sections of keys with plain values as TOML."""
+    """Writes sections of keys with plain values as TOML."""
     sections = [
         "\n".join([f"[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())])
         for name, values in tree.items()
@@ -136,7 +144,7 @@ def toml(tree: dict[str, Any]) -> str:
 
 
 def cost(experiment: Config, classes: int, *, measure: bool) -> Cost:
-    """The size of the network and, if measured, its time per image in training on this machine."""
+    """The cost of training an experiment on this machine, with `measure` including its time per image."""
     device, data = distributed.device(), experiment.data
     spec = DataSpec((data.channels, *data.shape), 256, tuple(map(str, range(classes))))
     with torch.device(device if measure else "meta"):
@@ -149,28 +157,34 @@ def cost(experiment: Config, classes: int, *, measure: bool) -> Cost:
 
 
 def timed(experiment: Config, spec: DataSpec, network: nn.Module, images: int, *, autocast: bool) -> float:
-    """Seconds of a forward and backward pass with so many images of noise, the fastest of a few after a first one."""
+    """The seconds of a forward and backward pass of the training objective with a batch of `images` images of noise.
+
+    It is the fastest of several passes after a first one that does not count.
+    """
+    # It imports accelerate, which takes about a second that a report without measurement need not wait for.
+    from diffusion.training import objective
+
     network.to(memory_format=torch.channels_last)
     device = next(network.parameters()).device
     denoiser = model.assemble(experiment, Autocast(network) if autocast else network)
-    objective = Objective(experiment.noise_levels, experiment.weighting, experiment.training.hybrid)
+    loss = objective.from_data(experiment).loss
     x, noise = (torch.randn(images, *spec.shape, device=device) for _ in range(2))
     u = ((torch.arange(images) + 0.5) / images).to(device)
     seconds: list[float] = []
-    while len(seconds) < 2 or (sum(seconds) < ENOUGH_S and len(seconds) < CALLS):
-        began = time.perf_counter()
-        torch.autograd.backward(objective.loss(denoiser, x, u, noise, None).mean())
+    while len(seconds) < 2 or (sum(seconds) < ENOUGH_S and len(seconds) < REPEATS):
+        start = time.perf_counter()
+        torch.autograd.backward(loss(denoiser, x, u, noise, None).mean())
         if device.type == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return min(seconds[1:])
 
 
 def costs(experiment: Config, spent: Cost, images: int) -> list[str]:
-    """Lines about the cost of a configuration for so many images, and where each number comes from."""
+    """Lines about the cost of training an experiment on a number of images, and the source of each number."""
     data, training, report = experiment.data, experiment.training, experiment.report
     packed = images * data.channels * math.prod(side + 2 * data.margin for side in data.shape)
-    # Weights, average and two moments are saved; training holds the gradient too. All are float32.
+    # A checkpoint has the weights, their average and two moments; memory holds the gradient too. All are float32.
     saved, held = 16 * spent.parameters, 20 * spent.parameters
     kept = report.keep + report.keep_best
     lines = [
@@ -190,7 +204,7 @@ def costs(experiment: Config, spent: Cost, images: int) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them."""
+    """Writes a number of seconds in the largest unit of which there are at least two."""
     for unit, length in (("years", 31_556_952), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model, and from an experiment to its parts."""
+"""Loads a model from a checkpoint, and builds the backbone and the denoiser of an experiment."""
 
 from __future__ import annotations
 
@@ -22,55 +22,59 @@ from diffusion.model.model import Model
 
 
 def build(experiment: Config, spec: DataSpec) -> Backbone:
-    """A new backbone for an experiment and its data."""
+    """Builds a new backbone for an experiment and its data."""
     channels = spec.shape[0]
     outputs = channels * (2 if experiment.model.learned_variance else 1)
     return experiment.backbone.build(channels, outputs, len(spec.classes), spacing=spec.spacing)
 
 
 def assemble(experiment: Config, network: Any) -> Denoiser:  # noqa: ANN401, a backbone or what accelerate makes of it
-    """The denoiser of an experiment around a network."""
+    """Wraps a network into the denoiser of an experiment."""
     return Denoiser(network, experiment.schedule, experiment.parameterization)
 
 
 def describe(experiment: Config, spec: DataSpec, step: int) -> dict[str, Any]:
-    """What a checkpoint says about its model; the inverse of `load`."""
+    """The description of a model in its checkpoint, from which `load` makes the model again."""
     return {"config": config.to_dict(experiment), "spec": spec.to_dict(), "step": step}
 
 
 def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
-    """The model of a run folder or of one checkpoint folder, with averaged weights, ready to use.
+    """Loads the model of a run folder or of one checkpoint folder, with the averaged weights.
 
-    `device` defaults to a GPU of this process if there is one; on a CPU the process keeps from then on the memory it
-    frees (`memory.tune_malloc`). Raises CheckpointError when there is nothing usable, naming what is damaged.
+    `device` is by default this process's GPU, if there is one. On a CPU the process from then on keeps the memory that
+    it frees (`memory.tune_malloc`).
+
+    Raises CheckpointError, which names what is damaged, when no checkpoint can be used.
     """
     folder, problems = checkpoint.find(Path(run))
     for problem in problems:
         tqdm.write(f"{problem}; using {folder.name} instead")
-    part = checkpoint.read(folder, "model")
+    stored = checkpoint.read(folder, "model")
     try:
-        experiment = config.from_dict(part.description["config"], where=str(folder))
-        spec, step = DataSpec.from_dict(part.description["spec"]), int(part.description["step"])
-        backbone = _described(experiment, spec, part.tensors)
+        experiment = config.from_dict(stored.description["config"], where=str(folder))
+        spec, step = DataSpec.from_dict(stored.description["spec"]), int(stored.description["step"])
+        backbone = _restored(experiment, spec, stored.tensors)
     except InputError:
         raise
     except checkpoint.DAMAGE as error:
         raise CheckpointError(f"{folder}: damaged checkpoint: its description does not fit: {error!r}") from None
-    place = distributed.device() if device is None else torch.device(device)
-    if place.type == "cpu":
+    chosen = distributed.device() if device is None else torch.device(device)
+    if chosen.type == "cpu":
         tune_malloc()
-    backbone.to(place).eval().requires_grad_(False)
-    return Model(assemble(experiment, backbone), spec, experiment, step, place)
+    backbone.to(chosen).eval().requires_grad_(False)
+    return Model(assemble(experiment, backbone), spec, experiment, step, chosen)
 
 
-def _described(experiment: Config, spec: DataSpec, tensors: Mapping[str, Tensor]) -> Backbone:
-    # Without memory first: what a description asks for is taken only where the file has brought the values.
+def _restored(experiment: Config, spec: DataSpec, tensors: Mapping[str, Tensor]) -> Backbone:
+    """The described backbone with the weights `tensors`. Raises ValueError for tensors of other names or shapes."""
+    # The network is built without memory first. A damaged description could ask for any amount, whereas the tensors are
+    # as large as their file.
     with torch.device("meta"):
         expected = {name: value.shape for name, value in build(experiment, spec).state_dict().items()}
     found = {name: value.shape for name, value in tensors.items()}
     if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        raise ValueError(f"{len(wrong)} tensors are others than the network's, such as {wrong[0]}")
+        raise ValueError(f"{len(wrong)} tensors differ from the network's in name or shape, such as {wrong[0]}")
     backbone = build(experiment, spec)
     backbone.load_state_dict(dict(tensors))
     return backbone

@@ -122,7 +122,7 @@ def test_an_image_in_which_nothing_is_unknown_is_named(tmp_path: Path) -> None:
     wide, cut = np.tile(pixels(3), (1, 3, 1)), np.full((6, 24), 255, dtype=np.uint8)
     cut[:, :4] = 0
     cut_off = {"mask": save(cut, tmp_path / "cut.png"), "resize": True}
-    with pytest.raises(InputError, match=r"wide\.png: nothing that is unknown is left after --resize"):
+    with pytest.raises(InputError, match=r"wide\.png: no unknown pixels are left after --resize"):
         read(save(wide, tmp_path / "wide.png"), **cut_off)
 
 
