@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -71,3 +71,22 @@ class ClassifierFree:
         conditional, unconditional = mean.chunk(2)
         guided = torch.lerp(unconditional, conditional, expand(torch.where(inside, self.scale, 1.0), unconditional))
         return Prediction(guided, None if variance_interp is None else variance_interp.chunk(2)[0])
+
+
+@dataclass
+class LastEstimate:
+    """A denoiser that keeps the last estimate it gave: `mean`, (B, C, *)."""
+
+    denoiser: AnyDenoiser
+    mean: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the denoiser."""
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        """Evaluates the denoiser. x_t: (B, C, *); t: () or (B,); label: (B,)."""
+        prediction = self.denoiser(x_t, t, label)
+        self.mean = prediction.mean
+        return prediction

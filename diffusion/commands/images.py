@@ -14,7 +14,7 @@ from PIL import Image, ImageColor
 from torch import Tensor
 
 from diffusion.data import DataSpec, decode, fit, read_header
-from diffusion.data.images.decoding import Color, Pixels
+from diffusion.data.images.decoding import Color, Pixels, to_tensor
 from diffusion.data.images.folder import FolderWalk
 from diffusion.errors import InputError, require
 from diffusion.operators import Operator
@@ -165,8 +165,8 @@ def fit_known(known: Known, size: Size) -> Known:
     A pixel is known only if all pixels that it is resized from are known.
     """
     scale = min(known.shape[0] / size[0], known.shape[1] / size[1])
-    # The Lanczos kernel, which shrinks, reaches 3 pixels of the smaller image; the kernel that enlarges reaches 2 of the
-    # given image. Cropping alone has no kernel.
+    # The Lanczos kernel, which shrinks, reaches 3 pixels of the smaller image; the kernel that enlarges reaches 2 of
+    # the given image. Cropping alone has no kernel.
     reach = 0 if scale == 1 else math.ceil(3 * max(scale, 1.0))
     hidden = _dilated(_dilated(~known[:, :, 0], reach).T, reach).T
     # Where the kernel reaches pixels that were hidden, at least half of it lies in the dilated hole in each direction,
@@ -231,8 +231,3 @@ def read_observation(
     shape = spec.shape[0], *operator.size_before((header.height, header.width))
     channels = operator(torch.zeros(1, *shape)).shape[1]
     return to_tensor(decode(path, channels=channels, background=background)), shape
-
-
-def to_tensor(pixels: Pixels) -> Tensor:
-    """Converts pixels (H, W, C) of 8 bits to (C, H, W) in [0, 1]."""
-    return torch.tensor(pixels).permute(2, 0, 1) / 255

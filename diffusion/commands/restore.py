@@ -7,8 +7,7 @@ Every image is read once and its problem is checked once, all before the first o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +34,12 @@ ROUNDING = 1 / 255 / math.sqrt(12)
 class Task:
     """One image to restore: its problem, the damaged image as it is shown, and the settings to note with the results.
 
-    `known` is the mask (1, H, W) and `original` the image before it was damaged, where there are such. `notice` is a
-    line to print before the work.
+    `folder` is where its restorations go. `known` is the mask (1, H, W) and `original` the image before it was damaged,
+    where there are such. `notice` is a line to print before the work.
     """
 
     source: Source
+    folder: Path
     problem: Problem
     damaged: Tensor
     note: dict[str, Any]
@@ -71,7 +71,7 @@ def inpaint(command: Inpaint) -> int:
     model = _load(command.run)
     marked = None if command.unknown_color is None else Marked(command.unknown_color, command.threshold)
     batch = Batch(command.run, command.images, command.options.out, sources(command.images, command.mask))
-    return _restore(model, batch, lambda _, source: _masked(source, model, marked, command), command.options)
+    return _restore(model, batch, lambda _, source: _masked(source, batch, model, marked, command), command.options)
 
 
 def restore(command: Restore) -> int:
@@ -86,9 +86,10 @@ def restore(command: Restore) -> int:
 
     def task(number: int, source: Source) -> Task:
         if command.damage:
-            return _damaged(number, source, model, operator, noise, command.options, note)
+            return _damaged(number, source, batch, model, operator, noise, command.options, note)
+        folder = batch.folder(source)
         y, shape = read_observation(source.image, operator, model.spec, model.config.data.background)
-        return Task(source, Problem.checked(y, operator, noise, shape), y, note)
+        return Task(source, folder, Problem.checked(y, operator, noise, shape), y, note)
 
     return _restore(model, batch, task, command.options)
 
@@ -101,7 +102,7 @@ def _load(run: Path) -> Model:
     return model
 
 
-def _masked(source: Source, model: Model, marked: Marked | None, command: Inpaint) -> Task:
+def _masked(source: Source, batch: Batch, model: Model, marked: Marked | None, command: Inpaint) -> Task:
     image, known, notice = read_damaged(
         source,
         model.spec,
@@ -113,12 +114,13 @@ def _masked(source: Source, model: Model, marked: Marked | None, command: Inpain
     filled = 1 - float(known.float().mean())
     note = {"mask": source.mask and source.mask.name, "noise": command.noise, "filled": filled}
     problem = Problem.checked(image, Mask(known), command.noise, tuple(image.shape))
-    return Task(source, problem, torch.where(known, image, 0.5), note, known, notice=notice)
+    return Task(source, batch.folder(source), problem, torch.where(known, image, 0.5), note, known, notice=notice)
 
 
 def _damaged(
     number: int,
     source: Source,
+    batch: Batch,
     model: Model,
     operator: Operator,
     noise: float,
@@ -129,20 +131,25 @@ def _damaged(
     y = operator(image[None])
     y = (y + noise * ExampleNoise([example_seed(options.draw.seed, Stream.DAMAGE, number)])(y))[0]
     problem = Problem.checked(y, operator, noise, tuple(image.shape))
-    return Task(source, problem, y, note, original=image, notice=notice)
+    return Task(source, batch.folder(source), problem, y, note, original=image, notice=notice)
 
 
 def _restore(model: Model, batch: Batch, read: Callable[[int, Source], Task], options: Restorations) -> int:
+    draw, main = options.draw, distributed.is_main()
+    draw.checked()
     tasks = []
     for number, source in enumerate(batch.sources):
-        with _naming(source):
+        try:
             tasks.append(read(number, source))
-    draw, main = options.draw, distributed.is_main()
+        except InputError as error:
+            raise InputError(_named(source, error)) from error
     for task in tasks:
         if task.notice:
             distributed.say(task.notice)
-        with _naming(task.source):
+        try:
             found = model.solve(task.problem, draw, method=options.method, shared=True, progress=main)
+        except (InputError, FloatingPointError) as error:
+            raise type(error)(_named(task.source, error)) from error
         if main:
             info = {
                 "run": batch.run.name,
@@ -157,21 +164,18 @@ def _restore(model: Model, batch: Batch, read: Callable[[int, Source], Task], op
                 "label": draw.label,
                 "guidance": model.config.sampling.guidance if draw.guidance is None else draw.guidance,
             }
-            folder = batch.folder(task.source)
             results.write(
-                folder, task.source.image, found, info, damaged=task.damaged, known=task.known, original=task.original
+                task.folder,
+                task.source.image,
+                found,
+                info,
+                damaged=task.damaged,
+                known=task.known,
+                original=task.original,
             )
     return 0
 
 
-@contextmanager
-def _naming(source: Source) -> Iterator[None]:
-    """Makes errors name the image, one of many, where they do not."""
-    try:
-        yield
-    except InputError as error:
-        if str(source.image) in str(error):
-            raise
-        raise InputError(f"{source.image}: {error}") from error
-    except FloatingPointError as error:
-        raise FloatingPointError(f"{source.image}: {error}") from error
+def _named(source: Source, error: Exception) -> str:
+    """The message of an error about one image of many, with the name of the image."""
+    return str(error) if str(source.image) in str(error) else f"{source.image}: {error}"

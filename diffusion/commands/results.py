@@ -37,16 +37,24 @@ def write(
     Raises ValueError for numbers that are not finite, before anything is written.
     """
     # The text is made first because it takes only finite numbers: without it there is to be no picture.
-    written = {**info, **against(original, found), "diagnostics": found.diagnostics.to_dict()}
+    written = {**info, "diagnostics": found.diagnostics.to_dict()}
+    count = len(found.samples)
+    if original is not None:
+        psnr = float(statistics.psnr(found.mean[None], original[None]))
+        written |= {"psnr_of_mean": psnr} if math.isfinite(psnr) else {}
+        if count >= statistics.fewest(CONFIDENCE):
+            covered = statistics.coverage(found.samples, original, confidence=CONFIDENCE)
+            written["coverage_90"] = float(covered.mean())
     text = json.dumps(written, indent=1, allow_nan=False)
+    bounds = statistics.interval(found.samples, confidence=CONFIDENCE)
+    held = statistics.held(count, confidence=CONFIDENCE)
     std = found.std[: figures.COLORS]
     top = float(std.max())
-    _remove_older(folder, image, len(found.samples), damaged=original is not None)
+    _remove_older(folder, image, count, damaged=original is not None)
     for i, restored in enumerate(found.samples):
         figures.save_png(restored, folder / f"restored-{i}.png", {**info, "index": i})
     figures.save_png(found.mean, folder / "mean.png", info)
-    held = statistics.held(len(found.samples), confidence=CONFIDENCE)
-    for name, bound in zip(BOUNDS, found.interval(CONFIDENCE), strict=True):
+    for name, bound in zip(BOUNDS, bounds, strict=True):
         figures.save_png(bound, folder / name, {**info, "interval": held})
     figures.save_png(std / max(top, 1e-9), folder / "std.png", {**info, "white": top})
     if original is not None:
@@ -77,16 +85,3 @@ def _made_of(path: Path) -> str | None:
         return figures.read_info(path)["image"]  # type: ignore[no-any-return]
     except (OSError, KeyError, TypeError, ValueError):  # Somebody else's.
         return None
-
-
-def against(original: Tensor | None, found: Restoration) -> dict[str, float]:
-    """The PSNR of the mean in dB, and for enough restorations the coverage of their 90 % intervals; {} without an
-    original.
-    """
-    if original is None:
-        return {}
-    psnr = float(statistics.psnr(found.mean[None], original[None]))
-    measured = {"psnr_of_mean": psnr} if math.isfinite(psnr) else {}
-    if len(found.samples) >= statistics.fewest(CONFIDENCE):
-        measured["coverage_90"] = float(statistics.coverage(found.samples, original, confidence=CONFIDENCE).mean())
-    return measured

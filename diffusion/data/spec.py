@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from diffusion.errors import InputError, require
+
+Label = int | str | Sequence[int] | Tensor
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,33 @@ class DataSpec:
         if self.levels is None:
             raise ValueError("spec.levels: continuous data have no gray levels to round to")
         return (units * self.top).round().clamp(0, self.top).to(torch.uint8)
+
+    def label_numbers(
+        self, label: Label | None, n: int, *, unlabeled: bool = False, device: torch.device | None = None
+    ) -> Tensor | None:
+        """Return the numbers of n labels, (n,) int64, from one label for all or n of them, by number or class name.
+
+        No label gives None. With `unlabeled` the number -1 stands for an example without a label.
+
+        Raises InputError that names the classes for a label that does not exist.
+        """
+        if label is None:
+            return None
+        classes = self.classes
+        value = label.tolist() if isinstance(label, Tensor) else label
+        given = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * n
+        numbers = [classes.index(v) if isinstance(v, str) and v in classes else v for v in given]
+        numbers = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in numbers]
+        known = range(-1 if unlabeled else 0, len(classes))
+        bad = [v for v in numbers if isinstance(v, bool) or not isinstance(v, int) or v not in known]
+        if bad and not classes:
+            raise InputError(f"label: this model was trained without labels (data.labels = false), got {value!r}")
+        require(len(given) == n, "label", f"one label or {n} of them", given)
+        if bad:
+            none = "-1 for none, " if unlabeled else ""
+            names = f"0 to {len(classes) - 1} or one of {', '.join(classes)}"
+            raise InputError(f"label: must be {none}{names}, got {bad[0]!r}")
+        return torch.tensor(numbers, device=device)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields in a form that JSON can hold."""

@@ -1,12 +1,13 @@
 """The likelihoods of a trained model, for examples in the units of their data.
 
-Images are weighed as 8-bit images: by the discrete decoder in the bound and in works, and by dequantization for the
-flow and for K, which measure densities. Every example has random numbers of its own, a function of (seed, its
-number), so that no answer depends on the batch or the process it is computed in, up to the rounding of the network,
-except that of the flow by an adaptive solver, the default, which steps alike for all examples of a batch.
+Images are measured as 8-bit images: by the discrete decoder in the bound and in the importance weights, and by
+dequantization for the flow and for K, which measure densities. Every example has its own random numbers, a function of
+the seed and the number of the example. So no result depends on the batch or the process in which it is computed, up to
+the rounding of the network. The exception is the flow with an adaptive solver, the default, which takes the same steps
+for all examples of a batch.
 
 A model that was trained on the bound of a trajectory of few steps is the model of that trajectory, and is measured on
-it unless told otherwise; any other is one of continuous time, for which finer steps are tighter and cost nothing.
+it by default. Any other is a model of continuous time, for which a finer trajectory is tighter at no further cost.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from diffusion import grids
 from diffusion.data import DataSpec
+from diffusion.data.spec import Label
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
 from diffusion.likelihood import bound, flow, importance
@@ -29,7 +31,6 @@ from diffusion.likelihood.bound import Bound, Bound2015, Quantization
 from diffusion.likelihood.flow import Dequantization, FlowLikelihood, Hutchinson, dequantize, diffuse
 from diffusion.likelihood.importance import PathWeights
 from diffusion.likelihood.ode import Solver
-from diffusion.model.labels import Label, labels
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.schedules import Schedule
 
@@ -38,15 +39,16 @@ STEPS, PATH_STEPS = 100_000, 256
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What `Model.likelihood` returns. Everything is in nats per example, (B,), float64.
+    """The likelihoods of a model, as `Model.likelihood` returns them: in nats per example, (B,) float64.
 
-    x: (B, C, H, W) uint8, or float in [0, 1], which is rounded to 8 bits; or points (B, D). `numbers` are those of the
-    examples, 0, 1, ... by default, and `repeat` makes another, independent estimate. The denoiser runs in `dtype`.
-    `trajectory` is the number of steps, even in time, that the model was trained for, 0 for any. `label` is one for all
-    examples, by number or name, or one for each, -1 for an example without.
+    Examples x are (B, C, H, W), uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D). `numbers` are
+    the numbers of the examples, by default 0, 1, ..., and another `repeat` makes another, independent estimate. `label`
+    is one for all examples, a number or a name, or one for each, -1 for an example without a label. The denoiser runs
+    in `dtype`. `trajectory` is the number of steps, uniform in time, that the model was trained on, 0 for a model of
+    continuous time.
 
-    Densities of continuous data are those of their standardized values, (x - mean)/std; that of x itself is lower by
-    d log std.
+    The density of continuous data is that of their standardized values, (x - mean)/std; the log-density of x itself is
+    lower by d log std.
 
     Raises InputError for another shape, values that are not finite, images out of range and labels that do not exist.
     """
@@ -59,7 +61,7 @@ class Likelihood:
 
     @property
     def quantization(self) -> Quantization | None:
-        """The values that 8-bit data take after encoding, None for continuous data."""
+        """The values of the gray levels after encoding, None for continuous data."""
         if self.spec.levels is None:
             return None
         low, high = self.spec.encode(torch.tensor([0.0, self.spec.levels - 1.0])).tolist()
@@ -78,7 +80,7 @@ class Likelihood:
         numbers: Sequence[int] | None = None,
         label: Label | None = None,
     ) -> Bound:
-        """The trajectory bound on -log p(x) by terms (`bound.bound`), on so many steps (`times`)."""
+        """The trajectory bound on -log p(x) by terms (`bound.bound`), on the grid `times(steps)`."""
         numbers = range(len(x)) if numbers is None else numbers
         return bound.bound(
             self.denoiser,
@@ -106,8 +108,9 @@ class Likelihood:
         numbers: Sequence[int] | None = None,
         label: Label | None = None,
     ) -> Bound2015:
-        """K, the bound of 2015 on the log-density of the model's standardized values (`bound.bound_2015`);
-        of images, after dequantization.
+        """K, the bound of 2015 on the log-density of the standardized values (`bound.bound_2015`).
+
+        Images are dequantized.
         """
         numbers = range(len(x)) if numbers is None else numbers
         return bound.bound_2015(
@@ -134,10 +137,12 @@ class Likelihood:
         numbers: Sequence[int] | None = None,
         label: Label | None = None,
     ) -> FlowLikelihood:
-        """log p by the probability-flow ODE (`flow.log_likelihood`): of continuous data the density of their
-        standardized values; of images a lower bound on the probability of the 8-bit image, on average over the
-        dequantization that `repeat` draws, by "uniform" noise or that of the "noise" of the schedule's clean end, which
-        a model that knows its levels needs.
+        """log p by the probability-flow ODE (`flow.log_likelihood`).
+
+        For continuous data it is the log-density of their standardized values. For images it is a lower bound on the
+        log-probability of the 8-bit image, on average over the dequantization, which `repeat` draws. `dequantization`
+        is by "uniform" noise, or by the "noise" of the schedule's clean end, which a model that has learned the gray
+        levels needs.
         """
         numbers = range(len(x)) if numbers is None else numbers
         require(dequantization in get_args(Dequantization), "dequantization", "uniform or noise", repr(dequantization))
@@ -184,15 +189,19 @@ class Likelihood:
 
     @property
     def log_volume(self) -> float:
-        """What turns a log-density of the model's values into nats per example: d log spacing for quantized data, the
-        log-probability of a level; 0 for continuous data, whose density is that of the standardized values.
+        """The log of the volume by which a density of the model's values is multiplied, in nats per example.
+
+        It is d log spacing for quantized data, which makes a log-probability of gray levels. For continuous data it is
+        0, as their density is that of the standardized values.
         """
         quantization = self.quantization
         return 0.0 if quantization is None else self.spec.dim * math.log(quantization.spacing)
 
     def times(self, steps: int | None = None) -> Tensor:
-        """The model's own trajectory, if it has one and no other number of steps is asked for; else `steps` even steps
-        of log-SNR over the whole schedule, 100,000 by default: (steps + 1,).
+        """The timestep grid of a number of steps: (steps + 1,).
+
+        It is the model's own trajectory, if it has one and `steps` is None or its number of steps. Otherwise it has
+        `steps` steps, 100,000 by default, uniform in log-SNR over the whole schedule.
         """
         schedule = self.denoiser.schedule
         if self.trajectory and steps in (None, self.trajectory):
@@ -200,7 +209,7 @@ class Likelihood:
         return even_times(schedule, STEPS if steps is None else steps)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Examples as the model's values, (B, *) in `dtype` on its device."""
+        """Encodes examples as the model's values, (B, *) in `dtype` on its device."""
         if x.shape[1:] != self.spec.shape or len(x) == 0:
             raise InputError(f"x: must be (B, {str(self.spec.shape)[1:-1]}) of the data, got {tuple(x.shape)}")
         bound.finite(x)
@@ -209,7 +218,7 @@ class Likelihood:
         rule = "x: must lie in [0, 1], or be uint8"
         if x.dtype == torch.bool:
             raise InputError(f"{rule}, got bool")
-        # In float64, as some integers know no order.
+        # In float64, because some integer types cannot be compared.
         exact, top = x.double(), 1 if x.is_floating_point() else self.spec.top
         if not 0 <= float(exact.min()) <= float(exact.max()) <= top:
             number = int(((exact < 0) | (exact > top)).flatten(1).any(1).nonzero()[0])
@@ -219,7 +228,7 @@ class Likelihood:
         return self.spec.encode(values).to(self.device, self.dtype)
 
     def continuous(self, x: Tensor, seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
-        """`encode`, with uniform noise of one level's width for quantized data."""
+        """Encodes examples, and adds uniform noise as wide as one gray level to quantized data."""
         values, quantization = self.encode(x), self.quantization
         if quantization is None:
             return values
@@ -227,22 +236,25 @@ class Likelihood:
         return dequantize(values, quantization, randn).to(self.dtype)
 
     def _labels(self, label: Label | None, n: int) -> Tensor | None:
-        return labels(label, n, self.spec.classes, self.device, unlabeled=True)
+        return self.spec.label_numbers(label, n, unlabeled=True, device=self.device)
 
 
 @lru_cache(maxsize=8)
 def even_times(schedule: Schedule, steps: int) -> Tensor:
-    """`steps` even steps of log-SNR, kept because inverting a schedule may cost more than a batch: (steps + 1,)."""
+    """A grid of `steps` steps, uniform in log-SNR: (steps + 1,).
+
+    It is cached because inverting a schedule may take longer than a batch.
+    """
     return grids.UniformLogSNR()(schedule, steps)
 
 
 def noise(seed: int, stream: int, repeat: int, numbers: Sequence[int]) -> ExampleNoise:
-    """The normal numbers of examples, of one stream."""
+    """The source of the normal numbers of examples, from one random stream."""
     return ExampleNoise([example_seed(seed, stream, repeat, number) for number in numbers])
 
 
 def places(seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
-    """Uniform in [0, 1), one for each example: (B,) float64."""
+    """Draws a number uniform in [0, 1) for each example, the offset of its steps: (B,) float64."""
     return torch.tensor(
         [example_seed(seed, Stream.PLACE, repeat, number) / 2**63 for number in numbers], dtype=torch.float64
     )

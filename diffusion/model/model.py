@@ -22,14 +22,14 @@ from tqdm.auto import tqdm
 from diffusion import distributed, grids, samplers
 from diffusion.config import Config
 from diffusion.data import DataSpec
+from diffusion.data.spec import Label
 from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.draw import Draw, DrawOptions
 from diffusion.errors import InputError, require
-from diffusion.guidance import ClassifierFree
+from diffusion.guidance import ClassifierFree, LastEstimate
 from diffusion.likelihood.bound import Bound
 from diffusion.memory import auto_batch_size
 from diffusion.model import restoration
-from diffusion.model.labels import Label, labels
 from diffusion.model.likelihood import Likelihood
 from diffusion.model.restoration import Restoration
 from diffusion.operators import Mask, Operator
@@ -102,11 +102,8 @@ class Model:
         return self.config.sampling.steps if self.teacher else FILM_STEPS
 
     def labels(self, label: Label | None, n: int) -> Tensor | None:
-        """Labels for n examples from one label, a class name, or n labels; None for none: (n,) int64.
-
-        Raises ValueError naming the classes when a label does not exist.
-        """
-        return labels(label, n, self.spec.classes, self.device)
+        """The labels of n examples on the model's device, (n,) int64, or None (`DataSpec.label_numbers`)."""
+        return self.spec.label_numbers(label, n, device=self.device)
 
     def in_turn(self, n: int) -> list[int] | None:
         """Labels for n examples that take the classes in turn; None without classes."""
@@ -115,7 +112,7 @@ class Model:
 
     @torch.no_grad()  # As a decorator: a block inside a generator would reach its caller between two steps.
     def trajectory(self, n: int, *, first: int = 0, **options: Unpack[DrawOptions]) -> Iterator[tuple[float, Tensor]]:
-        """Yields (t, x_t) from noise to n samples, x_t (n, *) scaled to the units of the data.
+        """Yields (t, x_t) from noise to n samples, x_t (n, *) scaled to the units of the data; at t = 0 the estimate x̂.
 
         The samples are those of the numbers `first`, `first` + 1, ...; `options` are the fields of `Draw`.
         """
@@ -123,11 +120,12 @@ class Model:
         sampler, times = self._steps(draw)
         noise = self._noise(draw.seed, range(first, first + n))
         x = samplers.prior(self.denoiser, noise(self._blank(n)), times[0])
-        denoiser = self.guided(draw.guidance, autocast=True)
+        denoiser = LastEstimate(self.guided(draw.guidance, autocast=True))
         walk = samplers.trajectory(denoiser, sampler, x, times, label=self.labels(draw.label, n), randn=noise)
         for t, x_t in zip(times, walk, strict=True):
             alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
-            yield float(t), self.spec.decode(x_t / math.hypot(alpha, sigma))
+            # A sample ends at the estimate x̂ (Ho et al. 2020, algorithm 2): x_0 has the noise of the clean end in it.
+            yield float(t), self.spec.decode(x_t / math.hypot(alpha, sigma) if t > 0 else denoiser.mean)
 
     def sample(self, n: int, *, shared: bool = False, progress: bool = False, **options: Unpack[DrawOptions]) -> Tensor:
         """Draws n samples: (n, C, H, W) in [0, 1], or (n, D), on the CPU.
@@ -244,7 +242,7 @@ class Model:
             n=draw.n,
             seed=draw.seed,
             label=label,
-            batch=draw.batch or self._batch(chosen.memory_probe(denoiser), label),
+            batch=draw.batch or self._batch(denoiser, label, chosen),
             shared=shared,
             progress=progress,
         )
@@ -302,11 +300,12 @@ class Model:
         return samplers.SAMPLERS[sampler]()
 
     @torch.no_grad()
-    def _batch(self, denoiser: AnyDenoiser, label: Tensor | None) -> int:
+    def _batch(self, denoiser: AnyDenoiser, label: Tensor | None, method: Method | None = None) -> int:
         middle = self.denoiser.schedule.time(torch.zeros(()))
 
         def call(n: int) -> object:
-            return denoiser(self._blank(n), middle, None if label is None else label[:1].expand(n))
+            probe = denoiser if method is None else method.memory_probe(denoiser)
+            return probe(self._blank(n), middle, None if label is None else label[:1].expand(n))
 
         return auto_batch_size(call, math.prod(self.spec.shape[1:]), self.device)
 

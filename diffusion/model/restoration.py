@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,75 +125,62 @@ def solve(
     """
     start = time.perf_counter()
     mean, std, window = spec.mean / spec.top, spec.std / spec.top, spec.shape[1:]
-    place, part = windows.region_to_solve(problem, window)
-    inner = part.in_model_units(mean, std, torch.zeros(1, *windows.shape_of(part), device=device))
-    fit = windows.fit(denoiser, window, inner, batch=batch)
-    shape = windows.shape_of(fit.problem)
-    runs = division(n, max(1, batch * math.prod(window) // math.prod(shape[1:])), method, shared=shared)
-    samples, rows = [torch.zeros(0, *windows.shape_of(problem))], [torch.zeros(0, 5, dtype=torch.float64)]
+    inner = problem.in_model_units(mean, std, torch.zeros(1, *problem.x_shape, device=device))
+    place, part = windows.region_to_solve(inner, window)
+    fit = windows.fit(denoiser, window, part, batch=batch)
+    shape = fit.problem.x_shape
+    at_once = max(1, batch * math.prod(window) // math.prod(shape[1:]))
+    # Solutions that are weighed against each other are drawn all at once, in the main process.
+    alone = [range(n)] if distributed.is_main() or not shared else []
+    runs = distributed.batches(n, at_once, shared=shared) if method.independent else alone
+    samples, rows = [torch.zeros(0, *problem.x_shape)], [torch.zeros(0, 5, dtype=torch.float64)]
     with tqdm(total=len(runs) * (len(times) - 1), desc="restoring", unit="step", disable=not progress) as bar:
         for done, numbers in enumerate(runs):
-            counted = CountingDenoiser(fit.denoiser, _advance(bar, done, times))
+            counted = CountingDenoiser(fit.denoiser, _Progress(bar, done, times))
             randn = ExampleNoise([example_seed(seed, Stream.SAMPLE, number) for number in numbers])
             noise = randn(torch.zeros(len(numbers), *shape, device=device))
             found = restore(counted, fit.problem, noise, times, method=method, label=label, randn=randn)
             # Decoding would clamp infinity to white.
             x = torch.where(found.x.isfinite(), found.x, torch.nan)
-            samples.append(windows.keep_known(problem, spec.decode(fit.crop(x)).cpu(), place))
+            samples.append(problem.keep_known(spec.decode(fit.crop(x)).cpu(), place))
             least = float(found.relative_ess.min()) if len(found.relative_ess) else math.nan
             evidence = float(found.log_evidence) - problem.compact.y.numel() * math.log(std)
-            row = [counted.nfe, counted.backward, evidence, least, found.ancestors]
-            rows.append(torch.tensor([row], dtype=torch.float64))
+            rows.append(torch.tensor([[counted.nfe, counted.backward, evidence, least, found.ancestors]]).double())
         bar.update(bar.total - bar.n)
     whole, table = torch.cat(samples), torch.cat(rows)
     if shared:
         whole, table = distributed.gather(whole), distributed.gather(table)
-    require_finite(whole, method)
-    nfe, backward, evidence, least, ancestors = table.mean(0).tolist()
-    weighted = not method.independent
-    return Restoration(
-        whole,
-        Diagnostics(
-            method,
-            nfe,
-            backward,
-            time.perf_counter() - start,
-            float(problem.residual(whole)) / (problem.noise or 1.0),
-            fit.windows,
-            evidence if weighted and part.shape == problem.shape and math.isfinite(evidence) else None,
-            least if weighted else None,
-            int(ancestors) if weighted else None,
-        ),
-    )
-
-
-def require_finite(samples: Tensor, method: Method) -> None:
-    """Raises FloatingPointError that says how many of the restorations (n, *) by a method are not finite."""
-    bad = int((~samples.isfinite()).flatten(1).any(1).sum())
-    if bad:
+    if bad := int((~whole.isfinite()).flatten(1).any(1).sum()):
         raise FloatingPointError(
-            f"method: {method.name} gave {bad} of {len(samples)} restorations that are not finite; take more steps, "
+            f"method: {method.name} gave {bad} of {len(whole)} restorations that are not finite; take more steps, "
             "more noise or another method"
         )
+    nfe, backward, evidence, least, ancestors = table.mean(0).tolist()
+    weighted = not method.independent
+    known = weighted and part.shape == problem.shape and math.isfinite(evidence)
+    diagnostics = Diagnostics(
+        method,
+        nfe,
+        backward,
+        time.perf_counter() - start,
+        float(problem.residual(whole)) / (problem.noise or 1.0),
+        fit.windows,
+        evidence if known else None,
+        least if weighted else None,
+        int(ancestors) if weighted else None,
+    )
+    return Restoration(whole, diagnostics)
 
 
-def division(n: int, batch: int, method: Method, *, shared: bool) -> list[range]:
-    """The numbers of the restorations that this process draws, in runs.
+@dataclass(frozen=True)
+class _Progress:
+    """Moves a bar to the step that a time belongs to, after `done` runs along all times."""
 
-    Independent ones come in runs of at most `batch`, shared between the processes; others in one run, in the main
-    process.
-    """
-    if method.independent:
-        return distributed.batches(n, batch, shared=shared)
-    return [range(n)] if distributed.is_main() or not shared else []
+    bar: tqdm[Any]
+    done: int
+    times: Tensor
 
-
-def _advance(bar: tqdm[Any], done: int, times: Tensor) -> Callable[[Tensor], None]:
-    """A function that moves a bar to the step that a time belongs to, after `done` runs along all times."""
-    steps, later = len(times) - 1, times.cpu().flip(0)
-
-    def advance(t: Tensor) -> None:
-        passed = steps - int(torch.searchsorted(later, t.detach().cpu().double().max()))
-        bar.update(max(0, done * steps + passed - bar.n))
-
-    return advance
+    def __call__(self, t: Tensor) -> None:
+        steps = len(self.times) - 1
+        passed = steps - int(torch.searchsorted(self.times.cpu().flip(0), t.detach().cpu().double().max()))
+        self.bar.update(max(0, self.done * steps + passed - self.bar.n))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
-from diffusion.guidance import Labeled
+from diffusion.guidance import Labeled, LastEstimate
 from diffusion.operators import Identity
 from diffusion.restoration.corrections import DPSStep, RangeNull
 from diffusion.restoration.particles import Particles, particles
@@ -108,7 +108,13 @@ def choose(method: str | Method, sampler: Sampler | None, problem: Problem) -> M
 
 
 class Direct(Method):
-    """A method that samples one denoiser with one sampler, each restoration by itself."""
+    """A method that samples one denoiser with one sampler, each restoration by itself.
+
+    `conditions` says that y enters through the denoiser. Its last estimate is then the restoration, as for samples;
+    where y enters through the steps, it is where the last step leads.
+    """
+
+    conditions: ClassVar[bool] = False
 
     @abstractmethod
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
@@ -119,7 +125,9 @@ class Direct(Method):
     ) -> Particles:
         """Draws independent samples, whose evidence is not known."""
         chosen, sampler = self.parts(denoiser, problem)
-        x = sample(chosen, sampler, prior(denoiser, noise, times[0]), times, randn=randn)
+        estimating = LastEstimate(chosen)
+        x = sample(estimating, sampler, prior(denoiser, noise, times[0]), times, randn=randn)
+        x = estimating.mean if self.conditions and times[-1] == 0 else x
         return Particles(x, torch.tensor(torch.nan, dtype=torch.float64), torch.ones(0, dtype=torch.float64), len(x))
 
 
@@ -129,6 +137,7 @@ class Guided(Direct):
 
     covariance: Covariance = Jacobian()
     sampler: Sampler = SDESolver()
+    conditions: ClassVar[bool] = True
 
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
         """`Posterior` and the sampler."""
@@ -206,6 +215,7 @@ class DDNM(Direct):
 
     sampler: Sampler = DDPM()
     differentiates: ClassVar[bool] = False
+    conditions: ClassVar[bool] = True
 
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
         """`RangeNull` and the sampler."""

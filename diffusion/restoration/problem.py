@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from diffusion.errors import InputError, require
 from diffusion.operators import Linear, Mask, Operator, Selection, conjugate_gradients, standardized
 
+# An index into the last dimensions of a tensor.
+Place = tuple[EllipsisType | slice, ...]
 # Up to this many observations the default method weighs particles: with more, one particle would carry all the weight.
 FEW = 16
 # Without noise y may miss the range of A by this share of its own size, which the tolerance of a method leaves too.
@@ -78,6 +81,12 @@ class Problem:
         return InputError(f"operator: must be {rule} for {method}, got {stated}; take mmps or pigdm")
 
     @property
+    def x_shape(self) -> tuple[int, ...]:
+        """The shape of x, of a problem that was given it."""
+        assert self.shape is not None
+        return self.shape
+
+    @property
     def compact(self) -> Problem:
         """The problem without the zeros of a mask, which have neither noise nor density."""
         if not isinstance(self.operator, Mask):
@@ -101,6 +110,17 @@ class Problem:
         operator = standardized(self.operator, mean, std)
         y, stated = (self.y.to(middle) - middle) / std, self.stated or self.operator
         return Problem(operator, y, self.noise / std, tuple(like.shape[1:]), stated)
+
+    def keep_known(self, samples: Tensor, place: Place) -> Tensor:
+        """Whole solutions (n, *) from solutions of the part at `place`.
+
+        Pixels that a mask shows without noise are those of y.
+        """
+        if self.noise or not isinstance(self.operator, Mask):
+            return samples
+        whole = self.y.repeat(len(samples), *[1] * (self.y.ndim - 1))
+        whole[place] = samples
+        return torch.where(self.operator.known.cpu(), self.y, whole)
 
     def residual(self, x: Tensor) -> Tensor:
         """The root mean square of y - A(x) for examples x (B, C, *): (); 0 without observations."""

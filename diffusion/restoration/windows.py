@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from types import EllipsisType
 from typing import NamedTuple
 
 import torch
@@ -30,13 +29,11 @@ from torch.utils.checkpoint import checkpoint
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
 from diffusion.operators import Crop, Identity, Mask, Operator, compose
-from diffusion.restoration.problem import Problem
+from diffusion.restoration.problem import Place, Problem
 from diffusion.schedules import Schedule
 
 # (H, W); () for points, which have no windows.
 Sides = tuple[int, ...]
-# An index into the last dimensions of a tensor.
-Place = tuple[EllipsisType | slice, ...]
 
 
 @dataclass(frozen=True)
@@ -156,20 +153,13 @@ class Line:
 class Fit(NamedTuple):
     """A denoiser and a problem that fit each other, for images as large as `problem.shape` says.
 
-    `crop` takes the image that was asked for out of a solution.
+    `crop` takes the image that was asked for out of a solution; `windows` is how many of them cover it.
     """
 
     denoiser: AnyDenoiser
     problem: Problem
     crop: Operator
-
-    @property
-    def windows(self) -> int:
-        """The number of windows that cover an image."""
-        covering = self.denoiser
-        if not isinstance(covering, Windows):
-            return 1
-        return math.prod(line.count for line in covering.lines(sides(self.problem)))
+    windows: int
 
 
 def fit(denoiser: AnyDenoiser, window: Sides, problem: Problem, *, batch: int = 32) -> Fit:
@@ -180,18 +170,21 @@ def fit(denoiser: AnyDenoiser, window: Sides, problem: Problem, *, batch: int = 
     """
     size = sides(problem)
     whole = tuple(max(pair) for pair in zip(size, window, strict=True))
-    covering = denoiser if whole == window else Windows(denoiser, window, batch=batch)
+    count = 1
+    if whole != window:
+        denoiser = Windows(denoiser, window, batch=batch)
+        count = math.prod(line.count for line in denoiser.lines(whole))
     if whole == size:
-        return Fit(covering, problem, Identity())
-    crop, shape = Crop(*size), (shape_of(problem)[0], *whole)
+        return Fit(denoiser, problem, Identity(), count)
+    crop, shape = Crop(*size), (problem.x_shape[0], *whole)
     if not isinstance(problem.operator, Mask):
         stated = problem.stated or problem.operator
         within = replace(problem, operator=compose(problem.operator, crop), shape=shape, stated=stated)
-        return Fit(covering, within, crop)
+        return Fit(denoiser, within, crop, count)
     # A mask stays a mask, which replacement asks for.
     margins = crop.margins(whole)
     known = F.pad(problem.operator.known.broadcast_to(problem.y.shape)[0], margins)
-    return Fit(covering, Problem(Mask(known), F.pad(problem.y, margins), problem.noise, shape), crop)
+    return Fit(denoiser, Problem(Mask(known), F.pad(problem.y, margins), problem.noise, shape), crop, count)
 
 
 class Region(NamedTuple):
@@ -216,26 +209,9 @@ def region_to_solve(problem: Problem, window: Sides) -> Region:
     return Region(place, Problem(Mask(known[place]), y, shape=tuple(y.shape[1:])))
 
 
-def keep_known(problem: Problem, samples: Tensor, place: Place) -> Tensor:
-    """Whole solutions (n, *) from solutions of the region at `place`; pixels that a mask shows without noise are those
-    of y.
-    """
-    if problem.noise or not isinstance(problem.operator, Mask):
-        return samples
-    whole = problem.y.repeat(len(samples), *[1] * (problem.y.ndim - 1))
-    whole[place] = samples
-    return torch.where(problem.operator.known.cpu(), problem.y, whole)
-
-
-def shape_of(problem: Problem) -> tuple[int, ...]:
-    """The shape of the example that a problem asks for."""
-    assert problem.shape is not None
-    return problem.shape
-
-
 def sides(problem: Problem) -> Sides:
     """The size (H, W) of the image that a problem asks for; () for points."""
-    return shape_of(problem)[1:]
+    return problem.x_shape[1:]
 
 
 def _around(hidden: Tensor, side: int) -> slice:

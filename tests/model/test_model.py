@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 import diffusion
-from diffusion import checkpoint, grids, samplers, schedules
+from diffusion import checkpoint, config, grids, samplers, schedules
 from diffusion.backbones.unet import UNet
-from diffusion.data import open_source
+from diffusion.data import DataSpec, open_source
+from diffusion.denoiser import Prediction
 from diffusion.errors import InputError
 from diffusion.model import Model, load
+from diffusion.operators import Matrix
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration.methods import METHODS, Method, PiGDM, RePaint
+from diffusion.samplers import SAMPLERS
+from diffusion.schedules import DiscreteBetas, Schedule
 from diffusion.training import train
 from tests.conftest import tiny
 
@@ -324,3 +328,26 @@ def test_some_steps_of_the_bound_stand_for_all_of_them(model: Model, images: Ten
     error = (whole.var() / len(whole) + drawn.var() / len(drawn)).sqrt()
     assert float((whole.mean() - drawn.mean()).abs()) < 4 * float(error)
     assert float(error) < 0.1 * float(whole.mean())
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A denoiser whose every estimate is 0, on a schedule whose clean end is noisy: σ_0 = 0.01."""
+
+    schedule: Schedule = DiscreteBetas()
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        return Prediction(0 * x_t)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sample_ends_at_the_estimate_without_the_noise_of_the_clean_end(sampler: str) -> None:
+    """Ho et al. 2020, algorithm 2: with estimates of 0 every sample is 0, and not of deviation σ_0."""
+    spec = DataSpec((2,), None)
+    model = Model(
+        Nothing(), spec, config.from_dict({"data": {"source": "swiss_roll"}, "sampling": {"precision": "fp32"}})
+    )  # type: ignore[arg-type]
+    assert float(model.denoiser.schedule(torch.zeros(()).double())[1]) == pytest.approx(0.01, rel=1e-6)
+    assert torch.equal(model.sample(400, steps=20, sampler=sampler), torch.zeros(400, 2))
+    restored = model.restore(torch.tensor([1.0]), Matrix(torch.tensor([[1.0, 0.0]])), noise=1e3, n=50, method="pigdm")
+    assert restored.samples.abs().max() < 1e-3

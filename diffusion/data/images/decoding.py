@@ -15,7 +15,9 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+from torch import Tensor
 
 from diffusion.errors import InputError
 
@@ -102,6 +104,11 @@ def decode(path: str | os.PathLike[str], file: Stream | None = None, *, channels
         upright = ImageOps.exif_transpose(image)
         pixels = np.asarray(_converted(_eight_bits(upright), channels, background))
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """Convert pixels (H, W, C) of 8 bits to a float tensor (C, H, W) in [0, 1]."""
+    return torch.tensor(pixels).permute(2, 0, 1) / 255
 
 
 def fit(image: Pixels, size: tuple[int, int]) -> Pixels:
