@@ -185,17 +185,25 @@ class Config:
                 "weighting.name: must be exact where noise_levels.name is measured, as the objective would change with "
                 f"the noise levels under any other, got {_name_of(WEIGHTINGS, type(self.weighting))}"
             )
-        tails_undrawn = isinstance(self.noise_levels, LogNormal) and self.noise_levels.uniform == 0
-        if isinstance(self.weighting, Exact) and tails_undrawn:
-            raise ConfigError(
-                "noise_levels.uniform: must be positive where weighting.name is exact and noise_levels.name is "
-                "log_normal, as the weight of the log-SNRs in its tails is too large for any batch to estimate, "
-                "got 0; set, for example, noise_levels.uniform = 0.1, or noise_levels.name = 'measured'"
-            )
         if self.training.batch % self.training.accumulate:
             raise ConfigError(
                 f"training.accumulate: must divide batch ({self.training.batch}), got {self.training.accumulate}"
             )
+
+
+def refuse_undrawn_tails(experiment: Config) -> None:
+    """Refuses to begin a run whose objective no batch can estimate: an integral over all log-SNRs, drawn by a
+    log-normal distribution, which hardly ever draws those in its tails. Runs that were begun so may go on.
+
+    Raises ConfigError that says what to set.
+    """
+    noise_levels, weighting = experiment.noise_levels, experiment.weighting
+    if weighting.per_log_snr and isinstance(noise_levels, LogNormal) and noise_levels.uniform == 0:
+        raise ConfigError(
+            f"noise_levels.uniform: must be positive where weighting.name is {_name_of(WEIGHTINGS, type(weighting))} "
+            "and noise_levels.name is log_normal, as the weight of the log-SNRs in its tails is too large for any "
+            "batch to estimate, got 0; set, for example, noise_levels.uniform = 0.1, or noise_levels.name = 'uniform'"
+        )
 
 
 REGISTRIES: dict[str, Mapping[str, type]] = {

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -31,7 +31,12 @@ EARLIEST = 1e-9
 
 
 class Weighting(ABC):
-    """Gives w(λ), the weight of ‖x̂ - x‖²."""
+    """Gives w(λ), the weight of ‖x̂ - x‖².
+
+    `per_log_snr` says that the weight stands under an integral over λ, so that a draw from p weighs w/p.
+    """
+
+    per_log_snr: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
@@ -41,6 +46,8 @@ class Weighting(ABC):
 @dataclass(frozen=True)
 class Exact(Weighting):
     """½ SNR / p(λ): the loss is the KL between the trajectories in nats, whatever p noise levels are drawn with."""
+
+    per_log_snr: ClassVar[bool] = True
 
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
         """Returns ½ e^λ / p(λ)."""
@@ -118,6 +125,7 @@ class SigmoidError(Weighting):
     """
 
     bias: float = 2.0
+    per_log_snr: ClassVar[bool] = True
 
     def __call__(self, log_snr: Tensor, density: Tensor) -> Tensor:
         """Returns e^λ sigmoid(b - λ) / p(λ)."""

@@ -12,8 +12,8 @@ import torch
 from diffusion import config
 from diffusion.backbones import MLPConfig, UNetConfig
 from diffusion.config import Config, ConfigError, from_dict, load, to_dict
-from diffusion.noise_levels import LogitNormal, LogNormal, Measured, Uniform
-from diffusion.objectives import Exact
+from diffusion.noise_levels import LogitNormal, LogNormal, Uniform
+from diffusion.objectives import Exact, SigmoidError, Weighting
 from diffusion.samplers import DDIM, DPMSolver
 from diffusion.schedules import EDM, Cosine
 
@@ -21,7 +21,6 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 # Sections that a component needs beside its own.
 NEEDS: dict[str, dict[str, dict[str, object]]] = {
     "measured": {"weighting": {"name": "exact"}},
-    "exact": {"noise_levels": {"name": "log_normal", "uniform": 0.1}},
 }
 TEXT = """
 [data]
@@ -141,10 +140,6 @@ def test_the_order_of_overrides_does_not_matter(file: Path) -> None:
         ("noise_levels.std=-1", ["noise_levels.std: must be a positive number, got -1"]),
         ("schedule.sigma_min=-1", ["schedule.sigma_min", "0 < sigma_min < sigma_max"]),
         ("noise_levels.name=measured", ["weighting.name: must be exact", "noise_levels.name", "got edm"]),
-        (
-            "weighting.name=exact",
-            ["noise_levels.uniform: must be positive where weighting.name is exact", "set, for example, noise_levels."],
-        ),
         ("training.accumulate=3", ["training.accumulate", "divide", "4", "got 3"]),
         ("model.learned_variance=true", ["training.hybrid", "model.learned_variance"]),
         ("batch=3", ["'batch=3'", "section.key=value"]),
@@ -193,16 +188,19 @@ def test_a_trajectory_trains_the_variance_with_the_mean_or_leaves_it() -> None:
         from_dict({"model": {"learned_variance": True}, "training": {"trajectory": 5, "hybrid": 0.1}})
 
 
-def test_the_exact_weighting_needs_draws_in_the_tails_of_log_normal_noise_levels() -> None:
+@pytest.mark.parametrize("weighting", [Exact(), SigmoidError()])
+def test_an_integral_over_log_snr_needs_draws_in_the_tails_of_log_normal_noise_levels(weighting: Weighting) -> None:
+    name = {Exact: "exact", SigmoidError: "sigmoid"}[type(weighting)]
     with pytest.raises(ConfigError) as caught:
-        Config(weighting=Exact())
+        config.refuse_undrawn_tails(Config(weighting=weighting))
     assert str(caught.value) == (
-        "noise_levels.uniform: must be positive where weighting.name is exact and noise_levels.name is log_normal, as "
+        f"noise_levels.uniform: must be positive where weighting.name is {name} and noise_levels.name is log_normal, as "
         "the weight of the log-SNRs in its tails is too large for any batch to estimate, got 0; set, for example, "
-        "noise_levels.uniform = 0.1, or noise_levels.name = 'measured'"
+        "noise_levels.uniform = 0.1, or noise_levels.name = 'uniform'"
     )
-    for noise_levels in (LogNormal(uniform=0.1), Uniform(), LogitNormal(), Measured()):
-        assert Config(weighting=Exact(), noise_levels=noise_levels).noise_levels == noise_levels
+    for noise_levels in (LogNormal(uniform=0.1), Uniform(), LogitNormal()):
+        config.refuse_undrawn_tails(Config(weighting=weighting, noise_levels=noise_levels))
+    config.refuse_undrawn_tails(Config())
 
 
 def test_what_is_refused_is_an_estimate_that_misses_a_share_of_the_bound() -> None:

@@ -122,16 +122,19 @@ def in_original_units(dataset: Dataset, run: Path) -> Dataset:
 def prepare(experiment: Config, run: Path, *, strict: bool) -> None:
     """Writes the resolved configuration into the run folder.
 
-    Raises ConfigError where the folder has checkpoints of another experiment and, if `strict`, CheckpointError where a
-    damaged checkpoint would have to be passed over.
+    Raises ConfigError where the folder has checkpoints of another experiment, and for a new run whose objective cannot
+    be estimated; if `strict`, CheckpointError where a damaged checkpoint would have to be passed over.
     """
     if strict and (problems := checkpoint.newest(run)[1]):
         listing = "".join(f"\n  {problem}" for problem in problems)
         raise CheckpointError(f"{run}: --strict refuses to go on from an older checkpoint than the newest:{listing}")
+    begun = bool(checkpoint.folders(run))
+    if not begun and not experiment.distillation.teacher:
+        config.refuse_undrawn_tails(experiment)
     tree = config.to_dict(experiment)
     path = run / RESOLVED
     # Before the first checkpoint there is nothing to protect: a mistyped path or a batch too large may be corrected.
-    if path.exists() and checkpoint.folders(run):
+    if path.exists() and begun:
         # Read as a configuration, so that keys that came later have their defaults, and renamed ones their new names.
         before = config.to_dict(config.from_dict(_read(path), where=str(path)))
         fixed, changes = STUDENT if experiment.distillation.teacher else (), difference(before, tree)

@@ -108,3 +108,16 @@ def test_differences_are_lines_of_keys_in_order() -> None:
     old = {"a": {"x": 1, "gone": "s"}, "b": {"pair": (1, 2)}}
     new = {"a": {"x": 2}, "b": {"pair": [1, 2], "new": True}}
     assert difference(old, new) == ["a.gone: 's' -> 'unset'", "a.x: 1 -> 2", "b.new: 'unset' -> True"]
+
+
+@pytest.mark.parametrize("weighting", ["exact", "sigmoid"])
+def test_a_new_run_whose_objective_no_batch_estimates_is_refused_and_a_begun_one_goes_on(
+    shapes: Path, run: Path, tmp_path: Path, weighting: str
+) -> None:
+    heavy = experiment(shapes, weighting={"name": weighting})
+    with pytest.raises(ConfigError, match=f"where weighting.name is {weighting} and noise_levels.name is log_normal"):
+        prepare(heavy, tmp_path / "new", strict=False)
+    assert not (tmp_path / "new").exists()
+    edit(run, lambda tree: tree.update(weighting=to_dict(heavy)["weighting"]))
+    prepare(heavy, run, strict=False)
+    assert json.loads((run / RESOLVED).read_text())["weighting"]["name"] == weighting
