@@ -194,8 +194,8 @@ def test_an_integral_over_log_snr_needs_draws_in_the_tails_of_log_normal_noise_l
     with pytest.raises(ConfigError) as caught:
         config.refuse_undrawn_tails(Config(weighting=weighting))
     assert str(caught.value) == (
-        f"noise_levels.uniform: must be positive where weighting.name is {name} and noise_levels.name is log_normal, as "
-        "the weight of the log-SNRs in its tails is too large for any batch to estimate, got 0; set, for example, "
+        f"noise_levels.uniform: must be positive where weighting.name is {name} and noise_levels.name is log_normal, "
+        "as the weight of the log-SNRs in its tails is too large for any batch to estimate, got 0; set, for example, "
         "noise_levels.uniform = 0.1, or noise_levels.name = 'uniform'"
     )
     for noise_levels in (LogNormal(uniform=0.1), Uniform(), LogitNormal()):
