@@ -209,7 +209,7 @@ class ImportanceEstimator(Estimator):
         )
         terms = torch.stack([-result.elbo, -result.second_cumulant, -result.log_likelihood], 1)
         between = result.log_weights.var(1)
-        # The variance of the second cumulant is exact for normal log-weights.
+        # The variance of the second cumulant is the one for normal log-weights.
         cumulant = between / self.paths + between.square() / (2 * (self.paths - 1))
         variances = torch.stack([between / self.paths, cumulant, result.variance], 1)
         return Measurements.of(terms, variances[:, None], log_weights=result.log_weights)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from diffusion import cli, config
 from diffusion.commands import inspect
 from diffusion.commands.inspect import Cost, cost, costs, duration, shifted, suggest, toml
 from diffusion.config import Config
 from diffusion.data import scan
+from diffusion.objectives import Objective, TrajectoryBound
+from diffusion.training.adaptive import AdaptiveObjective
 from tests.conftest import ROOT, draw_shapes
 
 TINY = {"channels": [8, 16], "blocks": 1, "attention": [1]}
@@ -127,3 +132,39 @@ def test_the_cost_counts_what_there_is(tiny_network: None) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("sections", "kind"),
+    [
+        ({}, Objective),
+        ({"training": {"trajectory": 3}, "model": {"learned_variance": True}}, TrajectoryBound),
+        ({"noise_levels": {"name": "measured"}, "weighting": {"name": "exact"}}, AdaptiveObjective),
+    ],
+)
+def test_the_objective_of_training_is_what_is_timed(
+    monkeypatch: pytest.MonkeyPatch, sections: dict[str, dict[str, object]], kind: type
+) -> None:
+    tree: dict[str, dict[str, object]] = {
+        "data": {"size": 8, "channels": 1},
+        "backbone": TINY,
+        **sections,
+        "training": {"batch": 4, "precision": "fp32", **sections.get("training", {})},
+    }
+    sizes, real = [], kind.loss  # type: ignore[attr-defined]
+
+    def loss(self: object, denoiser: object, x: Tensor, *arguments: object) -> Tensor:
+        if type(self) is kind:
+            sizes.append(len(x))
+        return real(self, denoiser, x, *arguments)
+
+    monkeypatch.setattr(kind, "loss", loss)
+    monkeypatch.setattr(inspect, "REPEATS", 2)
+    found = cost(config.from_dict(tree), 0, measure=True)
+    assert sizes == [4, 4] and found.images == 4 and found.seconds is not None and found.seconds > 0
+
+
+def test_a_report_without_measurement_does_not_wait_for_what_trains() -> None:
+    code = "import sys, diffusion.commands.inspect; print('accelerate' in sys.modules, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "False True\n", done.stderr

@@ -1,0 +1,38 @@
+"""`diffusion distill`: the student that it trains, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diffusion import cli, training
+from diffusion.config import Config
+from diffusion.training.distill import student
+from tests.conftest import fails
+
+
+def test_the_student_is_trained_beside_its_teacher_unless_told_otherwise(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[tuple[Config, Path]] = []
+
+    def train(experiment: Config, run: Path) -> int:
+        taught.append((experiment, run))
+        return 7
+
+    monkeypatch.setattr(training, "train", train)
+    overrides = ["training.steps=5", "distillation.substeps=2"]
+    assert cli.main(["distill", str(trained), *overrides]) == 7, "the exit code of training"
+    assert cli.main(["distill", str(trained), "--nfe", "2", "--out", str(tmp_path / "fast")]) == 7
+    assert taught == [
+        (student(trained, 4, overrides), trained.with_name("trained-4")),
+        (student(trained, 2, ()), tmp_path / "fast"),
+    ]
+    first = taught[0][0]
+    assert first.training.steps == 5 and first.distillation.substeps == 2 and first.sampling.steps == 4
+    assert first.distillation.teacher and taught[1][0].sampling.steps == 2
+
+
+def test_a_teacher_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such run folder" in fails(capsys, "distill", tmp_path / "gone")

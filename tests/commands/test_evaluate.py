@@ -1,0 +1,200 @@
+"""`diffusion evaluate`: the numbers and figures it writes, by every evaluator, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusion import cli, figures
+from diffusion.commands.evaluate import EVALUATOR_OPTIONS, open_examples
+from diffusion.commands.options import Evaluate
+from diffusion.data import Dataset
+from diffusion.errors import InputError
+from diffusion.evaluation import EVALUATORS, Evaluation, Evaluator, Setting
+from diffusion.evaluation.intervals import estimate
+from diffusion.model import Model, load
+from tests.conftest import fails
+
+
+def test_evaluate_prints_the_terms_and_writes_them(run: Path, capsys: pytest.CaptureFixture) -> None:
+    (run / "evaluation.json").unlink()
+    assert cli.main(["evaluate", str(run), "--limit", "5", "--draws", "4"]) == 0
+    text = capsys.readouterr().out
+    written = json.loads((run / "evaluation.json").read_text())
+    assert written["examples"] == written["training"]["examples"] == 5 and "5 held-out examples" in text
+    for term in ("prior", "diffusion", "decoder", "total"):
+        assert f"{term:16s}{written['mean'][term]:12.4f}{written['terms'][term]['half_width']:12.4f}" in text
+    assert f"{written['k']['K']['mean']:12.4f}" in text and "as Sohl-Dickstein et al. (2015)" in text
+    assert figures.read_info(run / "evaluation.png")["curves"].keys() == {"held-out", "training"}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "sources"),
+    [
+        ("ode", ["--probes", "2", "--solver-steps", "3"], {"examples", "dequantization", "probes", "solver"}),
+        ("importance", ["--paths", "2", "--steps", "3"], {"examples", "paths"}),
+        ("bound", ["--draws", "2", "--continuous", "--no-compare"], {"examples", "noise"}),
+    ],
+)
+def test_every_method_writes_its_numbers_and_a_figure(
+    run: Path, capsys: pytest.CaptureFixture, method: str, options: list[str], sources: set[str]
+) -> None:
+    assert cli.main(["evaluate", str(run), "--method", method, "--limit", "3", *options]) == 0
+    stem = "evaluation" if method == "bound" else f"evaluation-{method}"
+    written = json.loads((run / f"{stem}.json").read_text())
+    assert written["unit"] == "bits/dim" and written["terms"]["total"]["errors"].keys() == sources
+    assert figures.read_info(run / f"{stem}.png")
+    text = capsys.readouterr().out
+    assert "bits/dim" in text and all(source in text for source in sources)
+    assert ("not reliable" in text) == (method == "importance")
+
+
+def test_another_folder_is_measured_by_the_model_of_the_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    one = tmp_path / "one"
+    (one / "square").mkdir(parents=True)
+    Image.new("RGB", (8, 8), (40, 50, 60)).save(one / "square" / "flat.png")
+    assert cli.main(["evaluate", str(run), "--data", str(one), "--draws", "2"]) == 0
+    written = json.loads((run / "evaluation-one.json").read_text())
+    assert written["examples"] == 1 and "training" not in written
+    text = capsys.readouterr().out
+    assert "1 one examples" in text and "one example: nothing is known of others" in text
+    likelihood = load(run).likelihood()
+    flat = torch.tensor([40, 50, 60], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+
+    def total(label: int) -> float:
+        halves = [likelihood.bound(flat, draws=1, repeat=i, label=torch.tensor([label])).total for i in range(2)]
+        return torch.cat(halves).mean().item() / 192 / np.log(2)
+
+    assert total(1) == pytest.approx(written["mean"]["total"], rel=1e-6)
+    assert total(0) != pytest.approx(total(1), rel=1e-4), "a disk's is another"
+    (one / "square").rename(one / "circle")
+    assert "--data: must have the classes disk, square, got circle" in fails(capsys, "evaluate", run, "--data", one)
+
+
+def test_classes_are_known_by_name_when_the_folder_of_the_run_has_changed(
+    trained: Path, shapes: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(shapes, tmp_path / "images"))
+    model = load(trained)
+    model = replace(model, config=replace(model.config, data=replace(model.config.data, path=str(folder))))
+    (folder / "disk").rename(tmp_path / "disk")
+    parts = open_examples(model, None)
+    assert all(part is not None and part.spec.classes == ("disk", "square") for part in parts)
+    assert all(part is not None and part.labels is not None and set(part.labels) == {1} for part in parts)
+    (tmp_path / "disk").rename(folder / "circle")
+    with pytest.raises(InputError, match=r"data\.path: must have the classes disk, square, got circle"):
+        open_examples(model, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--limit", "0"], "limit: must be at least 1, got 0"),
+        (["--draws", "0"], "draws: must be a positive multiple of 2, got 0"),
+        (["--draws", "17"], "draws: must be a positive multiple of 2, got 17"),
+        (["--steps", "0"], "steps: must be at least 1, got 0"),
+        (["--method", "importance", "--paths", "1"], "paths: must be at least 2, got 1"),
+        (["--method", "ode", "--probes", "1"], "probes: must be at least 2"),
+        (["--method", "ode", "--tolerance", "0"], "solver.tolerance: must be a positive number, got 0"),
+    ],
+)
+def test_evaluations_out_of_range(run: Path, capsys: pytest.CaptureFixture, options: list[str], message: str) -> None:
+    assert message in fails(capsys, "evaluate", run, *options)
+
+
+def test_an_option_that_the_method_does_not_have_is_an_error_that_names_it(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    takes = "which takes draws, steps, continuous, seed, repeats"
+    assert fails(capsys, "evaluate", run, "--paths", "4") == f"error: --paths: is no option of bound, {takes}\n"
+    message = fails(capsys, "evaluate", run, "--method", "importance", "--solver-steps", "4")
+    assert message == "error: --solver-steps: is no option of importance, which takes steps, paths, seed\n"
+    assert "--continuous: is no option of ode" in fails(capsys, "evaluate", run, "--method", "ode", "--continuous")
+
+
+def test_an_unknown_method_is_an_error_that_lists_all(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = fails(capsys, "evaluate", run, "--method", "flow")
+    assert message == f"error: --method: must be one of {', '.join(EVALUATORS)}, got 'flow'\n"
+
+
+def test_options_after_the_name_of_a_method_are_those_of_the_command_line(run: Path) -> None:
+    results = []
+    for method in (
+        ["importance:paths=4,seed=2"],
+        ["importance", "--paths", "4", "--seed", "2"],
+        ["importance:paths=4"],
+    ):
+        command = ["evaluate", str(run), "--limit", "2", "--steps", "3", "--method", *method]
+        assert cli.main(command) == 0
+        results.append(json.loads((run / "evaluation-importance.json").read_text()))
+    assert results[0] == results[1] and len(results[0]["log_weights"][0]) == 4
+    assert results[2]["values"] != results[0]["values"], "another seed"
+
+
+def test_every_option_of_an_evaluator_can_be_given(run: Path) -> None:
+    """All fields that a command line can set, of all evaluators, but the number of repeats and the kind of probes."""
+    known = {field.name for kind in EVALUATORS.values() for field in fields(kind)}  # type: ignore[arg-type]
+    assert known - {"repeats", "distribution"} == set(EVALUATOR_OPTIONS)
+    assert set(EVALUATOR_OPTIONS) <= {field.name for field in fields(Evaluate)}
+
+
+@dataclass(frozen=True)
+class GrayValue(Evaluator):
+    """The mean gray value of samples beside that of examples: an evaluator that is no likelihood."""
+
+    count: int = 8
+    seed: int = 0
+    name = "gray"
+    compares = True
+
+    def __call__(self, model: Model, examples: Dataset, setting: Setting) -> Evaluation:
+        if setting.limit is not None:
+            examples = examples.evenly(setting.limit)
+        x = model.sample(self.count, steps=2, seed=self.seed, guidance=setting.guidance)
+        samples = x.double().flatten(1).mean(1)
+        truth = examples.batch(range(len(examples)))[0].double().flatten(1).mean(1) / model.spec.top
+        terms = {"samples": estimate(samples, {}), "examples": estimate(truth, {})}
+        notes = (f"{self.count} samples",)
+        return Evaluation(self.name, "mean gray value", "1", len(examples), terms, tuple(truth.tolist()), notes)
+
+
+def test_an_evaluator_that_is_no_likelihood_is_written_as_table_json_and_figure(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EVALUATORS, "gray", GrayValue)
+    assert cli.main(["evaluate", str(run), "--method", "gray:count=5", "--limit", "6", "--seed", "3"]) == 0
+    text = capsys.readouterr().out
+    written = json.loads((run / "evaluation-gray.json").read_text())
+    x = load(run).sample(5, steps=2, seed=3).double().flatten(1).mean(1)
+    assert written["mean"]["samples"] == pytest.approx(x.mean().item())
+    assert written["standard_error"]["samples"] == pytest.approx(x.std().item() / 5**0.5)
+    training, held_out = open_examples(load(run), None)
+    assert training is not None
+    for part, found in ((held_out, written), (training, written["training"])):
+        gray = part.evenly(6).batch(range(6))[0].double().flatten(1).mean(1) / 255
+        assert found["values"] == pytest.approx(gray.tolist())
+        assert found["examples"] == 6 and found["mean"]["examples"] == pytest.approx(gray.mean().item())
+        assert found["terms"]["examples"]["half_width"] == pytest.approx(2.5706 * gray.std().item() / 6**0.5, rel=1e-3)
+    assert "gray: mean gray value, 1, 6 held-out examples" in text
+    for name in ("samples", "examples"):
+        assert f"{name:16s}{written['mean'][name]:12.4f}{written['terms'][name]['half_width']:12.4f}" in text
+    assert f"training        {written['training']['mean']['examples']:12.4f}" in text and "5 samples" in text
+    assert "K" not in written and figures.read_info(run / "evaluation-gray.png")
+
+
+def test_without_a_comparison_training_examples_are_not_measured(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(EVALUATORS, "gray", GrayValue)
+    assert cli.main(["evaluate", str(run), "--method", "gray", "--limit", "2", "--no-compare"]) == 0
+    assert "training" not in json.loads((run / "evaluation-gray.json").read_text())
+    assert "training" not in capsys.readouterr().out

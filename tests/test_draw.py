@@ -1,0 +1,44 @@
+"""How samples are drawn is spelled once: keywords, fields, and their checks."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from diffusion.draw import Draw, DrawOptions
+from diffusion.errors import InputError
+
+
+def test_the_keywords_are_the_fields_but_the_number_of_samples() -> None:
+    names = [field.name for field in fields(Draw)]
+    assert names[0] == "n" and list(DrawOptions.__annotations__) == names[1:]
+    types = {field.name: field.type for field in fields(Draw)}
+    annotations = {name: kind.__forward_arg__ for name, kind in DrawOptions.__annotations__.items()}
+    assert annotations == {name: types[name] for name in names[1:]}
+    assert not DrawOptions.__required_keys__, "every keyword may be left out"
+
+
+def test_a_keyword_that_is_left_out_has_the_default_of_the_field() -> None:
+    options: DrawOptions = {"steps": 3, "label": [0, 1]}
+    assert Draw(2, **options) == Draw(n=2, steps=3, label=[0, 1]) and Draw().n == 16
+    assert Draw(2, **options).seed == 0 and Draw().sampler is Draw().guidance is Draw().batch is None
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (Draw(0), "n: must be at least 1, got 0"),
+        (Draw(-3), "n: must be at least 1, got -3"),
+        (Draw(batch=0), "batch: must be at least 1, got 0"),
+    ],
+)
+def test_counts_below_one_are_refused(draw: Draw, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        draw.checked()
+    assert str(caught.value) == message
+
+
+def test_a_draw_that_is_checked_is_returned_as_it_is() -> None:
+    for draw in (Draw(1), Draw(5, batch=1, seed=-2)):
+        assert draw.checked() is draw
