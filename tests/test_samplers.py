@@ -404,6 +404,18 @@ def test_the_sde_solver_is_dpm_solver_with_eta_one_and_no_noise_is_drawn_at_eta_
             sample(oracle, SAMPLERS[name](), x, times, randn=refuse)
 
 
+@SCHEDULES_3
+@pytest.mark.parametrize("sampler", [DDPM(), DDIM(1.0), SDESolver()], ids=["ddpm", "ddim eta 1", "2m sde"])
+def test_the_noise_of_a_step_is_added_with_the_variance_of_the_posterior(schedule: Schedule, sampler: Sampler) -> None:
+    """σ_s² (1 - SNR_t / SNR_s)."""
+    oracle, x, noise = correlated(schedule), normal(3, 2, seed=0), normal(3, 2, seed=1)
+    t, s = grid(schedule, 4)[1:3]
+    quiet, noisy = (sampler.step(oracle, x, t, s, None, lambda _, z=z: z)[0] for z in (0 * noise, noise))
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
+    deviation = sigma_s * (1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2).sqrt()
+    assert torch.allclose(noisy - quiet, deviation * noise, rtol=1e-9)
+
+
 @pytest.mark.parametrize("sampler", [DPMSolver(), DPMSolver3M(), UniPC()], ids=["2m", "3m", "unipc"])
 def test_the_first_step_of_a_multistep_sampler_is_ddim(sampler: Sampler) -> None:
     oracle, times = correlated(Cosine()), grid(Cosine(), 10)[:2]
