@@ -73,6 +73,13 @@ def test_options_are_those_of_the_formulas() -> None:
         assert torch.allclose(weighting(log_snr, density), expected, rtol=1e-12)
 
 
+def test_the_weightings_that_divide_by_the_density_say_so() -> None:
+    log_snr = torch.zeros(1, dtype=torch.float64)
+    for weighting in WEIGHTINGS.values():
+        once, twice = (weighting()(log_snr, torch.tensor([p], dtype=torch.float64)) for p in (0.3, 0.6))
+        assert float(once / twice) == pytest.approx(2 if weighting.per_log_snr else 1, rel=1e-12)
+
+
 SHARES = torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64)
 DISTRIBUTIONS = pytest.mark.parametrize(
     "distribution",
