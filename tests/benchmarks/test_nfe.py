@@ -1,4 +1,4 @@
-"""The tables of quality by calls: which grids, which students, and how many calls each of them counts."""
+"""The tables of quality by NFE: which grids, which students, and how many evaluations each of them counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import calls, quality, timed
+from benchmarks import nfe, quality, timed
 from benchmarks.judge import Images, Judge
 from benchmarks.quality import Referee
 from diffusion import grids
@@ -20,7 +20,7 @@ UNLABELED = ("data.labels=false", "sampling.guidance=1", "sampling.steps=3")
 
 
 class Mean(Referee):
-    """Calls the mean of the samples their distance."""
+    """Takes the mean of the samples for their distance."""
 
     def distance(self, x: Tensor) -> float:
         return float(x.mean())
@@ -47,13 +47,13 @@ def mean() -> Mean:
     return Mean(Judge(), torch.zeros(0), Images(torch.zeros(0), torch.zeros(0)))
 
 
-def test_the_calls_needed_are_the_fewest_within_five_percent() -> None:
-    assert calls.needed({4: 12.0, 8: 10.5, 12: 10.6, 50: 10.0}, 10.0) == 8
-    assert math.isnan(calls.needed({4: 12.0, 8: 10.6}, 10.0))
+def test_the_nfe_needed_is_the_smallest_within_five_percent() -> None:
+    assert nfe.needed({4: 12.0, 8: 10.5, 12: 10.6, 50: 10.0}, 10.0) == 8
+    assert math.isnan(nfe.needed({4: 12.0, 8: 10.6}, 10.0))
 
 
-def test_a_sampler_with_two_calls_a_step_spends_at_most_the_calls_it_is_given(run: Path, mean: Mean) -> None:
-    found = calls.curves(load(run), mean, 2, [4, 5])
+def test_a_sampler_with_two_evaluations_a_step_spends_at_most_the_nfe_it_is_given(run: Path, mean: Mean) -> None:
+    found = nfe.curves(load(run), mean, 2, [4, 5])
     assert {name: list(row) for name, row in found.items()} == {
         name: [3, 5] if name == "heun" else [4, 5] for name in found
     }
@@ -63,18 +63,18 @@ def test_a_sampler_with_two_calls_a_step_spends_at_most_the_calls_it_is_given(ru
 def test_grids_differ_but_between_the_same_ends(run: Path, mean: Mean, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[Model] = []
     monkeypatch.setattr(quality, "draw", lambda model, n, steps: (used.append(model), torch.zeros(1))[1])
-    rows = calls.grids(load(run), mean, 2)
-    assert [row["calls"] for row in rows] == 3 * list(calls.GRID_CALLS)
+    rows = nfe.grids(load(run), mean, 2)
+    assert [row["NFE"] for row in rows] == 3 * list(nfe.GRID_NFE)
     kinds = [grids.UniformLogSNR, grids.Karras, grids.Tabulated]
-    assert [type(model.config.grid) for model in used] == [kind for kind in kinds for _ in calls.GRID_CALLS]
+    assert [type(model.config.grid) for model in used] == [kind for kind in kinds for _ in nfe.GRID_NFE]
     ends = torch.tensor([model.ends for model in used])
     assert torch.allclose(ends, ends[:1].expand_as(ends), atol=1e-4)
 
 
 def test_students_stand_beside_their_teacher_and_are_kept(run: Path, images: Images, mean: Mean) -> None:
-    rows = calls.students(run, images, mean, 2, 2)
-    assert [row["model"] for row in rows] == ["teacher", "student, 4 calls", "student, 2 calls"]
+    rows = nfe.students(run, images, mean, 2, 2)
+    assert [row["model"] for row in rows] == ["teacher", "student, 4 NFE", "student, 2 NFE"]
     assert [row["network evaluations per sample"] for row in rows] == [3, 4, 2]
-    kept = load(run.with_name("plain, 4 calls"))
+    kept = load(run.with_name("plain, 4 NFE"))
     assert kept.teacher == str(run) and kept.step == 2
     assert rows[1]["distance"] == pytest.approx(float(kept.sample(2).mean()))
