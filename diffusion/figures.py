@@ -166,7 +166,7 @@ def loss_by_log_snr(rows: Rows, path: Path, step: int) -> Path:
         title=f"loss by log-SNR, step {step}",
     )
     axes.set_ylim(bottom=0)
-    return save_png(rendered(figure), path, {"step": step, "levels": [list(row) for row in rows]})
+    return save_png(rendered(figure), path, {"step": step, "log_snr": [list(row) for row in rows]})
 
 
 def by_log_snr(curves: Mapping[str, Sequence[tuple[float, float, float]]], path: Path, unit: str) -> Path:

@@ -154,7 +154,7 @@ def test_stacked_pictures_lie_below_each_other() -> None:
 def test_the_plot_of_the_loss_keeps_its_numbers(tmp_path: Path) -> None:
     rows = [(-10.0, 1.0), (0.5, 0.3), (9.0, 0.8)]
     path = figures.loss_by_log_snr(rows, tmp_path / "loss.png", step=7)
-    assert figures.read_info(path) == {"step": 7, "levels": [list(row) for row in rows]}
+    assert figures.read_info(path) == {"step": 7, "log_snr": [list(row) for row in rows]}
 
 
 def test_curves_by_log_snr_keep_their_numbers(tmp_path: Path) -> None:

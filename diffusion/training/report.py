@@ -78,7 +78,7 @@ class Reporter:
         Returns the bound and its terms, as rows of metrics.jsonl have them, with the standard error of the bound.
         """
         if distributed.is_main() and (seen := losses.rows()):
-            figures.loss_by_log_snr(seen, self.run / "loss_by_level.png", model.step)
+            figures.loss_by_log_snr(seen, self.run / "loss_by_log_snr.png", model.step)
         if not self.measures:
             return {}
         due = self.config.report

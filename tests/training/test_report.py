@@ -97,7 +97,7 @@ def test_without_held_out_examples_nothing_is_measured(
     by_log_snr = LossByLogSNR(-1, 1)
     by_log_snr.update(torch.tensor([-0.5, 0.5]), torch.tensor([1.0, 2.0]))
     assert not report.measures and report.validation(model, by_log_snr) == {}
-    assert figures.read_info(tmp_path / "loss_by_level.png")["step"] == 40
+    assert figures.read_info(tmp_path / "loss_by_log_snr.png")["step"] == 40
 
 
 def test_display_examples_are_spaced_evenly(splits: tuple[Dataset, Dataset]) -> None:

@@ -277,7 +277,7 @@ def test_a_finished_run_has_all_its_pages(trained: Path) -> None:
         "config.json",
         "evaluation.json",
         "film.png",
-        "loss_by_level.png",
+        "loss_by_log_snr.png",
         "metrics.jsonl",
         "restoration.png",
         "samples",
@@ -316,8 +316,8 @@ def test_the_real_examples_of_a_run_are_of_all_its_classes(trained: Path) -> Non
 
 
 def test_the_numbers_of_a_run_agree_with_each_other(trained: Path) -> None:
-    info = figures.read_info(trained / "loss_by_level.png")
-    assert info["step"] == 40 and all(value > 0 for _, value in info["levels"])
+    info = figures.read_info(trained / "loss_by_log_snr.png")
+    assert info["step"] == 40 and all(value > 0 for _, value in info["log_snr"])
     held_out = [row for row in rows(trained) if "held_out/total_bits_per_dim" in row]
     assert [row["step"] for row in held_out] == [20, 40]
     for row in held_out:
