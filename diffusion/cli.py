@@ -33,9 +33,12 @@ COMMANDS: dict[str, Command] = {
     "verify-resume": Command(options.VerifyResume, "verify_resume:verify_resume"),
     "doctor": Command(options.Doctor, "doctor:doctor"),
 }
-# Options and values that had another name once; an error says the new one.
-RENAMED = {"distill": {"--calls": "--nfe"}, "evaluate": {"work": "importance"}}
-RENAMED |= {name: {"selected": "resampling"} for name in ("sample", "inpaint", "restore")}
+# Options and their values that had another name once, by command; an error says the new one.
+RENAMED: dict[str, dict[tuple[str, str], str]] = {
+    "distill": {("--calls", ""): "--nfe"},
+    "evaluate": {("--method", "work"): "--method importance"},
+    **{name: {("--method", "selected"): "--method resampling"} for name in ("sample", "inpaint", "restore")},
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,8 +53,8 @@ def main_as(name: str) -> int:
 
 
 def _dispatch(arguments: Sequence[str], name: str, *, prog: str) -> int:
-    if renamed := [old for old in RENAMED.get(name, {}) if old in arguments]:
-        print(f"error: {renamed[0]}: is called {RENAMED[name][renamed[0]]} now", file=sys.stderr)
+    if renamed := _renamed(arguments, name):
+        print(f"error: {renamed}", file=sys.stderr)
         return 2
     if prog == "diffusion":
         kinds = {command: entry.options for command, entry in COMMANDS.items()}
@@ -59,6 +62,16 @@ def _dispatch(arguments: Sequence[str], name: str, *, prog: str) -> int:
     else:
         chosen = tyro.cli(COMMANDS[name].options, prog=prog, args=arguments)
     return run(chosen)
+
+
+def _renamed(arguments: Sequence[str], name: str) -> str:
+    """Says what an option of a command, or a value of one, is called now; empty if all have their names of today."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, _, given = argument.partition("=")
+        for (old, value), new in RENAMED.get(name, {}).items():
+            if option == old and value in ("", given or following):
+                return f"{f'{old} {value}'.rstrip()}: is called {new} now"
+    return ""
 
 
 def run(chosen: Any) -> int:  # noqa: ANN401, the options of any command

@@ -96,9 +96,12 @@ RUN_AND_IMAGE = {
     ("arguments", "message"),
     [
         (["distill", "run", "--calls", "4"], "error: --calls: is called --nfe now\n"),
-        (["evaluate", "run", "--method", "work"], "error: work: is called importance now\n"),
+        (["distill", "run", "--calls=4"], "error: --calls: is called --nfe now\n"),
+        (["evaluate", "run", "--method=work"], "error: --method work: is called --method importance now\n"),
+        (["evaluate", "work"], "error: work: no such run folder; it is made by: diffusion train CONFIG --out work\n"),
+        (["evaluate", "run", "--method", "work"], "error: --method work: is called --method importance now\n"),
         *(
-            ([command, *rest, "--method", "selected"], "error: selected: is called resampling now\n")
+            ([command, *rest, "--method", "selected"], "error: --method selected: is called --method resampling now\n")
             for command, rest in RUN_AND_IMAGE.items()
         ),
     ],

@@ -1,1 +1,1 @@
-"""What each command of `diffusion` does, a file each; `options.py` holds their options and imports nothing heavy."""
+"""The commands of `diffusion`, a file each. `options.py` holds the options of all and imports nothing heavy."""

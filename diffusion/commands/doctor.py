@@ -1,4 +1,4 @@
-"""`diffusion doctor`: reports the facts about this machine that belong into a bug report, and what is broken on it.
+"""`diffusion doctor`: reports the facts about this machine that belong in a bug report, and what is broken on it.
 
 Every check is independent of the others and imports what it examines itself, so that a package that cannot be imported
 is a finding and does not end the report. Names of home folders do not appear.

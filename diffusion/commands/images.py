@@ -35,7 +35,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Marked:
-    """Unknown pixels are drawn in a color: each of their channels differs from it by at most `threshold`, in [0, 1]."""
+    """The color in which unknown pixels are drawn: each of their channels differs from it by at most `threshold`, in
+    [0, 1].
+    """
 
     color: str
     threshold: float = 0.1
@@ -45,7 +47,7 @@ class Marked:
         try:
             ImageColor.getrgb(self.color)
         except ValueError as error:
-            raise InputError(f"--unknown-color: must be a color as #ff00ff, got {self.color!r}") from error
+            raise InputError(f"--unknown-color: must be a color such as #ff00ff, got {self.color!r}") from error
 
     def known(self, pixels: Pixels) -> Known:
         """Whether each of the pixels (H, W, 3) is known: (H, W, 1)."""
@@ -117,7 +119,7 @@ def read_damaged(
     file.
 
     Raises InputError when the sizes of image and mask differ, when both a mask and a color are given, when an image
-    without transparency has neither, and when all pixels are known, unless `whole` allows that.
+    without transparency has neither, and when all pixels are known, unless `whole` says that they may be.
     """
     path, (channels, height, width) = source.image, spec.shape
     if source.mask is not None and marked is not None:
@@ -175,7 +177,7 @@ def fit_known(known: Known, size: Size) -> Known:
 
 
 def _dilated(hidden: Known, reach: int) -> Known:
-    """Dilates hidden pixels (H, W) by `reach` rows up and down. Cumulative sums are fast for hundreds of rows."""
+    """Dilates hidden pixels (H, W) by `reach` rows up and down, by cumulative sums, which are fast for hundreds of rows."""
     ends = np.cumsum(np.pad(hidden, ((reach + 1, reach), (0, 0))), 0, dtype=np.int32)
     return np.asarray(ends[2 * reach + 1 :] > ends[: len(hidden)])
 
@@ -198,7 +200,7 @@ def composited(rgba: Pixels, background: Color) -> Pixels:
 
 
 def converted(rgba: Pixels, channels: int) -> Pixels:
-    """The colors of pixels (H, W, 4) without regard to their alpha, (H, W, C); for one channel their luma."""
+    """The colors of pixels (H, W, 4) without regard to their alpha, (H, W, C); their luma for one channel."""
     if channels == 1:
         return np.asarray(Image.fromarray(rgba[:, :, :3]).convert("L"))[:, :, None]
     return rgba[:, :, :channels]

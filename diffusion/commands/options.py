@@ -59,7 +59,7 @@ class Distill:
 
 @dataclass(frozen=True)
 class Drawn(Draw):
-    """How images are drawn."""
+    """The options of drawing images, with the names that the command line takes."""
 
     sampler: SamplerName | None = None
     """The sampler, instead of the default."""
@@ -94,7 +94,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Restorations:
-    """How restorations are drawn and where they are written."""
+    """The options of drawing restorations, and of where they are written."""
 
     draw: Annotated[Drawn, tyro.conf.OmitArgPrefixes] = Drawn(n=4)
     method: MethodName = "auto"
@@ -116,9 +116,9 @@ class Inpaint:
     mask: Path | None = None
     """The mask: white is known, black is to be filled. Or a folder of masks with the names of the images."""
     unknown_color: str | None = None
-    """The color, as #ff00ff, in which the unknown part is drawn into the images."""
+    """The color, such as #ff00ff, in which the unknown part is drawn into the images."""
     threshold: float = 0.1
-    """How far from that color, in [0, 1], each channel of an unknown pixel may be."""
+    """The largest difference from that color, in [0, 1], of each channel of an unknown pixel."""
     noise: float = 0.0
     """Standard deviation of the noise on the known part, in [0, 1]; 0 keeps known pixels as they are."""
     options: Annotated[Restorations, tyro.conf.OmitArgPrefixes] = Restorations()
@@ -138,7 +138,7 @@ class Restore:
     noise: float | None = None
     """Standard deviation of the noise on the images, in [0, 1]; that of rounding to 8 bits by default."""
     damage: bool = False
-    """The images are whole: degrade them first, to try it out."""
+    """Take whole images and degrade them first, to try a restoration out."""
     options: Annotated[Restorations, tyro.conf.OmitArgPrefixes] = Restorations()
 
 
@@ -162,8 +162,9 @@ class Evaluate:
     draws: int | None = None
     """bound: steps drawn for each example, in two independent halves; an even number, 16 by default."""
     steps: int | None = None
-    """bound, importance: steps of the trajectory. By default those that the model was trained on, if it was; else
-    100,000 for bound, where a finer trajectory is tighter at no further cost, and 256 for importance."""
+    """bound, importance: steps of the trajectory. The default is the trajectory that the model was trained on, if it was
+    trained on one; else 100,000 for bound, where a finer trajectory is tighter at no further cost, and 256 for
+    importance."""
     continuous: bool = False
     """bound: in continuous time, with infinitely many steps."""
     paths: int | None = None
@@ -190,8 +191,8 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Look through an image folder, tar shards or a Hugging Face dataset as training would, without training: what is
-    in it, what repeats or is damaged, a configuration to start from and what training by it takes here.
+    """Report on an image folder, tar shards or a Hugging Face dataset without training: what is in it, what repeats or
+    is damaged, a configuration to start from, and the cost of training by it on this machine.
     """
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
@@ -217,9 +218,12 @@ class VerifyResume:
     overrides: Overrides = ()
     """Values that replace those of the file."""
     steps: int = 6
-    """Steps of the run, which is interrupted in their middle."""
+    """Steps of the run, which is interrupted after half of them."""
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what a report of a fault should say of this machine, and what is broken on it; then the exit code is 1."""
+    """Print the facts about this machine that belong in a bug report, and what is broken on it.
+
+    The exit code is 1 if something is broken.
+    """

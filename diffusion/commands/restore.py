@@ -158,7 +158,7 @@ def _restore(model: Model, batch: Batch, read: Callable[[int, Source], Task], op
                 **task.note,
                 "n": draw.n,
                 "method": found.diagnostics.method.name,
-                "steps": draw.steps or RESTORATION_STEPS,
+                "steps": model.steps_of_grid(draw.steps or RESTORATION_STEPS),
                 "grid": config.to_dict(model.config)["grid"],
                 "seed": draw.seed,
                 "label": draw.label,

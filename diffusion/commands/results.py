@@ -1,4 +1,4 @@
-"""The files of one image's restorations: pictures, statistics, and the settings that made them."""
+"""Writes the restorations of one image: pictures, statistics, and the settings that made them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffusion.files import write_text
 from diffusion.model.restoration import Restoration
 from diffusion.restoration import statistics
 
-# The confidence of intervals, and the files of their bounds, pixel by pixel.
+# The confidence of the intervals by pixel, and the files of their bounds.
 CONFIDENCE = 0.9
 BOUNDS = ("low.png", "high.png")
 
@@ -36,7 +36,7 @@ def write(
 
     Raises ValueError for numbers that are not finite, before anything is written.
     """
-    # The text is made first because it takes only finite numbers: without it there is to be no picture.
+    # The text is made first, because numbers that are not finite end it before any picture is written.
     written = {**info, "diagnostics": found.diagnostics.to_dict()}
     count = len(found.samples)
     if original is not None:
@@ -80,8 +80,8 @@ def _remove_older(folder: Path, image: Path, n: int, *, damaged: bool) -> None:
 
 
 def _made_of(path: Path) -> str | None:
-    """The name of the image that a picture is a result for, None for any other picture."""
+    """The name of the image that a picture was made of, None for a picture of anything else."""
     try:
         return figures.read_info(path)["image"]  # type: ignore[no-any-return]
-    except (OSError, KeyError, TypeError, ValueError):  # Somebody else's.
+    except (OSError, KeyError, TypeError, ValueError):  # The picture is not one of this command.
         return None

@@ -79,8 +79,7 @@ def _info(options: Sample, model: Model) -> dict[str, Any]:
     return {
         "run": options.run.name,
         "step": model.step,
-        # A grid may have fewer steps than were asked for, where they fall together.
-        "steps": len(model.config.grid(model.denoiser.schedule, steps)) - 1,
+        "steps": model.steps_of_grid(steps),
         "sampler": {"name": draw.sampler} if draw.sampler else resolved["sampler"],
         "seed": draw.seed,
         "label": draw.label or ("in turn" if model.spec.classes else None),
@@ -95,5 +94,7 @@ def _write_film(model: Model, n: int, given: DrawOptions, out: Path, info: dict[
     part: DrawOptions = {**given, "steps": steps, "label": label[:rows] if isinstance(label, list) else label}
     frames = model.film(rows, frames=ANIMATION_FRAMES, **part)
     strip = torch.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().long().tolist()
-    figures.save_png(figures.film([frames[i] for i in strip]), out / "film.png", {**info, "steps": steps})
+    figures.save_png(
+        figures.film([frames[i] for i in strip]), out / "film.png", {**info, "steps": model.steps_of_grid(steps)}
+    )
     figures.save_animation(frames, out / "film.gif")

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Self
 import torch
 
 from diffusion import figures
-from diffusion.data import Dataset
+from diffusion.data import Dataset, DataSpec
+from diffusion.errors import require
 from diffusion.evaluation.intervals import Estimate
 from diffusion.model import Model
 
@@ -34,6 +35,26 @@ class Setting:
     dtype: torch.dtype = torch.float32
     shared: bool = False
     progress: bool = False
+
+    def select(self, examples: Dataset, spec: DataSpec) -> Dataset:
+        """The examples to measure: all of them, or `limit` spaced evenly.
+
+        Raises InputError for a limit below 1, where there are no examples, and where they are not of the kind and the
+        classes of `spec`, the model's.
+        """
+        require(self.limit is None or self.limit >= 1, "limit", "at least 1", self.limit)
+        require(len(examples) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
+        got = examples.spec
+        require(got.shape == spec.shape, "data", f"of the model's shape {spec.shape}", got.shape)
+        require(got.levels == spec.levels, "data", f"{_stored(spec)}, as the model's", _stored(got))
+        named = examples.labels is not None and bool(spec.classes)
+        rule = f"of the model's classes {spec.classes}, in their order"
+        require(not named or got.classes == spec.classes, "data", rule, got.classes)
+        return examples if self.limit is None else examples.evenly(self.limit)
+
+
+def _stored(spec: DataSpec) -> str:
+    return f"of {spec.levels} levels" if spec.levels else "continuous"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from diffusion import distributed, figures, memory
 from diffusion.data import Dataset, DataSpec
-from diffusion.errors import InputError, require
+from diffusion.errors import InputError
 from diffusion.evaluation.evaluator import Evaluation, Evaluator, Setting
 from diffusion.evaluation.intervals import Estimate, estimate
 from diffusion.likelihood.importance import ENOUGH, PathWeights
@@ -168,12 +168,8 @@ class Estimator(Evaluator):
         Raises InputError where there are no examples, or where they are of another kind or other classes than the
         model's.
         """
-        limit = setting.limit
-        require(limit is None or limit >= 1, "limit", "at least 1", limit)
-        check_examples(examples, model.spec)
+        examples = setting.select(examples, model.spec)
         likelihood = model.likelihood(guidance=setting.guidance, dtype=setting.dtype)
-        if limit is not None:
-            examples = examples.evenly(limit)
         count = len(examples)
         # A function of the examples alone, so that processes agree.
         batch = max(1, min(BATCH, memory.POSITIONS // math.prod(examples.spec.shape[1:])))
@@ -191,18 +187,6 @@ class Estimator(Evaluator):
             batches += measure_batch(self, likelihood, values, numbers, label if model.spec.classes else None)
         measured = join(batches)
         return summary(self, likelihood, gather(measured) if setting.shared else measured)
-
-
-def check_examples(held_out: Dataset, spec: DataSpec) -> None:
-    """Raises InputError unless there are examples, and they are of the kind and the classes of a model."""
-    require(len(held_out) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
-    got = held_out.spec
-    require(got.shape == spec.shape, "data", f"of the model's shape {spec.shape}", got.shape)
-    require(got.levels == spec.levels, "data", f"{stored(spec)}, as the model's", stored(got))
-    if held_out.labels is not None and spec.classes:
-        require(
-            got.classes == spec.classes, "data", f"of the model's classes {spec.classes}, in their order", got.classes
-        )
 
 
 def measure_batch(
@@ -231,11 +215,6 @@ def measure_batch(
             estimator, likelihood, x[rows], numbers[rows], None if label is None else label[rows]
         )
     ]
-
-
-def stored(spec: DataSpec) -> str:
-    """Describes the values of examples: the number of their gray levels, or that they are continuous."""
-    return f"of {spec.levels} levels" if spec.levels else "continuous"
 
 
 def summary(estimator: Estimator, likelihood: Likelihood, measurements: Measurements) -> LikelihoodEvaluation:

@@ -3,7 +3,7 @@
 model = diffusion.load("runs/digits")
 images = model.sample(16, seed=0)                                # (16, C, H, W) float in [0, 1]
 restored = model.inpaint(image, known, n=8)                      # .samples, .mean, .std, .quantile, .diagnostics
-restored = model.restore(y, operators.parse("blur:sigma=2"), noise=0.05)
+restored = model.restore(y, operators.parse("blur:sigma=1"), noise=0.05)
 nats = model.log_likelihood(images)                              # (16,) lower bounds
 """
 
@@ -100,6 +100,10 @@ class Model:
     def film_steps(self) -> int:
         """Steps of a trajectory that is to be looked at."""
         return self.config.sampling.steps if self.teacher else FILM_STEPS
+
+    def steps_of_grid(self, steps: int) -> int:
+        """The steps of the grid that `steps` ask for: fewer where times fall together at an end of the schedule."""
+        return len(self.config.grid(self.denoiser.schedule, steps)) - 1
 
     def labels(self, label: Label | None, n: int) -> Tensor | None:
         """The labels of n examples on the model's device, (n,) int64, or None (`DataSpec.label_numbers`)."""
