@@ -94,8 +94,10 @@ def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt
 
 
 def in_original_units(dataset: Dataset, run: Path) -> Dataset:
-    """Returns the examples in the units in which the run began: a folder that has grown since has another mean and
-    standard deviation, which the weights do not know.
+    """Returns the examples in the units in which the run began.
+
+    A folder that has grown since has another mean and standard deviation, which the weights do not know. So has every
+    folder for a run of a version that measured them on held-out examples too.
 
     Raises InputError for examples of another shape or number of gray levels, or of other classes, than the run was
     trained on.
@@ -113,7 +115,7 @@ def in_original_units(dataset: Dataset, run: Path) -> Dataset:
     if before == now:
         return dataset
     distributed.say(
-        f"the data have changed: mean {before.mean:.6g} -> {now.mean:.6g}, std {before.std:.6g} -> {now.std:.6g}; "
+        f"the statistics of the data have changed: mean {before.mean:.6g} -> {now.mean:.6g}, std {before.std:.6g} -> {now.std:.6g}; "
         "the run goes on in the units that it began with"
     )
     return replace(dataset, spec=before)

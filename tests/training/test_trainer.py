@@ -391,7 +391,7 @@ def test_a_run_goes_on_in_the_units_that_it_began_with(
         Image.new("RGB", (8, 8), "white").save(images / "disk" / f"{name}.png")
     assert train(tiny(images, training={"steps": 4}, **quiet), run) == 0
     assert load(run).spec == before
-    assert f"the data have changed: mean {before.mean:.6g} -> " in capsys.readouterr().out
+    assert f"the statistics of the data have changed: mean {before.mean:.6g} -> " in capsys.readouterr().out
     (images / "square").rename(images / "circle")
     with pytest.raises(InputError, match=r"classes \('disk', 'square'\), got \('circle', 'disk'\)"):
         train(tiny(images, training={"steps": 5}, **quiet), run)
