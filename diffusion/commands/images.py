@@ -177,7 +177,7 @@ def fit_known(known: Known, size: Size) -> Known:
 
 
 def _dilated(hidden: Known, reach: int) -> Known:
-    """Dilates hidden pixels (H, W) by `reach` rows up and down, by cumulative sums, which are fast for hundreds of rows."""
+    """Dilates hidden pixels (H, W) by `reach` rows up and down. The cost does not depend on `reach`."""
     ends = np.cumsum(np.pad(hidden, ((reach + 1, reach), (0, 0))), 0, dtype=np.int32)
     return np.asarray(ends[2 * reach + 1 :] > ends[: len(hidden)])
 

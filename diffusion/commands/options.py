@@ -162,9 +162,9 @@ class Evaluate:
     draws: int | None = None
     """bound: steps drawn for each example, in two independent halves; an even number, 16 by default."""
     steps: int | None = None
-    """bound, importance: steps of the trajectory. The default is the trajectory that the model was trained on, if it was
-    trained on one; else 100,000 for bound, where a finer trajectory is tighter at no further cost, and 256 for
-    importance."""
+    """bound, importance: steps of the trajectory. The default is the number that the model was trained on, if it was
+    trained on a trajectory; else 100,000 for bound, where a finer trajectory is tighter at no further cost, and 256
+    for importance."""
     continuous: bool = False
     """bound: in continuous time, with infinitely many steps."""
     paths: int | None = None

@@ -36,16 +36,10 @@ def write(
 
     Raises ValueError for numbers that are not finite, before anything is written.
     """
-    # The text is made first, because numbers that are not finite end it before any picture is written.
-    written = {**info, "diagnostics": found.diagnostics.to_dict()}
+    # The text is made first: numbers that are not finite raise an error here, before any picture is written.
+    accuracy = {} if original is None else _accuracy(found, original)
+    text = json.dumps({**info, "diagnostics": found.diagnostics.to_dict(), **accuracy}, indent=1, allow_nan=False)
     count = len(found.samples)
-    if original is not None:
-        psnr = float(statistics.psnr(found.mean[None], original[None]))
-        written |= {"psnr_of_mean": psnr} if math.isfinite(psnr) else {}
-        if count >= statistics.fewest(CONFIDENCE):
-            covered = statistics.coverage(found.samples, original, confidence=CONFIDENCE)
-            written["coverage_90"] = float(covered.mean())
-    text = json.dumps(written, indent=1, allow_nan=False)
     bounds = statistics.interval(found.samples, confidence=CONFIDENCE)
     held = statistics.held(count, confidence=CONFIDENCE)
     std = found.std[: figures.COLORS]
@@ -66,6 +60,16 @@ def write(
     done = f"{info['image']} restored {info['n']} times by {info['method']}{f' in {windows} windows' * (windows > 1)}"
     filled = f", {info['filled']:.0%} filled" if "filled" in info else ""
     print(f"{folder}: {done}{filled} in {found.diagnostics.seconds:.1f} s, seed {info['seed']}")
+
+
+def _accuracy(found: Restoration, original: Tensor) -> dict[str, float]:
+    """The PSNR of the mean, if it is finite, and the coverage of the intervals, if the samples are enough for them."""
+    psnr = float(statistics.psnr(found.mean[None], original[None]))
+    numbers = {"psnr_of_mean": psnr} if math.isfinite(psnr) else {}
+    if len(found.samples) >= statistics.fewest(CONFIDENCE):
+        covered = statistics.coverage(found.samples, original, confidence=CONFIDENCE)
+        numbers["coverage_90"] = float(covered.mean())
+    return numbers
 
 
 def _remove_older(folder: Path, image: Path, n: int, *, damaged: bool) -> None:

@@ -79,7 +79,7 @@ def test_a_color_marks_what_is_unknown(tmp_path: Path) -> None:
         assert torch.equal(shown[0], torch.tensor(known()))
     assert bool(read(path, marked=Marked("#ff00ff", 0.0), whole=True)[1].all())
     assert torch.equal(read(path, marked=Marked("magenta"))[1][0], torch.tensor(known()))
-    with pytest.raises(InputError, match="--unknown-color: must be a color as #ff00ff, got '#ff'"):
+    with pytest.raises(InputError, match="--unknown-color: must be a color such as #ff00ff, got '#ff'"):
         read(path, marked=Marked("#ff"))
     with pytest.raises(InputError, match="--threshold: must be in"):
         Marked("#ff00ff", 1.5)
