@@ -3,8 +3,9 @@
     python -m benchmarks.backbones --data FOLDER [--seconds 150] [--config CONFIG] [--out FILE]
 
 Each design trains with the learning rate that suits it, for as many steps as fit into the time at its own speed,
-measured first. The figure is the training objective on held-out images at fixed noise, with averaged weights: lower is
-better. Prints a table and writes JSON beside the run folders.
+which is measured first. The figure is the training objective on held-out images with the averaged weights, at noise
+that is the same for every design; lower is better. ± is one standard error over the images. The command prints a table
+and writes JSON beside the run folders.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ TRIAL_STEPS = 12
 
 
 def held_out_loss(model: Model, held_out: Dataset, count: int = 1024) -> tuple[float, float]:
-    """Mean and standard error of the objective over held-out images, each at four noise levels."""
+    """Returns the mean and standard error of the objective over at most `count` held-out images, each at four noise
+    levels.
+    """
     objective = Objective(model.config.noise_levels, model.config.weighting)
     count = min(count, len(held_out))
     losses = []
@@ -50,7 +53,7 @@ def held_out_loss(model: Model, held_out: Dataset, count: int = 1024) -> tuple[f
 
 
 def trial(experiment: Config, dataset: Dataset, run: Path) -> tuple[float, float, float]:
-    """Seconds per step, GFLOP per image and millions of parameters, of a trainer that is thrown away."""
+    """Returns the seconds per step, GFLOP per image and millions of parameters of a trainer that is thrown away."""
     trainer = Trainer(experiment, *dataset.split(experiment.data.held_out, experiment.data.seed), run)
     gflop = flops.count(step(trainer)) / experiment.training.batch / 1e9
     parameters = sum(p.numel() for p in trainer.network.parameters()) / 1e6
@@ -82,7 +85,7 @@ def main() -> None:
                 "GFLOP/image": gflop,
                 "images/s": experiment.training.batch / seconds,
                 "steps": steps,
-                "held-out loss": f"{mean:.4f} ± {error:.4f}",
+                "held-out loss ± standard error": f"{mean:.4f} ± {error:.4f}",
             }
         )
     common.finish([], {f"After {options.seconds:g} s of training": rows}, options.out, check=options.check)

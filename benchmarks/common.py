@@ -1,7 +1,7 @@
-"""What the benchmarks share: timing by alternation, spreads, tables, goals, and the record of a run.
+"""The ground of all benchmarks: timing by turns, quartiles, tables, goals, and the record of a run.
 
-A figure is a ratio of calls that took turns in one tree of processes: what slows the machine for a while slows all
-contestants.
+Contestants take turns, so that whatever slows the machine for a while slows all of them, and figures are ratios of
+their times.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value. Quartiles interpolate between order statistics, the extremes included."""
+        """Returns the median and quartiles of at least one value.
+
+        Quartiles interpolate between order statistics, the extremes included.
+        """
         if len(values) == 1:
             return cls(values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -60,22 +63,22 @@ class Spread:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of the calls of one contestant, round by round, and the work (images, FLOP) that a call does."""
+    """The seconds that each call of one contestant took, round by round, and the work (images, FLOP) of a call."""
 
     seconds: tuple[float, ...]
     work: float = 1.0
 
     @property
     def spread(self) -> Spread:
-        """Of the seconds per call."""
+        """The median and quartiles of the seconds per call."""
         return Spread.of(self.seconds)
 
     def rate(self, work: float | None = None) -> Spread:
-        """Work per second, of this contestant's own unit unless the work of a call is given in another."""
+        """Returns the work per second; `work` is the work of a call in another unit than the contestant's own."""
         return Spread.of([(self.work if work is None else work) / s for s in self.seconds])
 
     def over(self, other: Timing) -> Spread:
-        """This rate as a multiple of another's, from pairs of the same round."""
+        """Returns this rate as a multiple of another's, from the pairs of calls of the same round."""
         pairs = zip(self.seconds, other.seconds, strict=True)
         return Spread.of([self.work / mine / (other.work / theirs) for mine, theirs in pairs])
 
@@ -86,8 +89,10 @@ Make = Callable[[], Call]
 
 @contextmanager
 def apart(make: Make) -> Iterator[Call]:
-    """The call that `make` gives, made and run in a process of its own: what one contestant asks of the allocator, or
-    sets for the whole process, does not reach the others. `make` has to be picklable.
+    """Yields a call that runs what `make` returns, made and run in a process of its own.
+
+    Whatever one contestant asks of the allocator, or sets for its whole process, does not reach the others. `make` must
+    be picklable.
 
     Raises RuntimeError with the traceback when the other process fails, while making or in a call.
     """
@@ -113,7 +118,7 @@ def apart(make: Make) -> Iterator[Call]:
 
 @contextmanager
 def here(make: Make) -> Iterator[Call]:
-    """The same in this process."""
+    """Yields the call that `make` returns, which runs in this process."""
     yield make()
 
 
@@ -139,13 +144,13 @@ def _answer(pipe: Connection) -> None:
 
 @dataclass(frozen=True)
 class Contestant:
-    """Something to time: a call, and the work it does."""
+    """A call to time, and the work that it does."""
 
     call: Callable[[], object]
     work: float = 1.0
 
     def repeated(self, times: int) -> Contestant:
-        """The same call that often in a row."""
+        """Returns a contestant whose call is `times` of these calls in a row."""
 
         def calls() -> None:
             for _ in range(times):
@@ -165,8 +170,8 @@ def alternate(
 ) -> dict[str, Timing]:
     """Calls every contestant once a round, back and forth through the list, after `warmup` calls of each.
 
-    Stops after that many rounds, or after the first round, but the third at the earliest, that ends more than `budget`
-    seconds after the first began.
+    Stops after `rounds` rounds. Stops earlier after a round that ends more than `budget` seconds after the first began,
+    but not before the third.
     """
     for contestant in contestants.values():
         for _ in range(warmup):
@@ -186,14 +191,14 @@ def alternate(
 
 
 def synchronize(device: str | torch.device) -> None:
-    """Waits for the device, if it works on its own."""
+    """Waits for the device, unless it is the CPU."""
     if torch.device(device).type != "cpu":
         torch.accelerator.synchronize()
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound that a figure has to keep. A figure that could not be measured (not a number) misses it."""
+    """A bound that a figure has to keep. A figure that could not be measured (NaN) misses it."""
 
     name: str
     value: float
@@ -210,7 +215,7 @@ class Goal:
 
 
 def machine(device: str | torch.device = "cpu") -> dict[str, str | int]:
-    """The hardware and the versions that figures depend on."""
+    """Returns the hardware and the versions that figures depend on."""
     place = torch.device(device)
     versions = {name: _version(name) for name in ("torchvision", "numpy", "pillow", "accelerate", *PEERS)}
     return {
@@ -241,7 +246,7 @@ def _version(package: str) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as aligned columns, in the order in which their keys first appear; what a row does not have is blank."""
+    """Returns the rows as aligned columns, in the order in which their keys first appear; a missing value is blank."""
     columns = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
     cells = [columns, *([_cell(row.get(column, "")) for column in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -254,14 +259,14 @@ def _cell(value: object) -> str:
 
 
 def _number(value: float) -> str:
-    """Three significant digits, and all those before the point."""
+    """Returns a number with three significant digits, and with all its digits before the point."""
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def parser(description: str | None, name: str) -> argparse.ArgumentParser:
-    """A parser with the options that all benchmarks have."""
+    """Returns a parser with the options that all benchmarks have."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path(f"runs/benchmark-{name}.json"), help="JSON to write")
     options.add_argument("--check", action="store_true", help="exit with 1 if a goal is missed, naming it")
@@ -277,10 +282,10 @@ def finish(
     device: str | torch.device = "cpu",
     values: str = "median (quartiles)",
 ) -> None:
-    """Prints the machine, the tables and the goals, and writes all of it to a JSON file. `values` says what stands in
-    the tables.
+    """Prints the machine, the tables and the goals, and writes all of it to the JSON file `out`.
 
-    Raises SystemExit(1) with `check` when a goal is missed, after a last line that names each of those.
+    `values` says what the numbers of the tables are, for their titles. With `check`, a missed goal raises
+    SystemExit(1), after a last line that names each missed goal.
     """
     where = machine(device)
     record: dict[str, Any] = {

@@ -2,10 +2,11 @@
 
     python -m benchmarks.coverage [--repetitions 400] [--examples 12] [--out FILE] [--check]
 
-Each repetition draws new examples of a Gaussian law, whose own denoiser takes the place of a network, and measures them
-by one method with its own random numbers. The truth is the entropy of points, and of white images of 256 levels, for
-the flow, the expectation of -log2 of the density at dequantized values. Covering 90 to 98 % is the goal. The works'
-total is a bound, so that its interval may miss the truth from above; how far it lies above is in the table.
+Each repetition draws new examples of a Gaussian distribution, whose own denoiser takes the place of a network, and
+measures them by one method with its own random numbers. The truth for points is their entropy. The truth for white
+images of 256 gray levels, which the flow measures, is the expectation of -log2 of the density at dequantized values.
+The goal is a coverage of 90 to 98 %. The total from importance weights is a bound, so its interval may miss the truth
+from above; the table has the mean distance above the truth.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ def oracle(shape: tuple[int, ...], covariance: torch.Tensor) -> GaussianOracle:
     return GaussianOracle(EDM(0.01, 100.0), torch.zeros(shape, dtype=torch.float64), covariance)
 
 
-def model(law: GaussianOracle, spec: DataSpec) -> Model:
-    network = OracleNetwork(law, V())
-    return Model(Denoiser(network, law.schedule, V()), spec, Config())  # type: ignore[arg-type]
+def model(exact: GaussianOracle, spec: DataSpec) -> Model:
+    network = OracleNetwork(exact, V())
+    return Model(Denoiser(network, exact.schedule, V()), spec, Config())  # type: ignore[arg-type]
 
 
 def points(n: int, generator: torch.Generator) -> Dataset:
@@ -54,10 +55,10 @@ def images(n: int, generator: torch.Generator) -> Dataset:
 
 
 def dequantized_bits() -> float:
-    """E -log2 N(u; MEAN, STD²) for u = level + U - ½, per scalar."""
-    law = torch.distributions.Normal(torch.tensor(MEAN, dtype=torch.float64), torch.tensor(STD, dtype=torch.float64))
+    """E -log2 N(u; MEAN, STD²) for u = gray level + U(0, 1) - ½, per scalar."""
+    normal = torch.distributions.Normal(torch.tensor(MEAN, dtype=torch.float64), torch.tensor(STD, dtype=torch.float64))
     levels = torch.arange(256, dtype=torch.float64)
-    below, above = law.cdf(levels - 0.5), law.cdf(levels + 0.5)
+    below, above = normal.cdf(levels - 0.5), normal.cdf(levels + 0.5)
     below[0], above[-1] = 0, 1  # Values beyond the ends are clamped to them.
     square = ((levels - MEAN).square() + 1 / 12) / STD**2
     return float(((above - below) * square).sum() / 2 + math.log(2 * math.pi * STD**2) / 2) / math.log(2)
@@ -66,7 +67,7 @@ def dequantized_bits() -> float:
 def covered(
     measured: Model, draw: Draw, method: Callable[[int], Estimator], truth: float, repetitions: int, examples: int
 ) -> tuple[float, float, float]:
-    """The share of the intervals that cover the truth, their mean half width, and how far means are above the truth."""
+    """Returns the share of intervals that cover `truth`, their mean half width, and the mean excess over the truth."""
     hits, widths, above = 0, 0.0, 0.0
     for repetition in tqdm(range(repetitions), leave=False):
         dataset = draw(examples, torch.Generator().manual_seed(1000 + repetition))
@@ -81,7 +82,7 @@ def covered(
 def main() -> None:
     parser = common.parser(__doc__, "coverage")
     parser.add_argument("--repetitions", type=int, default=400)
-    parser.add_argument("--examples", type=int, default=12, help="in each repetition")
+    parser.add_argument("--examples", type=int, default=12, help="examples in each repetition")
     options = parser.parse_args()
     plane, white = oracle((2,), PLANE), oracle((1, 5, 5), torch.eye(25, dtype=torch.float64))
     entropy = plane.entropy / math.log(2)
@@ -92,10 +93,10 @@ def main() -> None:
         "points, flow with the exact trace": (
             model(plane, POINTS), points, lambda seed: FlowEstimator(solver_steps=24, seed=seed), entropy,
         ),
-        "points, works of 16 paths of 400 steps": (
+        "points, importance weights of 16 paths of 400 steps": (
             model(plane, POINTS), points, lambda seed: ImportanceEstimator(steps=400, paths=16, seed=seed), entropy,
         ),
-        "images of 256 levels, flow with 2 probes": (
+        "images of 256 gray levels, flow with 2 probes": (
             model(white, IMAGES), images, lambda seed: FlowEstimator(2, solver_steps=24, seed=seed), dequantized_bits(),
         ),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Images whose posterior is known: a stationary Gaussian process on a torus, seen through an operator."""
+"""Images with a known posterior: a stationary Gaussian process on a torus, seen through a linear operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from diffusion.denoiser import Prediction
 from diffusion.operators import Linear
 from diffusion.schedules import EDM, Schedule, expand
 
-# Pixels over which the field changes, and the exponent of its spectrum beyond: edges are not smooth in photographs.
+# Correlation length in pixels, and the exponent by which the spectrum decays at frequencies above it: photographs have
+# edges, which are not smooth.
 SCALE = 8.0
 EXPONENT = 3.0
 
@@ -34,21 +35,21 @@ class Field:
 
     @cached_property
     def covariance(self) -> Tensor:
-        """(side², side²)."""
+        """The covariance of the pixels, (side², side²)."""
         return self.filtered(torch.eye(self.side**2, dtype=torch.float64), self.spectrum)
 
     def filtered(self, x: Tensor, gain: Tensor) -> Tensor:
-        """x (B, *) of side² values each, multiplied by a gain in Fourier space."""
+        """Multiplies x (B, *), of side² values each, by a gain in Fourier space."""
         images = x.reshape(-1, self.side, self.side)
         return torch.fft.irfft2(torch.fft.rfft2(images) * gain.to(x), s=images.shape[1:]).reshape(x.shape)
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """E[x|x_t] for one time t (); the label is ignored."""
+        """Returns E[x|x_t] for one time t (); the label is ignored."""
         alpha, sigma = (expand(v, self.spectrum) for v in self.schedule(t.double()))
         return Prediction(self.filtered(x_t, alpha * self.spectrum / (alpha.square() * self.spectrum + sigma.square())))
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, 1, side, side)."""
+        """Draws n images, (n, 1, side, side)."""
         white = torch.randn(n, 1, self.side, self.side, generator=generator, dtype=torch.float64)
         return self.filtered(white, self.spectrum.sqrt())
 
@@ -71,12 +72,12 @@ class Known:
 
     @cached_property
     def std(self) -> Tensor:
-        """Of every pixel: (side²,)."""
+        """The posterior standard deviation of every pixel, (side²,)."""
         cross, factor = self.gain
         explained = torch.linalg.solve_triangular(factor, cross, upper=False).square().sum(0)
         return (self.field.covariance.diagonal() - explained).sqrt()
 
     def mean(self, y: Tensor) -> Tensor:
-        """y (1, *) -> (side²,)."""
+        """Returns the posterior mean (side²,) given y (1, *)."""
         cross, factor = self.gain
         return cross.mT @ torch.cholesky_solve(y.reshape(-1, 1), factor)[:, 0]

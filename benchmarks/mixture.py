@@ -1,8 +1,8 @@
-"""The Gaussian mixtures of Cardoso et al. (2023, arXiv 2308.07983, section 5.1 and appendix), whose posteriors are
-known: 25 components N(μ_ij, I), μ_ij = (8i, 8j, ..., 8i, 8j), weights of χ²_1 draws, seen through a random matrix.
+"""The Gaussian mixtures of Cardoso et al. (2023, arXiv 2308.07983, section 5.1 and appendix), with exact posteriors.
 
-Given y = A x + N(0, σ²) a component is N(Σ(Aᵀy/σ² + μ), Σ), Σ = (I + AᵀA/σ²)⁻¹, and its weight is multiplied by
-N(y; Aμ, σ² + AAᵀ).
+There are 25 components N(μ_ij, I), μ_ij = (8i, 8j, ..., 8i, 8j), with weights in proportion to draws of χ²_1, seen
+through a random matrix. Given y = A x + N(0, σ²), a component is N(Σ(Aᵀy/σ² + μ), Σ) with Σ = (I + AᵀA/σ²)⁻¹, and its
+weight is multiplied by N(y; Aμ, σ² + AAᵀ).
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from torch import Tensor
 from diffusion.denoiser import Prediction
 from diffusion.schedules import EDM, Schedule
 
-# The standard deviation of a coordinate if all components weigh the same; the schedule is the package's own in it.
+# The standard deviation of a coordinate if all components weigh the same. In units of it the schedule is the package's
+# default.
 STD = math.sqrt(1 + 64 * 2)
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """The data and their exact denoiser. means: (K, D); weights: (K,)."""
+    """A mixture of N(means_k, I) and its exact denoiser. means: (K, D); weights: (K,)."""
 
     means: Tensor
     weights: Tensor
@@ -37,26 +38,26 @@ class Mixture:
         return cls(centers.repeat(1, dim // 2), weights / weights.sum())
 
     def logits(self, x_t: Tensor, alpha: Tensor, total: Tensor) -> Tensor:
-        """log p(k|x_t) up to a constant for x_t of variance `total` within components: (B, K)."""
+        """Returns log p(k|x_t) up to a constant, (B, K), where x_t has variance `total` within components."""
         means = self.means.to(x_t)
         return (alpha * x_t @ means.mT - alpha.square() * means.square().sum(1) / 2) / total + self.weights.log().to(
             x_t
         )
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """E[x|x_t]; the label is ignored."""
+        """Returns E[x|x_t]; the label is ignored."""
         alpha, sigma = (v.to(x_t).reshape(-1, 1) for v in self.schedule(t.double()))
         total = alpha.square() + sigma.square()
         share = self.logits(x_t, alpha, total).softmax(1)
         return Prediction((alpha * x_t + sigma.square() * (share @ self.means.to(x_t))) / total)
 
     def responsibilities(self, x: Tensor) -> Tensor:
-        """The mean of p(k|x) over x (B, D): (K,)."""
+        """Returns the mean of p(k|x) over x (B, D): (K,)."""
         one = x.new_ones(())
         return self.logits(x, one, one).softmax(1).mean(0)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, D)."""
+        """Draws n examples, (n, D)."""
         index = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         return self.means[index] + torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
 
@@ -72,7 +73,7 @@ class Problem:
 
     @classmethod
     def draw(cls, mixture: Mixture, observations: int, generator: torch.Generator) -> Problem:
-        """Singular values of the matrix uniform in [0, 1], the noise uniform up to the largest of them."""
+        """Draws the singular values of the matrix uniformly in [0, 1], and the noise uniformly below the largest one."""
         dim = mixture.means.shape[1]
         u, _, v = torch.linalg.svd(
             torch.randn(observations, dim, generator=generator, dtype=torch.float64), full_matrices=False
@@ -91,8 +92,8 @@ class Problem:
     @cached_property
     def joint(self) -> Tensor:
         """log p(k, y): (K,)."""
-        law = torch.distributions.MultivariateNormal(self.mixture.means @ self.matrix.mT, self.inner)
-        return self.mixture.weights.log() + law.log_prob(self.y)
+        likelihood = torch.distributions.MultivariateNormal(self.mixture.means @ self.matrix.mT, self.inner)
+        return self.mixture.weights.log() + likelihood.log_prob(self.y)
 
     @property
     def log_evidence(self) -> float:
@@ -100,7 +101,10 @@ class Problem:
         return float(self.joint.logsumexp(0))
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """From the exact posterior, (n, D): a draw of the chosen component, corrected by what it misses of y."""
+        """Draws n examples of the exact posterior, (n, D).
+
+        A draw of the prior within a component is corrected by its residual y - (A x + noise).
+        """
         index = torch.multinomial(self.joint.softmax(0), n, replacement=True, generator=generator)
         prior = self.mixture.means[index]
         prior = prior + torch.randn(prior.shape, generator=generator, dtype=torch.float64)
@@ -109,17 +113,17 @@ class Problem:
         return prior + torch.linalg.solve(self.inner, (self.y - seen).mT).mT @ self.matrix
 
     def weight_distance(self, x: Tensor) -> float:
-        """The total variation between the weights of the components in x (B, D) and in the posterior."""
+        """Returns the total variation between the weights of the components in x (B, D) and in the posterior."""
         return float((self.mixture.responsibilities(x.double()) - self.joint.softmax(0)).abs().sum()) / 2
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> float:
-    """The mean 1-Wasserstein distance of as many points (n, D) each on lines along the columns of (D, L)."""
+    """Returns the mean 1-Wasserstein distance of points a and b, both (n, D), projected on `directions` (D, L)."""
     first, second = ((points.double() @ directions).sort(0).values for points in (a, b))
     return float((first - second).abs().mean())
 
 
 def directions(dim: int, count: int, generator: torch.Generator) -> Tensor:
-    """Uniform on the sphere: (D, L)."""
+    """Draws `count` directions uniformly on the sphere, as the columns of (D, L)."""
     drawn = torch.randn(dim, count, generator=generator, dtype=torch.float64)
     return drawn / drawn.norm(dim=0)

@@ -74,7 +74,7 @@ def teach(run: Path, images: Images, nfe: int, steps: int) -> Model:
 
 
 def students(run: Path, images: Images, referee: Referee, samples: int, steps: int) -> Rows:
-    """Returns the Fréchet distance of a model and of its students; a guided step takes two evaluations of the network."""
+    """Returns the Fréchet distance of a model and of its students; a guided step evaluates the network twice."""
     taught = {f"student, {n} NFE": teach(run, images, n, steps) for n in STUDENT_NFE}
     rows: Rows = []
     for name, model in {"teacher": load(run), **taught}.items():

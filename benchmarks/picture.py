@@ -1,4 +1,4 @@
-"""Joins the last pages of a run into one picture: samples on the left, restorations and the trajectory on the right.
+"""Joins the final pictures of a run into one: samples on the left, the trajectory above restorations on the right.
 
 python -m benchmarks.picture RUN --out docs/images/digits.png
 """
@@ -15,8 +15,8 @@ from diffusion import figures
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("run", type=Path, help="run folder of a finished training")
+    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     options = parser.parse_args()
     samples, restoration, film = (
         Image.open(options.run / name).convert("RGB") for name in ("samples.png", "restoration.png", "film.png")

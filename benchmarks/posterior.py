@@ -2,14 +2,15 @@
 
     python -m benchmarks.posterior [--seeds 20] [--dims 8 80 800] [--check] [--out FILE]
 
-Mixtures (Cardoso et al. 2023, arXiv 2308.07983, MCGdiff): samples of 20 denoiser steps against exact ones by sliced
-Wasserstein distance, mean ± 1.96 standard errors over the seeds, beside the published columns and the floor, the
-distance of two exact samples. Problems are drawn by that paper's code, 2,000 samples each, with the package's schedule
-and grids measured once on the prior. A particle is not a step: "particles" has as many as it says for each sample.
+Mixtures (Cardoso et al. 2023, arXiv 2308.07983, MCGdiff): the sliced Wasserstein distance of samples of 20 denoiser
+steps from exact ones, as mean ± 1.96 standard errors over the seeds. Beside it stand the published numbers and the
+floor, which is the distance between two sets of exact samples. Problems are drawn as by that paper's code, with 2,000
+samples each. The schedule is the package's, and its timestep grids are measured once on the prior. Steps are counted
+per sample: the several particles of "particles" do not count as steps.
 
-Fields: Gaussian images of 32x32 pixels through a mask, a blur and a downsampling. The error of the mean and the
-variance against the exact ones, and the exact probability of intervals that hold 90 % of a right sampler's draws. Less
-than 88 % is over-confident.
+Fields: Gaussian images of 32x32 pixels, seen through a mask, a blur and a downsampling. The columns are the error of
+the mean and the variance relative to the exact ones, and the exact probability of intervals that hold 90 % of the draws
+of an exact sampler. A probability below 88 % is over-confident.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from diffusion.restoration.particles import Particles
 from diffusion.restoration.posterior import Isotropic
 
 OBSERVATIONS = (1, 2, 4)
-# Sliced Wasserstein of 20 steps and half its 95 % interval (their table, from the data it is made of).
+# Sliced Wasserstein at 20 steps ± half its 95 % interval, from the data that their table is made of.
 PUBLISHED = {
     (8, 1): ("1.43 ± 0.55", "5.88 ± 1.16", "4.86 ± 1.01"),
     (8, 2): ("0.49 ± 0.24", "5.20 ± 1.32", "5.79 ± 1.96"),
@@ -52,12 +53,12 @@ PUBLISHED = {
     (800, 4): ("0.47 ± 0.19", "8.39 ± 1.48", "5.51 ± 1.18"),
 }
 STEPS, MANY = 20, 100
-# The methods with weights, and the one that is the default for observations as few as those of the mixtures.
+# The methods with importance weights, and the default method for as few observations as the mixtures have.
 WEIGHTED, DEFAULT = ("particles", "resampling"), "resampling"
 SAMPLES, LINES, PATHS = 2000, 100, 512
 # Particles for each sample at many steps.
 MORE = 16
-# The log-SNRs of the last calls: within components of variance 1, and below the noise of the images' observations.
+# Log-SNRs of the last evaluations: below the scale of the components, and below the noise of the images' observations.
 LAST, LAST_IMAGE = 4.6, 8.0
 # Draws of a pixel: the second smallest and the second largest of 39 hold 36/40 of all further ones.
 DRAWS = 39
@@ -68,7 +69,7 @@ WILD = 1e4
 
 @dataclass
 class Tally:
-    """What a method came to, problem by problem."""
+    """The figures of a method, problem by problem."""
 
     figures: dict[str, list[float]] = field(default_factory=dict)
 
@@ -81,24 +82,25 @@ class Tally:
         return statistics.fmean(values) if values else math.nan
 
     def wild(self, name: str) -> int:
-        """How often it diverged."""
+        """Returns in how many problems the method diverged."""
         return sum(not value < WILD for value in self.figures[name])
 
     def interval(self, name: str) -> str:
-        """The mean and 1.96 of its standard errors, or how often it diverged."""
+        """Returns the mean ± 1.96 standard errors, or how often the method diverged."""
         values = self.figures[name]
         if wild := self.wild(name):
             return f"diverged in {wild} of {len(values)}"
-        spread = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
-        return f"{statistics.fmean(values):.2f} ± {1.96 * spread:.2f}"
+        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
+        return f"{statistics.fmean(values):.2f} ± {1.96 * error:.2f}"
 
 
 Contestants = dict[str, tuple[Method, int]]
 
 
 def contestants(scale: float, *, masks: bool) -> Contestants:
-    """Every method with its defaults and its number of steps, and the particles of more steps; `scale` is the standard
-    deviation of the data, which the isotropic model takes as known, as does the step of DPS.
+    """Returns every method with its defaults and its number of steps; those for masks alone only with `masks`.
+
+    `scale` is the standard deviation of the data. The isotropic covariance model and the step of DPS take it as known.
     """
     methods = {name: kind() for name, kind in METHODS.items() if masks or name not in ("replacement", "repaint")}
     methods["pigdm"] = PiGDM(Isotropic(scale))
@@ -108,12 +110,12 @@ def contestants(scale: float, *, masks: bool) -> Contestants:
 
 
 def late(scale: float) -> float:
-    """The log-SNR of the default selection for data of that standard deviation."""
+    """Returns the log-SNR at which `Resampling` resamples by default, for data of standard deviation `scale`."""
     return Resampling().at - 2 * math.log(scale)
 
 
 def mixtures(chosen: Namespace) -> tuple[Rows, list[Goal]]:
-    """The table of the mixtures and its goals."""
+    """Returns the table of the mixtures and its goals."""
     rows: Rows = []
     goals: list[Goal] = []
     for dim in chosen.dims:
@@ -146,7 +148,7 @@ def mixtures(chosen: Namespace) -> tuple[Rows, list[Goal]]:
 
 
 def compare(tally: Tally, problem: Problem, x: Tensor, exact: Tensor, lines: Tensor) -> None:
-    """The distances of samples from the posterior."""
+    """Adds the distances of samples x from the exact posterior to a tally."""
     tally.add(distance=sliced_wasserstein(x, exact, lines), weights=problem.weight_distance(x))
 
 
@@ -159,7 +161,10 @@ def run(
     generator: torch.Generator,
     dtype: torch.dtype,
 ) -> None:
-    """Restores one observation and notes what came out."""
+    """Restores the observation of one problem and adds its figures to a tally.
+
+    `exact` holds exact samples (n, D) and directions (D, L) of lines.
+    """
     noise = torch.randn(exact[0].shape, generator=generator, dtype=torch.float64).to(dtype)
     seen = restoration.Problem(Matrix(problem.matrix), problem.y[None].to(dtype), problem.noise)
     denoiser = CountingDenoiser(problem.mixture)
@@ -176,7 +181,7 @@ def normal(generator: torch.Generator) -> Callable[[Tensor], Tensor]:
 
 
 def summary(cell: tuple[int, int], tallies: dict[str, Tally], samples: int) -> tuple[Rows, list[Goal]]:
-    """The rows and goals of one pair of dimension and number of observations."""
+    """Returns the rows and goals of one pair of dimension and number of observations."""
     rows: Rows = []
     floor = tallies["exact"].mean("distance")
     for name, tally in tallies.items():
@@ -185,11 +190,11 @@ def summary(cell: tuple[int, int], tallies: dict[str, Tally], samples: int) -> t
                 "d, d_y": f"{cell[0]}, {cell[1]}",
                 "method": name,
                 "sliced Wasserstein": tally.interval("distance"),
-                "of the floor": "" if tally.wild("distance") else tally.mean("distance") / floor,
+                "times the floor": "" if tally.wild("distance") else tally.mean("distance") / floor,
                 "mode weights, TV": tally.mean("weights"),
                 "error of log p(y)": tally.mean("evidence") if name.startswith(WEIGHTED) else "",
-                "relative_ess": tally.mean("relative_ess") if name.startswith(WEIGHTED) else "",
-                "nfe": tally.mean("nfe") if tally.figures.get("nfe") else "",
+                "relative ESS": tally.mean("relative_ess") if name.startswith(WEIGHTED) else "",
+                "NFE": tally.mean("nfe") if tally.figures.get("nfe") else "",
                 "backward": tally.mean("backward") if tally.figures.get("nfe") else "",
             }
         )
@@ -210,13 +215,13 @@ def summary(cell: tuple[int, int], tallies: dict[str, Tally], samples: int) -> t
 
 
 def operators(side: int) -> dict[str, Linear]:
-    """Those of the images: 70 % of the pixels hidden, a blur, and blocks of 4x4."""
+    """Returns the operators of the images: a mask that hides 70 % of the pixels, a blur, and means over 4x4 blocks."""
     known = torch.rand(1, side, side, generator=torch.Generator().manual_seed(0)) < 0.3
     return {"mask": Mask(known), "blur": GaussianBlur(1.5, "circular"), "downsample": Downsample(4)}
 
 
 def images(chosen: Namespace) -> tuple[Rows, list[Goal]]:
-    """The table of the fields and its goals."""
+    """Returns the table of the fields and its goals."""
     prior = Field(chosen.side)
     generator = torch.Generator().manual_seed(0)
     shape = (1, chosen.side, chosen.side)
@@ -248,7 +253,7 @@ def images(chosen: Namespace) -> tuple[Rows, list[Goal]]:
 def field_figures(
     prior: Field, known: Known, method: Method, times: Tensor, chosen: Namespace
 ) -> dict[str, object] | None:
-    """What a method makes of as many observations as seeds; None if it cannot take them."""
+    """Returns the figures of a method over `chosen.images` observations, or None if it cannot take the operator."""
     tally = Tally()
     for seed in range(chosen.images):
         generator = torch.Generator().manual_seed(seed)
@@ -272,15 +277,17 @@ def field_figures(
         "variance": tally.mean("variance"),
         "coverage": coverage,
         "verdict": "over-confident" if coverage < 0.88 else "" if coverage <= 0.92 else "under-confident",
-        "nfe": tally.mean("nfe"),
+        "NFE": tally.mean("nfe"),
         "backward": tally.mean("backward"),
     }
 
 
 def moments(restored: Particles, known: Known, y: Tensor) -> dict[str, float]:
-    """Against the exact posterior, over the pixels that were not measured themselves: the root of the mean square error
-    of the mean beyond what so many draws must have, in posterior standard deviations; the mean ratio of variances; and
-    the probability of the 90 % intervals.
+    """Compares draws with the exact posterior, over the pixels that a mask hides, or over all for other operators.
+
+    Returns "mean", the root of the mean square error of the mean in posterior standard deviations, less the part due to
+    the finite number of draws and with the sign of the difference; "variance", the mean ratio of variances; and
+    "coverage", the exact probability of the 90 % intervals.
     """
     hidden = ~known.operator.known.flatten() if isinstance(known.operator, Mask) else slice(None)
     mean, std = known.mean(y)[hidden], known.std[hidden]
@@ -300,13 +307,13 @@ def moments(restored: Particles, known: Known, y: Tensor) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = common.parser(__doc__, "posterior")
     options.add_argument("--seeds", type=int, default=20, help="problems of each mixture")
-    options.add_argument("--dims", type=int, nargs="*", default=[8, 80, 800], help="of the mixtures, even numbers")
-    options.add_argument("--samples", type=int, default=SAMPLES)
+    options.add_argument("--dims", type=int, nargs="*", default=[8, 80, 800], help="dimensions of the mixtures, even")
+    options.add_argument("--samples", type=int, default=SAMPLES, help="samples of each problem")
     options.add_argument("--images", type=int, default=10, help="observations of each operator; 0 for none")
-    options.add_argument("--operators", nargs="*", default=[], help="of the images, by default all")
-    options.add_argument("--side", type=int, default=32)
-    options.add_argument("--fewer", action="store_true", help="leave out the mixtures at many steps")
-    options.add_argument("--only", nargs="*", default=[], help="methods")
+    options.add_argument("--operators", nargs="*", default=[], help="operators of the images; by default all")
+    options.add_argument("--side", type=int, default=32, help="side of the images in pixels")
+    options.add_argument("--fewer", action="store_true", help="leave out the mixtures at 100 steps")
+    options.add_argument("--only", nargs="*", default=[], help="methods; by default all")
     chosen = options.parse_args(arguments)
     chosen.dtype = torch.float32
     # At 800 dimensions a step of the particles allocates gigabytes.

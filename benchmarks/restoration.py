@@ -1,15 +1,18 @@
-"""What methods of restoration make of a trained model's images: fidelity, coverage, seams, seconds.
+"""Compares methods of restoration on the images of a trained model: fidelity, coverage, seams, seconds.
 
     python -m benchmarks.restoration RUN --data FOLDER [--limit 16] [--n 19] [--methods ...] [--check] [--out FILE]
 
-FOLDER holds images that the model was not trained on, of which --limit, spread evenly over it, are damaged: a box of
-half the side in the middle hidden, the right half, 92 % of the pixels at random; four times downsampled, blurred, the
-last two with noise. n restorations of each by every method give the PSNR and SSIM of their mean, the coverage of their
-90 % intervals (over hidden pixels, or all of them; 19 are the fewest that have such intervals), and the seam, how much
-more pixels differ across the edge of a mask than in the original. The default takes --steps steps; all others take as
-many calls of the network as it did in all, a backward pass counting as a call and a repeat of RePaint as a step.
+FOLDER holds images that the model was not trained on. --limit of them, evenly spaced in the folder, are damaged in five
+ways. Three hide pixels: a box of half the side in the middle, the right half, and 92 % of the pixels at random. Two
+average and add noise: downsampling by 4, and a blur.
 
-A figure per task is left in a folder beside the JSON.
+Every method makes n restorations of each image. The columns are the PSNR and SSIM of their mean; the coverage of their
+90 % intervals, over the hidden pixels where there is a mask (19 are the fewest restorations that have such intervals);
+and the seam, which is how much more pixels differ across the edge of the mask than in the original. The default takes
+--steps steps. Every other method takes as many evaluations of the network as the default did in all, where a backward
+pass counts as an evaluation and a repeat of RePaint as a step.
+
+A picture of each task is left in a folder beside the JSON.
 """
 
 from __future__ import annotations
@@ -43,33 +46,33 @@ from diffusion.restoration.statistics import coverage, fewest, psnr, seam
 
 COMPARED = ("repaint", "replacement", "ddnm", "product", "pigdm")
 DEFAULT = "default"
-# Of images in [0, 1], where an operator averages.
+# Standard deviation of the noise, in units of images in [0, 1], where an operator averages.
 NOISE = 0.05
 CONFIDENCE = 0.9
 FEWEST = fewest(CONFIDENCE)
 VARIANTS, SECONDS = 8, 60.0
 SHOWN, PICTURES = 4, 2
-# Calls and backward passes of a step, where they are not one.
+# Evaluations and backward passes of a step, where they are not one.
 PER_STEP = {"zero": 2, "pigdm": 2, "tmpd": 3, "dps": 3}
-# Not those of which it is not known before how much a step takes.
+# The number of evaluations of a step is not known beforehand for the three others.
 COMPARABLE = tuple(name for name in METHODS if name not in ("mmps", "resampling", "particles"))
 
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of damage: the operator and the noise of what is seen, in units of images."""
+    """A kind of damage: an operator, and the standard deviation of the noise in units of images."""
 
     operator: Operator
     noise: float = 0.0
 
     @property
     def known(self) -> Tensor | None:
-        """Of a mask, what is known."""
+        """The known pixels of a mask; None for other operators."""
         return self.operator.known if isinstance(self.operator, Mask) else None
 
 
 def tasks(height: int, width: int) -> dict[str, Task]:
-    """The damages of images of that size; x4 only for sides that 4 divides."""
+    """Returns the kinds of damage for images of a size; x4 is among them only if 4 divides both sides."""
     box, half = (torch.ones(1, height, width, dtype=torch.bool) for _ in range(2))
     box[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False
     half[:, :, width // 2 :] = False
@@ -83,7 +86,7 @@ def tasks(height: int, width: int) -> dict[str, Task]:
 
 @dataclass(frozen=True)
 class Case:
-    """An image (C, H, W) in [0, 1], and what a task leaves of it."""
+    """An image (C, H, W) in [0, 1] and its damaged observation y by a task."""
 
     image: Tensor
     task: Task
@@ -91,21 +94,21 @@ class Case:
 
     @classmethod
     def of(cls, image: Tensor, task: Task, seed: int = 0) -> Case:
-        """With the noise of that seed."""
+        """Damages an image by a task, with the noise of a seed."""
         y = task.operator(image[None])
         return cls(image, task, (y + task.noise * ExampleNoise([seed])(y))[0])
 
     def restored(
         self, model: Model, method: str, n: int, *, steps: int, seed: int = 0, batch: int | None = None
     ) -> Restoration:
-        """n restorations, rounded to 8 bits as they are in files."""
+        """Returns n restorations, rounded to 8 bits as they are in files."""
         options = {"noise": self.task.noise, "n": n, "method": method, "steps": steps, "seed": seed, "batch": batch}
         found = model.restore(self.y, self.task.operator, **options)
         return replace(found, samples=model.spec.quantize(found.samples).float() / model.spec.top)
 
     def picture(self, results: Mapping[str, Restoration]) -> Image.Image:
-        """A row for each method: its name and calls, what is damaged, restorations, their mean and deviation, and the
-        original.
+        """Draws a row for each method: its name and evaluations, the damaged image, some restorations, their mean and
+        standard deviation, and the original.
         """
         known = self.task.known
         damaged = self.y.clamp(0, 1) if known is None else torch.where(known, self.image, 0.5)
@@ -114,18 +117,18 @@ class Case:
             shown = found.samples[:SHOWN]
             row = figures.restoration(damaged, shown, found.std, known=known, original=self.image)
             done = found.diagnostics
-            title = f"{name}: {done.nfe:.0f} calls, {done.backward:.0f} backward passes"
+            title = f"{name}: {done.nfe:.0f} evaluations, {done.backward:.0f} backward passes"
             rows.append(figures.captioned([(title, row)]))
         return figures.stack(rows)
 
 
 def work(found: Restoration) -> float:
-    """Calls of the network and backward passes through it, of a batch."""
+    """Returns the number of evaluations of the network plus that of backward passes through it, for a batch."""
     return found.diagnostics.nfe + found.diagnostics.backward
 
 
 def measured(case: Case, found: Restoration) -> dict[str, float]:
-    """The figures of one image."""
+    """Returns the figures of one image."""
     mean, known, image = found.mean[None], case.task.known, case.image
     covered = coverage(found.samples, image, confidence=CONFIDENCE)
     return {
@@ -134,20 +137,20 @@ def measured(case: Case, found: Restoration) -> dict[str, float]:
         "coverage": float(covered.mean() if known is None else covered[~known.expand_as(image)].mean()),
         "seam": math.nan if known is None else float(seam(found.samples, known, image).mean()),
         "std": float(found.std.mean()),
-        "nfe": found.diagnostics.nfe,
+        "NFE": found.diagnostics.nfe,
         "backward": found.diagnostics.backward,
         f"seconds, {VARIANTS} variants": found.diagnostics.seconds * VARIANTS / len(found.samples),
     }
 
 
 def contestants(names: Sequence[str], work: float) -> dict[str, int]:
-    """The steps that come to that much work, by method."""
+    """Returns the number of steps of each method that come to as many evaluations and backward passes as `work`."""
     each = {name: getattr(METHODS[name](), "repeats", 1) * PER_STEP.get(name, 1) for name in names}
     return {name: max(2, round(work / each[name])) for name in names}
 
 
 def compare(model: Model, images: Tensor, name: str, task: Task, chosen: argparse.Namespace) -> tuple[Rows, list[Goal]]:
-    """The rows, the goals and the figure of one task."""
+    """Returns the rows and goals of one task, and writes its picture."""
     tallies: dict[str, Tally] = {}
     pictures = []
     for number, image in enumerate(tqdm(images, desc=name, disable=None)):
@@ -169,12 +172,12 @@ def compare(model: Model, images: Tensor, name: str, task: Task, chosen: argpars
 
 
 def present(value: float) -> float | str:
-    """A figure, or a blank where there is none."""
+    """Returns a figure, or a blank if it is not finite."""
     return value if math.isfinite(value) else ""
 
 
 def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
-    """The default against RePaint, where that can be used, otherwise DDNM."""
+    """Returns the goals of the default against RePaint, or against DDNM where RePaint does not apply."""
     ours = tallies[DEFAULT]
     seconds = ours.mean(f"seconds, {VARIANTS} variants")
     found = [Goal(f"{task}: seconds of the default, {VARIANTS} variants", seconds, SECONDS, "at most")]
@@ -196,7 +199,7 @@ def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
 
 
 def held_out(model: Model, folder: Path, limit: int) -> Tensor:
-    """Images spread evenly over a folder, as the model takes them: (N, C, H, W) in [0, 1]."""
+    """Returns at most `limit` images, evenly spaced in a folder, in the model's shape: (N, C, H, W) in [0, 1]."""
     channels, height, width = model.spec.shape
     data = open_folder(folder, size=(height, width), channels=channels, min_images=1).evenly(limit)
     return data.batch(range(len(data)))[0].float() / model.spec.top
@@ -206,15 +209,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = common.parser(__doc__, "restoration")
     options.add_argument("run", type=Path, help="run folder of a model of images")
     options.add_argument("--data", type=Path, required=True, help="folder of held-out images")
-    options.add_argument("--limit", type=int, default=16, help="images")
+    options.add_argument("--limit", type=int, default=16, help="images to damage")
     options.add_argument("--n", type=int, default=FEWEST, help="restorations of each image")
-    options.add_argument("--steps", type=int, default=RESTORATION_STEPS, help="of the default")
-    options.add_argument("--methods", nargs="*", choices=COMPARABLE, default=list(COMPARED), help="to compare with")
-    options.add_argument("--tasks", nargs="*", default=[], help="by default all")
+    options.add_argument("--steps", type=int, default=RESTORATION_STEPS, help="steps of the default")
+    options.add_argument(
+        "--methods", nargs="*", choices=COMPARABLE, default=list(COMPARED), help="methods to compare with"
+    )
+    options.add_argument("--tasks", nargs="*", default=[], help="kinds of damage; by default all")
     chosen = options.parse_args(arguments)
     if chosen.n < FEWEST:
         options.error(
-            f"--n: must be at least {FEWEST}, of which {100 * CONFIDENCE:g} % have an interval, got {chosen.n}"
+            f"--n: must be at least {FEWEST}, the fewest with a {100 * CONFIDENCE:g} % interval, got {chosen.n}"
         )
     model = load(chosen.run, device="cpu")
     if min(model.spec.shape[1:]) < WINDOW:
@@ -230,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             bounds += missed
     title = f"{len(images)} images of {height}x{width}, {chosen.n} restorations of each, {model.config.backbone}"
     common.finish(bounds, {title: rows}, chosen.out, check=chosen.check, values="means over the images")
-    print(f"figures: {chosen.out.with_suffix('')}")
+    print(f"pictures: {chosen.out.with_suffix('')}")
 
 
 if __name__ == "__main__":

@@ -171,9 +171,7 @@ def of_model(name: str, chosen: Namespace, images: Images, referee: Referee) -> 
         ]
         own = next(key for key, kind in SAMPLERS.items() if type(model.config.sampler) is kind)
         best = nfe.needed(distances[own], limit)
-        goals.append(
-            Goal(f"{name}: NFE to come within 5 % of the distance at {chosen.reference:,}", best, FEWEST, "at most")
-        )
+        goals.append(Goal(f"{name}: NFE to come within 5 % of {chosen.reference:,}", best, FEWEST, "at most"))
         tables[f"Fréchet distance by grid, {name}"] = nfe.grids(model, referee, samples)
     if chosen.student_steps:
         rows = nfe.students(run, images, referee, samples, chosen.student_steps)
@@ -191,12 +189,8 @@ def main() -> None:
     options.add_argument("--only", nargs="*", choices=quality.OURS, default=list(quality.OURS), help="trained models")
     options.add_argument("--models", type=Path, default=Path("runs/benchmark-quality"))
     options.add_argument("--sizes", type=int, nargs="*", choices=training.SETTINGS, default=list(training.SETTINGS))
-    options.add_argument(
-        "--nfe", type=int, nargs="*", default=list(NFE), help="evaluations to compare; none leaves these tables out"
-    )
-    options.add_argument(
-        "--student-steps", type=int, default=2000, help="training steps of distilled models; 0 for none"
-    )
+    options.add_argument("--nfe", type=int, nargs="*", default=list(NFE), help="none leaves these tables out")
+    options.add_argument("--student-steps", type=int, default=2000, help="to distill a model; 0 for none")
     options.add_argument("--reference", type=int, default=1000, help="NFE that the others are compared with")
     options.add_argument("--samples", type=int, default=2000)
     options.add_argument("--rounds", type=int, default=5)

@@ -1,4 +1,4 @@
-"""How near an image is to another by SSIM (Wang et al. 2004, IEEE Trans. Image Process. 13, 600-612)."""
+"""The structural similarity of two images, SSIM (Wang et al. 2004, IEEE Trans. Image Process. 13, 600-612)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Their window, 11x11 pixels of a Gaussian, and the constants for values in [0, 1] (section III.B, eq. 12).
+# Their Gaussian window of 11x11 pixels, and their constants for values in [0, 1] (section III.B, eq. 12).
 SIDE, SIGMA = 11, 1.5
 MEANS, CONTRASTS = 0.01**2, 0.03**2
 
 
 def ssim(x: Tensor, truth: Tensor) -> Tensor:
-    """The mean over the places of a window and over channels of their eq. 13, for images (B, C, H, W) in [0, 1] of at
-    least 11x11 pixels: (B,).
+    """Returns the mean of their eq. 13 over the positions of the window and over channels: (B,).
+
+    Images are (B, C, H, W) in [0, 1], of at least 11x11 pixels.
     """
     line = torch.exp(-(torch.arange(SIDE, dtype=x.dtype) - SIDE // 2).square() / (2 * SIGMA**2))
     window = (torch.outer(line, line) / line.sum() ** 2).to(x.device)[None, None]

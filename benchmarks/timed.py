@@ -1,4 +1,7 @@
-"""Training for a given time: a trial tells how many steps fit, which the learning rate's schedule must know."""
+"""Training for a given time.
+
+The schedule of the learning rate needs the number of steps beforehand, so a short trial measures how many fit.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ RESERVE = 0.06
 
 
 def train(experiment: Config, data: Dataset, run: Path, seconds: float = math.inf) -> tuple[Model, float]:
-    """The model with averaged weights after so many seconds, trial included, but one step at least, or without them
-    after the steps of the experiment; and the seconds that it took.
+    """Trains for `seconds`, trial included, but for one step at least; without a limit, for the steps of `experiment`.
 
-    Leaves a checkpoint in the run folder, in place of whatever an earlier benchmark left there.
+    Returns the model with averaged weights and the seconds that training took. Leaves a checkpoint in the run folder,
+    in place of whatever an earlier benchmark left there.
     """
-    # It would be gone on from.
+    # Training would continue from an earlier checkpoint.
     shutil.rmtree(run, ignore_errors=True)
     start, steps = time.perf_counter(), experiment.training.steps
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """The array of an idx file, gzipped as published."""
+    """Returns the array of an idx file, gzipped as published."""
     with gzip.open(path) as file:
         rank = struct.unpack(">I", file.read(4))[0] & 255
         shape = struct.unpack(">" + "I" * rank, file.read(4 * rank))

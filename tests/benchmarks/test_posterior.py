@@ -95,8 +95,9 @@ def test_a_small_run_ranks_the_methods(tmp_path: Path, capsys: pytest.CaptureFix
     mixtures, fields = record["tables"].values()
     for observations in (1, 2, 4):
         rows = {row["method"]: row for row in mixtures if row["d, d_y"] == f"8, {observations}"}
-        assert rows["resampling"]["nfe"] == 20
-        assert rows["resampling"]["of the floor"] < rows["mmps"]["of the floor"] < rows["dps"]["of the floor"]
+        assert rows["resampling"]["NFE"] == 20
+        floors = [rows[name]["times the floor"] for name in ("resampling", "mmps", "dps")]
+        assert floors[0] < floors[1] < floors[2]
     figures = {(row["operator"], row["method"]): row for row in fields}
     for operator in ("mask", "blur", "downsample"):
         assert 0.87 < figures[operator, "mmps, 100 steps"]["coverage"] < 0.93

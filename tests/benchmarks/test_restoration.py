@@ -1,4 +1,4 @@
-"""The benchmark of restorations damages as it says, counts work alike for all, and its figures rank exact and wrong
+"""The benchmark of restorations damages as it says, counts evaluations alike for all, and ranks exact and wrong
 restorations of a model whose posterior is known.
 """
 
@@ -29,18 +29,18 @@ SIDE = 12
 SPEC = DataSpec((1, SIDE, SIDE), 256, (), 127.5, 30.0)
 
 
-LAW = short_correlations(EDM(), SIDE, SIDE, 1.5)
+ORACLE = short_correlations(EDM(), SIDE, SIDE, 1.5)
 
 
 @pytest.fixture
 def model() -> Model:
-    oracle = LAW
+    oracle = ORACLE
     experiment = replace(Config(), grid=UniformLogSNR(-10.0, 8.0))
     return Model(Denoiser(OracleNetwork(oracle, V()), oracle.schedule, V()), SPEC, experiment)  # type: ignore[arg-type]
 
 
 def images(n: int) -> torch.Tensor:
-    x = LAW.sample(n, torch.Generator().manual_seed(0)).float()
+    x = ORACLE.sample(n, torch.Generator().manual_seed(0)).float()
     return (127.5 + 30 * x).round().clamp(0, 255) / 255
 
 
@@ -60,7 +60,7 @@ def test_the_default_is_right_and_the_product_is_not(model: Model) -> None:
         case = Case.of(image, task)
         best = case.restored(model, "mmps", 19, steps=16)
         assert torch.equal(best.samples[:, :, 0], image[None, :, 0].expand(19, -1, -1)), "what is known is kept"
-        # Exact restorations and the image are draws of one law: which of two has the larger seam is a toss of a coin.
+        # Exact restorations and the image have one distribution: which of two has the larger seam is a toss of a coin.
         seams.append(float(seam(best.samples, task.known, image).log().mean()))
         figures["exact"].append(measured(case, best))
         figures["product"].append(measured(case, case.restored(model, "product", 19, steps=16)))
@@ -92,7 +92,7 @@ def test_all_methods_do_as_much_work_as_the_default(
     assert set(by_task["random"]) == {"default", *names} - {"zero"}, "which cannot do without noise"
     assert set(by_task["x4"]) == {"default", *names} - {"repaint", "replacement"}
     for found in by_task.values():
-        work = {name: row["nfe"] + row["backward"] for name, row in found.items()}
+        work = {name: row["NFE"] + row["backward"] for name, row in found.items()}
         assert all(abs(value - work["default"]) <= 5.5 for value in work.values()), work
     names = {goal["name"].partition(":")[0] for goal in record["goals"]}
     assert names == {"random", "x4"} and "coverage is from 0.9, beside ddnm's" in capsys.readouterr().out
