@@ -114,13 +114,13 @@ class Gradient:
     def _halve(self, step: int) -> None:
         if self.at_once == 1:
             raise InputError(
-                f"backbone: out of memory with one example at once, of {self.accelerator.device}; make the network or "
+                f"backbone: out of memory on {self.accelerator.device} with one example at once; make the network or "
                 "data.size smaller, or set training.gradient_checkpointing = true"
             )
         before, self.at_once = self.at_once, largest_divisor(self.share, self.at_once // 2)
         self.say(
-            f"step {step + 1}: out of memory with {before} examples at once; from here on {self.at_once}, and "
-            f"{self.share // self.at_once} times for a step. Batches and their order stay"
+            f"step {step + 1}: out of memory with {before} examples at once; from here on {self.at_once}, in "
+            f"{self.share // self.at_once} passes per step. Batches and their order stay the same"
         )
 
 

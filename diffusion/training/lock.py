@@ -27,7 +27,7 @@ def held(run: Path, say: Callable[[str], None]) -> Iterator[None]:
     with _locked(path) as file:
         file.seek(0)
         if left := file.read():
-            say(f"{run}: {left} ended there without a word; going on from what it saved")
+            say(f"{run}: {left} ended there without releasing its lock; going on from what it saved")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

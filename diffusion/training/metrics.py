@@ -68,7 +68,7 @@ class Tracker:
         self.accelerator, self.name, self.say = accelerator, name, say
 
     def open(self, run: str, config: Config) -> None:
-        """Begins a run there, with every value of the configuration as section.key.
+        """Begins a run in the tracker, with every value of the configuration as section.key.
 
         Raises InputError for a tracker that is not installed.
         """
@@ -85,7 +85,7 @@ class Tracker:
             self._call(lambda: self.accelerator.log(dict(numbers), step=step))
 
     def close(self) -> None:
-        """Ends the run there."""
+        """Ends the run in the tracker."""
         for tracker in self.accelerator.trackers:
             self._call(tracker.finish)
         self.accelerator.trackers = []

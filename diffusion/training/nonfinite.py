@@ -22,11 +22,11 @@ from diffusion import distributed
 from diffusion.files import write_text
 from diffusion.training.batches import BatchMaker
 
-# This many skipped steps in a row are not the fault of one batch.
+# The number of steps skipped in a row that is not the fault of one batch.
 LIMIT = 5
 # A loss has jumped when it is JUMP times the median of the RECENT last losses, once there are FEWEST of them.
 JUMP, RECENT, FEWEST = 10.0, 100, 20
-# Examples of a batch that a message names.
+# The number of examples of a batch that a message names.
 NAMED = 3
 REPORT = "failure.json"
 
@@ -93,6 +93,7 @@ class NonFiniteGuard:
             write_text(run / REPORT, json.dumps(report, indent=1))
         return FloatingPointError(
             f"step {step}: the loss or the gradient of {self.in_a_row} steps in a row is not finite, at the learning "
-            f"rate {rate:.3g}, last of {self._batch(step)}; lower training.lr or set training.precision = 'fp32'. "
-            f"Their noise levels and examples are in {run / REPORT}; the weights saved are finite"
+            f"rate {rate:.3g}, the last one in {self._batch(step)}; lower training.lr or set "
+            f"training.precision = 'fp32'. Their noise levels and examples are in {run / REPORT}; the saved weights "
+            "are finite"
         )

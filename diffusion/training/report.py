@@ -1,5 +1,5 @@
 """The pictures and numbers that a run shows: samples from fixed noise, the bound on held-out examples, the loss by
-log-SNR, and the last pages at its end.
+log-SNR, and the final pictures and numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from diffusion.training.monitor import LossByLogSNR
 # Samples in a film of images and of points.
 FILM_ROWS = 4
 FILM_POINTS = 1000
-LAST_PAGE = "samples.png"
+# The file that is written last: with it a run is complete.
+LAST_FILE = "samples.png"
 # The most held-out examples that the last number is measured on; `diffusion evaluate` takes them all.
 FINAL_IMAGES = 1024
 
@@ -92,11 +93,11 @@ class Reporter:
 
     def finished(self, step: int) -> bool:
         """Whether `finish` ran to its end for `step`."""
-        page = self.run / LAST_PAGE
-        return page.exists() and figures.read_info(page).get("step") == step
+        last = self.run / LAST_FILE
+        return last.exists() and figures.read_info(last).get("step") == step
 
     def finish(self, model: Model) -> None:
-        """Writes the last pages: film.png, restoration.png, evaluation.json and, after all others, samples.png."""
+        """Writes the final pictures and numbers: film.png, restoration.png, evaluation.json and, last, samples.png."""
         classes, count = len(model.spec.classes), self.config.report.pictures
         label = [i * classes // count for i in range(count)] if classes else None
         x = model.sample(count, label=label, shared=True)
@@ -117,8 +118,8 @@ class Reporter:
             write_text(self.run / "evaluation.json", json.dumps(result.to_dict(), indent=1))
             written.append("evaluation.json")
             self.say(result.table())
-        figures.save_png(figures.draw(x), self.run / LAST_PAGE, info)
-        self.say(f"{self.run}: {', '.join([*written, LAST_PAGE])}")
+        figures.save_png(figures.draw(x), self.run / LAST_FILE, info)
+        self.say(f"{self.run}: {', '.join([*written, LAST_FILE])}")
 
 
 def display_examples(dataset: Dataset, count: int) -> Tensor:

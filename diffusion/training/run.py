@@ -1,5 +1,5 @@
-"""A run: opens the data of a configuration, refuses a run folder that does not fit it, trains, and makes the last
-pages.
+"""A run: opens the data of a configuration, refuses a run folder that does not fit it, trains, and writes the final
+pictures and numbers.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
             raise
         raise ConnectionError(
             f"{run}: process {distributed.rank()} of {distributed.count()} does not reach another one any more "
-            f"({error}); "
-            "the checkpoints are whole: start all processes again by the same command"
+            f"({error}); the checkpoints are whole: start all processes again by the same command"
         ) from error
 
 
@@ -115,8 +114,8 @@ def in_original_units(dataset: Dataset, run: Path) -> Dataset:
     if before == now:
         return dataset
     distributed.say(
-        f"the statistics of the data have changed: mean {before.mean:.6g} -> {now.mean:.6g}, std {before.std:.6g} -> {now.std:.6g}; "
-        "the run goes on in the units that it began with"
+        f"the statistics of the data have changed: mean {before.mean:.6g} -> {now.mean:.6g}, std {before.std:.6g} -> "
+        f"{now.std:.6g}; the run goes on in the units that it began with"
     )
     return replace(dataset, spec=before)
 

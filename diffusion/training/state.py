@@ -47,8 +47,8 @@ def state_dict(
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"{OPTIMIZER}{name}/{key}"] = value
-    for place, other in others.items():
-        tensors |= {f"{place}/{name}": value for name, value in other.state_dict().items()}
+    for prefix, other in others.items():
+        tensors |= {f"{prefix}/{name}": value for name, value in other.state_dict().items()}
     description = describe(config, spec, step)
     return {
         "model": Part(_on_cpu(average.state_dict()), description),
@@ -82,8 +82,8 @@ def load_state(
     for name, parameter in network.named_parameters():
         moments = _under(f"{OPTIMIZER}{name}/", tensors)
         optimizer.state[parameter] = {key: sharding.shard_like(value, parameter) for key, value in moments.items()}
-    for place, other in others.items():
-        other.load_state_dict(_under(f"{place}/", tensors))
+    for prefix, other in others.items():
+        other.load_state_dict(_under(f"{prefix}/", tensors))
     try:
         step, at_once = int(saved.description["step"]), saved.description.get("at_once")
         at_once = None if at_once is None else int(at_once)

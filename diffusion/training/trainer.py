@@ -107,7 +107,7 @@ class Trainer:
         return at_once
 
     def _build_step(self, train: Dataset, at_once: int | None) -> None:
-        """Makes what a step goes through: the batches, the prepared network, and the gradient."""
+        """Makes the parts of a step: the batches, the prepared network, and the gradient."""
         options = self.config.training
         self.network.gradient_checkpointing = options.gradient_checkpointing
         if options.compile:
@@ -148,7 +148,7 @@ class Trainer:
     def model(self) -> Model:
         """The model with the averaged weights of this step.
 
-        A sharded network is copied as a whole, for which all processes must ask together.
+        A sharded network is gathered into a whole one, for which all processes must ask together.
         """
         spec, network = self.maker.dataset.spec, self.ema.network
         if self.sharded:
@@ -169,8 +169,8 @@ class Trainer:
         interrupt = interrupt or Interrupt()
         with interrupt.deferred(), self._progress_bar() as bar:
             while self.step < steps and not stop:
-                # The batch. Made here and not in a thread: it costs a hundredth of a step, and a second team of compute
-                # threads takes several times that from the step.
+                # Batch. It is made here and not in a thread: that costs a hundredth of a step, and a second team of
+                # compute threads would take several times as much from the step.
                 began = time.perf_counter()
                 batch = self.maker(self.step)
                 waited += time.perf_counter() - began
@@ -226,8 +226,8 @@ class Trainer:
         return norm
 
     def learning_rate(self, step: int) -> float:
-        """Returns the rate of a step: a linear warm-up, then constant, then a half cosine to zero over the last `decay`
-        of the steps.
+        """Returns the learning rate of a step: a linear warm-up, then a constant, then a half cosine to zero over the
+        last `decay` of the steps.
         """
         options = self.config.training
         warm = min(1.0, (step + 1) / (options.warmup + 1))
@@ -258,7 +258,9 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def catch_up(self) -> None:
-        """Makes pictures and numbers of the step that a run goes on from, if it ended between saving and these."""
+        """Makes the pictures and numbers of the step that a run goes on from, if it ended after saving that step and
+        before showing it.
+        """
         if self.step == 0:
             return
         missing = not self.reporter.has_shown(self.step), self.step not in metrics.bounds(self.run / METRICS)
@@ -278,7 +280,7 @@ class Trainer:
         return found
 
     def _due(self, *names: str) -> bool:
-        """Whether any of these is due after this step, by the options of the report; all are after the last step."""
+        """Whether any of these is due after this step, by the options of the report; all are after the last one."""
         last = self.step == self.config.training.steps
         return last or any(self.step % getattr(self.config.report, name) == 0 for name in names)
 

@@ -48,19 +48,19 @@ def verify_resume(experiment: Config, steps: int) -> list[str]:
         experiment,
         [*BRIEF, f"training.steps={steps}", "report.log=1", f"report.checkpoint={middle}", f"report.keep={steps}"],
     )
-    with tempfile.TemporaryDirectory(prefix="diffusion-") as place:
-        whole, again = Path(place, "whole"), Path(place, "again")
+    with tempfile.TemporaryDirectory(prefix="diffusion-") as folder:
+        whole, again = Path(folder, "whole"), Path(folder, "again")
         _train(brief, whole)
         shutil.copytree(whole, again)
-        for folder in checkpoint.folders(again):
-            if checkpoint.step_of(folder) > middle:
-                shutil.rmtree(folder)
+        for later in checkpoint.folders(again):
+            if checkpoint.step_of(later) > middle:
+                shutil.rmtree(later)
         _train(brief, again)
         return [*_compare_tensors(whole, again), *_compare_rows(whole, again)]
 
 
 def _train(experiment: Config, run: Path) -> None:
-    # The progress bar is shown, on stderr; the lines of the run are not what was asked for.
+    # The progress bar is shown, on stderr; the lines that the run prints are not.
     with redirect_stdout(io.StringIO()):
         code = train(experiment, run)
     if code:

@@ -56,10 +56,10 @@ def test_a_step_begins_again_with_half_as_many_examples_at_once(
     go(experiment(shapes), tmp_path / "short", monkeypatch)
     said = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
     assert said == [
-        "step 1: out of memory with 8 examples at once; from here on 4, and 2 times for a step. Batches and their "
-        "order stay",
-        "step 1: out of memory with 4 examples at once; from here on 2, and 4 times for a step. Batches and their "
-        "order stay",
+        "step 1: out of memory with 8 examples at once; from here on 4, in 2 passes per step. Batches and their "
+        "order stay the same",
+        "step 1: out of memory with 4 examples at once; from here on 2, in 4 passes per step. Batches and their "
+        "order stay the same",
     ]
     assert sizes == [8, 4] + [2] * 4 * 12
     assert losses(tmp_path / "short") == losses(tmp_path / "parts")
@@ -85,7 +85,7 @@ def test_one_example_that_is_too_much_is_an_error_that_says_what_to_do(
 ) -> None:
     short(monkeypatch, 0)
     trainer = start(tiny(shapes), tmp_path)
-    with pytest.raises(InputError, match=r"backbone: out of memory with one example .*gradient_checkpointing"):
+    with pytest.raises(InputError, match=r"backbone: out of memory on cpu with one example .*gradient_checkpointing"):
         trainer.update(trainer.maker(0))
 
 
