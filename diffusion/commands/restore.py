@@ -21,7 +21,6 @@ from diffusion.commands.images import Marked, Source, read_clean, read_damaged, 
 from diffusion.commands.options import Inpaint, Restorations, Restore
 from diffusion.errors import InputError
 from diffusion.model import Model, load
-from diffusion.model.restoration import RESTORATION_STEPS
 from diffusion.operators import Mask, Operator, parse
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration import Problem
@@ -158,7 +157,7 @@ def _restore(model: Model, batch: Batch, read: Callable[[int, Source], Task], op
                 **task.note,
                 "n": draw.n,
                 "method": found.diagnostics.method.name,
-                "steps": model.steps_of_grid(draw.steps or RESTORATION_STEPS),
+                "steps": found.diagnostics.steps,
                 "grid": config.to_dict(model.config)["grid"],
                 "seed": draw.seed,
                 "label": draw.label,

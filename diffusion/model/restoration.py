@@ -33,8 +33,8 @@ class Diagnostics:
     """How restorations were drawn.
 
     `nfe` denoiser evaluations and `backward` passes were made on average per batch, each of as many `windows` as cover
-    the part that is restored; all took `seconds`. `residual` is the root mean square of y - A(u), in units of the
-    noise, so about 1 for samples of the posterior, or in units of the data without noise.
+    the part that is restored, on a grid of `steps`; all took `seconds`. `residual` is the root mean square of y - A(u),
+    in units of the noise, so about 1 for samples of the posterior, or in units of the data without noise.
 
     The rest is None for methods that do not know it. `log_evidence` is log p(y) in nats, the density of y in its own
     units, if all of y was used. `relative_ess` is the least effective sample size on the way as a share of the
@@ -47,9 +47,23 @@ class Diagnostics:
     seconds: float
     residual: float
     windows: int = 1
+    steps: int = 0
     log_evidence: float | None = None
     relative_ess: float | None = None
     ancestors: int | None = None
+
+    @classmethod
+    def of(
+        cls, method: Method, runs: Tensor, seconds: float, residual: float, windows: int, steps: int, *, complete: bool
+    ) -> Diagnostics:
+        """The diagnostics of runs (R, 5): nfe, backward passes, evidence, least relative ESS and ancestors of each.
+
+        `complete` says that all of y was used.
+        """
+        nfe, backward, evidence, least, ancestors = runs.mean(0).tolist()
+        known = complete and math.isfinite(evidence)
+        weights = (None, None, None) if method.independent else (evidence if known else None, least, int(ancestors))
+        return cls(method, nfe, backward, seconds, residual, windows, steps, *weights)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON writes them; `method` is its name, and `options` the method as Python writes it."""
@@ -139,13 +153,14 @@ def solve(
             counted = CountingDenoiser(fit.denoiser, _Progress(bar, done, times))
             randn = ExampleNoise([example_seed(seed, Stream.SAMPLE, number) for number in numbers])
             noise = randn(torch.zeros(len(numbers), *shape, device=device))
-            found = restore(counted, fit.problem, noise, times, method=method, label=label, randn=randn)
+            drawn = restore(counted, fit.problem, noise, times, method=method, label=label, randn=randn)
             # Decoding would clamp infinity to white.
-            x = torch.where(found.x.isfinite(), found.x, torch.nan)
+            x = torch.where(drawn.x.isfinite(), drawn.x, torch.nan)
             samples.append(problem.keep_known(spec.decode(fit.crop(x)).cpu(), place))
-            least = float(found.relative_ess.min()) if len(found.relative_ess) else math.nan
-            evidence = float(found.log_evidence) - problem.compact.y.numel() * math.log(std)
-            rows.append(torch.tensor([[counted.nfe, counted.backward, evidence, least, found.ancestors]]).double())
+            least = float(drawn.relative_ess.min()) if len(drawn.relative_ess) else math.nan
+            evidence = float(drawn.log_evidence) - problem.compact.y.numel() * math.log(std)
+            row = [counted.nfe, counted.backward, evidence, least, drawn.ancestors]
+            rows.append(torch.tensor([row], dtype=torch.float64))
         bar.update(bar.total - bar.n)
     whole, table = torch.cat(samples), torch.cat(rows)
     if shared:
@@ -155,21 +170,10 @@ def solve(
             f"method: {method.name} gave {bad} of {len(whole)} restorations that are not finite; take more steps, "
             "more noise or another method"
         )
-    nfe, backward, evidence, least, ancestors = table.mean(0).tolist()
-    weighted = not method.independent
-    known = weighted and part.shape == problem.shape and math.isfinite(evidence)
-    diagnostics = Diagnostics(
-        method,
-        nfe,
-        backward,
-        time.perf_counter() - start,
-        float(problem.residual(whole)) / (problem.noise or 1.0),
-        fit.windows,
-        evidence if known else None,
-        least if weighted else None,
-        int(ancestors) if weighted else None,
-    )
-    return Restoration(whole, diagnostics)
+    residual = float(problem.residual(whole)) / (problem.noise or 1.0)
+    complete, seconds = part.shape == problem.shape, time.perf_counter() - start
+    found = Diagnostics.of(method, table, seconds, residual, fit.windows, len(times) - 1, complete=complete)
+    return Restoration(whole, found)
 
 
 @dataclass(frozen=True)
