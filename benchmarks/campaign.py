@@ -4,13 +4,14 @@
         [--seed 0] [--check]
 
 Runs are killed (SIGKILL) or asked to end (SIGTERM) at random moments of start, training, sampling and saving, and
-started again by the same command until they end: then weights, average, moments, logged numbers and samples must be
-those of a run that was never ended, to the last bit, and at no moment may the newest checkpoint be damaged or older
-than one seen before. Saving a checkpoint is killed, and made to fail, at each operation on files in turn, and under
-limits of the size of files.
-Images, checkpoints and configurations are mutated at random: each is read, or refused with one of the package's own
-errors, within a time limit; nothing is written elsewhere and no code is run. Of two processes one is signalled, and one
-killed.
+started again by the same command until they end. Then weights, their EMA, optimizer moments, logged numbers and samples
+must equal those of an uninterrupted run to the last bit. At no moment may the newest checkpoint be damaged or older
+than one seen before. Saving a checkpoint is killed, and made to fail, at each operation on files in turn, and is done
+under limits of the size of files.
+
+Images, checkpoints and configurations are mutated at random. Each must be read, or refused with one of the package's
+own errors, within a time limit; nothing may be written elsewhere and no code of the file may run. In runs of two
+processes, one of the two is ended by SIGTERM, and in another run by SIGKILL.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ PART = 500
 
 
 def experiment(images: Path) -> dict[str, dict[str, Any]]:
-    """A run of a few steps with everything that draws random numbers, which saves after each of them."""
+    """Returns the configuration of a short run that uses all that draws random numbers and saves at each step."""
     return {
         "data": {"path": str(images), "size": 8, "labels": True, "held_out": 0.3, "flip": True, "margin": 1},
         "backbone": {"name": "unet", "channels": [8, 16], "blocks": 1, "attention": [1], "dropout": 0.2},
@@ -87,7 +88,7 @@ def experiment(images: Path) -> dict[str, dict[str, Any]]:
 
 
 def random_ends(place: Path, kills: int, signals: int, rng: random.Random) -> list[Outcome]:
-    """Runs ended at random, that many times in all, and what became of the folder of images."""
+    """Ends runs at random moments, `kills` and `signals` times in all, and checks that the images are unchanged."""
     images, errors = place / "images", place / "errors.txt"
     write_images(images, 40, 16)
     before, tree = state_of(images), config.from_dict(experiment(images))
@@ -120,10 +121,11 @@ def random_ends(place: Path, kills: int, signals: int, rng: random.Random) -> li
 def until_it_ends(
     run: Path, tree: Config, errors: Path, number: signal.Signals, duration: float, most: int, rng: random.Random
 ) -> tuple[int, list[str], int]:
-    """Starts a run again and again, ended by a signal at a random moment at most so many times; how often it was, what
-    was lost, and the last exit code.
+    """Starts a run again and again, and ends it by the signal `number` at a random moment, at most `most` times.
+
+    Returns how often it was ended, what was lost, and the last exit code.
     """
-    # Until it has begun, a run that is asked to end does so as any program.
+    # Before it handles signals, a run that is asked to end does so as any program.
     by_signal = {-number} if number == signal.SIGKILL else {-number, 128 + number}
     lost: list[str] = []
     times = step = 0
@@ -142,14 +144,16 @@ def until_it_ends(
 
 
 def parts(step: int) -> dict[str, Part]:
-    """The files of a small checkpoint."""
+    """Returns the parts of a small checkpoint."""
     values = {"x": torch.full((1000,), float(step))}
     return {"model": Part(values, {"step": step}), "training": Part(values, {"step": step})}
 
 
 def save(run: Path, at: int, stop: Callable[[], None], counted: Path) -> None:
-    """Saves a second checkpoint over a first one; `stop` is called before operation number `at` on files, counted from
-    1, among which half of each safetensors file is one. Their number is written to a file.
+    """Saves a second checkpoint after a first one, and calls `stop` at operation number `at` on files, counted from 1.
+
+    The moment at which half of a safetensors file is written counts as an operation. The number of operations is
+    written to the file `counted`.
     """
     count = 0
 
@@ -177,17 +181,17 @@ def save(run: Path, at: int, stop: Callable[[], None], counted: Path) -> None:
 
 
 def die() -> None:
-    """As if the power had gone."""
+    """Kills this process, as a power failure would."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def fail() -> None:
-    """As a full disk."""
+    """Raises the error of a full disk."""
     raise OSError(28, "No space left on device")
 
 
 def write_points(place: Path, name: str, stop: Callable[[], None], statuses: set[int]) -> Outcome:
-    """Saving stopped at each operation in turn."""
+    """Saves a checkpoint that is stopped by `stop` at each operation in turn, and must end with one of `statuses`."""
     lost, errors, counted, at, total = [], place / "errors.txt", place / "count", 0, 1
     while at <= total:
         run = place / f"{name}-{at}"
@@ -204,7 +208,7 @@ def write_points(place: Path, name: str, stop: Callable[[], None], statuses: set
 
 
 def unusable(run: Path) -> list[str]:
-    """What is wrong with a run whose second save was stopped."""
+    """Returns a line for each fault of a run whose second save was stopped."""
     newest, problems = checkpoint.newest(run)
     if newest is None or problems:
         return ["no whole checkpoint" if newest is None else problems[0]]
@@ -216,7 +220,7 @@ def unusable(run: Path) -> list[str]:
 
 
 def size_limits(place: Path) -> Outcome:
-    """Saving under limits of the size of a file, which safetensors and Python meet in their own ways."""
+    """Saves checkpoints under limits of the size of a file, to which safetensors and Python react differently."""
     lost, limits = [], (0, 1, 100, 1000, 4000, 4050)
     for limit in limits:
         run = place / f"limit-{limit}"
@@ -236,7 +240,7 @@ def size_limits(place: Path) -> Outcome:
 
 
 def reading(name: str, place: Path, count: int, seed: int, read: Callable[[random.Random, Path], None]) -> Outcome:
-    """What happens when so many mutated files are read: `read` makes one in a folder and reads it."""
+    """Reads `count` mutated files in child processes: `read` makes one in a folder and reads it."""
     lost: list[str] = []
     for start in range(0, count, PART):
         folder = place / f"{name}-{start}"
@@ -256,19 +260,19 @@ def reading(name: str, place: Path, count: int, seed: int, read: Callable[[rando
 
 
 def attempt(name: str, seed: int, folder: Path, read: Callable[[random.Random, Path], None]) -> list[str]:
-    """Reads one mutated file; what is wrong with how that ended."""
+    """Reads one mutated file, and returns a line if that raised a foreign error or took too long."""
     began = time.monotonic()
     try:
         with suppress(InputError):
             read(random.Random(f"{seed} {name}"), folder)
-    except Exception as error:  # what must not happen, of any type
+    except Exception as error:  # any error but the package's own is a fault
         return [f"{name}: {type(error).__name__}: {error!s:.200}"]
     taken = time.monotonic() - began
     return [f"{name}: took {taken:.0f} s"] if taken > SLOW_S else []
 
 
 def read_image(bases: list[bytes]) -> Callable[[random.Random, Path], None]:
-    """Reads a mutated image."""
+    """Returns a function that makes a mutated image and reads it."""
 
     def read(rng: random.Random, folder: Path) -> None:
         path = folder / "image"
@@ -282,8 +286,9 @@ def read_image(bases: list[bytes]) -> Callable[[random.Random, Path], None]:
 
 
 def read_checkpoint(golden: Path) -> Callable[[random.Random, Path], None]:
-    """Loads a model from a checkpoint in which a file, or what is written in one, was mutated; in most of them the
-    manifest vouches for it all the same.
+    """Returns a function that makes a checkpoint with a mutated file, or a mutated description, and loads its model.
+
+    In most of the checkpoints the manifest has the hash of the mutated file, so that the fault is not found by it.
     """
 
     def read(rng: random.Random, folder: Path) -> None:
@@ -308,7 +313,7 @@ def read_checkpoint(golden: Path) -> Callable[[random.Random, Path], None]:
 
 
 def read_config(shipped: list[Path]) -> Callable[[random.Random, Path], None]:
-    """Reads a mutated configuration, as bytes or as a tree."""
+    """Returns a function that mutates a configuration, as bytes or as a tree, and reads it."""
 
     def read(rng: random.Random, folder: Path) -> None:
         path = rng.choice(shipped)
@@ -322,7 +327,7 @@ def read_config(shipped: list[Path]) -> Callable[[random.Random, Path], None]:
 
 
 def two_processes(place: Path) -> list[Outcome]:
-    """Runs of two processes of which one is ended, and started again by the same command."""
+    """Ends one process of a run of two, and starts the run again by the same command."""
     images = place / "two"
     write_images(images, 40, 16)
     tree = experiment(images)
@@ -352,7 +357,7 @@ def two_processes(place: Path) -> list[Outcome]:
 
 
 def launched(place: Path, run: Path) -> subprocess.Popen[bytes]:
-    """The command that trains with two processes."""
+    """Starts the command that trains with two processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, str(ROOT / "train.py"), str(place / "two.toml"), "--out", str(run)]
     log = (place / "two.log").open("ab")
@@ -362,13 +367,13 @@ def launched(place: Path, run: Path) -> subprocess.Popen[bytes]:
 def campaign(
     place: Path, *, kills: int, signals: int, images: int, files: int, processes: bool, seed: int
 ) -> list[Outcome]:
-    """All faults, in a folder for what they leave behind."""
+    """Returns the outcomes of all faults; `place` is a folder for temporary files."""
     single_threaded()
     sys.dont_write_bytecode = True
     os.environ["DIFFUSION_CACHE"] = str(place / "cache")
-    # When the first samples are drawn depends on the clock, and what is compared must not.
+    # The moment of the first samples depends on the clock, on which the compared results must not depend.
     trainer.FIRST_SAMPLES_S = math.inf
-    # What an optimizer imports when it is made takes longer than a run, and children then have it.
+    # The first optimizer imports modules, which takes longer than a run; children inherit them from here.
     torch.optim.AdamW([torch.zeros(1)])
     outcomes = random_ends(place, kills, signals, random.Random(seed)) if kills or signals else []
     outcomes.append(write_points(place, "killed", die, {KILLED}))
@@ -376,7 +381,7 @@ def campaign(
     outcomes.append(size_limits(place))
     bases = [path.read_bytes() for path in pictures(place / "pictures")]
     golden = sorted((ROOT / "tests" / "golden").glob("format-*/checkpoints/step-*"))[-1]
-    load(golden, device="cpu")  # What it imports, children then have.
+    load(golden, device="cpu")  # Children inherit the modules that it imports.
     outcomes.append(reading("images", place, images, seed, read_image(bases)))
     outcomes.append(reading("checkpoints", place, files // 2, seed, read_checkpoint(golden)))
     shipped = sorted((ROOT / "configs").glob("*.toml"))
@@ -387,11 +392,11 @@ def campaign(
 def main() -> None:
     """Runs the campaign and prints its table."""
     options = common.parser(__doc__, "campaign")
-    options.add_argument("--kills", type=int, default=300)
-    options.add_argument("--signals", type=int, default=100)
-    options.add_argument("--images", type=int, default=5000)
-    options.add_argument("--files", type=int, default=2000)
-    options.add_argument("--no-processes", dest="processes", action="store_false")
+    options.add_argument("--kills", type=int, default=300, help="runs ended by SIGKILL")
+    options.add_argument("--signals", type=int, default=100, help="runs ended by SIGTERM")
+    options.add_argument("--images", type=int, default=5000, help="mutated images")
+    options.add_argument("--files", type=int, default=2000, help="mutated checkpoints and configurations")
+    options.add_argument("--no-processes", dest="processes", action="store_false", help="leave out runs of two")
     options.add_argument("--seed", type=int, default=0)
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as place:

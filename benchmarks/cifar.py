@@ -1,8 +1,9 @@
 """CIFAR-10 in memory, from a folder that holds its binary version, or a zip of it as image files.
 
-The binary version is data_batch_1.bin to data_batch_5.bin and test_batch.bin, at any depth: rows of a label and three
-planes of 32 x 32 bytes. A zip has images of any kind as train/CLASS/NUMBER.png and test/CLASS/NUMBER.png, in the order
-of their numbers. The version for Python is a pickle, which runs whatever code it holds, and is not read.
+The binary version is data_batch_1.bin to data_batch_5.bin and test_batch.bin, at any depth, whose rows have a label and
+three planes of 32 x 32 bytes. A zip has images of any kind as train/CLASS/NUMBER.png and test/CLASS/NUMBER.png, which
+are read in the order of their numbers. The version for Python is a pickle, which runs whatever code it holds, so it is
+not read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ FILES = {"train": "data_batch_?.bin", "test": "test_batch.bin"}
 
 
 def read(data: Path, part: str) -> Images:
-    """The part "train" or "test", (N, 3, 32, 32), with classes numbered as in the binary version or by their names.
+    """Reads the part "train" or "test", (N, 3, 32, 32). Classes are numbered as in the binary version, or by the order
+    of their names.
 
     Raises InputError for a folder that holds neither kind of file.
     """
@@ -37,7 +39,7 @@ def read(data: Path, part: str) -> Images:
 
 
 def unzip(path: Path, part: str) -> Images:
-    """The images of a zip."""
+    """Reads the images of a part of a zip. Raises InputError if it has none."""
     with zipfile.ZipFile(path) as archive:
         names = [PurePosixPath(name) for name in archive.namelist()]
         found = [name for name in names if name.parts[0] == part and name.suffix.lower() in SUFFIXES]

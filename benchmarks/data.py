@@ -1,14 +1,14 @@
-"""Images per second from a folder to batches on the device, the memory it takes as the folder grows, and the time to
-the first step of training, against torchvision's ImageFolder with a DataLoader.
+"""The speed of loading images, against torchvision's ImageFolder with a DataLoader: images per second from a folder to
+batches on the device, memory as the folder grows, and the time to the first training step.
 
     python -m benchmarks.data [--images 2000] [--grow 600] [--workers 2] [--rounds 5] [--out FILE.json] [--check]
 
-The images are generated: JPEGs of gradients and noise. Both sides resize to cover 64x64, cut the center out, mirror
-half of the images, scale to zero mean and deliver float batches on the device. Ours decodes once, into a fresh cache
-for the cold measurements, and then reads the packed pixels in the main process; ImageFolder decodes in every epoch, in
-worker processes that are kept. The two sides are measured in turn. For the memory the folder grows by hard links to the
-same small images. What a process has to itself is its anonymous memory; pages of mapped files belong to the page cache
-of the system, which shares and reclaims them, and are shown beside it.
+The images are generated: JPEGs of gradients and noise. Both sides resize to cover 64x64, crop the center, mirror half
+of the images, scale to zero mean and deliver float batches on the device. Ours decodes once, into a new cache for the
+cold measurements, and then reads the packed pixels in the main process. ImageFolder decodes in every epoch, in worker
+processes that are kept. The two sides are timed by turns. For the memory, the folder grows by hard links to the same
+small images. The memory that a process has to itself is its anonymous memory. Pages of mapped files belong to the page
+cache of the system, which shares and reclaims them; they have a column of their own.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ CLASSES = 10
 SMALL = 32
 GROWTH = (1, 10, 100)
 STEPS_BEFORE_READING = 50
-# An epoch of packed images is over too soon to be timed: so many are read at least.
+# An epoch of packed images is too short to be timed, so at least this number of images is read.
 PACKED_IMAGES = 20_000
-# Times as fast, times as much memory, and seconds.
+# The goals: ratio of speeds, ratio of memory, and seconds.
 SPEED, FLAT, START = 20.0, 1.1, 6.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """`size` is that of the training images, `side` that of the generated files, both square."""
+    """The options of the benchmark. `size` is the side of the training images, `side` that of the generated files."""
 
     images: int = 2000
     side: int = 256
@@ -62,7 +62,7 @@ class Options:
 
 
 def write_images(folder: Path, count: int, side: int) -> None:
-    """JPEGs of a random gradient with noise, in ten subfolders."""
+    """Writes `count` JPEGs of random gradients with noise, in ten subfolders."""
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 1, side)
     for i in range(count):
@@ -75,7 +75,7 @@ def write_images(folder: Path, count: int, side: int) -> None:
 
 
 def link_images(source: Path, folder: Path, times: int) -> None:
-    """A folder with every image of the source so many times, as hard links."""
+    """Makes a folder that has every image of the source `times` times, as hard links."""
     for path in sorted(source.rglob("*.jpg")):
         place = folder / path.parent.name
         place.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def link_images(source: Path, folder: Path, times: int) -> None:
 
 
 def write_shards(source: Path, folder: Path) -> None:
-    """The images of each subfolder of the source in a tar file of their own."""
+    """Writes the images of each subfolder of the source into a tar file of their own."""
     folder.mkdir()
     for place in sorted(source.iterdir()):
         with tarfile.open(folder / f"{place.name}.tar", "w") as tar:
@@ -98,7 +98,7 @@ def ours(folder: Path, cache: Path, size: int) -> Dataset:
 
 
 def our_batches(dataset: Dataset, batch: int, epoch: int, *, flip: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of batches on the device, as training makes them."""
+    """Yields one epoch of batches on the device, as training makes them."""
     stream, start = SampleStream(len(dataset), seed=0), epoch * len(dataset)
     for first in range(start, start + len(dataset), batch):
         count = min(batch, start + len(dataset) - first)
@@ -111,8 +111,8 @@ def our_batches(dataset: Dataset, batch: int, epoch: int, *, flip: bool = True) 
 
 
 def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLoader[Any]:
-    """What a user of torchvision would write."""
-    from torchvision import datasets, transforms  # here, for a process that only trains does not import it
+    """Returns the loader that a user of torchvision would write."""
+    from torchvision import datasets, transforms  # here, because a process that only trains does not import it
 
     steps = [
         transforms.Resize(options.size),
@@ -127,7 +127,7 @@ def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLo
 
 
 def their_batches(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of batches on the device."""
+    """Yields one epoch of ImageFolder's batches on the device."""
     for x, label in loader:
         yield x.to(distributed.device()), label.to(distributed.device())
 
@@ -140,12 +140,12 @@ def count_images(batches: Iterable[tuple[Tensor, Tensor]]) -> int:
 
 
 def rate(batches: Iterable[tuple[Tensor, Tensor]], start: float) -> float:
-    """Images per second from the start until the last batch is on the device."""
+    """Returns the images per second from `start` until the last batch is on the device."""
     return count_images(batches) / (time.perf_counter() - start)
 
 
 def throughput(folder: Path, options: Options, scratch: Path) -> dict[str, list[float]]:
-    """Images per second in every round: cold includes opening the folder; the other figures are of later epochs."""
+    """Returns the images per second of every round. Cold includes opening the folder; the others are later epochs."""
     names = ("ours, cold", "ours, cold from tar shards", "ImageFolder, cold", "ours, packed", "ImageFolder, later")
     rates: dict[str, list[float]] = {name: [] for name in names}
     epochs = range(1, 1 + max(1, PACKED_IMAGES // options.images))
@@ -168,14 +168,14 @@ def throughput(folder: Path, options: Options, scratch: Path) -> dict[str, list[
 
 
 def memory() -> dict[str, float]:
-    """MiB of this process now, anonymous and mapped from files, and at most."""
+    """Returns the MiB of this process: anonymous now, mapped from files now, and the peak of all."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     names = {"own": "RssAnon", "mapped": "RssFile", "peak": "VmHWM"}
     return {name: int(lines[field].split()[0]) / 1024 for name, field in names.items()}
 
 
 def child(task: str, folder: Path, cache: Path, options: Options) -> dict[str, float]:
-    """One measurement in a process of its own."""
+    """Does one measurement in a process of its own."""
     if task == "start":
         return first_step(folder, cache, options)
     if task == "pack":
@@ -191,7 +191,7 @@ def child(task: str, folder: Path, cache: Path, options: Options) -> dict[str, f
 
 
 def first_step(folder: Path, cache: Path, options: Options) -> dict[str, float]:
-    """The time when a training process has made its first step, as `train` gets there."""
+    """Returns the times at which this process has opened the data and has made its first step, as `train` does."""
     from diffusion import config
     from diffusion.data import open_source
     from diffusion.training.trainer import Trainer
@@ -228,7 +228,7 @@ def spawn(task: str, folder: Path, cache: Path, options: Options) -> dict[str, f
 
 
 def start_up(folder: Path, cache: Path, options: Options) -> dict[str, list[float]]:
-    """Seconds from starting a process until its data are open, and until its first step is done."""
+    """Returns the seconds from starting a process until its data are open, and until its first step is done."""
     times: dict[str, list[float]] = {"opened": [], "stepped": []}
     for _ in range(options.rounds):
         start = time.time()
@@ -238,7 +238,7 @@ def start_up(folder: Path, cache: Path, options: Options) -> dict[str, list[floa
 
 
 def memory_growth(options: Options, scratch: Path) -> list[dict[str, float]]:
-    """Memory by the number of images: ours while packing and through an epoch, and ImageFolder's main process."""
+    """Returns the memory by number of images: ours while packing and in an epoch, and ImageFolder's main process."""
     write_images(scratch / "small", options.grow, SMALL)
     rows = []
     for times in GROWTH:
@@ -258,7 +258,7 @@ def memory_growth(options: Options, scratch: Path) -> list[dict[str, float]]:
 
 
 def measure(options: Options) -> tuple[list[Goal], dict[str, Rows]]:
-    """All goals and figures."""
+    """Returns all goals and tables."""
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         write_images(scratch / "images", options.images, options.side)
@@ -280,7 +280,7 @@ def measure(options: Options) -> tuple[list[Goal], dict[str, Rows]]:
 def tables(
     rates: dict[str, list[float]], times: dict[str, list[float]], growth: list[dict[str, float]]
 ) -> dict[str, Rows]:
-    """What is printed."""
+    """Returns the tables by title."""
     return {
         "From a folder to batches": [{"loader": name, "images/s": Spread.of(values)} for name, values in rates.items()],
         "From the start of a process": [

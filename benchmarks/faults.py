@@ -1,5 +1,5 @@
-"""What a campaign of faults is made of: work in processes that are killed, a watch over what code does to the system,
-and files that are mutated at random.
+"""The parts of a campaign of faults: work in child processes that are killed, a watch over file changes, code execution
+and connections, and random mutations of files.
 
 Work is forked from this process, which has imported everything and computes nothing itself: a child starts at once.
 """
@@ -29,22 +29,22 @@ from diffusion.data.images.decoding import FORMATS
 
 PATIENCE_S = 120.0
 KILLED = -signal.SIGKILL
-# What changes files, as Python announces it (PEP 578); opening counts when it is for writing.
+# Audit events of Python (PEP 578) that change files; "open" counts if it is for writing.
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
-# What runs code that a file may have chosen, or reaches out.
+# Audit events that run code which a file may have chosen, or that open a connection.
 RUNS = {"pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one kind of fault: how often it was tried, and a line for each time that it was not survived."""
+    """The outcome of one kind of fault: how often it was tried, and a line for each time that it was not survived."""
 
     fault: str
     tried: int
     lost: tuple[str, ...] = ()
 
     def row(self) -> dict[str, object]:
-        """A line of the table."""
+        """Returns the row of the table."""
         return {
             "fault": self.fault,
             "tried": self.tried,
@@ -56,9 +56,11 @@ class Outcome:
 def forked(
     work: Callable[[], int | None], errors: Path, *, after: float | None = None, number: int = signal.SIGKILL
 ) -> int:
-    """Does work in a child process and returns its exit code, or minus the signal that ended it: what it returned, 0
-    for None, or 1 if it raised; its output and traceback are added to a file. It gets the signal after some seconds,
-    and is killed if it does not end.
+    """Runs `work` in a child process and returns its exit code, or minus the number of the signal that ended it.
+
+    The exit code is the number that `work` returned, 0 for None, or 1 if it raised. Output and traceback are appended
+    to the file `errors`. The child gets the signal `number` after `after` seconds, unless that is None, and is killed
+    if it does not end within PATIENCE_S then.
     """
     sys.stdout.flush()
     pid = os.fork()
@@ -89,7 +91,7 @@ def forked(
 
 
 def writes(event: str, arguments: Sequence[Any]) -> bool:
-    """Whether an announced event changes a file."""
+    """Whether an audit event with its arguments changes a file."""
     if event != "open":
         return event in CHANGES
     flags = arguments[2]
@@ -98,8 +100,10 @@ def writes(event: str, arguments: Sequence[Any]) -> bool:
 
 @contextmanager
 def watched(allowed: Path) -> Iterator[list[str]]:
-    """Yields a list that receives what happens meanwhile and must not: files changed outside of a folder, code chosen
-    by a file, connections. Once begun it goes on watching, so it is for a child process.
+    """Yields a list that receives a line for each forbidden event meanwhile: a file changed outside of the folder
+    `allowed`, code chosen by a file, a connection.
+
+    Python cannot remove the audit hook that this adds, so it is for a child process.
     """
     seen: list[str] = []
     on = True
@@ -108,7 +112,7 @@ def watched(allowed: Path) -> Iterator[list[str]]:
         if on and event in RUNS:
             seen.append(f"{event}: {arguments!r:.80}")
         elif on and writes(event, arguments) and isinstance(arguments[0], str | bytes):
-            # What a tree is removed by names files relative to an open folder, the last argument.
+            # Removing a tree names files relative to an open folder, whose descriptor is the last argument.
             folder = arguments[-1] if event in ("os.remove", "os.rmdir") and arguments[-1] >= 0 else None
             base = os.getcwd() if folder is None else os.readlink(f"/proc/self/fd/{folder}")
             place = os.path.normpath(os.path.join(base, os.fsdecode(arguments[0])))
@@ -123,7 +127,7 @@ def watched(allowed: Path) -> Iterator[list[str]]:
 
 
 def digest(run: Path) -> str:
-    """A hash of all that a run has learned and shown: weights, average, moments, logged numbers and samples."""
+    """Returns a hash of the results of a run: weights, their EMA, optimizer moments, logged numbers and pictures."""
     found = hashlib.sha256()
     folder, _ = checkpoint.find(run)
     for name in ("model", "training"):
@@ -138,7 +142,7 @@ def digest(run: Path) -> str:
 
 
 def state_of(folder: Path) -> dict[str, tuple[int, int, str]]:
-    """Size, time and contents of all files in a folder."""
+    """Returns the size, modification time and hash of every file in a folder."""
     return {
         str(path): (path.stat().st_size, path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
         for path in folder.rglob("*")
@@ -147,7 +151,7 @@ def state_of(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """A small image file of every format and of every mode that it has."""
+    """Writes a small image file of every format in every mode that the format has, and returns their paths."""
     folder.mkdir(parents=True)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8))
     gray16 = Image.fromarray(np.arange(768, dtype=np.uint16).reshape(24, 32) * 80)
@@ -164,7 +168,7 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
-    """Bytes with some of them flipped, cut out, repeated, replaced, put in or taken from another file; or cut short."""
+    """Returns `data` with bytes flipped, removed, repeated, replaced, inserted or taken from `other`, or cut short."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8))):
         start = rng.randrange(len(changed) + 1) if rng.random() < 0.5 else rng.randrange(min(64, len(changed)) + 1)
@@ -194,7 +198,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def mutated_tree(tree: Any, rng: random.Random) -> Any:  # noqa: ANN401, whatever JSON holds
-    """A copy of nested plain values in which one is another, has gone, or is new."""
+    """Returns a copy of nested plain values in which one is replaced, removed or new."""
     if not isinstance(tree, dict | list) or not tree or rng.random() < 0.15:
         return rng.choice(VALUES)
     copy = dict(tree) if isinstance(tree, dict) else list(tree)

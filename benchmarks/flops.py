@@ -1,7 +1,7 @@
 """Counting, matching and bounding the work of a training step.
 
-FLOP are those of torch's counter: two per multiply-add of convolutions and matrix products, nothing else. The
-roofline is the best rate at which the machine computes any convolution of the step, forward and backward, on its own.
+FLOP are counted by torch: two per multiply-add of convolutions and matrix products, nothing else. The roofline is the
+best rate at which the machine computes any convolution of the step, forward and backward, on its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UNIT, HEAD = 16, 64
 
 
 def count(step: Callable[[], object]) -> int:
-    """FLOP of a call, run eagerly: the counter does not see into compiled code or fused attention on a CPU."""
+    """Returns the FLOP of a call, run eagerly: the counter cannot see compiled code or fused attention on a CPU."""
     with ExitStack() as stack:
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -36,13 +36,13 @@ def count(step: Callable[[], object]) -> int:
 
 
 def matched_widths(cost: Callable[[tuple[int, ...]], float], target: float) -> tuple[int, ...]:
-    """Widths (a, b, c) of three levels whose cost is within 5 % of the target; `cost` must grow with every width.
+    """Returns widths (a, b, c) of three stages whose cost is within 5 % of `target`; `cost` must grow with every width.
 
-    a is the largest multiple of 16 for which (a, 2a, 4a) costs no more than the target, and c the first of 4a, 4a + 64
-    and 4a + 128 (attention divides wide levels into heads of 64 channels) with which some multiple of 16, from a on,
-    does as b.
+    a is the largest multiple of 16 for which (a, 2a, 4a) costs no more than the target. c is the first of 4a, 4a + 64
+    and 4a + 128 for which some multiple of 16, a or more, is a suitable b. (Attention divides wide stages into heads of
+    64 channels.)
 
-    Raises ValueError when none does.
+    Raises ValueError if no widths are suitable.
     """
     a = _last(lambda n: cost((n * UNIT, 2 * n * UNIT, 4 * n * UNIT)) <= target) * UNIT
     for c in (4 * a, 4 * a + HEAD, 4 * a + 2 * HEAD):
@@ -58,7 +58,7 @@ def _affords(cost: Callable[[tuple[int, ...]], float], target: float, a: int, c:
 
 
 def _last(holds: Callable[[int], bool], first: int = 1) -> int:
-    """The last of 64 integers from `first` on for which a condition still holds; `first` if it never does."""
+    """Returns the last of 64 integers from `first` on for which a condition still holds; `first` if it never does."""
     low, high = first, first + 64
     while high - low > 1:
         middle = (low + high) // 2
@@ -77,14 +77,14 @@ def check_match(ours: float, theirs: float) -> None:
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution as the step calls it: shapes and options, without the values."""
+    """A convolution of the step: its shapes and options, without the values."""
 
     input: tuple[int, ...]
     weight: tuple[int, ...]
     options: tuple[Any, ...]
 
     def step(self, device: torch.device | str, memory_format: torch.memory_format) -> Callable[[], object]:
-        """Its forward and backward pass in bf16, on random values."""
+        """Returns a call that runs its forward and backward pass in bf16, on random values."""
         x, weight = (
             torch.randn(shape, device=device, dtype=torch.bfloat16).to(memory_format=memory_format)
             for shape in (self.input, self.weight)
@@ -126,7 +126,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def convolutions(step: Callable[[], object]) -> Counter[Convolution]:
-    """The distinct convolutions of a call, run eagerly, and how often each runs."""
+    """Returns the distinct convolutions of a call, run eagerly, and how often each runs."""
     with torch.compiler.set_stance("force_eager"), _Recorder() as recorder:
         step()
     if not recorder.seen:
@@ -139,11 +139,11 @@ def contestants(
     device: torch.device | str,
     memory_format: torch.memory_format = torch.channels_last,
 ) -> dict[str, Contestant]:
-    """The convolutions on their own, with the FLOP of each."""
+    """Returns contestants that run each convolution on its own, with its FLOP as the work."""
     calls = {str(shape): shape.step(device, memory_format) for shape in shapes}
     return {name: Contestant(call, count(call)) for name, call in calls.items()}
 
 
 def roofline(timings: Mapping[str, Timing]) -> str:
-    """The name of the convolution with the best median rate."""
+    """Returns the name of the convolution with the best median rate."""
     return max(timings, key=lambda name: timings[name].rate().median)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu [--device cuda] [--minutes 8] [--sizes 32 64] [--no-compile] [--out FILE] [--check]
 
-What one can turn on is timed beside the package as it is: compilation, CUDA graphs, and the memory layout. What is not
-available here, or has no time left, is named in its row with the reason. Runs unattended within its minutes.
-On the CPU it runs the same code with tiny images, which measures nothing but that it works.
+Optional accelerations are timed beside the package's defaults: compilation, CUDA graphs, and the memory layout. A
+variant that is not available here, or for which no time is left, has the reason in its row. The benchmark runs
+unattended within its minutes. On the CPU it runs the same code with tiny images, which shows only that it works.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PEER, PEER_BF16 = "diffusers, fp32 (its default)", "diffusers, bf16"
 
 
 def matmul(device: torch.device, rounds: int) -> tuple[Rows, str, Contestant]:
-    """The rates of square bf16 matrix products, and the best one."""
+    """Returns the rates of square bf16 matrix products, and the name and contestant of the best one."""
     contestants = {}
     for n in MATMUL[device.type]:
         a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
@@ -49,7 +49,7 @@ def matmul(device: torch.device, rounds: int) -> tuple[Rows, str, Contestant]:
 
 
 def layouts(ours: Trainer, device: torch.device, rounds: int) -> Rows:
-    """The convolutions of a step, each on its own, in both memory layouts."""
+    """Returns the rates of the convolutions of a step, each on its own, in both memory layouts."""
     shapes = flops.convolutions(step(ours))
     formats = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
     contestants = {
@@ -76,7 +76,7 @@ def compare(
 
 
 def ratios(timings: Mapping[str, Timing], name: str) -> dict[str, object]:
-    """A variant's rate as a multiple of ours as it is, and of the peer's two precisions."""
+    """Returns a variant's rate as a multiple of our default, and of the peer in each of its two precisions."""
     references = {"times ours": DEFAULT, "times diffusers fp32": PEER, "times diffusers bf16": PEER_BF16}
     return {
         column: timings[name].over(timings[reference])
@@ -86,7 +86,7 @@ def ratios(timings: Mapping[str, Timing], name: str) -> dict[str, object]:
 
 
 def training(part: Section, best: str, product: Contestant, rounds: int, until: float) -> tuple[Rows, list[Goal]]:
-    """The table and goals of training at one size."""
+    """Returns the table and goals of training at one size."""
     variants = {
         DEFAULT: Variant(part.train),
         PEER: Variant(partial(part.train_peer, bf16=False)),
@@ -113,7 +113,7 @@ def training(part: Section, best: str, product: Contestant, rounds: int, until: 
 
 
 def goals(setting: Setting, speedup: float, share: float) -> list[Goal]:
-    """Those of one size."""
+    """Returns the goals of training at one size."""
     return [
         Goal(f"{setting}: training images/s against diffusers' script", speedup, SPEEDUP),
         Goal(f"{setting}: share of the bf16 matmul rate in training", share, SHARE),
@@ -121,7 +121,7 @@ def goals(setting: Setting, speedup: float, share: float) -> list[Goal]:
 
 
 def sampling(part: Section, rounds: int, until: float) -> Rows:
-    """The table of sampling at one size."""
+    """Returns the table of sampling at one size."""
     variants = {
         DEFAULT: Variant(part.sample),
         f"{DEFAULT}, fp32": Variant(partial(part.sample, precision="fp32")),
@@ -154,9 +154,9 @@ def measure(
     rounds: int,
     compile: bool = True,
 ) -> tuple[dict[str, Rows], list[Goal]]:
-    """All tables and goals. Each size gets an equal share of the time, two thirds of it for training.
+    """Returns all tables and goals. Each size gets an equal share of the time, two thirds of it for training.
 
-    What fails is a table that says why; the sizes after it are measured all the same.
+    A size that fails has a table with the reason; the sizes after it are measured all the same.
     """
     begin = time.monotonic()
     rows, best, product = matmul(device, rounds)
@@ -182,7 +182,7 @@ def measure(
 def main() -> None:
     options = common.parser(__doc__, "gpu")
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options.add_argument("--minutes", type=float, default=8.0, help="time for all of it")
+    options.add_argument("--minutes", type=float, default=8.0, help="time for the whole benchmark")
     options.add_argument("--sizes", type=int, nargs="+", choices=SETTINGS, help="default: 32 64, on the CPU 8")
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")

@@ -1,9 +1,9 @@
 """A judge of sample quality on Fashion-MNIST, or any set of that form: Fréchet distance in the features of a small
 classifier that the benchmark trains itself, in a minute and from a fixed seed.
 
-Between sets of features with means m, n and covariances C, D it is |m - n|² + tr(C + D - 2 (CD)^½) (Heusel et al. 2017,
-arXiv 1706.08500, eq. 6). It falls with the number of samples: compare equal numbers only, and with the floor, the
-distance of as many real images that the classifier has not seen.
+Between sets of features with means m, n and covariances C, D the distance is |m - n|² + tr(C + D - 2 (CD)^½) (Heusel et
+al. 2017, arXiv 1706.08500, eq. 6). It falls as the number of samples grows, so compare equal numbers only. The floor is
+the distance of the same number of real images that the classifier has not seen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Images:
 
     @classmethod
     def read(cls, data: Path, part: str) -> Images:
-        """The part "train" or "t10k" of the original files in a folder."""
+        """Reads the part "train" or "t10k" of the original files in a folder."""
         values, label = (read_idx(data / f"{part}-{what}-ubyte.gz").copy() for what in ("images-idx3", "labels-idx1"))
         return cls(torch.from_numpy(values)[:, None], torch.from_numpy(label).long())
 
@@ -55,18 +55,18 @@ class Judge(nn.Module):
         self.head = nn.Linear(FEATURES, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, H, W) in [0, 1] -> class scores (B, 10)."""
+        """Returns the class scores (B, 10) of images (B, 1, H, W) in [0, 1]."""
         scores: Tensor = self.head(F.relu(self.body(x)))
         return scores
 
     @torch.no_grad()
     def features(self, values: Tensor) -> Tensor:
-        """(N, 1, H, W) uint8 -> (N, 64) float64."""
+        """Returns the features (N, 64) float64 of images (N, 1, H, W) uint8."""
         return torch.cat([F.relu(self.body(part.float() / 255)) for part in values.split(500)]).double()
 
 
 def train(images: Images, *, epochs: int = EPOCHS) -> Judge:
-    """A judge trained on labeled images, always from the same start and in the same order."""
+    """Trains a judge on labeled images, always from the same weights and in the same order."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         judge = Judge()
@@ -84,7 +84,7 @@ def train(images: Images, *, epochs: int = EPOCHS) -> Judge:
 
 
 def accuracy(judge: Judge, images: Images) -> float:
-    """The share of images whose class it names."""
+    """Returns the share of images whose class the judge predicts."""
     with torch.no_grad():
         right = [
             (judge(values.float() / 255).argmax(1) == label).sum()
@@ -94,7 +94,7 @@ def accuracy(judge: Judge, images: Images) -> float:
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
-    """The distance between two sets of features (N, D) and (M, D)."""
+    """Returns the Fréchet distance between two sets of features (N, D) and (M, D)."""
     (m, c), (n, d) = ((z.mean(0), torch.cov(z.T)) for z in (a, b))
     # The eigenvalues of CD are those of the symmetric C^½ D C^½, and so nonnegative up to rounding.
     root = torch.linalg.eigvals(c @ d).real.clamp_min(0).sqrt().sum()

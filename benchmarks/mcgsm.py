@@ -1,4 +1,4 @@
-"""The baseline of the dead leaves: a mixture of conditional Gaussian scale mixtures, in bits per pixel.
+"""The baseline for dead leaves: a mixture of conditional Gaussian scale mixtures, in bits per pixel.
 
     python -m benchmarks.mcgsm [--r-min R] [--search] [--components 12] [--pairs 1000000] [--steps 4000] [--out FILE]
 
@@ -11,8 +11,8 @@ with components c, scales s and features b_f shared by the components. It is fit
 leaves, scaled to variance 1, and measured on others, where all 24 neighbors of a pixel lie in the window.
 
 That paper's model scored 1.244 bits per pixel on files that were not published (Sohl-Dickstein et al. 2015, table 2).
-With --search the smallest radius of the generator is sought at which this one does: the same baseline, so that a model
-of these images can be compared with one of those.
+--search seeks the smallest radius of the generator's disks at which this model scores the same. With the same baseline,
+a model of these images can be compared with one of those. ± is one standard error over the windows.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from benchmarks import common
 from diffusion.data.synthetic.dead_leaves import R_MIN, Leaves, dead_leaves
 
 PUBLISHED = 1.244
-# Pixels to fit on, and as many to measure on; steps of the optimizer.
+# Pixels to fit on, and the same number to measure on; steps of the optimizer.
 PAIRS, STEPS = 1_000_000, 4000
 REACH = 3
 WINDOW = 64
 PAIRS_PER_WINDOW = 125
 BATCH = 8192
-# The least eigenvalue that whitening divides by, as a share of the largest: noiseless neighbors have none.
+# The least eigenvalue that whitening divides by, as a share of the largest: neighbors without noise have smaller ones.
 SMALLEST = 1e-9
 
 
@@ -60,7 +60,7 @@ class Pairs:
 
 
 def causal_pairs(images: Tensor, per_window: int, seed: int = 0) -> Pairs:
-    """So many random pixels of each image (B, H, W) whose causal neighbors within REACH all lie in it."""
+    """Draws `per_window` random pixels of each image (B, H, W) whose causal neighbors within REACH all lie in it."""
     n, height, width = images.shape
     generator = torch.Generator().manual_seed(seed)
     row = torch.randint(REACH, height, (n, per_window, 1), generator=generator)
@@ -73,7 +73,7 @@ def causal_pairs(images: Tensor, per_window: int, seed: int = 0) -> Pairs:
 
 
 class MCGSM(nn.Module):
-    """The conditional density, of whitened neighbors and of what is left of y after the best linear prediction."""
+    """The conditional density p(y|z), in whitened neighbors z and the residual of y from its best linear prediction."""
 
     def __init__(self, pairs: Pairs, shape: Shape, seed: int = 0) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class MCGSM(nn.Module):
             self.register_buffer(name, value.float())
 
     def log_density(self, z: Tensor, y: Tensor) -> Tensor:
-        """log p(y|z) in nats, in the units of the pairs: (N, D), (N,) -> (N,)."""
+        """Returns log p(y|z) in nats, in the units of the pairs: (N, D), (N,) -> (N,)."""
         z = (z - self.center) @ self.white
         y = (y - self.offset - z @ self.linear) / self.scale
         precisions = self.log_precisions.exp()
@@ -114,7 +114,7 @@ class MCGSM(nn.Module):
 
 
 def fit(pairs: Pairs, shape: Shape = Shape(), *, steps: int, lr: float = 0.03, seed: int = 0) -> MCGSM:
-    """The model after so many steps of Adam on random batches, at a rate that falls to zero by a half cosine."""
+    """Fits the model by `steps` steps of Adam on random batches, at a rate that falls to zero by a half cosine."""
     model = MCGSM(pairs, shape, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -131,7 +131,7 @@ def fit(pairs: Pairs, shape: Shape = Shape(), *, steps: int, lr: float = 0.03, s
 
 @torch.no_grad()
 def score(model: MCGSM, pairs: Pairs) -> tuple[float, float]:
-    """Mean log-likelihood in bits per pixel, and its standard error over the windows."""
+    """Returns the mean log-likelihood in bits per pixel, and its standard error over the windows."""
     nats = torch.cat([model.log_density(z, y) for z, y in zip(pairs.z.split(BATCH), pairs.y.split(BATCH), strict=True)])
     count = int(pairs.window.max()) + 1
     windows = torch.zeros(count, dtype=torch.float64).index_add(0, pairs.window, nats.double())
@@ -140,14 +140,14 @@ def score(model: MCGSM, pairs: Pairs) -> tuple[float, float]:
 
 
 def leaf_pairs(r_min: float, pairs: int, seed: int) -> Pairs:
-    """Pairs of windows of the dead leaves, scaled to variance 1."""
+    """Returns about `pairs` pairs from windows of dead leaves, scaled to variance 1."""
     data = dead_leaves(max(1, pairs // PAIRS_PER_WINDOW), seed, (WINDOW, WINDOW), Leaves(r_min))
     images = torch.cat([data.spec.encode(data.batch(part)[0][:, 0]) for part in torch.arange(len(data)).split(256)])
     return causal_pairs(images, PAIRS_PER_WINDOW, seed)
 
 
 def measure(r_min: float, pairs: int, steps: int, shape: Shape = Shape()) -> tuple[float, float]:
-    """Bits per pixel of the baseline on new images, and their standard error."""
+    """Returns the bits per pixel of the baseline on new images, and their standard error."""
     bits = score(fit(leaf_pairs(r_min, pairs, seed=0), shape, steps=steps), leaf_pairs(r_min, pairs, seed=1))
     print(f"r_min {r_min:.4g}: {bits[0]:.4f} ± {bits[1]:.4f} bits/pixel", flush=True)
     return bits
@@ -156,10 +156,11 @@ def measure(r_min: float, pairs: int, steps: int, shape: Shape = Shape()) -> tup
 def search(
     bits: Callable[[float], float], target: float, low: float, high: float, *, near: float, trials: int = 8
 ) -> float:
-    """Where an increasing function of a positive number is as near to the target as asked, by interpolation over its
-    logarithm.
+    """Returns a positive number at which the increasing function `bits` is within `near` of `target`.
 
-    Raises ValueError when it is not between `low` and `high`, or not found in so many trials.
+    Interpolates linearly over the logarithm of the number.
+
+    Raises ValueError if the target is not reached between `low` and `high`, or not found in `trials` trials.
     """
     below, above = bits(low), bits(high)
     if not below <= target <= above:
@@ -179,9 +180,13 @@ def search(
 def main() -> None:
     parser = common.parser(__doc__, "mcgsm")
     parser.add_argument("--r-min", type=float, default=R_MIN, help="smallest radius, in pixels")
-    parser.add_argument("--search", action="store_true", help="seek the smallest radius that scores as published")
-    parser.add_argument("--components", type=int, default=Shape().components, help="of the mixture; published are 12")
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="pixels to fit on, and as many to measure on")
+    parser.add_argument(
+        "--search", action="store_true", help="seek the smallest radius whose images score as published"
+    )
+    parser.add_argument(
+        "--components", type=int, default=Shape().components, help="components of the mixture; published are 12"
+    )
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="pixels to fit on, and the same number to measure on")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of the optimizer")
     options = parser.parse_args()
     r_min, shape = options.r_min, Shape(components=options.components)
@@ -192,7 +197,7 @@ def main() -> None:
     row = {
         "r_min": r_min,
         "components": shape.components,
-        "bits/pixel": f"{bits:.4f} ± {error:.4f}",
+        "bits/pixel ± standard error": f"{bits:.4f} ± {error:.4f}",
         "ceiling": f"{Leaves().ceiling:.4f}",
     }
     distance = common.Goal("distance from the published score", abs(bits - PUBLISHED), 0.01, "at most")

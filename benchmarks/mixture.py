@@ -73,7 +73,7 @@ class Problem:
 
     @classmethod
     def draw(cls, mixture: Mixture, observations: int, generator: torch.Generator) -> Problem:
-        """Draws the singular values of the matrix uniformly in [0, 1], and the noise uniformly below the largest one."""
+        """Draws the singular values of the matrix uniformly in [0, 1], and the noise uniformly below the largest."""
         dim = mixture.means.shape[1]
         u, _, v = torch.linalg.svd(
             torch.randn(observations, dim, generator=generator, dtype=torch.float64), full_matrices=False

@@ -4,13 +4,13 @@
 
 A mutant is a file of the package with one small change: + for -, * for /, another comparison, a dropped `not`, c + 1
 for a constant c, `max` for `min`, an `if` that never holds, `exp` for `expm1`, a dropped `sqrt`, a shifted index.
-Strings, annotations, decorators and what is raised are left alone, as no test of a formula can see them.
+Strings, annotations, decorators and `raise` statements are left alone, as no test of a formula can see them.
 
 FILES are paths like diffusion/samplers.py; by default they are all files of the theory that have a test file of their
 own. Mutants are drawn at random from all of them, up to `--limit` and within `--seconds`. Each is written to a copy of
 the package outside of the checkout, and the test file of the mutated file runs there, without the fixtures of
 tests/conftest.py. A mutant that passes it survives and is listed. Some survivors are equivalent to the original. The
-others are what the tests miss.
+tests miss the others.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ THEORY = (
     "likelihood/*",
     "restoration/*",
 )
-# A mutant may take this many times as long as the original, and at least so many seconds, before it counts as noticed.
+# A mutant counts as noticed if it takes PATIENCE times as long as the original, and at least LEAST_S seconds.
 PATIENCE, LEAST_S = 4.0, 10.0
 KILLED_SHARE = 0.9
 
@@ -205,7 +205,7 @@ def passes(place: Path, tests: Path, log: Path, limit: float) -> bool:
             if name.partition(".")[0] in ("diffusion", "tests"):
                 del sys.modules[name]
         sys.path.insert(0, str(place))
-        # A mutant of the same size and second would be taken for what was compiled before.
+        # A mutant of the same size and time stamp would be taken for the module compiled before.
         sys.dont_write_bytecode = True
         os.chdir(place)
         # Plugins, and the options of pyproject.toml that ask for them, would take longer to load than most tests take.

@@ -1,6 +1,6 @@
-"""The public packages that this one is compared with, each trained and sampled the way its own script does it.
+"""The public packages that this one is compared with, each trained and sampled as its own script does it.
 
-Adapters only: what a step of the package's trainer computes, without its reading of files, which would slow it down.
+The adapters compute a step of the package's trainer without its reading of files, which would slow it down.
 `pip install -e '.[bench]'` installs the packages.
 """
 
@@ -21,7 +21,7 @@ TIMESTEPS = 1000
 
 
 class Peer(ABC):
-    """A network of another package with its loss, optimizer, average of the weights and sampler.
+    """A network of another package with its loss, optimizer, EMA of the weights and sampler.
 
     `width` scales all its layers. It computes in float32, or under autocast with `bf16`. Images are (B, C, H, W) in
     [0, 1].
@@ -36,25 +36,25 @@ class Peer(ABC):
         self.device, self.bf16 = torch.device(device), bf16
 
     def autocast(self) -> torch.autocast:
-        """The precision in which its network computes."""
+        """Returns the context of the precision in which the network computes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     @abstractmethod
     def step(self, images: Tensor) -> None:
-        """One full training step: loss, backward pass, clipped gradient, optimizer, average."""
+        """Does one full training step: loss, backward pass, clipped gradient, optimizer, EMA of the weights."""
 
     def state(self) -> dict[str, object]:
-        """The weights and their average, for `restore`."""
+        """Returns the weights and their average, for `restore`."""
         return {"network": self.network.state_dict(), "ema": self.ema.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Puts back what `state` gave."""
+        """Restores the weights and their average from what `state` returned."""
         self.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
 
     @abstractmethod
     def sample(self, n: int, steps: int) -> Tensor:
-        """n images (n, C, H, W) in [0, 1] from the averaged weights."""
+        """Samples n images (n, C, H, W) in [0, 1] with the averaged weights."""
 
 
 class DenoisingDiffusion(Peer):
@@ -79,7 +79,7 @@ class DenoisingDiffusion(Peer):
         self.ema = EMA(self.network, beta=0.995, update_every=10).to(device)
 
     def step(self, images: Tensor) -> None:
-        """As in the loop of its Trainer."""
+        """Does a step as in the loop of the package's Trainer."""
         self.network.train()
         with self.autocast():
             loss = self.network(images)
@@ -91,7 +91,7 @@ class DenoisingDiffusion(Peer):
         self.ema.update()
 
     def sample(self, n: int, steps: int) -> Tensor:
-        """DDIM, or ancestral sampling for as many steps as it was trained with."""
+        """Samples by DDIM, or by ancestral sampling if `steps` is the number of timesteps of training."""
         model = self.ema.ema_model
         model.eval()
         model.sampling_timesteps, model.is_ddim_sampling = steps, steps < TIMESTEPS
@@ -104,7 +104,8 @@ class DenoisingDiffusion(Peer):
 class Diffusers(Peer):
     """diffusers: UNet2DModel as in its examples/unconditional_image_generation, ε-loss, DPM-Solver++ or DDIM.
 
-    At 64x64 the script's six levels (width 128 is its own); below, three, with attention in the last but one as there.
+    At 64x64 the U-Net has six stages as in the script, whose own width is 128. For smaller images it has three. In both
+    the last but one has attention, as in the script.
     """
 
     package = "diffusers"
@@ -116,8 +117,8 @@ class Diffusers(Peer):
 
         super().__init__(size, channels, width, device=device, bf16=bf16)
         multipliers = (1, 1, 2, 2, 4, 4) if size % 32 == 0 and size >= 64 else (1, 2, 2)
-        levels = len(multipliers)
-        attends = [level == levels - 2 for level in range(levels)]
+        stages = len(multipliers)
+        attends = [stage == stages - 2 for stage in range(stages)]
         self.network = UNet2DModel(
             sample_size=size,
             in_channels=channels,
@@ -144,7 +145,7 @@ class Diffusers(Peer):
         self.ema.to(self.device)
 
     def step(self, images: Tensor) -> None:
-        """As in the loop of its script; under autocast it casts the images too."""
+        """Does a step as in the loop of the package's script, which casts the images too under autocast."""
         self.network.train()
         clean = (images * 2 - 1).to(torch.bfloat16 if self.bf16 else torch.float32)
         noise = torch.randn(clean.shape, dtype=clean.dtype, device=clean.device)
@@ -162,7 +163,7 @@ class Diffusers(Peer):
         loss.item()
 
     def sample(self, n: int, steps: int, solver: str = "DPMSolverMultistepScheduler") -> Tensor:
-        """By a scheduler of the package, "DDIMScheduler" for instance, with its defaults."""
+        """Samples by a scheduler of the package with its defaults; `solver` is its name, such as "DDIMScheduler"."""
         import diffusers
 
         scheduler = getattr(diffusers, solver).from_config(self.scheduler.config)
@@ -186,7 +187,7 @@ PEERS: dict[str, type[Peer]] = {peer.package: peer for peer in (DenoisingDiffusi
 
 
 def require() -> None:
-    """Exits with the command that installs the packages unless they are there."""
+    """Exits with the command that installs the packages, unless they are installed."""
     missing = [peer.package for peer in PEERS.values() if not importlib.util.find_spec(peer.package.replace("-", "_"))]
     if missing:
         sys.exit(f"{', '.join(missing)}: not installed; pip install -e '.[bench]' brings the packages to compare with")

@@ -3,13 +3,15 @@
     python -m benchmarks.quality --data DIR [--minutes 10] [--samples 2000] [--only NAME ...] [--out FILE] [--check]
 
 DIR holds the four original .gz files. Contestants train one after the other, each from scratch until its time is up,
-reading of data excluded. Ours are configs/fashion_mnist.toml as it stands, which uses the classes, and the same without
-classes, which is what the peers learn, sampled as the package does by default. The distance (benchmarks/judge.py) is
-that of the samples from the averaged weights to the 60,000 training images: ours by the config's sampler, theirs in 50
-steps of DDIM (denoising-diffusion-pytorch) or of DPM-Solver++ (diffusers). Peers that train after ours profit from its
-allocator settings, which hold for the process (`diffusion.memory`); --only trains them without. Grids of samples, the
-samples, the networks and the judge are left in a folder beside the JSON; benchmarks/sampling.py goes on from there, and
-so does another run of this one, with the same judge.
+reading of data excluded. Ours are configs/fashion_mnist.toml unchanged, which uses the classes, and the same config
+without classes, as the peers learn, sampled as the package does by default. The Fréchet distance
+(benchmarks/judge.py) is between samples of the averaged weights and the 60,000 training images. Ours are drawn by the
+config's sampler, theirs in 50 steps of DDIM (denoising-diffusion-pytorch) or of DPM-Solver++ (diffusers).
+
+Peers that train after ours profit from its allocator settings, which hold for the whole process (`diffusion.memory`);
+use --only to train them without these. Pictures of samples, the samples, the networks and the judge are left in a
+folder beside the JSON. benchmarks/sampling.py starts from that folder. Another run of this benchmark uses the same
+judge.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ OURS: dict[str, tuple[str, ...]] = {"diffusion, labels": (), "diffusion": UNCOND
 
 @dataclass(frozen=True)
 class Trained:
-    """What a contestant came to: steps, seconds, and n samples (n, 1, 28, 28) in [0, 1] on request."""
+    """A trained contestant: its steps, seconds and batch; `sample(n)` draws (n, 1, 28, 28) in [0, 1]."""
 
     steps: int
     seconds: float
@@ -55,7 +57,7 @@ class Trained:
 
 
 def dataset(images: Images, *, labels: bool) -> Dataset:
-    """The images in memory, as `open_source` gives those of a folder."""
+    """Returns images in memory as the dataset that `open_source` makes of a folder."""
     values = images.values.numpy()
     classes = tuple(map(str, range(10))) if labels else ()
     names = tuple(map(str, range(len(values))))
@@ -64,7 +66,7 @@ def dataset(images: Images, *, labels: bool) -> Dataset:
 
 
 def train_ours(name: str, images: Images, seconds: float, folder: Path) -> Trained:
-    """Our Trainer for that long."""
+    """Trains with our Trainer for `seconds`."""
     overrides = OURS[name]
     data = dataset(images, labels=not overrides)
     model, elapsed = timed.train(config.load(CONFIG, overrides), data, folder / name, seconds)
@@ -72,12 +74,12 @@ def train_ours(name: str, images: Images, seconds: float, folder: Path) -> Train
 
 
 def draw(model: Model, n: int, **options: int) -> Tensor:
-    """n samples; the classes take turns."""
+    """Draws n samples; the classes take turns."""
     return model.sample(n, label=model.in_turn(n), **options)
 
 
 def train_peer(name: str, images: Images, seconds: float, folder: Path) -> Trained:
-    """A peer's step until the time is up, on batches in random order."""
+    """Trains a peer for `seconds`, on batches in random order."""
     torch.manual_seed(0)
     peer = build_peer(name)
     start, steps = time.perf_counter(), 0
@@ -93,38 +95,38 @@ def train_peer(name: str, images: Images, seconds: float, folder: Path) -> Train
 
 
 def build_peer(name: str) -> Peer:
-    """A peer with random weights, of the widths compared here."""
+    """Returns a peer with random weights, of the widths compared here."""
     return peers.PEERS[name](28, 1, WIDTH, device="cpu")
 
 
 def load_peer(name: str, folder: Path) -> Peer:
-    """A peer as an earlier run left it."""
+    """Loads a peer that an earlier run trained."""
     peer = build_peer(name)
     peer.restore(torch.load(folder / f"{name}.pt", weights_only=True))
     return peer
 
 
 def samples_left(name: str, folder: Path) -> Tensor | None:
-    """The samples (n, 1, 28, 28) uint8 of a contestant of an earlier run, None if it left none."""
+    """Loads the samples (n, 1, 28, 28) uint8 of a contestant of an earlier run; None if it left none."""
     path = folder / f"{name}{SAMPLES}"
     return load_file(path)["samples"] if path.exists() else None
 
 
 def draw_peer(peer: Peer, n: int, steps: int = PEER_STEPS) -> Tensor:
-    """n samples in batches."""
+    """Draws n samples of a peer in batches."""
     torch.manual_seed(1)
     parts = [peer.sample(min(BATCH, n - i), steps) for i in tqdm(range(0, n, BATCH), desc=peer.package)]
     return torch.cat(parts).cpu()
 
 
 def eight_bit(x: Tensor) -> Tensor:
-    """Samples in [0, 1] as a file would hold them, uint8."""
+    """Rounds samples in [0, 1] to uint8, as in a file."""
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 @dataclass(frozen=True)
 class Referee:
-    """A judge, the features of the images that samples are compared with, and the distance of real unseen images."""
+    """A judge, the features of the training images that samples are compared with, and real images that nobody saw."""
 
     judge: judge.Judge
     real: Tensor
@@ -132,9 +134,10 @@ class Referee:
 
     @classmethod
     def of(cls, data: Path, images: Images, folder: Path) -> Referee:
-        """With the judge of an earlier run that is in the folder, or one that is trained on the images and left there.
+        """Makes a referee with the judge that an earlier run left in `folder`, or trains one on the images and saves it
+        there.
 
-        Figures compare under one judge only: two trainings of it gave distances that were a third apart.
+        Distances by different judges do not compare: two trainings gave distances that were a third apart.
         """
         path = folder / JUDGE
         if path.exists():
@@ -148,19 +151,19 @@ class Referee:
         return cls(trained, trained.features(images.values), Images.read(data, "t10k"))
 
     def distance(self, x: Tensor) -> float:
-        """Of samples (n, 1, 28, 28), uint8 or in [0, 1]."""
+        """Returns the Fréchet distance of samples (n, 1, 28, 28), uint8 or in [0, 1]."""
         values = x if x.dtype == torch.uint8 else eight_bit(x)
         return judge.frechet(self.judge.features(values), self.real)
 
     def floor(self, n: int) -> float:
-        """Of n images of the part that nobody trained on."""
+        """Returns the Fréchet distance of n real images that nobody trained on."""
         return judge.frechet(self.judge.features(self.unseen.values[:n]), self.real)
 
 
 def main() -> None:
     options = common.parser(__doc__, "quality")
     options.add_argument("--data", type=Path, required=True, help="folder of the four .gz files")
-    options.add_argument("--minutes", type=float, default=10.0, help="training time of each")
+    options.add_argument("--minutes", type=float, default=10.0, help="training time of each contestant")
     options.add_argument("--samples", type=int, default=2000)
     options.add_argument("--only", nargs="+", choices=[*OURS, *peers.PEERS], default=[*OURS, *peers.PEERS])
     chosen = options.parse_args()
@@ -170,7 +173,9 @@ def main() -> None:
     images = Images.read(chosen.data, "train")
     referee = Referee.of(chosen.data, images, folder)
     if chosen.samples > len(referee.unseen.values):
-        options.error(f"--samples: at most {len(referee.unseen.values)}, the images that give the floor")
+        options.error(
+            f"--samples: must be at most {len(referee.unseen.values)}, the unseen images, got {chosen.samples}"
+        )
     rows: Rows = []
     for name in chosen.only:
         contest = train_ours if name in OURS else train_peer

@@ -2,10 +2,10 @@
 
     python -m benchmarks.training [--sizes 28 32 64] [--rounds 7] [--out FILE] [--check]
 
-A step is all of it: forward, backward, clip, optimizer, average of the weights. Ours is the package's own Trainer with
-its defaults, and its batches are made within the step; a peer gets finished tensors, and of two batch sizes the better
-one. Widths are chosen so that the FLOP per image agree within 5 %. The roofline is the fastest bf16 convolution, in
-channels-last layout, forward and backward, of those that our step runs; it takes turns with the steps.
+A step is a full one: forward, backward, clipping, optimizer, EMA of the weights. Ours is a step of the package's own
+Trainer with its defaults, which includes making the batch. A peer gets finished tensors, and the better of two batch
+sizes. Widths are chosen so that the FLOP per image agree within 5 %. The roofline is the fastest bf16 convolution,
+forward and backward in channels-last layout, among those that our step runs; it is timed by turns with the steps.
 """
 
 from __future__ import annotations
@@ -59,26 +59,26 @@ SETTINGS = {
 
 
 def dataset(size: int, channels: int, count: int = EXAMPLES) -> Dataset:
-    """Images of uniform noise in memory: what they show does not change the time of a step."""
+    """Returns images of uniform noise in memory; the content does not change the time of a step."""
     values = np.random.default_rng(0).integers(0, 256, (count, channels, size, size), dtype=np.uint8)
     names = tuple(map(str, range(count)))
     return standardized(Dataset(values, DataSpec((channels, size, size), 256), None, names))
 
 
 def trainer(setting: Setting, widths: tuple[int, ...], run: Path) -> Trainer:
-    """Our Trainer, with the package's defaults but for widths and batch."""
+    """Returns our Trainer, with the package's defaults but for widths and batch."""
     experiment = Config(backbone=UNetConfig(channels=widths), training=TrainingConfig(batch=setting.batch))
     data = dataset(setting.size, setting.channels)
     return Trainer(experiment, data, data.subset([]), run)
 
 
 def step(trainer: Trainer) -> Callable[[], object]:
-    """A step with its batch."""
+    """Returns a call that makes a batch and does a training step."""
     return lambda: trainer.update(trainer.maker(trainer.step))
 
 
 def seconds_per_step(trainer: Trainer, steps: int) -> float:
-    """The mean of the last three quarters of that many steps."""
+    """Returns the mean seconds of the last three quarters of `steps` steps."""
     call, warmup = step(trainer), steps // 4
     for _ in range(warmup):
         call()
@@ -89,31 +89,32 @@ def seconds_per_step(trainer: Trainer, steps: int) -> float:
 
 
 def peer_step(peer: Peer, batch: int) -> Callable[[], object]:
-    """A step on images that are there already."""
+    """Returns a call that does a peer's training step on a batch made beforehand."""
     images = torch.rand(batch, peer.channels, peer.size, peer.size, device=peer.device)
     return lambda: peer.step(images)
 
 
 def make_ours(setting: Setting, widths: tuple[int, ...], run: Path) -> Call:
-    """Our step."""
+    """Returns our training step."""
     return step(trainer(setting, widths, run))
 
 
 def make_theirs(package: str, setting: Setting, width: int, batch: int) -> Call:
-    """A peer's step."""
+    """Returns a peer's training step."""
     return peer_step(build(package, setting, width), batch)
 
 
 def build(package: str, setting: Setting, width: int) -> Peer:
-    """A peer for images of that kind."""
+    """Returns a peer for the images of a setting."""
     return peers.PEERS[package](setting.size, setting.channels, width, device="cpu")
 
 
 @cache
 def cost(size: int, channels: int, widths: tuple[int, ...]) -> float:
-    """FLOP per image of training our network, to within the gradient of its input, without computing anything.
+    """Returns the FLOP per image of training our network, on tensors without values.
 
-    A backward pass costs twice the forward pass, which alone is counted.
+    Only the forward pass is counted. The backward pass costs twice as much, but for the gradient of the input, which is
+    not computed.
     """
     with FakeTensorMode(), torch.no_grad():
         network = UNetConfig(channels=widths).build(channels, channels)
@@ -123,7 +124,7 @@ def cost(size: int, channels: int, widths: tuple[int, ...]) -> float:
 
 @dataclass(frozen=True)
 class Duel:
-    """A peer's step, at several batch sizes, and ours at equal FLOP per image; `image` is that FLOP of each."""
+    """A peer's step at several batch sizes, and ours at equal FLOP per image; `image` has both FLOP, ours first."""
 
     setting: Setting
     peer: Peer
@@ -132,13 +133,13 @@ class Duel:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Ours."""
+        """The widths of our network."""
         network = self.ours.config.backbone
         assert isinstance(network, UNetConfig)
         return network.channels
 
     def contestants(self, run: Path) -> dict[str, tuple[Make, int]]:
-        """How to make all of them, and the images of a step."""
+        """Returns by name how to make each contestant, and the number of images of its step."""
         name, batch = self.peer.package, self.ours.config.training.batch
         ours = partial(make_ours, self.setting, self.widths, run)
         theirs = {
@@ -148,18 +149,18 @@ class Duel:
         return {f"ours as {name}": (ours, batch), **theirs}
 
     def pair(self, timings: Mapping[str, Timing]) -> tuple[Timing, Timing]:
-        """Ours, and the peer's at the batch size at which it is fastest."""
+        """Returns the timing of ours, and of the peer at the batch size at which it is fastest."""
         name = self.peer.package
         theirs = (timings[f"{name} by {batch}"] for batch in self.setting.peer_batches)
         return timings[f"ours as {name}"], max(theirs, key=lambda timing: timing.rate().median)
 
     def figures(self, timings: Mapping[str, Timing], roofline: Timing) -> tuple[Spread, Spread]:
-        """Our images/s as a multiple of the peer's, and our share of the roofline."""
+        """Returns our images/s as a multiple of the peer's, and our share of the roofline."""
         ours, theirs = self.pair(timings)
         return ours.over(theirs), replace(ours, work=ours.work * self.image[0]).over(roofline)
 
     def rows(self, timings: Mapping[str, Timing], roofline: Timing) -> Rows:
-        """What the table says about ours and about the peer."""
+        """Returns the rows of the table for ours and for the peer."""
         ours, theirs = self.pair(timings)
         rows: Rows = []
         for name, timing, flop in (
@@ -181,7 +182,7 @@ class Duel:
 
 
 def duel(setting: Setting, peer: Peer, run: Path) -> Duel:
-    """Our Trainer to match a peer. Raises ValueError where no widths of ours do."""
+    """Returns the duel of a peer with our Trainer at equal FLOP per image. Raises ValueError if no widths match."""
     target = flops.count(peer_step(peer, 2)) / 2
     widths = flops.matched_widths(lambda widths: cost(setting.size, setting.channels, widths), target)
     ours = trainer(setting, widths, run)
@@ -191,7 +192,7 @@ def duel(setting: Setting, peer: Peer, run: Path) -> Duel:
 
 
 def convolution_rows(calls: Mapping[Convolution, int], timings: Mapping[str, Timing]) -> Rows:
-    """The convolutions of a step, each on its own, and all of them as often as the step runs them."""
+    """Returns the rates of the convolutions of a step, each on its own, and of all as often as the step runs them."""
     rows: Rows = []
     flop = seconds = 0.0
     for shape, times in calls.items():
@@ -205,7 +206,7 @@ def convolution_rows(calls: Mapping[Convolution, int], timings: Mapping[str, Tim
 def measure(
     setting: Setting, rounds: int, place: Callable[[Make], AbstractContextManager[Call]] = apart
 ) -> tuple[dict[str, Rows], list[Goal]]:
-    """The tables and goals of one size; `place` says where a contestant runs."""
+    """Returns the tables and goals of one size; `place` says in which process a contestant runs."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         duels = []
         for name, width in setting.widths:
@@ -219,7 +220,7 @@ def measure(
             for match in duels
             for name, (make, images) in match.contestants(Path(folder)).items()
         }
-        # After a step its tensors are out of the cache; alone it runs call upon call.
+        # Right after a step its tensors are not in the cache; repeated calls measure it with a warm cache.
         peak = alone[fastest].repeated(ROOFLINE_CALLS)
         timings = alternate({fastest: peak, **steps}, rounds=rounds, warmup=2)
         roofline = timings[fastest]

@@ -1,6 +1,6 @@
-"""Ways to train and to sample at one size, some of which may not be available: what sets them up, or why it did not.
+"""Variants of training and sampling at one size, and the reason for each that is not available.
 
-Compilation, CUDA graphs and the memory layout change a network in place, from outside of it.
+Compilation, CUDA graphs and the memory layout change a network in place, without a change of its code.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ DEFAULT = "ours"
 REPEATS = {"cuda": 4, "cpu": 1}
 SAMPLES = {"cuda": 256, "cpu": 2}
 SAMPLING_STEPS = {"cuda": 15, "cpu": 2}
-# What compiling the passes of training, or of sampling, may take.
+# Seconds that compiling the passes of training, or of sampling, may take.
 COMPILE_S = {"train": 100.0, "sample": 50.0}
 BUILD_S = 5.0
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train or sample: what sets it up and returns the call to time, and the seconds that may take."""
+    """One way to train or sample: `build` sets it up and returns the call to time, in at most about `seconds`."""
 
     build: Callable[[], Contestant]
     seconds: float = BUILD_S
@@ -42,7 +42,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Variants that are ready to be timed, their peak memory in bytes, and why the others are not."""
+    """Variants that are ready to be timed, their peak memory in bytes, and notes that say why others are not."""
 
     contestants: dict[str, Contestant] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Prepared:
 
 
 def prepare(variants: Mapping[str, Variant], device: torch.device, until: float) -> Prepared:
-    """Builds each variant and runs it twice, as long as there is time until that second of the monotonic clock."""
+    """Builds each variant and runs it twice, while there is time until the second `until` of the monotonic clock."""
     result = Prepared()
     for name, variant in variants.items():
         if time.monotonic() + variant.seconds > until:
@@ -71,7 +71,7 @@ def prepare(variants: Mapping[str, Variant], device: torch.device, until: float)
 
 
 def reason(error: Exception) -> str:
-    """An error in a line."""
+    """Returns an error in one line."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
@@ -83,7 +83,7 @@ def _start_memory(device: torch.device) -> int:
 
 
 class ChannelsFirst(TorchFunctionMode):
-    """Ignores every wish for the channels-last layout."""
+    """Ignores every request for the channels-last layout."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -104,7 +104,7 @@ def graphed(network: nn.Module, shape: Sequence[int], device: torch.device) -> N
     if device.type != "cuda":
         raise RuntimeError("CUDA graphs need a CUDA device")
     x = torch.randn(*shape, device=device)
-    # Captured in the precision in which it is called; a graph must not refer to the cache of lowered weights.
+    # The capture is in the precision of the later calls. A graph must not refer to autocast's cache of cast weights.
     with torch.autocast("cuda", torch.bfloat16, enabled=use_bf16("auto", device), cache_enabled=False):
         torch.cuda.make_graphed_callables(network, (x, torch.zeros(len(x), device=device)))
     replay = network.forward
@@ -115,12 +115,12 @@ Change = Callable[[nn.Module, Sequence[int], torch.device], None]
 
 
 def repeated(call: Callable[[], object], work: float, device: torch.device) -> Contestant:
-    """A few calls in a row, so that a device need not wait for the next one."""
+    """Returns a contestant of a few calls in a row, so that the device need not wait for the next one."""
     return Contestant(call, work).repeated(REPEATS[device.type])
 
 
 def better_batch(peer: Peer, batches: Sequence[int]) -> int:
-    """The batch size at which a peer trains the most images per second."""
+    """Returns the batch size at which a peer trains the most images per second."""
     calls = {str(batch): Contestant(peer_step(peer, batch), batch) for batch in batches}
     timings = alternate(calls, rounds=2, device=peer.device)
     return int(max(timings, key=lambda batch: timings[batch].rate().median))
@@ -128,7 +128,7 @@ def better_batch(peer: Peer, batches: Sequence[int]) -> int:
 
 @dataclass(frozen=True)
 class Section:
-    """What the training and the sampling of one size share: our widths match those of the peer in FLOP per image."""
+    """The training and sampling of one size, where our widths match the peer's network in FLOP per image."""
 
     setting: Setting
     peer: type[Peer]
@@ -141,30 +141,30 @@ class Section:
     compile: bool
 
     def trainer(self, name: str) -> Trainer:
-        """A new Trainer of ours."""
+        """Returns a new Trainer of ours."""
         return trainer(self.setting, self.widths, self.folder / f"{self.setting}-{name}".replace(" ", "-"))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image."""
+        """The shape (C, H, W) of an image."""
         return self.setting.channels, self.setting.size, self.setting.size
 
     def optional(self, purpose: str, build: Callable[..., Contestant]) -> dict[str, Variant]:
-        """What can be turned on in our network."""
+        """Returns the optional variants of our network; `build` makes the contestant from a change of the network."""
         found = {f"{DEFAULT}, CUDA graphs": Variant(partial(build, graphed))}
         if self.compile:
             found[f"{DEFAULT}, compiled"] = Variant(partial(build, compiled), COMPILE_S[purpose])
         return found
 
     def train(self, change: Change | None = None) -> Contestant:
-        """Training by our Trainer, its network changed in place."""
+        """Returns training steps of our Trainer, with its network changed in place."""
         ours = self.trainer(change.__name__ if change else "plain")
         if change:
             change(ours.network, (self.setting.batch, *self.shape), self.device)
         return repeated(step(ours), self.setting.batch, self.device)
 
     def train_channels_first(self) -> Contestant:
-        """Training by our Trainer where nothing asks for channels last."""
+        """Returns training steps of our Trainer, with every request for channels last ignored."""
         with ChannelsFirst():
             ours = self.trainer("channels-first")
 
@@ -175,17 +175,17 @@ class Section:
         return repeated(call, self.setting.batch, self.device)
 
     def build_peer(self, *, bf16: bool) -> Peer:
-        """A new network of the peer."""
+        """Returns a new network of the peer."""
         return self.peer(self.setting.size, self.setting.channels, self.width, device=self.device, bf16=bf16)
 
     def train_peer(self, *, bf16: bool) -> Contestant:
-        """Training as the peer's script does it, at the better of its batch sizes."""
+        """Returns training steps as in the peer's script, at the better of its batch sizes."""
         peer = self.build_peer(bf16=bf16)
         batch = better_batch(peer, self.setting.peer_batches)
         return repeated(peer_step(peer, batch), batch, self.device)
 
     def sample(self, change: Change | None = None, *, precision: Precision = "auto") -> Contestant:
-        """DPM-Solver++ 2M with our averaged network, changed in place."""
+        """Returns sampling by DPM-Solver++ 2M with our averaged network, changed in place."""
         model = self.trainer("sampling").model
         network = copy.deepcopy(model.denoiser.backbone)
         n = SAMPLES[self.device.type]
@@ -202,14 +202,14 @@ class Section:
         return Contestant(call, n)
 
     def sample_peer(self, *, bf16: bool) -> Contestant:
-        """The same sampler as the peer has it, for as many steps."""
+        """Returns sampling by the peer's own DPM-Solver++ 2M, with the same number of steps."""
         peer = self.build_peer(bf16=bf16)
         n = SAMPLES[self.device.type]
         return Contestant(lambda: peer.sample(n, SAMPLING_STEPS[self.device.type]), n)
 
 
 def section(setting: Setting, peer: type[Peer], folder: Path, device: torch.device, *, compile: bool) -> Section:
-    """Matches our widths to the peer's. Raises ValueError where none do."""
+    """Matches our widths to the peer's FLOP per image. Raises ValueError if none match."""
     ((_, width),) = setting.widths
     match = duel(setting, peer(setting.size, setting.channels, width, device=device), folder / "matched")
     return Section(setting, peer, width, match.widths, *match.image, folder, device, compile)

@@ -2,11 +2,11 @@
 
     python -m benchmarks.walk RUN IMAGE [--out FILE] [--check]
 
-Runs `diffusion restore RUN IMAGE --operator downsample:factor=2` and notes the file of each call within the package,
-from when the model is loaded to the last picture. Calls in a row within one file are one stay; a stay in a file that
-was entered before is a return. What every computation uses is no stay: the ground floor, the arithmetic of operators,
-schedules and Gaussians, the configuration, the description of the data, properties and constructors, and whatever
-`samplers.sample` does in its loop.
+Runs `diffusion restore RUN IMAGE --operator downsample:factor=2` and notes the file of each function call within the
+package, from the moment when the model is loaded to the last picture. Consecutive calls within one file are one stay. A
+stay in a file that was entered before is a return. Code that every computation uses does not count as a stay: the
+ground floor, the arithmetic of operators, schedules and Gaussians, the configuration, the description of the data,
+properties and constructors, and everything in the loop of `samplers.sample`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FILES, RETURNS = 14, 8
 
 @dataclass
 class Walk:
-    """Notes stays in the files of the package, as a profiler of this thread."""
+    """A profiler of this thread that notes stays in the files of the package."""
 
     stays: list[str] = field(default_factory=list)
     begun: bool = False
@@ -75,7 +75,7 @@ class Walk:
 
 
 def accessors() -> list[CodeType]:
-    """The code of all properties of the package."""
+    """Returns the code of all properties of the package."""
     for info in pkgutil.walk_packages(diffusion.__path__, "diffusion."):
         if not info.name.endswith("__main__"):
             importlib.import_module(info.name)
@@ -87,7 +87,7 @@ def accessors() -> list[CodeType]:
 
 
 def walk(run: Path, image: Path) -> Walk:
-    """The walk of one restoration, whose files go to a temporary folder."""
+    """Returns the walk of one restoration, whose files go to a temporary folder."""
     noted = Walk()
     with tempfile.TemporaryDirectory() as out:
         options = ["--operator", "downsample:factor=2", "--method", "pigdm", "--n", "2", "--steps", "1", "--out", out]
@@ -104,8 +104,8 @@ def walk(run: Path, image: Path) -> Walk:
 
 def main(arguments: list[str] | None = None) -> None:
     options = common.parser(__doc__, "walk")
-    options.add_argument("run", type=Path)
-    options.add_argument("image", type=Path)
+    options.add_argument("run", type=Path, help="run folder of a model of images")
+    options.add_argument("image", type=Path, help="degraded image")
     chosen = options.parse_args(arguments)
     found = walk(chosen.run, chosen.image)
     rows = [{"stay": number, "file": name} for number, name in enumerate(found.stays, 1)]

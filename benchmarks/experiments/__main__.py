@@ -7,9 +7,9 @@
     python -m benchmarks.experiments fashion --data FOLDER --minutes 10
     python -m benchmarks.experiments photographs --data FOLDER --minutes 10
 
-Each trains, measures, and compares with what the paper and later ones report; [--out FILE] [--check] as for the other
-benchmarks. Networks and figures are left in a folder beside the JSON. What is inferred about the originals, and where
-the numbers come from, is in docs/experiments.md.
+Each trains, measures, and compares with the numbers of the paper and of later ones. [--out FILE] and [--check] are as
+in the other benchmarks. Networks and figures are left in a folder beside the JSON. docs/experiments.md says what is
+inferred about the originals, and where the numbers come from.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
         type=Path,
         help="a photograph for texture, a folder of them for photographs, the original files for cifar10 and fashion",
     )
-    options.add_argument("--minutes", type=float, default=10.0, help="of training; swissroll takes what it needs")
+    options.add_argument(
+        "--minutes", type=float, default=10.0, help="time of training; swissroll takes the time it needs"
+    )
     chosen = options.parse_args(arguments)
     setting = Setting(chosen.out.with_suffix(""), chosen.minutes, chosen.data)
     tables: dict[str, Rows] = {}
@@ -53,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
             options.error(f"{name}: {error}")
         tables |= found
         goals += bounds
-    common.finish(goals, tables, chosen.out, check=chosen.check, values="mean ± 95 %")
+    common.finish(goals, tables, chosen.out, check=chosen.check, values="mean ± half the 95 % interval")
     print(f"figures: {setting.folder}")
 
 

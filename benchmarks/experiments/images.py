@@ -1,10 +1,10 @@
 """The likelihood of 8-bit images after a given time of training: CIFAR-10 (table 1 of the paper), Fashion-MNIST, and
 crops of photographs.
 
-The bound is that on the probability of the 8-bit image itself, of all test images, each at a few noise levels; the
-probability flow is solved for a few of them, dequantized by the noise of the clean end: these models know the levels.
-K and K - L_null are the same numbers in the unit of the paper (diffusion/units.py), whose 5.4 bits/pixel on CIFAR-10
-are 4.20 bits/dim.
+The bound is on the probability of the 8-bit image itself. It is measured on all test images, each at a few noise
+levels. The probability flow is solved for a few of them, dequantized by the noise of the clean end, which these models
+allow because they are trained with Fourier features of the gray levels. K and K - L_null are the same numbers in the
+unit of the paper (diffusion/likelihood/units.py), whose 5.4 bits/pixel on CIFAR-10 are 4.20 bits/dim.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CIFAR10, FASHION = Path("configs/cifar10_likelihood.toml"), Path("configs/fashio
 PHOTOGRAPHS = Path("configs/photographs_likelihood.toml")
 # Crops of photographs that are measured.
 CROPS = 4000
-# Noise levels of each test image; images whose flow is solved, and how.
+# Noise levels of each test image; the number of images whose flow is solved, and its estimator.
 DRAWS, FLOWS = 4, 32
 FLOW = FlowEstimator(probes=2, tolerance=1e-3, dequantization="noise")
 SAMPLES, ROWS = 64, 4
@@ -36,12 +36,12 @@ PUBLISHED: tuple[Mapping[str, object], ...] = (
     {"model": "Ho et al. 2020", "bits/dim": 3.70},
     {"model": "Kingma et al. 2021", "bits/dim": 2.65},
 )
-# What has to be reached on CIFAR-10 by the minutes of training.
+# The bits/dim to reach on CIFAR-10, by the minutes of training.
 GOALS = {10.0: 4.20, 90.0: 3.5}
 
 
 def row(name: str, found: LikelihoodEvaluation) -> dict[str, object]:
-    """What the table says of an evaluation."""
+    """Returns the row of the table for an evaluation."""
     return {
         "model": f"{name}, {found.method}",
         "bits/dim": found.terms["total"],
@@ -54,7 +54,7 @@ def row(name: str, found: LikelihoodEvaluation) -> dict[str, object]:
 def measure(
     setting: Setting, name: str, experiment: Config, data: Dataset, held_out: Dataset
 ) -> tuple[LikelihoodEvaluation, Rows]:
-    """The bound, and the rows, of an experiment after training; leaves its figures."""
+    """Trains an experiment, writes its figures, and returns the bound and the rows of the table."""
     model, seconds = timed.train(experiment, data, setting.folder / name, setting.seconds)
     bound = evaluate(model, held_out, method=BoundEstimator(draws=DRAWS), progress=True)
     flow = evaluate(model, held_out, method=FLOW, limit=FLOWS, progress=True)
@@ -66,14 +66,14 @@ def measure(
 def of_images(
     setting: Setting, name: str, path: Path, train: Images, test: Images
 ) -> tuple[LikelihoodEvaluation, Rows]:
-    """The same of the experiment at a path, on images in memory."""
+    """Measures the experiment whose configuration is at `path`, on images in memory."""
     experiment = config.load(path)
     data, held_out = (quality.dataset(images, labels=experiment.data.labels) for images in (train, test))
     return measure(setting, name, experiment, data, held_out)
 
 
 def cifar10(setting: Setting) -> Outcome:
-    """CIFAR-10."""
+    """Runs the experiment on CIFAR-10."""
     data = setting.source("the folder of CIFAR-10, its binary version or a zip of images")
     bound, rows = of_images(setting, "cifar10", CIFAR10, cifar.read(data, "train"), cifar.read(data, "test"))
     return {f"CIFAR-10, test images, {setting.minutes:g} minutes of training": [*rows, *map(dict, PUBLISHED)]}, [
@@ -84,14 +84,14 @@ def cifar10(setting: Setting) -> Outcome:
 
 
 def fashion(setting: Setting) -> Outcome:
-    """Fashion-MNIST."""
+    """Runs the experiment on Fashion-MNIST."""
     data = setting.source("the folder of the four .gz files of Fashion-MNIST")
     _, rows = of_images(setting, "fashion", FASHION, Images.read(data, "train"), Images.read(data, "t10k"))
     return {f"Fashion-MNIST, test images, {setting.minutes:g} minutes of training": rows}, []
 
 
 def photographs(setting: Setting) -> Outcome:
-    """Random crops of photographs, measured on those of other photographs."""
+    """Runs the experiment on random crops of photographs, measured on crops of other photographs."""
     folder = setting.source("a folder of photographs, with the folders train and test in it")
     experiment = config.load(PHOTOGRAPHS)
     experiment = replace(experiment, data=replace(experiment.data, path=str(folder / "train")))

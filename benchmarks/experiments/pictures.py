@@ -1,4 +1,4 @@
-"""The figures of the experiments: records of destruction, the trajectories of points, and bars."""
+"""The figures of the experiments: film strips of the forward process, trajectories of points, and bars."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffusion.model.model import FIRST_SEEN
 from diffusion.schedules import VariancePreserving
 
 FRAMES = 9
-# The log-SNR above which noise hardly shows.
+# The log-SNR above which noise is hardly visible.
 SHOWN = 4.0
 LIMIT = 2.5
 ARROWS = 17
@@ -28,8 +28,10 @@ ROWS = "forward process", "reverse process", "drift of the reverse mean"
 
 
 def destruction(model: Model, x: Tensor, frames: int = FRAMES) -> list[Tensor]:
-    """One forward trajectory of each of the model's values x (B, *): themselves, states even in log-SNR over the levels
-    at which a picture fades, and the end; in the units of the data, scaled to α² + σ² = 1.
+    """Returns the frames of one forward trajectory of each of x (B, *), which is in model units.
+
+    The frames are x itself, states evenly spaced in log-SNR where a picture fades, and the end. They are variance
+    preserving, α² + σ² = 1, and in units of the data.
     """
     vp, randn = VariancePreserving(model.denoiser.schedule), noise(0, FORWARD, 0, range(len(x)))
     end = torch.ones((), dtype=torch.float64)
@@ -42,8 +44,8 @@ def destruction(model: Model, x: Tensor, frames: int = FRAMES) -> list[Tensor]:
 
 
 def record(model: Model, x: Tensor, folder: Path, name: str) -> None:
-    """Two film strips, NAME-forward.png of the destruction of the model's values x (B, *), NAME-reverse.png of the
-    making of as many samples.
+    """Writes two film strips: NAME-forward.png of the forward process of x (B, *), which is in model units, and
+    NAME-reverse.png of the reverse process of B samples.
     """
     strips = {
         "forward": destruction(model, x),
@@ -54,8 +56,10 @@ def record(model: Model, x: Tensor, folder: Path, name: str) -> None:
 
 
 def trajectories(model: Model, x: Tensor, path: Path) -> Path:
-    """Points x (B, 2) as in figure 1 of the paper: at the clean end, where there is as much noise as signal, and at the
-    noisy end, the forward process, the model's reverse process, and the drift of the mean of a reverse step.
+    """Draws figure 1 of the paper for points x (B, 2).
+
+    The rows are the forward process, the model's reverse process, and the drift of the mean of a reverse step. The
+    columns are the clean end, log-SNR 0, and the noisy end.
     """
     vp, denoiser = VariancePreserving(model.denoiser.schedule), Rescaled(model.denoiser)
     walk = list(model.trajectory(len(x), steps=max(model.config.sampling.steps, model.film_steps)))
@@ -68,7 +72,7 @@ def trajectories(model: Model, x: Tensor, path: Path) -> Path:
     targets = {"t = 0": 0.0, "t = T/2": float(vp.time(torch.zeros(()))), "t = T": 1.0}
     for (name, target), column in zip(targets.items(), panels.T, strict=True):
         place = int((times - target).abs().argmin())
-        # From the clean end no step leads on: its drift is that of the last one.
+        # No step starts at the clean end, so it shows the drift of the last step.
         t, s = times[min(place, len(times) - 2) :][:2]
         with torch.no_grad():
             drift = gaussian.posterior(vp, denoiser(at, t).mean, at, t, s).mean - at
@@ -83,7 +87,7 @@ def trajectories(model: Model, x: Tensor, path: Path) -> Path:
 
 
 def bars(values: Mapping[str, float], ceiling: float, label: str) -> Image.Image:
-    """Values by name, beside a line that none can pass."""
+    """Draws values by name as bars, beside a line at the ceiling that none can pass."""
     figure = Figure(figsize=(4.6, 0.5 + 0.42 * len(values)), dpi=130, layout="constrained")
     axes = figure.subplots()
     drawn = axes.barh(list(values)[::-1], list(values.values())[::-1], color="gray")

@@ -1,4 +1,4 @@
-"""What an experiment is given, and what it returns."""
+"""The input and output of an experiment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Outcome: TypeAlias = tuple[dict[str, Rows], list[Goal]]
 
 @dataclass(frozen=True)
 class Setting:
-    """The folder for networks and figures, the minutes of training, and what --data names, if it was given."""
+    """The folder for networks and figures, the minutes of training, and the path of --data, if it was given."""
 
     folder: Path
     minutes: float = 10.0
@@ -23,11 +23,11 @@ class Setting:
 
     @property
     def seconds(self) -> float:
-        """Of training."""
+        """The seconds of training."""
         return 60 * self.minutes
 
     def source(self, content: str) -> Path:
-        """What --data names. Raises InputError, which says what it should hold, unless it is there."""
+        """Returns the path of --data. Raises InputError, which names the expected `content`, unless it exists."""
         if self.data is None or not self.data.exists():
             raise InputError(f"--data: must name {content}, got {self.data or 'nothing'}")
         return self.data

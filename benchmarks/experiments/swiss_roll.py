@@ -1,13 +1,15 @@
 """The Swiss roll (table 1 and figure 1 of the paper), on a roll of known entropy.
 
-K is the paper's bound on E log p(x), in bits per point of data scaled to variance 1; it cannot exceed -h, the negative
-entropy of the roll. Two kinds of model are measured:
+K is the paper's bound on E log p(x), in bits per point of data scaled to variance 1. It cannot exceed -h, the negative
+entropy of the roll. Two kinds of model are measured.
 
-the first diffusion model, configs/swiss_roll_2015.toml, on its own schedule, which erases an equal share of the signal
-in every step, on one even in log-SNR, and on that of the highest ceiling. The ceiling stands beside each: the K of the
-best reverse trajectory of diagonal Gaussians on the same schedule, with the exact mean and variance of every step;
+The first diffusion model, configs/swiss_roll_2015.toml, is trained on three schedules: its own, which removes an equal
+share of the signal in every step, one evenly spaced in log-SNR, and the one with the highest ceiling. Beside each
+stands its ceiling, the K of the best reverse trajectory of diagonal Gaussians on the same schedule, with the exact mean
+and variance of every step.
 
-ours, configs/swiss_roll.toml, in continuous time, by K and by the probability flow with the exact trace.
+Our model, configs/swiss_roll.toml, is measured in continuous time, by K and by the probability flow with the exact
+trace.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ from diffusion.schedules import DiscreteBetas, Schedule
 
 FIRST, OURS = Path("configs/swiss_roll_2015.toml"), Path("configs/swiss_roll.toml")
 STEPS = 40
-# Of the schedule even in log-SNR.
+# The log-SNRs at the ends of the schedule evenly spaced in log-SNR.
 SPAN = (-3.0, 15.0)
-# The log-SNRs that a schedule may choose from, and the points that the choice is made on.
+# The log-SNRs among which the best schedule is sought, and the number of points that the search uses.
 LATTICE = torch.linspace(-4.0, 18.0, 89, dtype=torch.float64)
 TRIED = 1000
-# Points that K is measured on, noise levels of each, and points whose flow is solved.
+# Points on which K is measured, noise levels of each, and points whose flow is solved.
 POINTS, DRAWS, FLOWS = 4000, 2048, 1000
 SHOWN = 2000
 PUBLISHED = 2.35
@@ -54,8 +56,10 @@ NULL = float(units.bits(torch.tensor(units.null_log_likelihood(2))))
 
 @dataclass(frozen=True)
 class Best:
-    """The reverse trajectory of the best diagonal Gaussians on a grid of decreasing times: the exact mean E[x|x_t], and
-    the variance of each coordinate of x_s given x_t as a power between the limits of a learned one.
+    """The reverse trajectory of the best diagonal Gaussians on a grid of decreasing times.
+
+    It predicts the exact mean E[x|x_t]. The exact variance of each coordinate of x_s given x_t is given as the
+    interpolation between the limits of a learned variance.
     """
 
     roll: SwissRoll
@@ -63,12 +67,12 @@ class Best:
     times: Tensor
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """x_t: (B, 2); t: () or (B,), all of them one time of the grid."""
+        """Returns the prediction for x_t (B, 2) at t () or (B,), all at one time of the grid."""
         t = t.flatten()[0]
         s = self.times[self.times < t][0]
         mean, variance = self.roll.posterior(x_t, *self.schedule(t))
         (_, sigma_t), (alpha_s, sigma_s) = self.schedule(t), self.schedule(s)
-        # Cov[x_s|x_t] = its variance given x, and that of x times the square of how far x moves it.
+        # Var[x_s|x_t] = Var[x_s|x, x_t] + gain² Var[x|x_t], where gain is the factor of x in E[x_s|x, x_t].
         gain = alpha_s * gaussian.snr_drop(self.schedule, s, t)
         given_x = gaussian.posterior(self.schedule, mean, x_t, t, s).variance
         ratio = 1 + gain.square() * variance / given_x
@@ -76,26 +80,26 @@ class Best:
 
 
 def ceiling(roll: SwissRoll, schedule: Schedule, steps: int, x: Tensor) -> Tensor:
-    """K of the best diagonal Gaussian steps for points x (B, 2), in nats: (B,)."""
+    """Returns K of the best diagonal Gaussian steps for points x (B, 2), in nats: (B,)."""
     times = UniformTime()(schedule, steps)
     return of_steps(Best(roll, schedule, times), times, x)
 
 
 def of_steps(denoiser: bound.AnyDenoiser, times: Tensor, x: Tensor) -> Tensor:
-    """K of a denoiser on every step of a grid, for points x (B, 2), in nats: (B,)."""
+    """Returns K of a denoiser over all steps of a grid, for points x (B, 2), in nats: (B,)."""
     return bound.bound_2015(denoiser, x, times, randn=noise(0, Stream.PATH, 0, range(len(x)))).total
 
 
 def discrete(log_snr: Tensor) -> DiscreteBetas:
-    """The schedule with these log-SNRs (T,), decreasing."""
+    """Returns the discrete schedule with the decreasing log-SNRs `log_snr` (T,)."""
     log_alpha_bar = torch.nn.functional.logsigmoid(log_snr.double())
     betas = -torch.expm1(torch.cat([log_alpha_bar[:1], log_alpha_bar.diff()]))
     return DiscreteBetas(betas=tuple(betas.tolist()))
 
 
 def best(roll: SwissRoll, count: int, lattice: Tensor, x: Tensor) -> DiscreteBetas:
-    """The schedule of `count` log-SNRs from an increasing lattice on which the ceiling of K is highest, for points x
-    (B, 2): what the learned schedule of the paper can at most come to, by dynamic programming.
+    """Returns the schedule of `count` log-SNRs from an increasing lattice with the highest ceiling of K, for points x
+    (B, 2), by dynamic programming. The learned schedule of the paper can at most reach that ceiling.
 
     With the exact mean and variance Var[x|x_t] of each coordinate, a step from t to s costs ½ Σ E log(1 + (SNR_s -
     SNR_t) Var[x|x_t]), and K = log(σ_T²/σ_1²) - log 2πe less the costs.
@@ -108,7 +112,7 @@ def best(roll: SwissRoll, count: int, lattice: Tensor, x: Tensor) -> DiscreteBet
         gained = (snr[t + 1 :] - snr[t]).reshape(-1, 1, 1)
         cost[t, t + 1 :] = torch.log1p(gained * variance).sum(2).mean(1) / 2
     noisy = torch.nn.functional.logsigmoid(-lattice)
-    # The least cost, less what the noise of the first level is worth, of coming to each level, and the level before it.
+    # The least cost of reaching each log-SNR, less log σ² at the first one, and the log-SNR before it.
     least, before = -noisy, []
     for _ in range(count - 1):
         least, previous = (least[:, None] + cost).min(0)
@@ -120,13 +124,13 @@ def best(roll: SwissRoll, count: int, lattice: Tensor, x: Tensor) -> DiscreteBet
 
 
 def row(name: str, nats: Tensor, exact: Tensor) -> dict[str, object]:
-    """What the table says of log p, or a bound on it, of points (N,) whose true log p is `exact` (N,), in nats."""
+    """Returns a row of the table from log p of points, or a bound on it, and the true values: both (N,), in nats."""
     bits = estimate(units.bits(nats), {})
     return {"model": name, "bits/point": bits, "over L_null": bits.scaled(1, -NULL), "below -h": gap(nats, exact)}
 
 
 def gap(nats: Tensor, exact: Tensor) -> Estimate:
-    """Of a log p to the true one, in bits: point by point, so that what differs between the points cancels."""
+    """Returns how far log p is below the true one, in bits: point by point, so that variation over points cancels."""
     return estimate(units.bits(exact - nats), {})
 
 
@@ -135,10 +139,10 @@ def train(experiment: Config, run: Path) -> tuple[Model, float]:
 
 
 def first(folder: Path, x: Tensor, exact: Tensor) -> Rows:
-    """The rows of the first model, on each schedule."""
+    """Returns the rows of the first model, on each schedule."""
     equal, roll = config.load(FIRST), SwissRoll()
     even = discrete(torch.linspace(*reversed(SPAN), STEPS, dtype=torch.float64))
-    # An output layer for each level of the lattice is one for each step.
+    # With an output layer for each log-SNR of the lattice, each step has one.
     layers = RBFConfig(steps=len(LATTICE), span=(float(LATTICE[0]), float(LATTICE[-1])))
     experiments = {
         "equal shares": equal,
@@ -158,7 +162,7 @@ def first(folder: Path, x: Tensor, exact: Tensor) -> Rows:
 
 
 def ours(folder: Path, x: Tensor, exact: Tensor) -> Rows:
-    """The rows of our model by K and by the flow."""
+    """Returns the rows of our model by K and by the flow."""
     model, seconds = train(config.load(OURS), folder / "swissroll")
     pictures.trajectories(model, x[:SHOWN].float(), folder / "swissroll.png")
     k = model.likelihood().bound_2015(x, draws=DRAWS, continuous=True).total
@@ -170,13 +174,13 @@ def ours(folder: Path, x: Tensor, exact: Tensor) -> Rows:
 
 
 def figure(row: Mapping[str, object], column: str = "bits/point") -> float:
-    """What stands in a column of a row."""
+    """Returns the number in a column of a row."""
     value = row[column]
     return value.mean if isinstance(value, Estimate) else float(str(value))
 
 
 def run(setting: Setting) -> Outcome:
-    """All of it. The time of training is that of the configurations."""
+    """Runs the experiment. The time of training is that of the configurations."""
     roll = SwissRoll()
     x = roll.sample(POINTS, torch.Generator().manual_seed(1))
     exact = roll.log_density(x)

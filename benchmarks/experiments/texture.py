@@ -1,9 +1,10 @@
-"""A texture with a hole (figure 5 of the paper, there of bark): a network without attention, trained on crops of one
-photograph that do not touch the square in its middle, is applied to the whole photograph, and fills the square, by the
-default method of restoration and by the paper's.
+"""A texture with a hole (figure 5 of the paper, which shows bark).
 
-What the square hides was never seen: crops of it, of the size of those trained on, measure the likelihood, in the unit
-of the paper's table 1. They overlap, so that their interval says nothing of other photographs.
+A network without attention is trained on crops of one photograph that do not touch the square in its middle. It is then
+applied to the whole photograph and fills the square, by the default method of restoration and by the paper's.
+
+The content of the square was never seen. Crops of it, of the size of the training crops, measure the likelihood in the
+unit of the paper's table 1. They overlap, so their interval says nothing about other photographs.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from diffusion.model import Model
 from diffusion.operators import Mask
 
 CONFIG = Path("configs/texture.toml")
-# Minutes on two cores instead of hours on a GPU. Crops are smaller than the hole, so that some lie within it; a quarter
-# of the noise levels is even over all of them, which the likelihood counts alike.
+# For minutes on two cores instead of hours on a GPU. Crops are smaller than the hole, so that some lie within it. A
+# quarter of the noise levels is drawn uniformly in log-SNR, because the likelihood weighs all of them alike.
 SMALL = (
     "data.size=64",
     "backbone.channels=[32,64,96]",
@@ -44,7 +45,7 @@ PUBLISHED = {"model": "published (2015), bark: other images", "K, bits/pixel": -
 
 
 def photograph(path: Path) -> Path:
-    """The image file at a path, or the first one by name in the folder there. Raises InputError if there is none."""
+    """Returns the image file at `path`, or the first one by name in a folder. Raises InputError if there is none."""
     found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not found:
         raise InputError(f"--data: must hold an image file, got {path}")
@@ -52,20 +53,20 @@ def photograph(path: Path) -> Path:
 
 
 def hole(size: tuple[int, int], side: int) -> tuple[slice, slice]:
-    """The rows and columns of the square in the middle of an image, as `data.hole` means it."""
+    """Returns the rows and columns of the square in the middle of an image, as `data.hole` defines it."""
     first, second = ((length - side) // 2 for length in size)
     return slice(first, first + side), slice(second, second + side)
 
 
 def corners(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crops of a size from the four corners of an image (C, H, W), all there are if they coincide: (N, C, *size)."""
+    """Returns the distinct crops of a size at the corners of an image (C, H, W): (N, C, *size), N at most 4."""
     for axis, side in enumerate(size, 1):
         image = image.unfold(axis, side, max(1, image.shape[axis] - side))
     return image.flatten(1, 2).movedim(0, 1).contiguous()
 
 
 def density(model: Model, hidden: Tensor) -> LikelihoodEvaluation:
-    """The bound on log p of crops of the hidden square (C, H, W) uint8."""
+    """Returns the bound on log p of crops of the hidden square (C, H, W) uint8."""
     crops = corners(hidden, model.spec.shape[1:])
     names = tuple(map(str, range(len(crops))))
     return evaluate(
@@ -74,8 +75,8 @@ def density(model: Model, hidden: Tensor) -> LikelihoodEvaluation:
 
 
 def fill(model: Model, image: Tensor, known: Tensor, path: Path) -> Path:
-    """The figure of an image (C, H, W) in [0, 1] of any size with a hole: filled by the default method of restoration,
-    and by the product of distributions of the paper in as many calls of the same network.
+    """Draws an image (C, H, W) in [0, 1] of any size with its hole filled by the default method of restoration, and by
+    the paper's product of distributions with the same number of evaluations of the same network.
     """
     larger = replace(model, spec=replace(model.spec, shape=tuple(image.shape)))
     case = Case.of(image, Task(Mask(known)))
@@ -106,4 +107,4 @@ def run(setting: Setting) -> Outcome:
         dict(PUBLISHED),
     ]  # fmt: skip
     height, width = model.spec.shape[1:]
-    return {f"Texture: crops of {height}x{width} of what the hole hides; they overlap": rows}, []
+    return {f"Texture: overlapping crops of {height}x{width} inside the hole": rows}, []

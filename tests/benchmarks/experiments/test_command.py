@@ -38,7 +38,7 @@ def test_the_tables_say_what_stands_in_them(
 ) -> None:
     monkeypatch.setattr(command, "EXPERIMENTS", {"one": lambda setting: ({"table": [{"bits": 1.0}]}, [])})
     command.main(["one", "--out", str(tmp_path / "found.json")])
-    assert "table; mean ± 95 %" in capsys.readouterr().out
+    assert "table; mean ± half the 95 % interval" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["texture", "cifar10", "fashion", "photographs"])
