@@ -73,7 +73,7 @@ class Sample:
 
     run: Run
     """A run folder."""
-    draw: Annotated[Drawn, tyro.conf.OmitArgPrefixes] = Drawn()
+    draw: Annotated[Drawn, tyro.conf.arg(name="")] = Drawn()
     out: Path | None = None
     """Where to write; RUN/samples-SEED or RUN/restored-NAME by default."""
     film: bool = False
@@ -96,7 +96,7 @@ class Sample:
 class Restorations:
     """The options of drawing restorations, and of where they are written."""
 
-    draw: Annotated[Drawn, tyro.conf.OmitArgPrefixes] = Drawn(n=4)
+    draw: Annotated[Drawn, tyro.conf.arg(name="")] = Drawn(n=4)
     method: MethodName = "auto"
     """The method of restoration; docs/restoration.md says where each one is biased."""
     out: Path | None = None
@@ -121,7 +121,7 @@ class Inpaint:
     """The largest difference from that color, in [0, 1], of each channel of an unknown pixel."""
     noise: float = 0.0
     """Standard deviation of the noise on the known part, in [0, 1]; 0 keeps known pixels as they are."""
-    options: Annotated[Restorations, tyro.conf.OmitArgPrefixes] = Restorations()
+    options: Annotated[Restorations, tyro.conf.arg(name="")] = Restorations()
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,18 @@ class Restore:
     """A run folder."""
     images: Images
     """Degraded images, or folders of them."""
-    operator: Annotated[str, tyro.conf.arg(help_behavior_hint=f"one of {OPERATORS}")]
-    """The degradation, with options as in blur:sigma=2; several, one after another, as in
-    blur:sigma=1+downsample:factor=2."""
+    operator: Annotated[
+        str,
+        tyro.conf.arg(
+            help=f"The degradation: {OPERATORS}. Options follow the name, as in blur:sigma=2, and several are applied "
+            "one after another, as in blur:sigma=1+downsample:factor=2."
+        ),
+    ]
     noise: float | None = None
     """Standard deviation of the noise on the images, in [0, 1]; that of rounding to 8 bits by default."""
     damage: bool = False
     """Take whole images and degrade them first, to try a restoration out."""
-    options: Annotated[Restorations, tyro.conf.OmitArgPrefixes] = Restorations()
+    options: Annotated[Restorations, tyro.conf.arg(name="")] = Restorations()
 
 
 @dataclass(frozen=True)
@@ -152,9 +156,13 @@ class Evaluate:
 
     run: Run
     """A run folder."""
-    method: Annotated[str, tyro.conf.arg(help_behavior_hint=f"one of {EVALUATORS}; default: bound")] = "bound"
-    """bound: the trajectory bound by terms. ode: the probability-flow ODE. importance: importance-weighted paths.
-    Options of a method may follow its name, as in ode:probes=8."""
+    method: Annotated[
+        str,
+        tyro.conf.arg(
+            help=f"The evaluator: {EVALUATORS}. bound is the trajectory bound by terms, ode the probability-flow ODE, "
+            "importance the importance-weighted paths. Options of an evaluator may follow its name, as in ode:probes=8."
+        ),
+    ] = "bound"
     data: Path | None = None
     """A folder of images to measure instead of the held-out ones."""
     limit: int | None = None
@@ -162,9 +170,8 @@ class Evaluate:
     draws: int | None = None
     """bound: steps drawn for each example, in two independent halves; an even number, 16 by default."""
     steps: int | None = None
-    """bound, importance: steps of the trajectory. The default is the number that the model was trained on, if it was
-    trained on a trajectory; else 100,000 for bound, where a finer trajectory is tighter at no further cost, and 256
-    for importance."""
+    """bound, importance: steps of the trajectory; by default those of the trajectory that the model was trained on,
+    if it was, else 100,000 for bound and 256 for importance."""
     continuous: bool = False
     """bound: in continuous time, with infinitely many steps."""
     paths: int | None = None

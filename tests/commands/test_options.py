@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 import tyro
@@ -14,6 +14,7 @@ from diffusion.commands import options
 from diffusion.commands.options import Drawn, Evaluate, Inpaint, Restore, Sample
 from diffusion.draw import Draw
 from diffusion.evaluation import EVALUATORS, BoundEstimator, FlowEstimator, ImportanceEstimator
+from diffusion.likelihood.flow import Dequantization
 from diffusion.model.likelihood import PATH_STEPS, STEPS
 from diffusion.operators import OPERATORS
 from diffusion.restoration import METHODS
@@ -73,3 +74,17 @@ def test_options_that_are_not_given_leave_those_of_the_method() -> None:
     assert parsed.method == "bound"
     own = ("draws", "steps", "paths", "probes", "tolerance", "dequantization", "solver_steps", "seed")
     assert all(getattr(parsed, name) is None for name in own) and not parsed.continuous
+
+
+def test_the_help_names_every_operator_and_evaluator_and_the_dequantizations_are_those_of_the_flow(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def text(command: str) -> str:
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        return re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+
+    assert f"The degradation: {', '.join(OPERATORS)}. " in text("restore")
+    assert f"The evaluator: {', '.join(EVALUATORS)}. " in text("evaluate")
+    offered, none = get_args(get_type_hints(Evaluate)["dequantization"])
+    assert get_args(offered) == get_args(Dequantization) and none is type(None)
