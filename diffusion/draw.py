@@ -1,4 +1,4 @@
-"""How samples are drawn: the options that sampling, restoration and their commands share.
+"""The options of drawing samples, which sampling, restoration and their commands share.
 
 They are spelled once, here. The command line reads them before torch is imported, so this file imports nothing heavy.
 """
@@ -31,7 +31,7 @@ class DrawOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Draw:
-    """How many samples are drawn, and how. None stands for the default of the run or of the method."""
+    """The number of samples, and the options of drawing them. None is the default of the run or of the method."""
 
     n: int = 16
     """How many to draw."""

@@ -35,7 +35,7 @@ COLORS = 3
 LARGEST_PANEL = 512
 # A gray that is neither the white nor the black of a picture, so that its edges show.
 PAPER = (228, 228, 228)
-Rows = Sequence[tuple[float, float]]
+Curve = Sequence[tuple[float, float]]
 
 
 def to_image(x: Tensor) -> Image.Image:
@@ -153,20 +153,20 @@ def stack(rows: Sequence[Image.Image]) -> Image.Image:
     return canvas
 
 
-def loss_by_log_snr(rows: Rows, path: Path, step: int) -> Path:
-    """Plots the weighted loss against log-SNR, from `rows` of both.
+def loss_by_log_snr(curve: Curve, path: Path, step: int) -> Path:
+    """Plots the weighted loss against log-SNR, from the points (log-SNR, loss) of `curve`.
 
     With the EDM parameterization and weighting, a network whose output is 0 has the loss 1.
     """
     figure, (axes,) = _figure(1, width=5.0)
-    axes.plot([log_snr for log_snr, _ in rows], [value for _, value in rows], "o-", color="black", markersize=3)
+    axes.plot([log_snr for log_snr, _ in curve], [value for _, value in curve], "o-", color="black", markersize=3)
     axes.set(
         xlabel="log-SNR (noise on the left, clean on the right)",
         ylabel="loss",
         title=f"loss by log-SNR, step {step}",
     )
     axes.set_ylim(bottom=0)
-    return save_png(rendered(figure), path, {"step": step, "log_snr": [list(row) for row in rows]})
+    return save_png(rendered(figure), path, {"step": step, "log_snr": [list(point) for point in curve]})
 
 
 def by_log_snr(curves: Mapping[str, Sequence[tuple[float, float, float]]], path: Path, unit: str) -> Path:

@@ -53,15 +53,15 @@ def merge(modules: Iterable[ModuleType], attribute: str) -> dict[str, type[Any]]
     return {name: getattr(owners[name], attribute)[name] for name in sorted(owners)}
 
 
-def names(place: str, attribute: str) -> tuple[str, ...]:
-    """The keys of the dict literals called `attribute` in a file of this package, or in all files of a folder of it.
+def names(path: str, attribute: str) -> tuple[str, ...]:
+    """The keys of the dict literals called `attribute` in a file or folder of this package.
 
     The keys of a file keep their order, those of a folder are sorted. The source is read and not run.
     """
-    path = ROOT / place
-    if path.is_dir():
-        return tuple(sorted(key for file in path.glob("*.py") for key in _keys(file, attribute)))
-    return tuple(_keys(path, attribute))
+    source = ROOT / path
+    if source.is_dir():
+        return tuple(sorted(key for file in source.glob("*.py") for key in _keys(file, attribute)))
+    return tuple(_keys(source, attribute))
 
 
 def _keys(path: Path, attribute: str) -> list[str]:

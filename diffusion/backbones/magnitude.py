@@ -54,7 +54,7 @@ class UnitConv(ScaledConv):
     """A convolution whose weight has unit norm for every output channel, times `scale`.
 
     `project_` restores the norm after an optimizer step. The gradient is not made tangent to the sphere first: the
-    projection takes its component along the weight back.
+    projection undoes its component along the weight.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 0, *, scale: float = 1.0) -> None:

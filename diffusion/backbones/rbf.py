@@ -23,9 +23,9 @@ class RBFConfig(BackboneConfig):
     nearest output layer.
 
     Output layer i, from 0, belongs to the share i / (steps - 1) of noise in the variance, σ²/(α² + σ²). There is thus
-    one for each step of the schedule β_i = 1 / (steps - i + 1), which erases an equal share in each step except for a
-    small constant β_1. With `span`, a pair of log-SNRs, the output layers are spaced evenly in log-SNR between the two
-    instead.
+    one for each step of the schedule β_i = 1 / (steps - i + 1), which turns an equal share of the variance into
+    noise in each step, except for a small constant β_1. With `span`, a pair of log-SNRs, the output layers are spaced
+    evenly in log-SNR between the two instead.
     """
 
     units: int = 16
@@ -65,8 +65,8 @@ class RBF(Backbone):
     def step(self, log_snr: Tensor) -> Tensor:
         """Returns the number of the output layer of each log-SNR: (B,) -> (B,) int64."""
         if self.span is None:
-            place = torch.sigmoid(-log_snr)
+            position = torch.sigmoid(-log_snr)
         else:
             low, high = self.span
-            place = ((high - log_snr) / (high - low)).clamp(0, 1)
-        return (place * (self.steps - 1)).round().long()
+            position = ((high - log_snr) / (high - low)).clamp(0, 1)
+        return (position * (self.steps - 1)).round().long()

@@ -167,9 +167,9 @@ def _shared_memory() -> Iterator[Finding]:
 
 
 def _disk() -> Iterator[Finding]:
-    from diffusion.data.images.scan import cache_place
+    from diffusion.data.images.scan import default_cache
 
-    for name, folder in (("cache", cache_place()), ("here", Path.cwd())):
+    for name, folder in (("cache", default_cache()), ("here", Path.cwd())):
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free
         text = f"{_without_home(folder)}, {free / 1e9:.1f} GB free"

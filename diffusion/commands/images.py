@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageColor
 from torch import Tensor
 
-from diffusion.data import DataSpec, decode, fit, read_header
+from diffusion.data import DataSpec, decode, read_header, resize_and_crop
 from diffusion.data.images.decoding import Color, Pixels, to_tensor
 from diffusion.data.images.folder import FolderWalk
 from diffusion.errors import InputError, require
@@ -143,7 +143,7 @@ def read_damaged(
     if fitted.all() and not whole:
         raise InputError(f"{path}: no unknown pixels are left after --resize, which cuts off margins; leave it out")
     return (
-        to_tensor(fit(pixels, (height, width))),
+        to_tensor(resize_and_crop(pixels, (height, width))),
         torch.tensor(fitted).permute(2, 0, 1),
         resized(path.name, pixels, spec),
     )
@@ -162,7 +162,7 @@ def _nothing_unknown(source: Source, marked: Marked | None) -> str:
 
 
 def fit_known(known: Known, size: Size) -> Known:
-    """The known pixels (h, w, 1) of an image that `fit` resizes to `size` (h, w), from those before, `known` (H, W, 1).
+    """The known pixels (h, w, 1) after `resize_and_crop` to `size` (h, w), from those before, `known` (H, W, 1).
 
     A pixel is known only if all pixels that it is resized from are known.
     """
@@ -173,7 +173,7 @@ def fit_known(known: Known, size: Size) -> Known:
     hidden = _dilated(_dilated(~known[:, :, 0], reach).T, reach).T
     # Where the kernel reaches pixels that were hidden, at least half of it lies in the dilated hole in each direction,
     # a quarter in all. Elsewhere its negative lobes alone lower the mask, by some hundredths, which must not count.
-    return fit(255 * (~hidden[:, :, None]).astype(np.uint8), size) >= 0.8 * 255
+    return resize_and_crop(255 * (~hidden[:, :, None]).astype(np.uint8), size) >= 0.8 * 255
 
 
 def _dilated(hidden: Known, reach: int) -> Known:
@@ -215,7 +215,7 @@ def read_clean(path: Path, spec: DataSpec, background: Color, *, resize: bool = 
     pixels = decode(path, channels=channels, background=background)
     if not resize or pixels.shape[:2] == (height, width):
         return to_tensor(pixels), ""
-    return to_tensor(fit(pixels, (height, width))), resized(path.name, pixels, spec)
+    return to_tensor(resize_and_crop(pixels, (height, width))), resized(path.name, pixels, spec)
 
 
 def resized(name: str, pixels: Pixels, spec: DataSpec) -> str:

@@ -7,8 +7,8 @@ training.
 from diffusion.data.augment import augment
 from diffusion.data.dataset import Dataset, standardized
 from diffusion.data.images.cache import Packed, pack
-from diffusion.data.images.container import Problem
-from diffusion.data.images.decoding import Header, ImageError, decode, fit, read_header
+from diffusion.data.images.container import LeftOut
+from diffusion.data.images.decoding import Header, ImageError, decode, read_header, resize_and_crop
 from diffusion.data.images.index import Entry
 from diffusion.data.images.open_folder import open_folder
 from diffusion.data.images.scan import FolderError, Scan, scan, table
@@ -30,20 +30,20 @@ __all__ = [
     "Header",
     "ImageError",
     "Leaves",
+    "LeftOut",
     "Packed",
-    "Problem",
     "SampleStream",
     "Scan",
     "SwissRoll",
     "augment",
     "dead_leaves",
     "decode",
-    "fit",
     "mixture",
     "open_folder",
     "open_source",
     "pack",
     "read_header",
+    "resize_and_crop",
     "scan",
     "standardized",
     "swiss_roll",

@@ -22,6 +22,7 @@ from diffusion.randomness import example_seed
 Values: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 Indices: TypeAlias = Sequence[int] | npt.NDArray[np.int64] | Tensor
 
+# The number of examples that are read at once.
 CHUNK = 256
 
 

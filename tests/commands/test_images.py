@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion.commands.images import Marked, Source, fit_known, read_clean, read_damaged, read_observation, sources
-from diffusion.data import DataSpec, fit
+from diffusion.data import DataSpec, resize_and_crop
 from diffusion.errors import InputError
 from diffusion.operators import parse
 
@@ -146,11 +146,11 @@ def test_a_resized_pixel_is_known_only_if_nothing_hidden_is_in_it(
     top, left, tall, wide = given[0] // 3, given[1] // 3, given[0] * 20 // 64, given[1] * 20 // 64
     hidden[top : top + tall, left : left + wide] = True
     image = rng.integers(0, 256, (*given, 3), dtype=np.uint8)
-    shown, seen = fit_known(~hidden, size)[:, :, 0], fit(image, size)
+    shown, seen = fit_known(~hidden, size)[:, :, 0], resize_and_crop(image, size)
     assert shown.shape == size and int((~shown).sum()) <= most
     blocks = (rng.integers(0, 2, image.shape) for _ in range(30))
     for values in (np.zeros(image.shape), np.ones(image.shape), *blocks):
-        other = fit(np.where(hidden, 255 * values, image).astype(np.uint8), size)
+        other = resize_and_crop(np.where(hidden, 255 * values, image).astype(np.uint8), size)
         assert np.array_equal(other[shown], seen[shown])
 
 

@@ -22,14 +22,15 @@ import PIL
 
 from diffusion.data.dataset import content_hash
 from diffusion.data.images import store
-from diffusion.data.images.container import Container, Problem
-from diffusion.data.images.decoding import Color, ImageError, Pixels, decode, fit, printable
+from diffusion.data.images.container import Container, LeftOut
+from diffusion.data.images.decoding import Color, ImageError, Pixels, decode, printable, resize_and_crop
 from diffusion.data.images.index import Entry
 from diffusion.data.images.parallel import in_order
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, unwritable
 from diffusion.data.names import choose
 
-# Raise it when the code changes such that the same files and settings give other pixels or another layout.
+# The version of the cache. It is to be raised when the code changes such that the same files and settings give other
+# pixels or another layout.
 LAYOUT = 2
 VALUES, CONTENTS = "values.npy", "contents.npy"
 
@@ -48,7 +49,7 @@ class Packed:
     labels: npt.NDArray[np.int64] | None
     names: Sequence[str]
     contents: npt.NDArray[np.uint64]
-    problems: tuple[Problem, ...]
+    problems: tuple[LeftOut, ...]
     copies: int
 
 
@@ -85,7 +86,7 @@ def pack(
     entry = cache_folder(cache, scan.container.root) / _key(scan, settings)
     content = store.read(entry) or _build(entry, scan, settings, progress)
     failed = {int(row): reason for row, reason in content["failed"].items()}
-    left_out = (Problem(scan.entries[row].path, reason) for row, reason in failed.items())
+    left_out = (LeftOut(scan.entries[row].path, reason) for row, reason in failed.items())
     names: Sequence[str] = scan.entries.names
     labels = scan.entries.rows["group"]
     if failed:
@@ -117,7 +118,7 @@ def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> stor
             failed = _write(folder, rows, settings.shape)
             if len(failed) == len(entries):
                 row, reason = failed.popitem()
-                problem = Problem(entries[row].path, reason)
+                problem = LeftOut(entries[row].path, reason)
                 raise FolderError(f"data.path: no image in {scan.container.name} can be decoded; {problem}")
             store.publish(folder, entry, {"failed": failed})
     except OSError as error:
@@ -161,4 +162,4 @@ def _image(container: Container, settings: _Settings, entry: Entry) -> Pixels | 
         if error.passing:
             raise
         return error.reason
-    return fit(image, settings.size).transpose(2, 0, 1)
+    return resize_and_crop(image, settings.size).transpose(2, 0, 1)

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import ClassVar
 
-from diffusion.data.images.decoding import ImageError, Stream, printable
+from diffusion.data.images.decoding import BinaryFile, ImageError, printable
 from diffusion.data.images.store import stamp
 
 
 @dataclass(frozen=True)
-class Problem:
+class LeftOut:
     """A file or folder that is left out: its path within its container, and the reason."""
 
     path: Path
@@ -57,7 +57,7 @@ class Walk(ABC):
     fingerprint: int = 0
     newest: int = 0
     lasting: bool = True
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[LeftOut] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     classes: list[str] = field(default_factory=list)
 
@@ -82,7 +82,7 @@ class Walk(ABC):
 
     def leave_out(self, path: str, reason: str) -> None:
         """Add a path that cannot be used, and the reason, to the problems."""
-        self.problems.append(Problem(Path(path), reason))
+        self.problems.append(LeftOut(Path(path), reason))
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Container(ABC):
         count = sum(1 for _ in walk)
         return walk.fingerprint, count or None
 
-    def open(self, path: str | os.PathLike[str], offset: int, size: int) -> Stream:
+    def open(self, path: str | os.PathLike[str], offset: int, size: int) -> BinaryFile:
         """Open the encoded bytes of a member.
 
         Raises ImageError when the system refuses to.
@@ -126,4 +126,4 @@ class Container(ABC):
             raise ImageError(os.path.join(self.name, path), error.strerror or str(error)) from error
 
     @abstractmethod
-    def _open(self, path: str, offset: int, size: int) -> Stream: ...
+    def _open(self, path: str, offset: int, size: int) -> BinaryFile: ...

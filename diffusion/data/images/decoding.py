@@ -1,4 +1,4 @@
-"""Decoding of an image file to 8-bit pixels, or to an error that names the file.
+"""Decodes an image file to 8-bit pixels, or raises an error that names the file.
 
 Pillow damages some images without a warning: it clips 16-bit pixels to white, shows the hidden colors of transparent
 pixels, and leaves photographs lying on their side. Here every kind of file is either converted faithfully or refused.
@@ -23,7 +23,7 @@ from diffusion.errors import InputError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Color: TypeAlias = tuple[int, int, int]
-Stream: TypeAlias = BufferedReader | BytesIO
+BinaryFile: TypeAlias = BufferedReader | BytesIO
 
 # The list is closed because Pillow can also open formats that start other programs.
 _SUFFIXES = {
@@ -76,7 +76,7 @@ def printable(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def read_header(path: str | os.PathLike[str], file: Stream | None = None) -> Header:
+def read_header(path: str | os.PathLike[str], file: BinaryFile | None = None) -> Header:
     """Read the header of an image file, but not its pixels; the file may already be open as `file`.
 
     Raises ImageError when the file is not an image of a known format, is too large, or holds floating-point pixels.
@@ -88,7 +88,7 @@ def read_header(path: str | os.PathLike[str], file: Stream | None = None) -> Hea
         return Header(width, height, image.mode, image.format or "", getattr(image, "n_frames", 1))
 
 
-def decode(path: str | os.PathLike[str], file: Stream | None = None, *, channels: int, background: Color) -> Pixels:
+def decode(path: str | os.PathLike[str], file: BinaryFile | None = None, *, channels: int, background: Color) -> Pixels:
     """Decode the first frame of an image file to (H, W, C) with C = 1 (gray), 3 (RGB) or 4 (RGB and alpha).
 
     The file may already be open as `file`. The rotation by EXIF is applied, 16-bit gray is scaled to 8 bits, palettes
@@ -111,7 +111,7 @@ def to_tensor(pixels: Pixels) -> Tensor:
     return torch.tensor(pixels).permute(2, 0, 1) / 255
 
 
-def fit(image: Pixels, size: tuple[int, int]) -> Pixels:
+def resize_and_crop(image: Pixels, size: tuple[int, int]) -> Pixels:
     """Scale an image (H, W, C) until it just covers the size (h, w), and crop its center: (h, w, C).
 
     Both axes are scaled by the same factor, so that shapes are preserved. Shrinking is antialiased. An image that needs
@@ -133,7 +133,7 @@ def fit(image: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], file: Stream | None) -> Iterator[Image.Image]:
+def _opened(path: str | os.PathLike[str], file: BinaryFile | None) -> Iterator[Image.Image]:
     """Open an image without reading its pixels; any error within the context becomes an ImageError."""
     try:
         with Image.open(file or path, formats=FORMATS) as image:
@@ -146,7 +146,7 @@ def _opened(path: str | os.PathLike[str], file: Stream | None) -> Iterator[Image
         raise ImageError(path, _reason(error, path, file)) from error
 
 
-def _reason(error: Exception, path: str | os.PathLike[str], file: Stream | None) -> str:
+def _reason(error: Exception, path: str | os.PathLike[str], file: BinaryFile | None) -> str:
     if isinstance(error, UnidentifiedImageError):
         empty = (file.seek(0, os.SEEK_END) if file else os.path.getsize(path)) == 0
         return "the file is empty" if empty else f"not an image of a known format ({', '.join(FORMATS)})"

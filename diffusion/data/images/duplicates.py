@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from diffusion.data.images.container import Problem
+from diffusion.data.images.container import LeftOut
 from diffusion.data.images.decoding import ImageError, Pixels, decode
 from diffusion.data.images.index import Entry
 from diffusion.data.images.parallel import in_order
@@ -40,7 +40,7 @@ class Look:
     one for each later image.
     """
 
-    damaged: tuple[Problem, ...]
+    damaged: tuple[LeftOut, ...]
     near: tuple[Pair, ...]
 
 
@@ -66,7 +66,7 @@ def look(scan: Scan, *, progress: bool = True) -> Look:
     for number, result in enumerate(results):
         if isinstance(result, str):
             usable[number] = False
-            damaged.append(Problem(scan.entries[number].path, result))
+            damaged.append(LeftOut(scan.entries[number].path, result))
         else:
             hashes[number], means[number] = result
     usable[[later for _, later in copies(scan)]] = False

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from diffusion.data.images.container import Container, Member, Walk
-from diffusion.data.images.decoding import SUFFIXES, Stream
+from diffusion.data.images.decoding import SUFFIXES, BinaryFile
 
 # The number of names of one folder that are sorted in memory; more names are sorted by merging files.
 RUN = 1 << 15
@@ -31,7 +31,7 @@ class Folder(Container):
         """Start a pass over all images, in natural order if they are to be read."""
         return FolderWalk(self.root, ordered=reading)
 
-    def _open(self, path: str, offset: int, size: int) -> Stream:
+    def _open(self, path: str, offset: int, size: int) -> BinaryFile:
         return (self.root / path).open("rb")
 
 
@@ -52,19 +52,19 @@ class FolderWalk(Walk):
         return self._visit("", None)
 
     def _visit(self, folder: str, group: str | None) -> Iterator[Member]:
-        place = os.path.join(self.root, folder)
+        absolute = os.path.join(self.root, folder)
         later = []
         try:
-            this = os.stat(place)
+            this = os.stat(absolute)
             if (this.st_dev, this.st_ino) in self.visited:
                 self.leave_out(folder, "a link to a folder that is read already")
                 return
             self.visited.add((this.st_dev, this.st_ino))
-            with os.scandir(place) as entries:
+            with os.scandir(absolute) as entries:
                 names = (entry.name for entry in entries if not entry.name.startswith("."))
                 for name in natural(names) if self.ordered else names:
                     path = os.path.join(folder, name)
-                    status = _status(os.path.join(place, name))
+                    status = _status(os.path.join(absolute, name))
                     if status is not None and stat.S_ISDIR(status.st_mode):
                         if self.ordered:
                             yield from self._enter(path, group)
@@ -109,7 +109,7 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def natural(names: Iterable[str]) -> Iterator[str]:
-    """Sort names with the numbers in them compared by value, 2 before 10; ties, as of 1 and 01, are broken by the name.
+    """Sort names with the numbers in them compared by value, 2 before 10; ties, such as 1 and 01, go by the name.
 
     However many names there are, only some ten thousand of them are in memory at once.
     """

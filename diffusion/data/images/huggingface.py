@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusion.data.images.container import Container, Member, Walk
-from diffusion.data.images.decoding import ImageError, Stream
+from diffusion.data.images.decoding import BinaryFile, ImageError
 from diffusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class HuggingFace(Container):
         """Start a pass over the rows in their order."""
         return RowWalk(self.images, self.labels, reading)
 
-    def _open(self, path: str, offset: int, size: int) -> Stream:
+    def _open(self, path: str, offset: int, size: int) -> BinaryFile:
         (value,) = self.images[offset].values()
         value = value or {}
         if value.get("bytes") is not None:
@@ -62,7 +62,7 @@ class HuggingFace(Container):
 
 @dataclass
 class RowWalk(Walk):
-    """A walk through the rows, which yields nothing unless it is `reading`: the times of Arrow files show any change.
+    """A walk through the rows, which yields nothing unless it is `reading`: Arrow files show any change by their times.
 
     Images in files of their own lie in the library's cache, whose file names depend on their contents.
     """
@@ -100,10 +100,10 @@ def find_dataset(path: str) -> HuggingFace | None:
     """
     if not path.startswith(SCHEME) and not _is_saved(Path(path)):
         return None
-    place, _, split = path.removeprefix(SCHEME).partition(":") if path.startswith(SCHEME) else (path, "", "")
-    if not place:
+    name, _, split = path.removeprefix(SCHEME).partition(":") if path.startswith(SCHEME) else (path, "", "")
+    if not name:
         raise InputError(f"data.path: {path} names no dataset; write {SCHEME}OWNER/NAME or {SCHEME}OWNER/NAME:SPLIT")
-    splits = _splits(path, place, split)
+    splits = _splits(path, name, split)
     chosen = split or (TRAIN if TRAIN in splits else next(iter(splits)))
     if chosen not in splits:
         raise InputError(f"data.path: {path} has no split {chosen!r}; it has {', '.join(splits)}")
@@ -121,7 +121,7 @@ def find_dataset(path: str) -> HuggingFace | None:
     images = dataset.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     labels = None if label is None else dataset.select_columns([label])
     files = images.cache_files
-    root = Path(place) if _is_saved(Path(place)) or not files else Path(files[0]["filename"]).parent
+    root = Path(name) if _is_saved(Path(name)) or not files else Path(files[0]["filename"]).parent
     return HuggingFace(root, source, images, labels)
 
 
@@ -131,7 +131,7 @@ def _is_saved(folder: Path) -> bool:
     return one or (folder / "dataset_dict.json").is_file()
 
 
-def _splits(path: str, place: str, split: str) -> Mapping[str, Dataset]:
+def _splits(path: str, name: str, split: str) -> Mapping[str, Dataset]:
     """Return splits by their names: all of them, or only the one that is asked for."""
     try:
         import datasets
@@ -140,10 +140,10 @@ def _splits(path: str, place: str, split: str) -> Mapping[str, Dataset]:
             f"data.path: {path} needs the package datasets, which is not installed; pip install 'diffusion[datasets]'"
         ) from error
     try:
-        if _is_saved(Path(place)):
-            loaded = datasets.load_from_disk(place, keep_in_memory=False)
+        if _is_saved(Path(name)):
+            loaded = datasets.load_from_disk(name, keep_in_memory=False)
         else:
-            loaded = datasets.load_dataset(place, split=split or None, keep_in_memory=False)
+            loaded = datasets.load_dataset(name, split=split or None, keep_in_memory=False)
     except Exception as error:  # The loaders raise errors of almost every type.
         raise InputError(f"data.path: {path} cannot be loaded: {error}") from error
     return loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or TRAIN): loaded}

@@ -22,12 +22,12 @@ import numpy.typing as npt
 import PIL
 
 from diffusion.data.images import store
-from diffusion.data.images.container import Container, Member, Problem, Walk
+from diffusion.data.images.container import Container, LeftOut, Member, Walk
 from diffusion.data.images.decoding import FORMATS, Header, ImageError, read_header
 from diffusion.data.images.parallel import in_order
 from diffusion.data.names import Lazy, Names
 
-# Raise it when the code changes such that the same files give another index.
+# The version of the index. It is to be raised when the code changes such that the same files give another one.
 LAYOUT = 2
 ROWS, TEXT = "rows.npy", "text.npy"
 
@@ -51,9 +51,9 @@ ROW = np.dtype(
 
 @dataclass(frozen=True)
 class Entry:
-    """An image: its path within the container, its header, its label, which is -1 without classes, and its place.
+    """An image: its path within the container, its header, its label (-1 without classes), and where its bytes lie.
 
-    `offset` and `size` say where its bytes lie, as in `Member`.
+    `offset` and `size` are those of its `Member`.
     """
 
     path: Path
@@ -95,9 +95,9 @@ class Index(Lazy[Entry]):
         return Names(self.text, self.rows["end"])
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[LeftOut, ...]:
         """The files that were left out, and the reasons."""
-        return tuple(Problem(Path(path), reason) for path, reason in self.content["problems"])
+        return tuple(LeftOut(Path(path), reason) for path, reason in self.content["problems"])
 
 
 def open_index(container: Container, cache: Path | None, *, progress: bool) -> Index:

@@ -1,4 +1,4 @@
-"""Opening a folder of images, tar shards or a Hugging Face dataset as a Dataset: scan, report, pack and check."""
+"""Opens a folder of images, tar shards or a Hugging Face dataset as a Dataset: scan, report, pack and check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffusion.data.images.decoding import Color
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, listing, open_container, scan, table
 from diffusion.data.spec import DataSpec
 
-# This number of unusable files never stops a run, whatever their share.
+# The number of unusable files that never stops a run, whatever their share.
 FEW_BAD = 10
 
 
@@ -42,8 +42,8 @@ def open_folder(
     dataset cannot be loaded.
     """
     container = open_container(path)
-    place = cache_folder(cache, container.root)
-    found = scan(container, labels=labels, cache=place, progress=progress)
+    folder = cache_folder(cache, container.root)
+    found = scan(container, labels=labels, cache=folder, progress=progress)
     height, width = size[0] + 2 * margin, size[1] + 2 * margin
     _report_scan(found, height, width, log)
     packed = pack(
@@ -51,7 +51,7 @@ def open_folder(
         size=(height, width),
         channels=channels,
         background=background,
-        cache=place,
+        cache=folder,
         progress=progress,
     )
     _report_packed(found, packed, log)

@@ -1,4 +1,4 @@
-"""Work spread over threads, as Pillow and hashlib release the interpreter lock while they work."""
+"""Spreads work over threads: Pillow and hashlib release the interpreter lock while they work."""
 
 from __future__ import annotations
 

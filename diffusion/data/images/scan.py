@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffusion.data.images.container import Container, Problem
+from diffusion.data.images.container import Container, LeftOut
 from diffusion.data.images.decoding import printable
 from diffusion.data.images.folder import Folder
 from diffusion.data.images.huggingface import find_dataset
@@ -41,7 +41,7 @@ class Scan:
     container: Container
     entries: Index
     classes: tuple[str, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[LeftOut, ...]
     others: dict[str, int]
 
 
@@ -96,22 +96,22 @@ def _labeled(found: Scan) -> Scan:
         found,
         entries=replace(found.entries, labeled=True),
         classes=tuple(map(printable, used)),
-        problems=(*found.problems, *(Problem(Path(name), "not a class: no image in it") for name in unused)),
+        problems=(*found.problems, *(LeftOut(Path(name), "not a class: no image in it") for name in unused)),
     )
 
 
-def cache_place() -> Path:
+def default_cache() -> Path:
     """Return the default folder of the cache: $DIFFUSION_CACHE, $XDG_CACHE_HOME/diffusion or ~/.cache/diffusion."""
     default = os.environ.get("DIFFUSION_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "diffusion"
     return Path(default).expanduser().resolve()
 
 
 def cache_folder(cache: Path | None, root: Path) -> Path:
-    """Create the folder of the cache, `cache` or else `cache_place()`, and return it.
+    """Create the folder of the cache, `cache` or else `default_cache()`, and return it.
 
     Raises FolderError when it lies within the folder of images at `root` or cannot be written.
     """
-    folder = cache.expanduser().resolve() if cache else cache_place()
+    folder = cache.expanduser().resolve() if cache else default_cache()
     if folder.is_relative_to(root.resolve()):
         raise FolderError(
             f"cache: {printable(folder)} lies within the folder of images {printable(root)}, which is never "
@@ -143,7 +143,7 @@ def _existing(folder: Path) -> Path:
     raise FolderError(f"data.path: {printable(folder)} does not exist; {printable(parent)} does{advice}")
 
 
-def _nothing_found(container: Container, problems: tuple[Problem, ...], others: dict[str, int]) -> str:
+def _nothing_found(container: Container, problems: tuple[LeftOut, ...], others: dict[str, int]) -> str:
     """Say what was found instead of images, since the path is usually off by a folder."""
     counts = [f"{count} {suffix}" for suffix, count in others.items()] or ["no other files"]
     text = f"data.path: 0 readable images in {container.name} ({', '.join(counts)})"
@@ -175,7 +175,7 @@ def table(scan: Scan) -> str:
     return "\n".join(_aligned(rows))
 
 
-def listing(problems: Sequence[Problem]) -> list[str]:
+def listing(problems: Sequence[LeftOut]) -> list[str]:
     """Return lines for the first LINES problems, and one for the number of the others."""
     lines = [str(problem) for problem in problems[:LINES]]
     if len(problems) > LINES:

@@ -17,7 +17,7 @@ from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 
 from diffusion.data.images.container import Container, Member, Walk
-from diffusion.data.images.decoding import SUFFIXES, Stream, printable
+from diffusion.data.images.decoding import SUFFIXES, BinaryFile, printable
 from diffusion.data.images.folder import natural
 
 SHARD = re.compile(r"\.(tar(\.\w+)?|t[bglxz]z\w*)$", re.IGNORECASE)
@@ -45,7 +45,7 @@ class Shards(Container):
         """Start a pass over all shards in natural order, and over the members of each in their order."""
         return ShardWalk(self.folder, self.files, reading)
 
-    def _open(self, path: str, offset: int, size: int) -> Stream:
+    def _open(self, path: str, offset: int, size: int) -> BinaryFile:
         with (self.folder / path.partition("/")[0]).open("rb") as shard:
             shard.seek(offset)
             return BytesIO(shard.read(size))

@@ -80,13 +80,13 @@ def array(path: Path) -> npt.NDArray[Any]:
 
 
 @contextlib.contextmanager
-def unfinished(place: Path) -> Iterator[Path]:
-    """Yield a temporary folder to write an entry in, which is removed at the end unless it was published.
+def unfinished(parent: Path) -> Iterator[Path]:
+    """Yield a temporary folder in `parent` to write an entry in, which is removed at the end unless it was published.
 
     Arrays that were mapped from it before stay readable.
     """
-    _sweep(place)
-    folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place))
+    _sweep(parent)
+    folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
     try:
         yield folder
     finally:

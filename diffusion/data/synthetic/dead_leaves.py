@@ -35,7 +35,7 @@ from diffusion.data.spec import DataSpec
 from diffusion.errors import require
 from diffusion.randomness import ExampleNoise, example_seed
 
-# Stands for the number of the first disk over a pixel that no disk covers yet.
+# The number of the first disk over a pixel, where no disk covers it yet.
 BARE = np.iinfo(np.int64).max
 
 R_MIN, R_MAX = 2.72, 128.0
@@ -102,9 +102,9 @@ class Leaves:
         Rows and columns of the centers are in pixels from the center of the first pixel. Numbers count only the disks
         whose bounding box meets the window.
         """
-        kind, radius, *place = (uniform(keys[:, None], numbers * DRAWS + draw) for draw in (KIND, RADIUS, ROW, COLUMN))
+        kind, radius, *center = (uniform(keys[:, None], numbers * DRAWS + draw) for draw in (KIND, RADIUS, ROW, COLUMN))
         r = self._radius(size, kind, radius)
-        row, column = (u * (side + 2 * r) - r - 0.5 for u, side in zip(place, size, strict=True))
+        row, column = (u * (side + 2 * r) - r - 0.5 for u, side in zip(center, size, strict=True))
         return row, column, r
 
     def grays(self, keys: Keys, numbers: Integers) -> Floats:

@@ -22,7 +22,7 @@ from diffusion.errors import require
 ROLL_CENTER = (2.0, 2 / (3 * math.pi))
 ROLL_ENDS = (1.5 * math.pi, 4.5 * math.pi)
 # With this noise the negative entropy is 2.45 bits per point, just above the 2.35 bits that Sohl-Dickstein et al.
-# (2015, arXiv:1503.03585, table 1) reach on a roll whose noise they do not state.
+# (2015, arXiv 1503.03585, table 1) reach on a roll whose noise they do not state.
 ROLL_NOISE = 0.02385
 # Along the arc the integrand is a Gaussian with the standard deviation of the roll's noise. NODES quadrature nodes on
 # each panel of PANEL standard deviations give 6 digits.

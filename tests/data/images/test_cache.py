@@ -13,7 +13,7 @@ from PIL import Image
 from diffusion import data
 from diffusion.data import FolderError, ImageError, Packed
 from diffusion.data.images import cache, store
-from diffusion.data.images.decoding import decode, fit, printable
+from diffusion.data.images.decoding import decode, printable, resize_and_crop
 from tests.bad_images import BLUE, FOUND_BY_DECODING, GREEN, NOT_UTF8, RED, WHITE, solid
 
 FILES = (cache.VALUES, cache.CONTENTS, store.MANIFEST)
@@ -116,7 +116,7 @@ def test_bad_files_are_left_out_and_named_every_time(zoo: Path, tmp_path: Path) 
         assert printable(NOT_UTF8) in packed.names
     for name, image in zip(packed.names, packed.values, strict=True):
         if name != printable(NOT_UTF8):
-            expected = fit(decode(zoo / name, channels=3, background=WHITE), (8, 8))
+            expected = resize_and_crop(decode(zoo / name, channels=3, background=WHITE), (8, 8))
             assert np.array_equal(image, expected.transpose(2, 0, 1))
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.data import ImageError, Problem
+from diffusion.data import ImageError, LeftOut
 from diffusion.data.images.container import Container, Member, Walk
-from diffusion.data.images.decoding import Stream
+from diffusion.data.images.decoding import BinaryFile
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Listed(Container):
     def walk(self, *, reading: bool) -> Walk:
         return ListWalk(paths=self.paths)
 
-    def _open(self, path: str, offset: int, size: int) -> Stream:
+    def _open(self, path: str, offset: int, size: int) -> BinaryFile:
         if path == "locked":
             raise PermissionError(errno.EACCES, "Permission denied")
         if path == "silent":
@@ -101,7 +101,7 @@ def test_other_files_are_counted_by_suffix() -> None:
 def test_problems_can_be_printed_whatever_the_name() -> None:
     walk = ListWalk(paths=())
     walk.leave_out(os.fsdecode(b"caf\xe9.png"), "a broken link")
-    assert walk.problems == [Problem(Path(os.fsdecode(b"caf\xe9.png")), "a broken link")]
+    assert walk.problems == [LeftOut(Path(os.fsdecode(b"caf\xe9.png")), "a broken link")]
     assert str(walk.problems[0]) == "caf\\xe9.png: a broken link"
 
 

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion.data.images.decoding import MAX_PIXELS, ImageError, Pixels, decode, fit, printable, read_header
+from diffusion.data.images.decoding import (
+    MAX_PIXELS,
+    ImageError,
+    Pixels,
+    decode,
+    printable,
+    read_header,
+    resize_and_crop,
+)
 from tests.bad_images import BAD, BLUE, FOUND_BY_DECODING, GREEN, NOT_UTF8, RED, WHITE, write_rotated
 
 UNREADABLE = sorted(name for name in BAD if name != "link_to_nothing.png")
@@ -136,21 +144,21 @@ def test_channels_are_checked(zoo: Path) -> None:
 
 def test_fit_leaves_a_right_size_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    assert np.array_equal(fit(image, (5, 7)), image)
+    assert np.array_equal(resize_and_crop(image, (5, 7)), image)
 
 
 def test_fit_cuts_the_center_without_resampling_when_one_side_is_right() -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 15, 1), dtype=np.uint8)
-    assert np.array_equal(fit(image, (8, 8)), image[:, 3:11])
+    assert np.array_equal(resize_and_crop(image, (8, 8)), image[:, 3:11])
     tall = image.transpose(1, 0, 2)
-    assert np.array_equal(fit(tall, (8, 8)), tall[3:11])
+    assert np.array_equal(resize_and_crop(tall, (8, 8)), tall[3:11])
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("source", [(300, 400), (400, 300), (30, 40), (1, 1), (1, 500)])
 def test_fit_gives_the_size_and_keeps_flat_colors(source: tuple[int, int], channels: int) -> None:
     image = np.full((*source, channels), 200, np.uint8)
-    assert np.array_equal(fit(image, (24, 32)), np.full((24, 32, channels), 200))
+    assert np.array_equal(resize_and_crop(image, (24, 32)), np.full((24, 32, channels), 200))
 
 
 @pytest.mark.parametrize(("source", "radius"), [((300, 400), 120), ((400, 300), 120), ((45, 60), 18)])
@@ -158,7 +166,7 @@ def test_a_circle_stays_a_circle(source: tuple[int, int], radius: int) -> None:
     y, x = np.mgrid[: source[0], : source[1]]
     distance = np.hypot(y - (source[0] - 1) / 2, x - (source[1] - 1) / 2)
     disk = 255 * np.clip(radius + 0.5 - distance, 0, 1)
-    inside = fit(disk[..., None].astype(np.uint8), (150, 150))[..., 0] > 127
+    inside = resize_and_crop(disk[..., None].astype(np.uint8), (150, 150))[..., 0] > 127
     expected = 2 * radius * 150 / min(source)
     assert abs(inside.any(1).sum() - expected) <= 1.5
     assert abs(inside.any(0).sum() - expected) <= 1.5
@@ -168,12 +176,12 @@ def test_a_circle_stays_a_circle(source: tuple[int, int], radius: int) -> None:
 def test_shrinking_is_antialiased() -> None:
     stripes = np.zeros((256, 256, 1), np.uint8)
     stripes[:, ::2] = 255
-    assert np.abs(fit(stripes, (37, 37)).astype(int) - 127.5).max() < 8
+    assert np.abs(resize_and_crop(stripes, (37, 37)).astype(int) - 127.5).max() < 8
 
 
 def test_transparent_pixels_do_not_bleed_their_hidden_color() -> None:
     image = np.zeros((64, 64, 4), np.uint8)
     image[:, :32] = (*GREEN, 255)
     image[:, 32:] = (*RED, 0)
-    small = fit(image, (9, 9))
+    small = resize_and_crop(image, (9, 9))
     assert small[..., 0].max() == 0

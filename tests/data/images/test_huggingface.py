@@ -13,7 +13,7 @@ import pytest
 from diffusion import data
 from diffusion.data import FolderError, Scan, open_folder, table
 from diffusion.data.images import index, store
-from diffusion.data.images.decoding import Stream
+from diffusion.data.images.decoding import BinaryFile
 from diffusion.errors import InputError
 from tests.bad_images import BLUE, GREEN, RED, solid
 
@@ -124,7 +124,7 @@ def test_an_unchanged_dataset_is_not_read_again(saved: Path, tmp_path: Path, mon
     reads = []
     read_header = index.read_header
 
-    def noted(path: str, file: Stream) -> data.Header:
+    def noted(path: str, file: BinaryFile) -> data.Header:
         reads.append(path)
         return read_header(path, file)
 

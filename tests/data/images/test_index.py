@@ -11,7 +11,7 @@ import pytest
 from diffusion import data
 from diffusion.data import FolderError, Scan, table
 from diffusion.data.images import index, store
-from diffusion.data.images.decoding import Stream
+from diffusion.data.images.decoding import BinaryFile
 from diffusion.data.images.folder import FolderWalk
 from diffusion.data.images.index import ROWS, TEXT
 from tests.bad_images import BLUE, GREEN, RED, solid
@@ -37,7 +37,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     read_header = index.read_header
 
-    def noted(path: str, file: Stream) -> data.Header:
+    def noted(path: str, file: BinaryFile) -> data.Header:
         names.append(Path(path).name)
         return read_header(path, file)
 
@@ -109,7 +109,7 @@ def test_a_file_changed_this_moment_is_not_trusted(
 
 
 def test_a_passing_failure_is_not_remembered(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(file: Stream) -> bytes:
+    def refuse(file: BinaryFile) -> bytes:
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
