@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.grids import GRIDS, Grid, Karras, Tabulated, UniformLogSNR, UniformTime, interp, measure
+from diffusion.denoiser import Prediction
+from diffusion.grids import GRIDS, Grid, Karras, Tabulated, UniformLogSNR, UniformTime, decreasing, interp, measure
 from diffusion.samplers import DDIM, sample
 from diffusion.schedules import EDM, SCHEDULES, Cosine, DiscreteBetas, Schedule
 from tests.oracles import GaussianOracle, correlated
@@ -79,6 +80,37 @@ def test_the_measured_density_is_the_root_of_how_fast_the_estimate_moves() -> No
     share = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(density, level)])
     found = interp(table.double(), level, share / share[-1])
     assert torch.allclose(found, torch.linspace(0, 1, len(table), dtype=torch.float64), atol=2e-3, rtol=0)
+
+
+def test_a_measurement_starts_with_the_noise_of_the_first_time_and_takes_one_evaluation_per_step() -> None:
+    schedule, noise = EDM(), normal(3, 2)
+    oracle, seen = correlated(schedule), []
+
+    class Watched:
+        schedule = oracle.schedule
+
+        def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+            seen.append((x_t, t))
+            return oracle(x_t, t)
+
+    measure(Watched(), noise, first=-4.0, last=4.0, resolution=5)
+    log_snr = schedule.log_snr(torch.stack([t for _, t in seen]))
+    assert torch.allclose(log_snr, torch.linspace(-4, 4, 5, dtype=torch.float64), rtol=0, atol=1e-9)
+    assert torch.allclose(seen[0][0], math.exp(2) * noise, rtol=1e-9), "sigma is e^(-log-SNR / 2)"
+
+
+def test_interpolation_is_linear_between_points_and_constant_beyond_them() -> None:
+    at, x, y = (
+        torch.tensor(v).double() for v in ([-1.0, 0.0, 0.5, 1.0, 2.0, 3.0, 9.0], [0.0, 1.0, 3.0], [2.0, 8.0, 0])
+    )
+    assert interp(at, x, y).tolist() == [2.0, 2.0, 5.0, 8.0, 4.0, 0.0, 0.0]
+
+
+def test_times_that_do_not_decrease_are_named_at_the_first_of_them() -> None:
+    decreasing(torch.tensor([1.0, 0.5, 0.4999]))
+    for times in ([0.9, 0.5, 0.5, 0.6], [0.9, 0.5, 0.5]):
+        with pytest.raises(ValueError, match=r"^times: must decrease strictly, got 0\.5 followed by 0\.5$"):
+            decreasing(torch.tensor(times))
 
 
 @pytest.mark.parametrize("steps", [6, 12, 24, 48])

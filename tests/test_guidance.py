@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion.denoiser import Prediction
-from diffusion.guidance import ClassifierFree, Labeled
+from diffusion.guidance import ClassifierFree, Labeled, LastEstimate
 from diffusion.schedules import EDM, Cosine
 from tests.oracles import MixtureOracle
 
@@ -96,6 +96,15 @@ def test_one_fixed_label_is_that_of_any_number_of_examples() -> None:
     for guided in (fixed, Labeled(ClassifierFree(ORACLE, 1.0), torch.tensor([1]))):
         for count in (1, 2, 6):
             assert torch.equal(guided(X_T[:count], t).mean, component(1, t)[:count])
+
+
+def test_the_last_estimate_is_kept_and_returned_as_it_is() -> None:
+    last = LastEstimate(ORACLE)
+    assert last.schedule is SCHEDULE and last.mean.shape == (0,)
+    for label in (LABEL, LABEL.flip(0), None):
+        prediction = last(X_T, TIMES[1], label)
+        assert torch.equal(prediction.mean, ORACLE(X_T, TIMES[1], label).mean)
+        assert last.mean is prediction.mean and prediction.variance_interp is None
 
 
 def test_bad_arguments_are_named() -> None:

@@ -125,6 +125,8 @@ def test_no_other_distribution_has_less_variance_than_the_measured_one() -> None
             assert (moments / moved).sum() > least
     uniform = Measured(bins=4, uniform=0.2).fit(moments).shares
     assert torch.allclose(uniform, 0.05 + 0.8 * best, rtol=1e-9)
+    assert Measured(bins=4, uniform=1.0).fit(moments).shares.tolist() == [0.25] * 4
+    assert Measured(bins=1, every=1).fit(moments[:1]).shares.tolist() == pytest.approx([1.0])
 
 
 def test_low_discrepancy_numbers_cover_evenly() -> None:
@@ -140,9 +142,12 @@ def test_low_discrepancy_numbers_cover_evenly() -> None:
     [
         (lambda: LogNormal(std=0.0), "std: must be a positive number, got 0.0"),
         (lambda: LogNormal(uniform=1.0), "uniform: must be in [0, 1), got 1.0"),
+        (lambda: LogNormal(uniform=-0.1), "uniform: must be in [0, 1), got -0.1"),
         (lambda: LogitNormal(std=-1.0), "std: must be a positive number, got -1.0"),
+        (lambda: LogitNormal(std=0.0), "std: must be a positive number, got 0.0"),
         (lambda: Measured(bins=0), "bins: must be at least 1, got 0"),
         (lambda: Measured(uniform=0.0), "uniform: must be in (0, 1], got 0.0"),
+        (lambda: Measured(uniform=1.1), "uniform: must be in (0, 1], got 1.1"),
         (lambda: Measured(every=0), "every: must be at least 1, got 0"),
     ],
 )

@@ -100,6 +100,12 @@ def test_the_table_of_ddpm() -> None:
     assert table[-1] == pytest.approx(4.0358e-5, rel=1e-4), "Ho et al.: the signal left at the end"
 
 
+def test_a_table_of_two_betas_is_its_two_products() -> None:
+    alpha, sigma = DiscreteBetas(steps=2, beta_min=0.1, beta_max=0.4)(times(2))
+    assert alpha.square().tolist() == pytest.approx([0.9, 0.54], rel=1e-12)
+    assert sigma.square().tolist() == pytest.approx([0.1, 0.46], rel=1e-12)
+
+
 def test_between_entries_of_a_table_the_log_snr_is_linear() -> None:
     schedule = DiscreteBetas(betas=(0.1, 0.4, 0.2))
     entries = [0.9 / 0.1, 0.54 / 0.46, 0.432 / 0.568]
@@ -131,13 +137,21 @@ def test_linear_is_the_integral_of_beta() -> None:
     alpha, _ = VPLinear()(t)
     u = 1e-5 + t * (1 - 1e-5)
     assert torch.allclose(alpha.square().log(), -(0.1 * u + 0.5 * 19.9 * u**2), rtol=1e-12)
+    constant, _ = VPLinear(beta_min=3.0, beta_max=3.0)(t)
+    assert torch.allclose(constant.square().log(), -3 * u, rtol=1e-12)
 
 
-def test_sigmoid_is_a_rescaled_sigmoid() -> None:
+@pytest.mark.parametrize(
+    ("start", "end", "temperature"), [(-3.0, 3.0, 1.0), (0.0, 3.0, 0.5), (-2.0, 1.0, 0.5), (-3.0, 0.0, 1.7)]
+)
+def test_sigmoid_is_a_rescaled_sigmoid(start: float, end: float, temperature: float) -> None:
     u = times(103)[1:-1]
-    s = torch.sigmoid(-3 + 6 * (1e-5 + u * (1 - 2e-5)))
-    ends = torch.sigmoid(torch.tensor([-3.0, 3.0], dtype=torch.float64))
-    assert torch.allclose(Sigmoid()(u)[0] ** 2, (ends[1] - s) / (ends[1] - ends[0]), rtol=1e-10)
+    x = start + (end - start) * (1e-5 + u * (1 - 2e-5))
+    s = torch.sigmoid(x / temperature)
+    ends = torch.sigmoid(torch.tensor([start, end], dtype=torch.float64) / temperature)
+    alpha, sigma = Sigmoid(start, end, temperature)(u)
+    assert torch.allclose(alpha**2, (ends[1] - s) / (ends[1] - ends[0]), rtol=1e-9)
+    assert torch.allclose(sigma**2, (s - ends[0]) / (ends[1] - ends[0]), rtol=1e-9)
 
 
 def test_flow_is_a_straight_line() -> None:
@@ -152,17 +166,28 @@ def test_flow_is_a_straight_line() -> None:
     [
         (lambda: VPLinear(beta_min=0.0), "beta_min, beta_max: must be 0 < beta_min <= beta_max, got (0.0, 20.0)"),
         (lambda: VPLinear(t_min=0.0), "t_min: must be 0 < t_min < 1, got 0.0"),
+        (lambda: VPLinear(3.0, 2.0), "beta_min, beta_max: must be 0 < beta_min <= beta_max, got (3.0, 2.0)"),
+        (lambda: VPLinear(t_min=1.0), "t_min: must be 0 < t_min < 1, got 1.0"),
+        (lambda: Cosine(start=1.0, end=1.0), "start, end: must be end < start, got (1.0, 1.0)"),
         (lambda: Cosine(start=-1.0, end=1.0), "start, end: must be end < start, got (-1.0, 1.0)"),
         (lambda: Sigmoid(start=3.0, end=-3.0), "start, end: must be start < end, got (3.0, -3.0)"),
+        (lambda: Sigmoid(start=3.0, end=3.0), "start, end: must be start < end, got (3.0, 3.0)"),
+        (lambda: Sigmoid(t_min=0.0), "t_min: must be 0 < t_min < 0.5, got 0.0"),
         (lambda: Sigmoid(temperature=0.0), "temperature: must be a positive number, got 0.0"),
         (lambda: Sigmoid(t_min=0.5), "t_min: must be 0 < t_min < 0.5, got 0.5"),
         (lambda: EDM(0.5, 0.2), "sigma_min, sigma_max: must be 0 < sigma_min < sigma_max, got (0.5, 0.2)"),
+        (lambda: EDM(0.2, 0.2), "sigma_min, sigma_max: must be 0 < sigma_min < sigma_max, got (0.2, 0.2)"),
+        (lambda: EDM(0.0), "sigma_min, sigma_max: must be 0 < sigma_min < sigma_max, got (0.0, 160.0)"),
         (lambda: EDM(rho=-1.0), "rho: must be a positive number, got -1.0"),
+        (lambda: EDM(rho=0.0), "rho: must be a positive number, got 0.0"),
+        (lambda: Flow(alpha_min=0.0), "sigma_min, alpha_min: must be positive numbers, got (0.002, 0.0)"),
+        (lambda: Flow(0.5, 0.5), "sigma_min, alpha_min: must be a sum below 1, got (0.5, 0.5)"),
         (lambda: Flow(sigma_min=0.0), "sigma_min, alpha_min: must be positive numbers, got (0.0, 0.001)"),
         (lambda: Flow(sigma_min=0.6, alpha_min=0.6), "sigma_min, alpha_min: must be a sum below 1, got (0.6, 0.6)"),
         (lambda: DiscreteBetas(steps=1), "steps: must be at least 2, got 1"),
         (lambda: DiscreteBetas(betas=(0.1,)), "betas: must be at least 2 values, got (0.1,)"),
         (lambda: DiscreteBetas(betas=(0.1, 1.0)), "betas: must be values between 0 and 1, got [1.0]"),
+        (lambda: DiscreteBetas(beta_min=0.0), "betas: must be values between 0 and 1, got [0.0]"),
     ],
 )
 def test_bad_arguments_are_named(make: object, message: str) -> None:

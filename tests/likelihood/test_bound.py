@@ -104,12 +104,19 @@ def test_few_draws_are_unbiased_and_spread_over_the_whole_grid() -> None:
 
 @SCHEDULES
 @pytest.mark.parametrize(
-    "levels", [Quantization(), Quantization(256, -2.1, 2.6), Quantization(2), Quantization(16, 0.0, 1.0)]
+    "levels",
+    [
+        Quantization(),
+        Quantization(256, -2.1, 2.6),
+        Quantization(2),
+        Quantization(16, 0.0, 1.0),
+        Quantization(81, -20.0, 20.0),
+    ],
 )
 def test_the_decoder_is_a_probability(schedule: Schedule, levels: Quantization) -> None:
     values = levels.low + levels.spacing * torch.arange(levels.count, dtype=torch.float64)
     t = torch.zeros((), dtype=torch.float64)
-    for clean_end in (t, schedule.time(torch.tensor(7.0))):
+    for clean_end in (t, schedule.time(torch.tensor(7.0)), schedule.time(torch.tensor(-2.0))):
         alpha, sigma = schedule(clean_end)
         for x_0 in (levels.low - 0.01, levels.low + 0.37 * levels.spacing, (levels.low + levels.high) / 2, levels.high):
             noise = (x_0 - alpha * values) / sigma
@@ -141,6 +148,14 @@ def test_the_bound_on_8_bit_data_is_that_of_their_probability(schedule: Schedule
     assert abs(bits[1] - (bits[0] - bits[1]) / 3) < 2e-3, "nothing is left as the steps grow"
     # And for every value by itself, not only on average.
     assert ((each + weights.log() > 0) & (each + weights.log() < 0.045)).all()
+
+
+def test_examples_of_one_batch_may_be_decoded_at_times_of_their_own() -> None:
+    levels, x = Quantization(81, -20.0, 20.0), torch.tensor([[0.5], [-3.0], [20.0]], dtype=torch.float64)
+    t = Cosine().time(torch.tensor([9.0, -2.0, 0.0]))
+    together = decoder(Cosine(), x, t, levels, torch.ones_like)
+    alone = [decoder(Cosine(), x[i : i + 1], t[i], levels, torch.ones_like) for i in range(3)]
+    assert torch.allclose(together, torch.cat(alone), rtol=1e-12)
 
 
 def test_levels_out_of_reach_of_the_noise_cost_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from dataclasses import replace
 from itertools import product
 
@@ -134,7 +135,9 @@ def test_signs_are_exact_where_coordinates_are_independent() -> None:
 
 def test_a_single_probe_has_no_known_variance() -> None:
     one = FlowLikelihood(torch.zeros(2), torch.ones(2, 1), 0.5, False, 1)
-    assert one.log_likelihood.tolist() == [1.5, 1.5] and bool(one.variance.isnan().all())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert one.log_likelihood.tolist() == [1.5, 1.5] and bool(one.variance.isnan().all())
 
 
 def test_a_label_chooses_its_component_and_guidance_of_1_changes_nothing() -> None:

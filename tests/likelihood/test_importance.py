@@ -12,7 +12,7 @@ from torch import Tensor
 from diffusion.errors import InputError
 from diffusion.grids import UniformLogSNR
 from diffusion.likelihood.bound import Quantization, bound
-from diffusion.likelihood.importance import ENOUGH, PathWeights, path_weights
+from diffusion.likelihood.importance import ENOUGH, PathWeights, log_sum_exp_of_others, path_weights
 from diffusion.samplers import DDPM, RandN, sample
 from diffusion.schedules import Cosine
 from tests.oracles import GaussianOracle, MixtureOracle, affine, correlated, sigma_points
@@ -67,6 +67,14 @@ def test_the_mean_work_is_the_bound() -> None:
     two = sigma_points(2)
     expected = bound(oracle, X.expand(4, 2), times, randn=lambda like: two).total.mean().item()
     assert mean_work == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_sum_of_the_others_leaves_out_each_in_turn_along_the_last_axis() -> None:
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.float64)
+    for shape in ((4,), (2, 4), (2, 3, 4)):
+        found = log_sum_exp_of_others(values.log().expand(shape)).exp()
+        assert torch.allclose(found, torch.tensor([14.0, 13.0, 11.0, 7.0], dtype=torch.float64).expand(shape))
+    assert log_sum_exp_of_others(torch.tensor([0.0])).tolist() == [-math.inf]
 
 
 def test_the_bound_of_k_paths_crosses_none_of_its_limits() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from diffusion.denoiser import Prediction
 from diffusion.errors import InputError
 from diffusion.grids import UniformLogSNR
 from diffusion.likelihood.bound import bound
+from diffusion.likelihood.kl import sample_step_kl
 from diffusion.schedules import EDM, Cosine, Schedule
 from tests.oracles import GaussianOracle, MixtureOracle, correlated, hermite, sigma_points
 
@@ -79,6 +82,34 @@ def test_samples_say_at_which_log_snr_the_divergence_is() -> None:
     span = Cosine().log_snr_max - Cosine().log_snr_min
     expected = span * snr * 0.25 / (0.25 * snr + 1)
     assert torch.allclose(kl_samples.nats.mean(0), expected[0], rtol=1e-6)
+
+
+def test_a_step_has_the_log_snr_halfway_between_its_ends() -> None:
+    oracle, times = correlated(Cosine()), Cosine().time(torch.tensor([-4.0, -1.0, 3.0], dtype=torch.float64))
+    found = bound(oracle, torch.zeros(2, 2, dtype=torch.float64), times).kl_samples
+    assert found is not None and torch.allclose(found.log_snr, torch.tensor([[-2.5, 1.0]] * 2).double(), atol=1e-9)
+
+
+def test_with_the_smaller_variance_a_step_costs_half_the_gain_in_snr_times_the_square_error() -> None:
+    x, mean = torch.tensor([[0.5, -1.0], [2.0, 0.1]]).double(), torch.tensor([[0.2, 0.3], [-0.4, 0.0]]).double()
+
+    class Constant:
+        schedule = Cosine()
+
+        def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+            return Prediction(mean)
+
+    t, s = (Cosine().time(torch.full((2,), v)) for v in (-1.0, 0.5))
+    found = sample_step_kl(Constant(), x, t, s, None, torch.randn_like, torch.float64)
+    gain = math.exp(0.5) - math.exp(-1)
+    assert torch.allclose(found, gain / 2 * (x - mean).square().sum(1), rtol=1e-9)
+
+
+def test_the_largest_offset_falls_into_the_last_step() -> None:
+    log_snr = torch.tensor([-4.0, -1.0, 3.0, 5.0], dtype=torch.float64)
+    oracle, x = correlated(Cosine()), torch.zeros(1, 2, dtype=torch.float64)
+    found = bound(oracle, x, Cosine().time(log_snr), draws=3, offset=math.nextafter(1.0, 0.0)).kl_samples
+    assert found is not None and float(found.log_snr[0, -1]) == pytest.approx(4.0, abs=1e-9)
 
 
 def test_every_example_may_have_its_own_offset() -> None:

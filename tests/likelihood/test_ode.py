@@ -83,13 +83,39 @@ def test_where_the_slope_changes_fast_steps_are_short() -> None:
     assert sum(abs(u - 1) < 0.2 for u in seen) > len(seen) / 2
 
 
+def test_one_step_of_heun_is_the_mean_of_two_slopes() -> None:
+    assert torch.allclose(Fixed(1, "heun")(slope, Y, 0.0, 1.0), Y * (1 + (1 + 2 * math.cos(1)) / 2), rtol=1e-14)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 6.0), (6.0, 0.0)])
+def test_the_first_step_has_its_length(start: float, end: float) -> None:
+    for first, length in ((0.25, 0.25), (9.0, 6.0)):
+        seen: list[float] = []
+
+        def noted(u: float, y: Tensor, seen: list[float] = seen) -> Tensor:
+            seen.append(u)
+            return slope(u, y)
+
+        Adaptive(1e-2, first)(noted, Y, start, end)
+        assert seen[:2] == pytest.approx([start, start + length / 5 * (1 if end > start else -1)]), "the second node"
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 6.0), (6.0, 0.0)])
+def test_a_first_step_that_is_too_long_is_taken_again(start: float, end: float) -> None:
+    error = (Adaptive(1e-6, first=6.0)(slope, Y, start, end) - exact(Y, start, end)).abs().max().item()
+    assert error < 1e-5
+
+
 def test_an_end_where_it_starts_changes_nothing() -> None:
     assert torch.equal(Adaptive()(slope, Y, 1.0, 1.0), Y)
 
 
-def test_a_slope_that_is_not_a_number_is_an_error() -> None:
-    with pytest.raises(FloatingPointError, match="no step is small enough"):
-        Adaptive()(lambda u, y: y * (math.nan if u > 1 else 1.0), Y, 0.0, 2.0)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_slope_that_is_not_a_number_is_an_error(sign: int) -> None:
+    with pytest.raises(
+        FloatingPointError, match=rf"no step is small enough at half log-SNR {sign}\.000; is x̂ finite\?"
+    ):
+        Adaptive()(lambda u, y: y * (math.nan if sign * u > 1 else 1.0), Y, 0.0, 2.0 * sign)
 
 
 def test_bad_options_are_named() -> None:
@@ -99,3 +125,5 @@ def test_bad_options_are_named() -> None:
         Fixed(4, "euler")
     with pytest.raises(InputError, match=re.escape("solver.tolerance: must be a positive number, got 0")):
         Adaptive(0.0)
+    with pytest.raises(InputError, match=re.escape("solver.first: must be a positive number, got 0")):
+        Adaptive(first=0.0)

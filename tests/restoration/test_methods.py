@@ -8,16 +8,27 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion.denoiser import Prediction
 from diffusion.grids import UniformLogSNR
-from diffusion.guidance import ClassifierFree
+from diffusion.guidance import ClassifierFree, LastEstimate
 from diffusion.operators import JPEG, Downsample, Mask, Matrix, Operator
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration.corrections import DPSStep, RangeNull
 from diffusion.restoration.counting import CountingDenoiser
-from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Resampling, Twisted, default, restore
+from diffusion.restoration.methods import (
+    METHODS,
+    Direct,
+    Guided,
+    Method,
+    RePaint,
+    Resampling,
+    Twisted,
+    default,
+    restore,
+)
 from diffusion.restoration.problem import Problem
 from diffusion.restoration.windows import fit
-from diffusion.samplers import DDIM, Heun
+from diffusion.samplers import DDIM, Heun, prior, sample
 from diffusion.schedules import Cosine
 from tests.oracles import MixtureOracle, correlated
 
@@ -98,6 +109,48 @@ def test_calls_and_backward_passes_are_counted() -> None:
     assert counted.backward == 0 and at == [float(t) for t in TIMES[:-1] for _ in range(3)]
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_says_whether_it_differentiates_the_denoiser_and_looks_at_other_restorations(name: str) -> None:
+    counted, seen = CountingDenoiser(ORACLE), Problem(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 1.0)
+    method, noise = METHODS[name](), normal(6, 1, 2, 3)
+    together = restore(counted, seen, noise, TIMES[::8], method=method, randn=ExampleNoise(range(6))).x
+    assert method.differentiates == (counted.backward > 0)
+    alone = [
+        restore(ORACLE, seen, noise[i : i + 1], TIMES[::8], method=method, randn=ExampleNoise([i])).x for i in range(6)
+    ]
+    assert method.independent == torch.allclose(together, torch.cat(alone), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if issubclass(kind, Direct)])
+def test_a_denoiser_that_knows_y_ends_at_its_estimate_on_the_clean_end(name: str) -> None:
+    seen, noise, method = Problem(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 1.0), normal(2, 1, 2, 3), METHODS[name]()
+    assert isinstance(method, Direct)
+    for times in (TIMES[::8], TIMES[:-1:8]):
+        chosen, sampler = method.parts(ORACLE, seen)
+        last = LastEstimate(chosen)
+        x = sample(last, sampler, prior(last, noise, times[0]), times, randn=ExampleNoise(range(2)))
+        assert not torch.equal(x, last.mean)
+        knows = chosen is not ORACLE and times[-1] == 0
+        found = restore(ORACLE, seen, noise, times, method=method, randn=ExampleNoise(range(2))).x
+        assert torch.equal(found, last.mean if knows else x)
+
+
+@pytest.mark.parametrize("method", [Twisted(), Resampling()], ids=["twisted", "resampling"])
+def test_four_particles_are_weighed_for_each_restoration(method: Method) -> None:
+    sizes: list[int] = []
+
+    class Watched:
+        schedule = ORACLE.schedule
+
+        def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+            sizes.append(len(x_t))
+            return ORACLE(x_t, t)
+
+    seen = Problem(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 1.0)
+    restore(Watched(), seen, normal(3, 1, 2, 3), TIMES[::8], method=method, randn=ExampleNoise(range(3)))
+    assert sizes[0] == 4 * 3
+
+
 def test_a_label_and_guidance_reach_the_denoiser() -> None:
     means = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
     mixture = MixtureOracle(Cosine(), means, 0.05, torch.tensor([0.5, 0.5], dtype=torch.float64))
@@ -176,5 +229,9 @@ def test_operators_that_a_method_does_not_take_are_named_as_they_were_given(
 def test_what_cannot_be_restored_is_named() -> None:
     with pytest.raises(ValueError, match=r"noise: must be 0 or more, got -0\.1"):
         Problem(Mask(KNOWN), normal(1, 1, 2, 3), -0.1)
+    for kind in (Twisted, Resampling):
+        assert kind(1).particles == 1
+        with pytest.raises(ValueError, match=r"^particles: must be at least 1, got 0$"):
+            kind(0)
     with pytest.raises(ValueError, match=r"y: must be that of one example, \(1, \*\), got \(2, 3\)"):
         Problem(Mask(KNOWN), normal(2, 3))

@@ -113,6 +113,13 @@ def test_fewer_samples_than_particles_and_their_ancestors() -> None:
     assert never.relative_ess[-1] <= never.relative_ess[0] and never.x.shape == (200, 2)
 
 
+def test_particles_are_resampled_below_half_of_their_number_by_default() -> None:
+    found, half, always = run(16, 0), run(16, 0, threshold=0.5), run(16, 0, threshold=1.0)
+    assert torch.equal(found.x, half.x) and torch.equal(found.relative_ess, half.relative_ess)
+    assert not torch.equal(found.relative_ess, always.relative_ess)
+    assert run(2, 0, 3, n=1).x.shape == (1, 2)
+
+
 def test_systematic_resampling_is_rounding() -> None:
     log_weight = normal(7) * 2
     expected = 20 * log_weight.softmax(0)
@@ -132,7 +139,9 @@ def test_systematic_resampling_is_rounding() -> None:
             {"sampler": DPMSolver()},
             "sampler: must draw noise, without which copies of a particle stay equal, got DPMSolver",
         ),
+        ({"n": 0}, "n: must be between 1 and the 8 particles, got 0"),
         ({"n": 9}, "n: must be between 1 and the 8 particles, got 9"),
+        ({"threshold": -0.1}, "threshold: must be in [0, 1], got -0.1"),
         ({"threshold": 1.5}, "threshold: must be in [0, 1], got 1.5"),
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import pytest
 import torch
 from torch import Tensor
@@ -33,6 +36,22 @@ def test_the_residual_counts_what_a_mask_shows() -> None:
     assert float(nothing.residual(x)) == 0 and nothing.compact.y.shape == (1, 0)
 
 
+def test_known_pixels_without_noise_are_those_of_y_and_the_others_those_of_the_samples() -> None:
+    y, samples = normal(1, 1, 2, 3), normal(4, 1, 2, 3, seed=1)
+    found = Problem(Mask(KNOWN), y).keep_known(samples, (...,))
+    assert torch.equal(found, torch.where(KNOWN, y, samples))
+    part = Problem(Mask(KNOWN), y).keep_known(samples[..., 1:], (..., slice(1, 3)))
+    assert torch.equal(part[..., 1:], found[..., 1:]) and torch.equal(part[..., 0], y[..., 0].expand(4, 1, 2))
+    for problem in (Problem(Mask(KNOWN), y, 0.1), Problem(GaussianBlur(0.5), y)):
+        assert problem.keep_known(samples, (...,)) is samples
+
+
+def test_observations_are_few_from_one_to_sixteen() -> None:
+    for count, few in ((0, False), (1, True), (16, True), (17, False)):
+        assert Problem(Mask(torch.arange(20) < count), torch.zeros(1, 20)).few == few
+        assert Problem(Matrix(normal(count, 20)), torch.zeros(1, count)).few == few
+
+
 @pytest.mark.parametrize(
     ("operator", "shape"),
     [
@@ -54,3 +73,57 @@ def test_without_noise_y_must_be_what_an_example_gives(operator: Operator, shape
     with pytest.raises(ValueError, match=r"y: without noise it must be .* misses it by 0\.0\d+ \(root mean square\)"):
         Problem(operator, wrong).check_range(like)
     Problem(operator, wrong, 0.1).check_range(like)
+
+
+def test_anything_may_be_seen_by_an_operator_that_is_not_linear() -> None:
+    Problem(JPEG(40), normal(1, 1, 8, 8)).check_range(torch.zeros(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("y", "operator", "noise", "message"),
+    [
+        (torch.zeros(1, 2, 2), Grayscale(), -0.1, "noise: must be finite, 0 or more, got -0.1"),
+        (torch.zeros(1, 2, 2), Grayscale(), math.inf, "noise: must be finite, 0 or more, got inf"),
+        (
+            torch.zeros(3, 2, 2),
+            Grayscale(),
+            0.0,
+            "y: must be of the shape (1, 2, 2) that the operator makes of (3, 2, 2), got (3, 2, 2)",
+        ),
+        (
+            torch.zeros(1, 2, 2, dtype=torch.uint8),
+            Grayscale(),
+            0.0,
+            "y: must be floating point, white as 1 in images (divide bytes by 255), got torch.uint8",
+        ),
+        (
+            torch.tensor([[[0.0, math.nan], [math.inf, 1.0]]]),
+            Grayscale(),
+            0.0,
+            "y: must be finite, got NaN or infinity in 2 of 4 values",
+        ),
+        (
+            torch.tensor([[[0.0, math.nan], [math.inf, 1.0]]]).expand(3, 2, 2),
+            Mask(torch.tensor([[True, False], [True, True]])),
+            0.0,
+            "image, or y: must be finite where known, got NaN or infinity in 3 of 12 values",
+        ),
+    ],
+)
+def test_what_cannot_be_the_y_of_a_problem_is_named(y: Tensor, operator: Operator, noise: float, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Problem.checked(y, operator, noise, (3, 2, 2))
+
+
+def test_what_a_mask_hides_may_be_anything() -> None:
+    known = torch.tensor([[True, False], [True, True]])
+    y = torch.tensor([[[0.5, math.nan], [0.25, 1.0]]])
+    problem = Problem.checked(y, Mask(known), 0.0, (1, 2, 2))
+    assert problem.y.tolist() == [[[[0.5, 0.0], [0.25, 1.0]]]] and problem.x_shape == (1, 2, 2)
+
+
+def test_a_mask_that_does_not_fit_the_image_is_named_as_known() -> None:
+    with pytest.raises(ValueError, match=r"^known, the "):
+        Problem.checked(torch.zeros(1, 2, 2), Mask(torch.ones(5, 5, dtype=torch.bool)), 0.0, (1, 2, 2))
+    with pytest.raises(ValueError, match=r"^(?!known)"):
+        Problem.checked(torch.zeros(1, 2, 2), Downsample(3), 0.0, (1, 2, 2))

@@ -65,6 +65,20 @@ def test_replacement_of_everything_is_the_forward_process() -> None:
     assert ReplacementStep(SAMPLERS["heun"](), Mask(KNOWN), y, 3).nfe_per_step == 6
 
 
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_every_repeat_draws_the_known_part_and_all_but_the_last_go_back(repeats: int) -> None:
+    drawn: list[Tensor] = []
+
+    def randn(like: Tensor) -> Tensor:
+        drawn.append(like)
+        return torch.zeros_like(like)
+
+    t, s = (torch.tensor(v, dtype=torch.float64) for v in (0.5, 0.4))
+    whole = ReplacementStep(DDIM(), Mask(KNOWN), torch.zeros(1, 2, dtype=torch.float64), repeats)
+    whole.step(correlated(Cosine()), normal(4, 2), t, s, None, randn)
+    assert len(drawn) == repeats + (repeats - 1), "DDIM draws nothing"
+
+
 def test_no_repeat_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="repeats: must be at least 1, got 0"):
         ReplacementStep(DDIM(), Mask(KNOWN), torch.zeros(1, 2), 0)

@@ -102,6 +102,13 @@ def test_fewer_samples_than_particles_and_a_level_beyond_the_grid() -> None:
     assert torch.allclose(clean.x, found.x, rtol=0, atol=0.02), "onto the clean end there is no noise to ask for"
 
 
+def test_noise_is_asked_for_wherever_a_step_follows_before_the_last() -> None:
+    # Ten log-SNRs from -7 to 6: the last but one is 4.56.
+    with pytest.raises(ValueError, match="sampler: must draw noise"):
+        run(8, 0, at=4.5, steps=10, sampler=DDIM())
+    assert run(8, 0, at=4.6, steps=10, sampler=DDIM(), n=1).x.shape == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -164,6 +171,14 @@ def test_a_grid_that_has_the_level_is_counted_from_there(schedule: Schedule) -> 
     times = UniformLogSNR(-7.0, 6.0)(schedule, 14)
     for at in range(-6, 7):
         assert int(reaches(schedule.log_snr(times[:-1]), at).sum()) == 7 - at
+
+
+def test_evaluations_are_split_where_both_errors_are_equal() -> None:
+    """24 n₂ = n₁^1.5 has the solution 9 and 36 in whole numbers."""
+    times = split_at(SCHEDULE, UniformLogSNR(-7.0, 6.0)(SCHEDULE, 45), 5.0)
+    log_snr = SCHEDULE.log_snr(times[:-1])
+    assert float(log_snr[35]) == pytest.approx(5.0, abs=1e-9)
+    assert torch.allclose(log_snr[35:], torch.linspace(5, 6, 10, dtype=torch.float64), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(("steps", "at"), [(100, -3.0), (100, 6.5), (1, 0.0), (20, 3.0)])

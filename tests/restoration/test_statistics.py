@@ -42,6 +42,14 @@ def test_intervals_hold_their_share_of_further_draws(n: int, expected: float, er
     assert float(found.mean()) == pytest.approx(expected, abs=error) and held(n) == pytest.approx(expected)
 
 
+def test_a_bound_between_two_ranks_is_interpolated() -> None:
+    """With 25 samples the rank is 5 % of 26: 0.3 of the way from the smallest to the second smallest."""
+    low, high = interval(torch.arange(25, dtype=torch.float64)[:, None].square())
+    assert low.tolist() == pytest.approx([0.3]) and high.tolist() == pytest.approx([24**2 - 0.3 * (24**2 - 23**2)])
+    low, high = interval(torch.tensor([2.0, 4.0], dtype=torch.float64), confidence=0.1)
+    assert (float(low), float(high)) == pytest.approx((2.7, 3.3)), "ranks 1.35 and 1.65"
+
+
 def test_overconfident_and_biased_samples_are_found_out() -> None:
     truth, x = draws(20_000), draws(39, 20_000, seed=1)
     exact = float(coverage(x, truth).mean())

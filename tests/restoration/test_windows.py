@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.grids import UniformLogSNR
-from diffusion.operators import GaussianBlur, Mask
+from diffusion.operators import GaussianBlur, Identity, Mask
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration import Problem, restore
 from diffusion.restoration.methods import RePaint
@@ -166,6 +166,14 @@ def test_a_smaller_image_is_the_middle_of_a_larger_one(operator: str) -> None:
         assert torch.allclose(whole.crop(repainted)[:, damage.known], y[:, damage.known].expand(3, -1), atol=0.05)
 
 
+@pytest.mark.parametrize("size", [WINDOW, (9, 8), (8, 9), (12, 20)])
+def test_an_image_as_large_as_a_window_or_larger_has_no_margin(size: tuple[int, int]) -> None:
+    problem = Problem(GaussianBlur(1.0), normal(1, 1, *size), shape=(1, *size))
+    whole = fit(SMALL, WINDOW, problem)
+    assert whole.problem is problem and isinstance(whole.crop, Identity)
+    assert (whole.denoiser is SMALL) == (whole.windows == 1) == (size == WINDOW)
+
+
 def test_only_what_windows_of_the_hole_see_is_looked_at() -> None:
     known = torch.ones(1, 30, 40, dtype=torch.bool)
     known[0, 10:12, 35] = known[0, 9, 37] = False
@@ -188,6 +196,10 @@ def test_only_what_windows_of_the_hole_see_is_looked_at() -> None:
 def test_what_windows_cannot_cover_is_named() -> None:
     with pytest.raises(ValueError, match=r"image: must be at least 8x8, the size of a window, got \(7, 20\)"):
         Windows(SMALL, WINDOW)(normal(1, 1, 7, 20), torch.tensor(0.5))
+    with pytest.raises(ValueError, match=r"image: must be at least 8x8, the size of a window, got \(20, 7\)"):
+        Windows(SMALL, WINDOW)(normal(1, 1, 20, 7), torch.tensor(0.5))
+    with pytest.raises(ValueError, match=r"windows.stride: must be between 1 and the size \(8, 8\), got \(0, 4\)"):
+        Windows(SMALL, WINDOW, stride=(0, 4))
     with pytest.raises(ValueError, match=r"windows.stride: must be between 1 and the size \(8, 8\), got \(9, 4\)"):
         Windows(SMALL, WINDOW, stride=(9, 4))
     with pytest.raises(ValueError, match=r"windows.batch: must be at least 1, got 0"):
