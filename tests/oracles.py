@@ -1,15 +1,15 @@
-"""Denoisers with known answers, in float64: the measure of everything else.
+"""Denoisers with known answers, in float64, against which everything else is tested.
 
-For Gaussian data N(μ, Σ) and x_t = α x + σ ε all laws are Gaussian, and in the eigenbasis of Σ (eigenvalues c) every
-coordinate is alone:
+For Gaussian data N(μ, Σ) and x_t = α x + σ ε all distributions are Gaussian, and the coordinates in the eigenbasis of Σ
+(eigenvalues c) are independent:
 
     E[x|x_t]    = μ + α c / (α² c + σ²) (x_t - α μ)
     x_t         ~ N(α μ, α² c + σ²)
     flow t -> s : x_s - α_s μ = √((α_s² c + σ_s²) / (α_t² c + σ_t²)) (x_t - α_t μ)        the probability-flow ODE
 
 For a mixture the same holds within each component, whose weight given x_t is a softmax. With a Gaussian oracle a
-sampler is an affine map of its start and its noises, so `affine` reads the exact mean and covariance of what it
-produces off one batch of unit impulses.
+sampler is an affine map of its start and its noises, so `affine` computes the exact mean and covariance of its samples
+from one batch of unit impulses.
 """
 
 from __future__ import annotations
@@ -36,60 +36,63 @@ class GaussianOracle:
 
     @cached_property
     def eigen(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (D,), not negative, and eigenvectors (D, D) as columns."""
+        """The eigenvalues of the covariance (D,), not negative, and its eigenvectors (D, D) as columns."""
         values, vectors = torch.linalg.eigh(self.covariance.double())
         return values.clamp_min(0), vectors
 
     def spectrum(self, t: Tensor) -> Tensor:
-        """Eigenvalues of the covariance of x_t: (D,) for t (), (B, D) for t (B,)."""
+        """Returns the eigenvalues of the covariance of x_t: (D,) for t (), (B, D) for t (B,)."""
         alpha, sigma = (v[..., None] for v in self.schedule(t.double()))
         return alpha**2 * self.eigen[0] + sigma**2
 
     def centered(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """x_t - α_t μ in the eigenbasis: (B, D)."""
+        """Returns x_t - α_t μ in the eigenbasis: (B, D)."""
         alpha, _ = self.schedule(t.double())
         return (x_t.double().flatten(1) - alpha[..., None] * self.mean.flatten()) @ self.eigen[1]
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """E[x|x_t]; the label is ignored."""
+        """Returns E[x|x_t]; the label is ignored."""
         alpha, _ = self.schedule(t.double())
         gain = alpha[..., None] * self.eigen[0] / self.spectrum(t)
         mean = self.mean.flatten() + (gain * self.centered(x_t, t)) @ self.eigen[1].mT
         return Prediction(mean.reshape(x_t.shape).to(x_t))
 
     def moments(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (D,) and covariance (D, D) of x_t at a time ()."""
+        """Returns the mean (D,) and covariance (D, D) of x_t at a time t ()."""
         _, vectors = self.eigen
         return self.schedule(t)[0] * self.mean.flatten(), (vectors * self.spectrum(t)) @ vectors.mT
 
     def flow(self, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """Where the probability-flow ODE takes x_t by the time s."""
+        """Returns x_s, to which the probability-flow ODE takes x_t at time s."""
         ratio = (self.spectrum(s) / self.spectrum(t)).sqrt()
         x_s = self.schedule(s)[0][..., None] * self.mean.flatten() + (ratio * self.centered(x_t, t)) @ self.eigen[1].mT
         return x_s.reshape(x_t.shape)
 
     def error(self, t: Tensor) -> Tensor:
-        """E‖E[x|x_t] - x‖², the trace of the posterior covariance: of the shape of t."""
+        """Returns E‖E[x|x_t] - x‖², the trace of the posterior covariance, in the shape of t."""
         return (self.eigen[0] * self.schedule(t)[1][..., None] ** 2 / self.spectrum(t)).sum(-1)
 
     def nll(self, x: Tensor) -> Tensor:
-        """-log p(x) in nats: (B,)."""
+        """Returns -log p(x) in nats: (B,)."""
         z = (x.flatten(1) - self.mean.flatten()) @ self.eigen[1]
         return (z.square() / self.eigen[0] + (2 * math.pi * self.eigen[0]).log()).sum(1) / 2
 
     @property
     def entropy(self) -> float:
-        """E[-log p(x)] in nats."""
+        """The entropy E[-log p(x)] in nats."""
         return float((2 * math.pi * math.e * self.eigen[0]).log().sum() / 2)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n examples, (n, *), by the symmetric root, which is the same for any choice of eigenvectors."""
+        """Draws n examples, (n, *), by the symmetric root, which is the same for any choice of eigenvectors."""
         z = torch.randn(n, self.mean.numel(), generator=generator, dtype=torch.float64)
         values, vectors = self.eigen
         return (self.mean.flatten() + z @ (vectors * values.sqrt()) @ vectors.mT).reshape(n, *self.mean.shape)
 
     def posterior(self, matrix: Tensor, y: Tensor, noise: float) -> GaussianOracle:
-        """The law of x given y = matrix x + N(0, noise²), y (m,): again a Gaussian, hence the oracle of E[x|x_t, y]."""
+        """Returns the distribution of x given y = matrix x + N(0, noise²), y (m,).
+
+        It is Gaussian again, so it is the oracle of E[x|x_t, y].
+        """
         cross = self.covariance @ matrix.mT
         inner = matrix @ cross + noise**2 * torch.eye(len(matrix), dtype=torch.float64)
         gain = cross @ torch.linalg.pinv(inner, hermitian=True)
@@ -99,7 +102,9 @@ class GaussianOracle:
 
 
 def short_correlations(schedule: Schedule, height: int, width: int, length: float) -> GaussianOracle:
-    """Images (1, H, W) of mean 0 and variance 1, with correlations exp(-(|i| + |j|) / length) at distances i and j."""
+    """Returns the oracle of images (1, H, W) of mean 0 and variance 1, with correlations exp(-(|i| + |j|) / length) at
+    distances i and j.
+    """
     rows, columns = (torch.arange(n, dtype=torch.float64) for n in (height, width))
     down, right = (torch.exp(-(places[:, None] - places).abs() / length) for places in (rows, columns))
     return GaussianOracle(schedule, torch.zeros(1, height, width, dtype=torch.float64), torch.kron(down, right))
@@ -115,7 +120,7 @@ class MixtureOracle:
     weights: Tensor
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """E[x|x_t, label]."""
+        """Returns E[x|x_t, label]."""
         alpha, sigma = (v.reshape(-1, 1, 1) for v in self.schedule(t.double()))
         total = alpha**2 * self.variance + sigma**2
         offset = x_t.double().flatten(1)[:, None] - alpha * self.means.flatten(1)
@@ -127,13 +132,13 @@ class MixtureOracle:
         return Prediction((logits.softmax(1)[..., None] * parts).sum(1).reshape(x_t.shape).to(x_t))
 
     def nll(self, x: Tensor) -> Tensor:
-        """-log p(x) in nats: (B,). The variance must be positive."""
+        """Returns -log p(x) in nats: (B,). The variance must be positive."""
         offset = x.flatten(1)[:, None] - self.means.flatten(1)
         log_density = -(offset.square() / self.variance + math.log(2 * math.pi * self.variance)).sum(2) / 2
         return -(self.weights.log() + log_density).logsumexp(1)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n examples, (n, *)."""
+        """Draws n examples, (n, *)."""
         index = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = torch.randn(n, *self.means.shape[1:], generator=generator, dtype=torch.float64)
         return self.means[index] + self.variance**0.5 * z
@@ -151,7 +156,7 @@ class OracleNetwork:
     logit: Tensor | None = None
 
     def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """x: (B, C, *), scaled; log_snr: (B,)."""
+        """Returns F for the scaled input x (B, C, *) and log_snr (B,)."""
         t = self.oracle.schedule.time(log_snr)
         column = (-1, *[1] * (x.ndim - 1))
         c_in, c_skip, c_out = (c.reshape(column) for c in self.parameterization(*self.oracle.schedule(t)))
@@ -162,7 +167,9 @@ class OracleNetwork:
 def correlated(
     schedule: Schedule, shape: tuple[int, ...] = (2,), *, low: float = 0.05, high: float = 0.8
 ) -> GaussianOracle:
-    """Gaussian data of this shape with eigenvalues from `low` to `high` along directions that mix all coordinates."""
+    """Returns the oracle of Gaussian data of a shape, with eigenvalues from `low` to `high` along directions that mix all
+    coordinates.
+    """
     dim = math.prod(shape)
     generator = torch.Generator().manual_seed(dim)
     basis, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
@@ -181,12 +188,15 @@ class Affine:
     noises: Tensor
 
     def moments(self, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (O,) and covariance (O, O) of the outputs when x_T ~ N(mean, covariance) and z ~ N(0, I)."""
+        """Returns the mean (O,) and covariance (O, O) of the outputs for x_T ~ N(mean, covariance) and z ~ N(0, I)."""
         return self.offset + self.start @ mean, self.start @ covariance @ self.start.mT + self.noises @ self.noises.mT
 
 
 def affine(run: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor], shape: tuple[int, ...]) -> Affine:
-    """The map that `run(x_T, randn) -> (B, *)` is, from one batch: a zero row, then an impulse in each number."""
+    """Returns the affine map that `run(x_T, randn) -> (B, *)` computes, from one batch.
+
+    Its rows are a zero row, then a unit impulse in each number of x_T and of the noises.
+    """
     dim, drawn = math.prod(shape), 0
 
     def count(x: Tensor) -> Tensor:
@@ -210,13 +220,13 @@ def affine(run: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor], shape: t
 
 
 def sigma_points(dim: int) -> Tensor:
-    """2 dim points, (2 dim, dim), whose plain average integrates every cubic polynomial of N(0, I) exactly."""
+    """Returns 2 dim points, (2 dim, dim), whose mean integrates every cubic polynomial under N(0, I) exactly."""
     eye = dim**0.5 * torch.eye(dim, dtype=torch.float64)
     return torch.cat([eye, -eye])
 
 
 def hermite(n: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights of Gauss-Hermite quadrature for N(0, 1): (n,), (n,). After Golub and Welsch (1969)."""
+    """Returns the nodes (n,) and weights (n,) of Gauss-Hermite quadrature for N(0, 1), after Golub and Welsch (1969)."""
     off = torch.arange(1, n, dtype=torch.float64).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
     return nodes, vectors[0].square()
