@@ -45,7 +45,7 @@ GOOD = (
 
 
 def build(folder: Path) -> Path:
-    """Write every good and bad file to a folder, and files that are to be ignored."""
+    """Write every good and bad file to a folder, and files that must be ignored."""
     folder.mkdir(parents=True, exist_ok=True)
     write_good(folder)
     write_bad(folder)

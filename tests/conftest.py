@@ -37,7 +37,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def draw_shapes(folder: Path, per_class: int = PER_CLASS, side: int = SIDE) -> Path:
-    """Disks and squares of random color and place, in a subfolder each."""
+    """Writes disks and squares of random color and place, each kind in a subfolder of its own."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:side, :side]
     for name in ("disk", "square"):
@@ -52,7 +52,7 @@ def draw_shapes(folder: Path, per_class: int = PER_CLASS, side: int = SIDE) -> P
 
 
 def tiny(folder: Path, **sections: dict[str, object]) -> Config:
-    """A configuration that trains in a second, with sections merged into it."""
+    """Returns a configuration that trains in a second, with sections merged into it."""
     tree: dict[str, dict[str, object]] = {
         "data": {"path": str(folder), "size": SIDE, "labels": True, "held_out": 0.2},
         "backbone": {"name": "unet", "channels": [8, 16], "blocks": 1, "attention": [1]},
@@ -70,7 +70,7 @@ def torchrun(count: int) -> list[str]:
 
 
 def start(launcher: list[str], *arguments: str, folder: Path = ROOT) -> subprocess.Popen[str]:
-    """A Python program in the processes, of one thread each, that a launcher makes of it."""
+    """Starts a Python program by a launcher, whose processes have one thread each."""
     command = [sys.executable, "-m", *launcher, *arguments]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
@@ -78,7 +78,7 @@ def start(launcher: list[str], *arguments: str, folder: Path = ROOT) -> subproce
 
 
 def finish(launched: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Its exit code, output and errors."""
+    """Waits for a process and returns its exit code, output and errors."""
     try:
         out, err = launched.communicate(timeout=60)
     except subprocess.TimeoutExpired:
@@ -92,7 +92,7 @@ def image_of(path: Path) -> torch.Tensor:
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Runs a command that must end with exit code 2 and one message; returns it."""
+    """Runs a command that must end with exit code 2 and one message, and returns the message."""
     capsys.readouterr()
     assert cli.main([str(a) for a in arguments]) == 2
     text = capsys.readouterr().err
@@ -108,7 +108,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of 40 steps. Not to be changed: see `run` for a copy."""
+    """A finished run of 40 steps, which no test may change; `run` is a copy."""
     run = tmp_path_factory.mktemp("runs") / "trained"
     experiment = tiny(shapes, training={"steps": 40}, report={"checkpoint": 20, "samples": 20, "evaluate": 20})
     assert train(experiment, run) == 0

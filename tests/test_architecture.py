@@ -38,13 +38,13 @@ STANDARD = set(sys.stdlib_module_names)
 
 
 def module(path: Path) -> str:
-    """The name of a file's module within the package, as in data.stream."""
+    """Returns the name of a file's module within the package, such as data.stream."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
 def imports(nodes: Iterator[ast.AST]) -> set[str]:
-    """The modules that are imported: outside ones by their first name, ours by their name within the package."""
+    """Returns the imported modules: outside ones by their first name, ours by their name within the package."""
     found = set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -63,7 +63,7 @@ def all_imports(path: Path) -> set[str]:
 
 
 def ours(path: Path) -> set[str]:
-    """The rooms or root files that a file imports."""
+    """Returns the rooms or root files that a file imports."""
     return {name.split(".")[1] for name in all_imports(path) if name.startswith("diffusion.")}
 
 
@@ -112,7 +112,7 @@ FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 
 
 def used(path: Path) -> set[str]:
-    """The rooms or root files that a file imports when it runs, and not for its annotations alone."""
+    """Returns the rooms or root files that a file imports when it runs, without those for its annotations alone."""
     tree = ast.parse(path.read_text())
     typing_only = {
         id(inner)
@@ -131,7 +131,7 @@ def test_nothing_looks_upwards(path: Path) -> None:
 
 
 def modules_imported(path: Path) -> set[str]:
-    """The modules of the package that a file imports, typing-only imports included."""
+    """Returns the modules of the package that a file imports, typing-only imports included."""
     names = {module(other) for other in FILES}
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -144,7 +144,7 @@ def modules_imported(path: Path) -> set[str]:
 
 
 def test_no_circle_of_imports() -> None:
-    """Not even of those for annotations, but of a package's own list of names in its `__init__`."""
+    """Imports for annotations count too. A package's own list of names in its `__init__` does not."""
     packages = {module(path) for path in FILES if path.name == "__init__.py"}
     graph = {module(path): modules_imported(path) - packages for path in FILES if module(path) not in packages}
     done: set[str] = set()

@@ -204,7 +204,7 @@ def test_an_integral_over_log_snr_needs_draws_in_the_tails_of_log_normal_noise_l
 
 
 def test_what_is_refused_is_an_estimate_that_misses_a_share_of_the_bound() -> None:
-    """On Gaussian data of unit variance the exact denoiser errs by 1 / (SNR + 1), and the bound is elementary."""
+    """On Gaussian data of unit variance the exact denoiser has mmse 1 / (SNR + 1), and the bound has a closed form."""
     schedule = EDM()
     u = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
     ends = torch.tensor([schedule.log_snr_max, schedule.log_snr_min], dtype=torch.float64)

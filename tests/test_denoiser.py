@@ -23,7 +23,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def noisy(schedule: Schedule) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """x, ε, x_t, t, α and σ of a batch at all noise levels."""
+    """Returns x, ε, x_t, t, α and σ of a batch at log-SNRs of the whole schedule."""
     x, eps, t = normal(9, 3, 2, 2), normal(9, 3, 2, 2, seed=1), torch.linspace(0, 1, 9, dtype=torch.float64)
     alpha, sigma = (expand(v, x) for v in schedule(t))
     return x, eps, gaussian.marginal(schedule, x, t).sample(eps), t, alpha, sigma

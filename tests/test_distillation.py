@@ -1,4 +1,4 @@
-"""Distillation on Gaussian data, where the teacher's flow, and with it the perfect student, is known."""
+"""Distillation on Gaussian data, where the flow of the teacher and the perfect student are known."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_targets_converge_to_those_of_the_flow_at_the_order_of_the_solver(schedu
 
 @SCHEDULES
 def test_the_loss_is_the_distance_to_the_perfect_student(schedule: Schedule) -> None:
-    """Zero for it up to the teacher's own error; for another one the weighted square of how far it is off."""
+    """The perfect student has loss 0 up to the teacher's own error. Another one has its weighted square error."""
     oracle, times = correlated(schedule), GRID(schedule, 3)
     distillation = Distillation(oracle, times, substeps=256)
     x, noise, u = oracle.sample(30, torch.Generator().manual_seed(0)), normal(30, 2), (torch.arange(30) + 0.5) / 30
@@ -106,7 +106,7 @@ def test_uniform_numbers_share_the_steps_evenly_and_begin_at_their_log_snrs() ->
 
 
 def test_the_teacher_is_given_the_labels_of_its_examples() -> None:
-    """Examples of one batch stand at different steps, and reach the teacher in groups."""
+    """The examples of a batch are at different steps, and reach the teacher in groups."""
     schedule = Cosine()
     seen: list[tuple[float, list[float], list[int]]] = []
 

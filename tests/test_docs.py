@@ -42,7 +42,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def spans(text: str) -> list[str]:
-    """The inline code of a page."""
+    """Returns the inline code of a page."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     return [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", prose)]
 
@@ -103,7 +103,7 @@ def test_python_imports_what_exists(page: str) -> None:
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """The commands of this package in the shell blocks of a page: the name and the arguments of each."""
+    """Returns the commands of this package in the shell blocks of a page: the name and the arguments of each."""
     for line in "\n".join(blocks(text, "bash")).replace("\\\n", " ").splitlines():
         for command in re.split(r"&&|\||;", line.partition(" # ")[0]):
             words = shlex.split(command)
@@ -118,7 +118,7 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
 
 @EACH
 def test_commands_are_understood(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command of a shell block is parsed as a shell would give it, and not run."""
+    """Every command of a shell block is parsed as by a shell, and not run."""
     chosen: list[object] = []
     monkeypatch.setattr(cli, "run", lambda options: chosen.append(options) or 0)
     for name, arguments in commands(TEXTS[page]):
@@ -145,7 +145,7 @@ def test_there_are_commands_to_check() -> None:
 
 
 def options_of(kind: type) -> set[str]:
-    """The options of a command, as they are written."""
+    """Returns the options of a command as a user writes them."""
     hints = typing.get_type_hints(kind, include_extras=True)
     found: set[str] = set()
     for field in fields(kind):
@@ -231,7 +231,7 @@ def test_comments_of_configurations_name_commands_that_exist(path: Path) -> None
 
 
 def example(number: int, name: str, monkeypatch: pytest.MonkeyPatch, **names: object) -> ModuleType:
-    """The code of an example of CONTRIBUTING.md as a module, which has `names` before it runs."""
+    """Runs the code of an example of CONTRIBUTING.md as a module, which has `names` beforehand, and returns it."""
     module = ModuleType(name)
     vars(module).update(names)
     monkeypatch.setitem(sys.modules, name, module)

@@ -14,7 +14,7 @@ from diffusion import figures
 
 
 def images(count: int, channels: int = 3, side: int = 8) -> Tensor:
-    """Images whose values are 8-bit gray levels."""
+    """Returns images whose values are 8-bit gray levels."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, channels, side, side), generator=generator) / 255
 
@@ -25,7 +25,7 @@ def pixels(image: Image.Image) -> Tensor:
 
 
 def tile(picture: Tensor, row: int, column: int, side: int, scale: int) -> Tensor:
-    """One tile of a picture, reduced to its own size; every enlarged pixel must be of one value."""
+    """Returns one tile of a picture, reduced to its own size; each enlarged pixel must have one value."""
     pad = max(2, scale // 2)
     top, left = (pad + place * (side * scale + pad) for place in (row, column))
     cell = picture[:, top : top + side * scale, left : left + side * scale]
@@ -35,7 +35,7 @@ def tile(picture: Tensor, row: int, column: int, side: int, scale: int) -> Tenso
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_to_image_keeps_every_level(channels: int) -> None:
+def test_to_image_keeps_every_gray_level(channels: int) -> None:
     levels = torch.arange(256).reshape(1, 16, 16).expand(channels, -1, -1)
     image = figures.to_image(levels / 255)
     assert image.mode == {1: "L", 3: "RGB", 4: "RGBA"}[channels]
@@ -113,7 +113,7 @@ def test_an_animation_holds_the_frames_and_rests_on_the_last(tmp_path: Path) -> 
 
 
 def panels(picture: Image.Image, side: int) -> list[Tensor]:
-    """The panels of a row, from left to right."""
+    """Returns the panels of a row, from left to right."""
     array, gap = pixels(picture), figures.GAP
     assert (array.shape[2] - gap) % (side + gap) == 0
     top = array.shape[1] - side - gap

@@ -1,4 +1,4 @@
-"""Grids: where they begin and end, how they are spaced, and that a measured one is the best for its solver."""
+"""Timestep grids: where they begin and end, how they are spaced, and that a measured one is the best for its solver."""
 
 from __future__ import annotations
 

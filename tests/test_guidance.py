@@ -24,13 +24,13 @@ EITHER = pytest.mark.parametrize("t", TIMES, ids=["one time", "a time each"])
 
 
 def component(k: int, t: Tensor) -> Tensor:
-    """E[x|x_t] of one class, by hand."""
+    """Returns E[x|x_t] of one class from its formula."""
     alpha, sigma = SCHEDULE(t.flatten()[0])
     return MEANS[k] + alpha * 0.3 / (alpha**2 * 0.3 + sigma**2) * (X_T - alpha * MEANS[k])
 
 
 def unconditional(t: Tensor) -> Tensor:
-    """E[x|x_t] of both, by Bayes' rule for which class it is."""
+    """Returns E[x|x_t] of both classes, weighted by the posterior of the class by Bayes' rule."""
     alpha, sigma = SCHEDULE(t.flatten()[0])
     density = [
         w * (-(X_T - alpha * m).square().sum(1) / (2 * (alpha**2 * 0.3 + sigma**2))).exp()
@@ -116,7 +116,7 @@ def test_bad_arguments_are_named() -> None:
         ClassifierFree(ORACLE, 2.0, interval=(2.0, -math.inf))
 
 
-def test_every_example_is_guided_where_its_own_level_is_within_the_interval() -> None:
+def test_every_example_is_guided_where_its_own_log_snr_is_within_the_interval() -> None:
     t = SCHEDULE.time(torch.tensor([-5.0, 0.0, 0.0, 5.0, 0.5, 0.0], dtype=torch.float64))
     guided = ClassifierFree(ORACLE, 3.0, (-1.0, 1.0))
     together = guided(X_T, t, LABEL).mean

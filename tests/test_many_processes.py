@@ -1,7 +1,7 @@
 """Two processes on the CPU against one: the same losses, weights, samples, restorations and likelihoods.
 
 They differ in the order in which float32 numbers are added, over processes and over the rows of a batch: losses and
-weights agree to about 1e-6 of their size, and 8-bit pixels to one level.
+weights agree to about 1e-6 of their size, and 8-bit pixels to one gray level.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def assert_same_pictures(one: Path, two: Path) -> None:
             assert picture.shape == got[name].shape and np.abs(picture - got[name]).max() <= 1, name
 
 
-def test_the_levels_of_these_runs_are_measured(one: Path) -> None:
+def test_the_noise_levels_of_these_runs_are_measured(one: Path) -> None:
     shares = checkpoint.read(checkpoint.find(one)[0], "training").tensors["adaptive/shares"]
     assert shares.shape == (4,) and float(shares.sum()) == pytest.approx(1) and float(shares.max() / shares.min()) > 2
 
@@ -155,7 +155,7 @@ def test_a_signal_to_one_process_ends_both_after_saving_once(shapes: Path, tmp_p
 
 
 def commands(run: Path, folder: Path, image: Path, mask: Path) -> list[list[str]]:
-    """Work that two processes cannot divide evenly; of a single sample one of them has nothing."""
+    """Returns commands whose work two processes cannot divide evenly; with a single sample one of them has none."""
     restored = ["--n", "3", "--steps", "6", "--out", str(folder / "restored")]
     return [
         ["sample", str(run), "--n", "5", "--batch", "2", "--seed", "5", "--film", "--out", str(folder / "five")],

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, and a batch is as large as suits the device."""
+"""Freed memory stays with the process, and the automatic batch size follows from the device."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_cpu_is_given_as_many_pixels_whatever_the_size_without_trying() -> Non
 def test_a_gpu_is_given_what_half_of_its_free_memory_holds(
     monkeypatch: pytest.MonkeyPatch, each: int, expected: int
 ) -> None:
-    """On a device with 1,000 bytes in use, 500 more held by torch, 6,000 free, and `each` taken by an example."""
+    """The device has 1,000 bytes in use, 500 more held by torch and 6,000 free; an example takes `each` bytes."""
     tried: list[int] = []
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)

@@ -35,7 +35,7 @@ SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()],
 
 
 def nodes(levels: NoiseLevels) -> tuple[Tensor, Tensor]:
-    """u and du for a quadrature that is dense at both ends of each smooth part of the unit interval."""
+    """Returns u and du for a quadrature that is dense at both ends of each smooth part of the unit interval."""
     z = torch.linspace(-6.5, 6.5, 10_001, dtype=torch.float64)
     u, du = torch.special.ndtr(z), torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
     du[[0, -1]] /= 2
@@ -85,7 +85,7 @@ def test_exact_weight_gives_the_same_loss_under_any_noise_levels(schedule: Sched
 
 
 def test_exact_weight_is_the_bound_of_the_whole_schedule() -> None:
-    """The same integral, closed by prior and decoder, is the entropy of the data: nothing is missing from the loss."""
+    """With prior and decoder added, the loss is the entropy of the data: nothing is missing from it."""
     schedule = Cosine()
     oracle = correlated(schedule, (3,))
     u, du = nodes(Uniform())

@@ -106,7 +106,7 @@ def test_what_is_an_integral_over_log_snr_does_not_depend_on_the_draws(
     weighting: Weighting,
     antiderivative: Callable[[Tensor], Tensor],
 ) -> None:
-    """The weights of the squared error of eps, e^-λ w, of a great many draws, summed in bins of λ."""
+    """The weights e^-λ w of the squared error of eps are summed in bins of λ over a great many draws."""
     u = (torch.arange(400_000, dtype=torch.float64) + 0.5) / 400_000
     log_snr = distribution.log_snr(u, schedule)
     weights = weighting(log_snr, distribution.density(u, schedule)) / log_snr.exp()
@@ -165,7 +165,7 @@ def hybrid_case(logit: Tensor, shift: Tensor, hybrid: float) -> tuple[Denoiser, 
 
 
 def hybrid_loss(logit: Tensor, shift: Tensor, hybrid: float, u: float) -> Tensor:
-    """Its expectation over x and noise, exact, as both are integrated as quadratic forms."""
+    """Returns the exact expectation of the hybrid loss over x and noise, which are integrated as quadratic forms."""
     denoiser, objective = hybrid_case(logit, shift, hybrid)
     points = sigma_points(2)
     x, noise = 0.3**0.5 * points[:, :1], points[:, 1:]
@@ -213,7 +213,7 @@ def test_the_hybrid_term_is_least_at_the_exact_reverse_variance(u: float) -> Non
 @SCHEDULES
 @pytest.mark.parametrize("steps", [1, 20, 1000])
 def test_the_hybrid_term_is_the_kl_of_a_step_times_their_number(schedule: Schedule, steps: int) -> None:
-    """Per coordinate, of two: ½ (d²/V + ρ - 1 - log ρ) for means that differ by d and variances V and V/ρ."""
+    """Each of two coordinates adds ½ (d²/V + ρ - 1 - log ρ), for means that differ by d and variances V and V/ρ."""
     logit = torch.tensor([0.4, -0.7], dtype=torch.float64)
     denoiser = Denoiser(lambda x, *_: torch.cat([(3 * x).sin(), logit.expand_as(x)], 1), schedule, X0())
     x, noise, u = normal(6, 2), normal(6, 2, seed=1), torch.linspace(0.3, 0.9, 6, dtype=torch.float64)
@@ -247,7 +247,7 @@ def test_the_ends_of_the_unit_interval_are_finite(u: float) -> None:
 
 
 def bound_case(schedule: Schedule, logit: Tensor, shift: Tensor) -> Denoiser:
-    """Data N(0, 0.3), whose exact estimate is off by `shift` in units of x."""
+    """Returns a denoiser of data N(0, 0.3) whose estimate differs from the exact one by `shift` in units of x."""
     oracle = GaussianOracle(schedule, torch.zeros(1, dtype=torch.float64), torch.tensor([[0.3]], dtype=torch.float64))
     network = OracleNetwork(oracle, X0(), logit)
     return Denoiser(lambda *z: network(*z) + torch.cat([shift, torch.zeros_like(shift)]), schedule, X0())
@@ -269,7 +269,7 @@ def test_the_trajectory_bound_sums_to_the_diffusion_term() -> None:
 
 
 def test_the_trajectory_bound_without_a_learned_variance_weighs_the_error_of_x() -> None:
-    """At the lower variance the KL of a step is ½ (SNR_s - SNR_t) ‖x̂ - x‖²; here per coordinate, of 3 steps."""
+    """At the lower variance the KL of a step is ½ (SNR_s - SNR_t) ‖x̂ - x‖², here per coordinate and of 3 steps."""
     schedule = DiscreteBetas(betas=BETAS)
     times, x, noise = UniformTime()(schedule, 3), normal(6, 2), normal(6, 2, seed=1)
     denoiser = Denoiser(lambda x, *_: (3 * x).sin(), schedule, X0())

@@ -1,4 +1,4 @@
-"""The precision of the network: what asks for bf16, and that autocast multiplies in it."""
+"""The precision of the network: which settings choose bf16, and which operations autocast runs in it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_arguments_are_those_of_the_network() -> None:
 
 
 def test_the_algebra_around_an_autocast_network_keeps_the_precision_of_x_t() -> None:
-    """The estimate is c_skip x_t + c_out F in float32 with the F that bf16 gave, to the last bit."""
+    """The estimate is c_skip x_t + c_out F in float32, with F from bf16 autocast, to the last bit."""
     torch.manual_seed(0)
     network = nn.Conv2d(1, 1, 3, padding=1).requires_grad_(False)
     schedule, t = Cosine(), torch.tensor([0.2, 0.7], dtype=torch.float64)
@@ -98,7 +98,7 @@ def hardware(
     arm_bf16: bool = False,
     cuda: bool = False,
 ) -> None:
-    """Has torch and Python report this hardware. A GPU emulates bf16 whether or not it multiplies in it."""
+    """Makes torch and Python report this hardware. Every GPU emulates bf16, whether or not it multiplies in it."""
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr(torch._C, "_has_mkldnn", mkldnn)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)

@@ -81,8 +81,9 @@ def test_streams_that_are_drawn_from_together_have_different_numbers(group: str)
 
 
 def test_streams_of_different_groups_do_not_meet_under_one_seed() -> None:
-    """The seeds of all generators and uniform numbers of a run, its samples and its likelihood are distinct, but for
-    those of one number that seed a generator here and are a uniform number there.
+    """The seeds of all generators and uniform numbers of a run, its samples and its likelihood are distinct.
+
+    The exception is a number whose seed is used for a generator in one place and for a uniform number in another.
     """
     numbers, repeats = range(200), range(4)
     hashed = [example_seed(0, Stream.ORDER), example_seed(0, Stream.NOISE)]
@@ -104,7 +105,7 @@ def test_streams_of_different_groups_do_not_meet_under_one_seed() -> None:
 
 
 def test_dropout_meets_other_streams_where_the_docstring_says_so() -> None:
-    """Seeds of (step, process) that are those of examples: only of the first steps, and of the first examples."""
+    """Seeds of (step, process) equal those of examples only for the first steps and the first examples."""
     processes, steps = range(8), range(1000)
     dropout = {example_seed(0, step, process): step for step in steps for process in processes}
     taken = {example_seed(0, stream, n) for stream in set(streams().values()) for n in range(1000)}
