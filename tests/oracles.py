@@ -167,7 +167,7 @@ class OracleNetwork:
 def correlated(
     schedule: Schedule, shape: tuple[int, ...] = (2,), *, low: float = 0.05, high: float = 0.8
 ) -> GaussianOracle:
-    """Returns Gaussian data of a shape, with eigenvalues from `low` to `high` along directions that mix all coordinates."""
+    """Returns Gaussian data with eigenvalues from `low` to `high` along directions that mix all coordinates."""
     dim = math.prod(shape)
     generator = torch.Generator().manual_seed(dim)
     basis, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
@@ -218,7 +218,7 @@ def affine(run: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor], shape: t
 
 
 def sigma_points(dim: int) -> Tensor:
-    """Returns 2 dim points, (2 dim, dim), whose mean integrates cubic polynomials under N(0, I) exactly."""
+    """Returns 2 dim points, (2 dim, dim), whose mean integrates cubics under N(0, I) exactly."""
     eye = dim**0.5 * torch.eye(dim, dtype=torch.float64)
     return torch.cat([eye, -eye])
 

@@ -48,10 +48,10 @@ def spans(text: str) -> list[str]:
 
 
 def file_map() -> list[tuple[str, str]]:
-    """The paths of the file map in their order, a folder with a slash at its end, each with its clause.
+    """Returns the paths of the file map in order, each with its clause; a folder ends with a slash.
 
-    A line begins with a path from the root, or is indented below the last folder that does. Of `diffusion/` only the
-    first line has a clause; the others continue it.
+    A line begins with a path from the root, or is indented below the last folder that does. The bare line `diffusion/`,
+    which has no clause, is left out.
     """
     section = TEXTS["docs/architecture.md"].partition("\n## File map\n")[2].partition("\n## ")[0]
     found, folder = [], ""

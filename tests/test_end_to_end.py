@@ -71,7 +71,7 @@ def test_train_load_sample_inpaint_evaluate_and_draw(tree: dict[str, dict], shap
     if model.spec.is_image:
         assert result.unit == "bits/dim" and 0 < result.mean["total"] < 12
     else:
-        # An upper bound on the cross entropy of a law whose own entropy is known.
+        # It is an upper bound on the cross-entropy of a distribution whose own entropy is known.
         assert result.unit == "bits/vector" and SwissRoll().entropy / math.log(2) < result.mean["total"] < 6
 
     for name in ("samples.png", "film.png", *(["restoration.png"] if model.spec.is_image else [])):

@@ -82,7 +82,7 @@ SHAPES = pytest.mark.parametrize("shape", [(2,), (1, 2, 2)], ids=["points", "ima
 
 
 def grid(schedule: Schedule, steps: int, first: float = -4.0, last: float = 4.0) -> Tensor:
-    """Even in log-SNR and not up to the clean end, where the last step is of first order by design."""
+    """Returns times evenly spaced in log-SNR that end before the clean end, where the last step is of first order."""
     return schedule.time(torch.linspace(first, last, steps + 1, dtype=torch.float64))
 
 
@@ -139,13 +139,13 @@ def test_order_of_the_path(
 
 
 def uneven(schedule: Schedule, steps: int) -> Tensor:
-    """Steps of log-SNR in the ratios 1, 3, 1, 3 ..., so that the ratio of two steps in a row is 3 or 1/3."""
+    """Returns times whose steps in log-SNR have ratios 1, 3, 1, 3, ..., so that consecutive steps differ by a factor of 3."""
     ends = torch.tensor([1.0, 3.0], dtype=torch.float64).repeat(steps // 2).cumsum(0)
     return schedule.time(8 * torch.cat([ends.new_zeros(1), ends]) / ends[-1] - 4)
 
 
 def error_from_exact_start(sampler: Sampler, oracle: GaussianOracle, times: Tensor) -> float:
-    """The relative error of the last x_t after four steps that begin on the exact flow and others that do not."""
+    """Returns the relative error of the last x_t after four steps that begin on the exact flow and others that do not."""
     start = 3 * torch.randn(8, *oracle.mean.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x, state = start, None
     for i, (t, s) in enumerate(pairwise(times)):
@@ -201,12 +201,12 @@ def normal(*shape: int, seed: int) -> Tensor:
 
 
 def arbitrary(half: float) -> Tensor:
-    """Estimates that differ from time to time and follow no polynomial."""
+    """Returns estimates that differ from time to time and follow no polynomial."""
     return torch.tensor([math.sin(5 * half), math.cos(3 * half) - half], dtype=torch.float64)
 
 
 def last_step(sampler: Sampler, at: Halves, estimate: Callable[[float], Tensor], x_t: Tensor) -> Tensor:
-    """The step between the last two times, from x_t, in the state that the steps before it leave."""
+    """Takes the step between the last two times from x_t, with the state that the steps before it leave."""
     state = None
     for t, s in pairwise(at.times):
         x_s, state = sampler.step(Known(at.schedule, estimate), x_t, t, s, state, refuse)
@@ -219,7 +219,7 @@ RATIOS = pytest.mark.parametrize("ratio", [1 / 3, 1.0, 3.0])
 @SCHEDULES_3
 @RATIOS
 def test_two_m_is_the_formula_of_its_paper(schedule: Schedule, ratio: float) -> None:
-    """One step from two known estimates, as Lu et al. 2022, algorithm 2 has it in terms of r = h_before / h."""
+    """One step from two known estimates equals Lu et al. 2022, algorithm 2, in terms of r = h_before / h."""
     h = 0.2
     at, x = Halves(schedule, (0.1 - ratio * h, 0.1, 0.1 + h)), normal(3, 2, seed=0)
     before, mean = arbitrary(at.half[0]), arbitrary(at.half[1])
@@ -280,7 +280,7 @@ COEFFICIENTS = [
 
 
 def polynomial(degree: int) -> tuple[Callable[[float], Tensor], Callable[[float], Tensor]]:
-    """x̂(ℓ) of that degree, and ∫ e^ℓ x̂ dℓ = e^ℓ Σ_k (-1)^k x̂⁽ᵏ⁾(ℓ)."""
+    """Returns a polynomial x̂(ℓ) of a degree, and ∫ e^ℓ x̂ dℓ = e^ℓ Σ_k (-1)^k x̂⁽ᵏ⁾(ℓ)."""
     c = COEFFICIENTS[: degree + 1]
 
     def derivative(k: int, half: float) -> Tensor:
@@ -296,7 +296,7 @@ HALVES = (-1.1, -0.8, -0.2, 0.0, 0.6, 0.9, 1.6)
 
 
 def exact_path(schedule: Schedule, degree: int) -> list[Tensor]:
-    """The exact x_t at HALVES when x̂ is the polynomial of that degree: x_t / σ_t grows by ∫ e^ℓ x̂ dℓ."""
+    """Returns the exact x_t at HALVES if x̂ is the polynomial of a degree: x_t / σ_t grows by ∫ e^ℓ x̂ dℓ."""
     at, (_, integral) = Halves(schedule, HALVES), polynomial(degree)
     begin = normal(3, 2, seed=1)
     return [at.floats(i)[1] * (begin + integral(half) - integral(HALVES[0])) for i, half in enumerate(HALVES)]
@@ -328,7 +328,9 @@ def test_the_corrector_makes_a_polynomial_of_one_degree_more_exact(
 
 @SCHEDULES_3
 def test_the_first_steps_of_unipc_are_the_formulas_of_its_paper(schedule: Schedule) -> None:
-    """Zhao et al. 2023 with B₂(h) and data prediction: UniP-1, then UniC-1 and UniP-2, whose differences weigh ½."""
+    """They are Zhao et al. 2023 with B₂(h) and data prediction: UniP-1, then UniC-1 and UniP-2, with weight ½ of the
+    differences.
+    """
     at, x = Halves(schedule, (-0.6, 0.1, 0.4)), normal(3, 2, seed=0)
     m_0, m_1 = arbitrary(at.half[0]), arbitrary(at.half[1])
     (_, sigma_0), (alpha_1, sigma_1), (alpha_2, sigma_2) = (at.floats(i) for i in range(3))
@@ -342,7 +344,7 @@ def test_the_first_steps_of_unipc_are_the_formulas_of_its_paper(schedule: Schedu
 
 
 def test_unipc_keeps_what_was_changed_between_two_steps() -> None:
-    """As by a restoration, which draws the known pixels after each step."""
+    """A restoration changes x_t so: it draws the known pixels after each step."""
     at, x, moved = Halves(Cosine(), HALVES[:5]), normal(3, 2, seed=0), normal(3, 2, seed=1)
     difference = last_step(UniPC(), at, arbitrary, x + moved) - last_step(UniPC(), at, arbitrary, x)
     assert torch.allclose(difference, at.floats(4)[1] / at.floats(3)[1] * moved, rtol=1e-12)
@@ -355,7 +357,7 @@ def test_unipc_keeps_what_was_changed_between_two_steps() -> None:
     ids=["2m", "3m", "unipc 2", "unipc 3"],
 )
 def test_the_step_onto_the_clean_end_is_ddim(schedule: Schedule, sampler: Sampler, predictor: Sampler | None) -> None:
-    """From the x_t that a corrector leaves, which is exact for an x_t that was predicted from an exact one."""
+    """It starts from the x_t that a corrector leaves, which is exact for an x_t that was predicted from an exact one."""
     degree = sampler.order if isinstance(sampler, UniPC) else 2
     known, path = Known(schedule, polynomial(degree)[0]), exact_path(schedule, degree)
     times, x_t = torch.cat([Halves(schedule, HALVES).times, torch.zeros(1, dtype=torch.float64)]), path[-1]
@@ -370,7 +372,7 @@ def test_the_step_onto_the_clean_end_is_ddim(schedule: Schedule, sampler: Sample
 
 @ALL
 def test_a_whole_trajectory_gives_the_distribution_of_the_data(name: str) -> None:
-    """From the prior at t = 1 to the clean end on the default grid: what a user gets."""
+    """It goes from the prior at t = 1 to the clean end on the default grid, as for a user."""
     schedule = Cosine()
     oracle = correlated(schedule)
     times = UniformLogSNR()(schedule, 128)
@@ -407,7 +409,7 @@ def test_the_sde_solver_is_dpm_solver_with_eta_one_and_no_noise_is_drawn_at_eta_
 @SCHEDULES_3
 @pytest.mark.parametrize("sampler", [DDPM(), DDIM(1.0), SDESolver()], ids=["ddpm", "ddim eta 1", "2m sde"])
 def test_the_noise_of_a_step_is_added_with_the_variance_of_the_posterior(schedule: Schedule, sampler: Sampler) -> None:
-    """σ_s² (1 - SNR_t / SNR_s)."""
+    """The variance is σ_s² (1 - SNR_t / SNR_s)."""
     oracle, x, noise = correlated(schedule), normal(3, 2, seed=0), normal(3, 2, seed=1)
     t, s = grid(schedule, 4)[1:3]
     quiet, noisy = (sampler.step(oracle, x, t, s, None, lambda _, z=z: z)[0] for z in (0 * noise, noise))
@@ -519,7 +521,7 @@ def test_the_interval_of_churn_has_both_of_its_ends(churn_min: int, churn_max: i
 
 
 def test_the_noise_of_churn_is_what_the_higher_sigma_adds() -> None:
-    """In units of α the variance grows from σ² to (1 + churn)² σ², times S_noise² for what is added."""
+    """In units of α the variance grows from σ² to (1 + churn)² σ²; the added part is multiplied by S_noise²."""
     schedule, churn, churn_noise = EDM(), 0.2, 1.1
     t, s = (schedule.time(-2 * torch.tensor(v, dtype=torch.float64).log()) for v in (2.0, 1.0))
     x, noise = normal(3, 2, seed=0), normal(3, 2, seed=1)

@@ -30,7 +30,7 @@ def given(noise: Tensor) -> RandN:
 
 
 def gaussian_bound(schedule: Schedule, steps: int) -> tuple[Bound, float]:
-    """The bound for each sigma point of data and noise, whose plain mean is the exact expectation; and the entropy."""
+    """Returns the bound for each sigma point of data and noise, whose plain mean is the exact expectation, and the entropy."""
     oracle = correlated(schedule, (1, 2, 2))
     points, (values, vectors) = sigma_points(8), oracle.eigen
     x = (oracle.mean.flatten() + (points[:, :4] * values.sqrt()) @ vectors.mT).reshape(-1, 1, 2, 2)
@@ -48,7 +48,7 @@ def test_the_bound_on_gaussian_data_is_tight_to_first_order(schedule: Schedule) 
 
 
 def mixture_bound(steps: int) -> tuple[float, float]:
-    """The expected bound and the entropy of two modes on a line, by quadrature over data and noise."""
+    """Returns the expected bound and the entropy of two modes on a line, by quadrature over data and noise."""
     schedule = Cosine()
     means, weights = torch.tensor([[-1.0], [0.8]], dtype=torch.float64), torch.tensor([0.3, 0.7], dtype=torch.float64)
     oracle = MixtureOracle(schedule, means, 0.09, weights)
@@ -158,7 +158,7 @@ def test_examples_of_one_batch_may_be_decoded_at_times_of_their_own() -> None:
     assert torch.allclose(together, torch.cat(alone), rtol=1e-12)
 
 
-def test_levels_out_of_reach_of_the_noise_cost_nothing() -> None:
+def test_gray_levels_out_of_reach_of_the_noise_cost_nothing() -> None:
     x = torch.tensor([[0.25]], dtype=torch.float64) * 2 - 1
     one = decoder(Cosine(), x, torch.zeros(()).double(), Quantization(5), given(torch.ones(1)))
     assert one.item() == pytest.approx(0, abs=1e-12)
@@ -227,7 +227,7 @@ def unit_mixture(schedule: Schedule) -> MixtureOracle:
 
 
 def over(oracle: MixtureOracle, n: int = 24) -> tuple[Tensor, Tensor, Tensor]:
-    """Data, noise and weights of a quadrature over both: (N, 1), (N,), (N,)."""
+    """Returns data, noise and weights of a quadrature over both: (N, 1), (N,), (N,)."""
     z, w = hermite(n)
     x = torch.cat([mean + oracle.variance**0.5 * z for mean in oracle.means]).repeat_interleave(n)[:, None]
     w_x = torch.cat([weight * w for weight in oracle.weights])
@@ -297,7 +297,7 @@ def test_k_above_the_null_is_a_bound_on_the_cost_of_destroying_the_data() -> Non
 
 
 def entropy(oracle: MixtureOracle, t: Tensor) -> float:
-    """The entropy of x_t, by quadrature on a line."""
+    """Returns the entropy of x_t, by quadrature on a line."""
     alpha, sigma = oracle.schedule(t)
     later = MixtureOracle(
         oracle.schedule, alpha * oracle.means, float(alpha**2 * oracle.variance + sigma**2), oracle.weights

@@ -182,8 +182,8 @@ def test_the_denoiser_runs_in_the_precision_of_x() -> None:
 
 
 @pytest.mark.parametrize("spacing", [0.05, 0.8])
-def test_a_dequantized_density_bounds_the_probability_of_a_level(spacing: float) -> None:
-    """One coordinate of unit variance: a level has the probability of an interval of a normal."""
+def test_a_dequantized_density_bounds_the_probability_of_a_gray_level(spacing: float) -> None:
+    """A gray level of one coordinate of unit variance has the probability of an interval under a normal distribution."""
     levels = Quantization(5, -2 * spacing, 2 * spacing)
     one = torch.ones(1, 1, dtype=torch.float64)
     oracle = GaussianOracle(Cosine(), torch.zeros(1, dtype=torch.float64), one)
@@ -201,8 +201,8 @@ def test_a_dequantized_density_bounds_the_probability_of_a_level(spacing: float)
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.5])
-def test_noise_of_the_clean_end_bounds_the_probability_of_a_level(sigma: float) -> None:
-    """Atoms on three of four levels: with z ~ p, the bound is E log p(z)/Σ q(z|·), all levels in the sum."""
+def test_noise_of_the_clean_end_bounds_the_probability_of_a_gray_level(sigma: float) -> None:
+    """With atoms on three of four gray levels and z ~ p, the bound is E log p(z)/Σ q(z|·), summed over all levels."""
     levels, schedule = Quantization(4, -1.5, 1.5), EDM(sigma, 80.0)
     weights = torch.tensor([0.4, 0.3, 0.3], dtype=torch.float64)
     atoms = torch.tensor([-1.5, 0.5, 1.5], dtype=torch.float64)

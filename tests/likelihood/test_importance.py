@@ -22,7 +22,7 @@ X = torch.tensor([[0.4, -0.9]], dtype=torch.float64)
 
 
 def log_density(oracle: GaussianOracle, times: Tensor, x: Tensor) -> float:
-    """log p(x) of the model on the grid: its reverse trajectory and its decoder are one affine map of their noise."""
+    """Returns log p(x) of the model on the grid, whose reverse trajectory and decoder are one affine map of their noise."""
     alpha, sigma = oracle.schedule(times[-1])
 
     def run(x_t: Tensor, randn: RandN) -> Tensor:
@@ -35,7 +35,7 @@ def log_density(oracle: GaussianOracle, times: Tensor, x: Tensor) -> float:
 
 
 def drawn(steps: int, rows: int, paths: int, seed: int = 0) -> tuple[PathWeights, float]:
-    """Independent path weights of one x, (rows, paths), and the log-likelihood."""
+    """Returns independent path weights of one x, (rows, paths), and the log-likelihood."""
     oracle, times = correlated(SCHEDULE), UniformLogSNR()(SCHEDULE, steps)
     generator = torch.Generator().manual_seed(seed)
 
@@ -48,7 +48,7 @@ def drawn(steps: int, rows: int, paths: int, seed: int = 0) -> tuple[PathWeights
 
 
 @pytest.mark.parametrize("steps", [32, 128])
-def test_the_average_of_the_exponential_work_is_the_likelihood(steps: int) -> None:
+def test_the_average_of_the_path_weights_is_the_likelihood(steps: int) -> None:
     """Jarzynski: E exp(-(W - ΔF)) = 1, at any number of steps."""
     result, log_p = drawn(steps, 20_000, 1)
     weights = (result.log_weights[:, 0] - log_p).exp()
@@ -57,7 +57,7 @@ def test_the_average_of_the_exponential_work_is_the_likelihood(steps: int) -> No
     assert -result.log_weights.mean().item() > -log_p, "work is dissipated"
 
 
-def test_the_mean_work_is_the_bound() -> None:
+def test_the_mean_log_weight_is_the_bound() -> None:
     """Both are quadratic in the noise, so that a few points integrate them exactly."""
     oracle, steps = correlated(SCHEDULE), 6
     times, points = UniformLogSNR()(SCHEDULE, steps), sigma_points(2 * (steps + 2))
@@ -95,7 +95,7 @@ def test_the_bound_never_falls_with_k_for_any_weights() -> None:
     assert curve.shape == (6, 50) and bool((curve.diff(dim=0) >= -1e-12).all())
 
 
-def test_what_is_dissipated_falls_as_one_over_the_steps() -> None:
+def test_the_gap_of_the_bound_falls_as_one_over_the_steps() -> None:
     gaps = []
     for steps in (32, 128):
         result, log_p = drawn(steps, 4000, 1)
@@ -103,7 +103,7 @@ def test_what_is_dissipated_falls_as_one_over_the_steps() -> None:
     assert math.log(gaps[0] / gaps[1]) / math.log(4) == pytest.approx(1, abs=0.15)
 
 
-def test_the_effective_sample_size_counts_those_that_matter() -> None:
+def test_the_effective_sample_size_counts_the_paths_that_matter() -> None:
     even, one = torch.zeros(1, 8, dtype=torch.float64), torch.tensor([[0.0] + [50.0] * 7], dtype=torch.float64)
     assert PathWeights(-even).ess.item() == pytest.approx(8) and PathWeights(-one).ess.item() == pytest.approx(1)
     assert PathWeights(-even - 1e4).log_likelihood.item() == pytest.approx(-1e4)
@@ -149,7 +149,7 @@ def test_the_variance_of_the_bound_is_that_of_its_repetitions() -> None:
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0, 10.0])
 @pytest.mark.parametrize("paths", [2, 16])
 def test_the_variance_of_the_bound_grows_with_that_of_the_log_weights(spread: float, paths: int) -> None:
-    """From an average of all paths to one that outweighs the others: within 14 % of the standard deviation."""
+    """The estimate is within 14 % of the standard deviation, from equal weights to one path that outweighs the others."""
     generator = torch.Generator().manual_seed(0)
     result = PathWeights(-spread * torch.randn(20_000, paths, generator=generator, dtype=torch.float64))
     claimed = result.variance.mean().sqrt().item()
@@ -157,7 +157,7 @@ def test_the_variance_of_the_bound_grows_with_that_of_the_log_weights(spread: fl
 
 
 def test_the_variance_of_the_bound_is_that_of_leaving_out_each_path_in_turn() -> None:
-    """Also where one path outweighs all others by more than float64 has digits."""
+    """It holds also where one path outweighs all others by more than the digits of float64."""
     values = torch.tensor([[0.3, -1.0, 0.8, 2.0], [0.0, 50.0, 53.0, 51.0]], dtype=torch.float64)
     left = [PathWeights(-torch.cat([values[:, :i], values[:, i + 1 :]], 1)).log_likelihood for i in range(4)]
     expected = 3 / 4 * torch.stack(left).sub(sum(left) / 4).square().sum(0)

@@ -24,7 +24,7 @@ LINE = {
 
 
 def quadrature() -> tuple[Tensor, Tensor, Tensor]:
-    """Data of `LINE`, noise, and weights, (N, 1), (N,), (N,)."""
+    """Returns data of `LINE`, noise, and weights of a quadrature: (N, 1), (N,), (N,)."""
     z, w = hermite(24)
     x = torch.cat([mean + 0.3 * z for mean in LINE["means"]]).repeat_interleave(24)[:, None]  # type: ignore[union-attr]
     w_x = torch.cat([weight * w for weight in LINE["weights"]])  # type: ignore[union-attr]
@@ -72,7 +72,7 @@ def test_a_fixed_variance_gives_the_bound_of_a_denoiser_that_learned_it() -> Non
 
 
 def test_samples_say_at_which_log_snr_the_divergence_is() -> None:
-    """White data of variance c: the divergence per unit of log-SNR is half the SNR times the closed-form error."""
+    """For white data of variance c the divergence per unit of log-SNR is half the SNR times the closed-form error."""
     oracle = GaussianOracle(Cosine(), torch.zeros(2, dtype=torch.float64), 0.25 * torch.eye(2, dtype=torch.float64))
     points = 0.5 * sigma_points(4)[:, :2], sigma_points(4)[:, 2:]
     times = UniformLogSNR()(Cosine(), 1)

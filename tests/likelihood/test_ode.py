@@ -48,8 +48,8 @@ def test_adaptive_steps_keep_the_tolerance(tolerance: float, start: float, end: 
     assert error < 10 * tolerance
 
 
-def test_another_solver_of_the_same_order_ends_in_the_same_place_in_as_many_calls() -> None:
-    """torchdiffeq's dopri5, on an equation without a closed solution."""
+def test_another_solver_of_the_same_order_ends_in_the_same_place_in_as_many_evaluations() -> None:
+    """The other solver is dopri5 of torchdiffeq, on an equation without a closed solution."""
     calls = {"ours": 0, "theirs": 0}
 
     def driven(u: float | Tensor, y: Tensor, whose: str) -> Tensor:
@@ -71,7 +71,7 @@ def test_a_refined_solver_is_closer() -> None:
 
 
 def test_where_the_slope_changes_fast_steps_are_short() -> None:
-    """A front of width 0.02 in y' = 1/(w cosh²((u - 1)/w)), whose integral is 2."""
+    """The slope y' = 1/(w cosh²((u - 1)/w)) has a front of width w = 0.02 and the integral 2."""
     seen: list[float] = []
 
     def front(u: float, y: Tensor) -> Tensor:

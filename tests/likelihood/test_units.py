@@ -31,8 +31,8 @@ def test_bits_per_pixel_of_cifar_10_are_its_bits_per_dim() -> None:
     assert bits_per_pixel(4.20, colors=3, std=std) == pytest.approx(5.4, abs=0.02)
 
 
-def test_a_density_becomes_the_probability_of_a_level_by_the_width_of_the_level() -> None:
-    """Gray levels of a Gaussian of 40 levels' deviation: the density's bits and the levels' are one number."""
+def test_a_density_becomes_the_probability_of_a_gray_level_by_its_width() -> None:
+    """For a Gaussian with a standard deviation of 40 gray levels, the bits of density and probability agree."""
     std, levels = 40.0, torch.arange(256, dtype=torch.float64)
     distribution = torch.distributions.Normal(127.5, std)
     p = distribution.cdf(levels + 0.5) - distribution.cdf(levels - 0.5)
