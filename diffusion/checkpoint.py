@@ -58,7 +58,7 @@ class Part:
     description: Mapping[str, Any]
 
 
-# Names of tensors in format 1 and in format 2.
+# The names of tensors in format 1, and their replacements in format 2.
 RENAMED = (
     (re.compile(r"(^|[./])trunk\."), r"\1shortcut."),
     (re.compile(r"(^|[./])merge\."), r"\1proj_out."),
@@ -78,15 +78,15 @@ def _renamed(name: str, part: Part) -> Part:
     return Part({new_name(key): value for key, value in part.tensors.items()}, part.description)
 
 
-# For each older format a function that brings a part, by its name, to the next format. A new format adds a line.
+# For each older format, the function that brings a part of a given name to the next format. A new format adds a line.
 MIGRATIONS: Mapping[int, Callable[[str, Part], Part]] = {1: _renamed}
 
 
 @dataclass(frozen=True)
 class Retention:
-    """The rule by which checkpoints stay when one is written.
+    """The rule by which checkpoints are kept when one is written.
 
-    The newest `last` stay, those of multiples of `every` steps (0 for none of these), and the one of the step `best`.
+    The newest `last` are kept, those of multiples of `every` steps (0 for none of these), and the one of step `best`.
     """
 
     last: int
@@ -94,7 +94,7 @@ class Retention:
     best: int | None = None
 
     def __call__(self, folder: Path, age: int) -> bool:
-        """Whether a checkpoint stays that has `age` newer ones."""
+        """Whether to keep a checkpoint that has `age` newer ones."""
         step = step_of(folder)
         return age < self.last or (self.every > 0 and step % self.every == 0) or step == self.best
 
@@ -123,8 +123,8 @@ def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: Retention) -
             sync(path)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
-        for place in (folder.parent, run):
-            sync(place)
+        for parent in (folder.parent, run):
+            sync(parent)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: cannot be written ({error}); the checkpoints before it are whole") from error
     finally:
@@ -138,9 +138,9 @@ def write(run: Path, step: int, parts: Mapping[str, Part], *, keep: Retention) -
     return folder
 
 
-def _check_space(place: Path, parts: Mapping[str, Part]) -> None:
+def _check_space(folder: Path, parts: Mapping[str, Part]) -> None:
     needed = sum(tensor.nbytes for part in parts.values() for tensor in part.tensors.values())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(f"No space: {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free")
 

@@ -80,8 +80,8 @@ class TrainingConfig:
     hybrid: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the term of the bound that trains a learned variance."""
     trajectory: Natural = 0
-    """Steps, even in time, of a trajectory whose bound is minimized instead of the weighted error; 0 for none. Mean and
-    variance then learn together."""
+    """Steps, uniform in time, of a trajectory whose bound is minimized instead of the weighted error; 0 for none. Mean
+    and variance then learn together."""
     precision: Precision = "auto"
     """Precision of the network; auto is bf16 where the hardware multiplies in it."""
     compile: bool = False
@@ -193,7 +193,8 @@ class Config:
 
 def refuse_undrawn_tails(experiment: Config) -> None:
     """Refuses to begin a run whose objective no batch can estimate: an integral over all log-SNRs, drawn by a
-    log-normal distribution, which hardly ever draws those in its tails. Runs that were begun so may go on.
+    log-normal distribution, which hardly ever draws those in its tails. Runs begun with such a
+    configuration may go on.
 
     Raises ConfigError that says what to set.
     """
@@ -320,7 +321,7 @@ def _validate(cls: type, values: dict[str, Any], section: str, where: str) -> An
         if first["type"] == "value_error":  # The component itself raised it, as "field: rule, got value".
             raise ConfigError(f"{where}: {section}.{message.removeprefix(f'{section}.')}") from None
         field, *rest = first["loc"]
-        # Numbers in the rest are places in a list; the other entries are pydantic's names for the types of a union.
+        # Numbers in the rest are positions in a list; the other entries are pydantic's names for the types of a union.
         key = ".".join(map(str, (section, field, *(part for part in rest if isinstance(part, int)))))
         raise ConfigError(f"{where}: {key}: {message[0].lower() + message[1:]}, got {first['input']!r}") from None
 

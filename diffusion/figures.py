@@ -47,7 +47,7 @@ def to_image(x: Tensor) -> Image.Image:
 def tile(x: Tensor, *, columns: int | None = None) -> Tensor:
     """Tiles images (N, C, H, W) row by row: (3 or 4, H', W'). By default there are about as many columns as rows.
 
-    Small images are enlarged by a whole factor, so that their pixels keep their values.
+    Small images are enlarged by an integer factor, so that their pixels keep their values.
     """
     from torchvision.utils import make_grid
 
@@ -124,9 +124,9 @@ def restoration(
     """Draws a row of labeled panels: damaged, mask, restorations, their mean and standard deviation, original.
 
     `samples` are (N, C, H, W), of which the first few are shown; all other images are (C, H, W); values are in [0, 1].
-    The damaged image may have another number of channels and be smaller by a whole factor. The standard deviation is
-    scaled so that its largest value is white. Large images are shown smaller by a whole factor. Mask and original are
-    left out if they are None, mean and standard deviation if there is one sample.
+    The damaged image may have another number of channels and be smaller by an integer factor. The standard deviation is
+    scaled so that its largest value is white. Large images are shown smaller by an integer factor. Mask and original
+    are left out if they are None, mean and standard deviation if there is one sample.
     """
     deviation = std.mean(0, keepdim=True)
     top = float(deviation.max())

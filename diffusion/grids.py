@@ -1,4 +1,4 @@
-"""Timestep grids: the times at which a sampler evaluates the denoiser. Few evaluations sample well on a good grid.
+"""Timestep grids: the times at which a sampler evaluates the denoiser. On a good grid few evaluations suffice.
 
 With half log-SNR ℓ = λ/2, the exact step of the probability-flow ODE needs ∫ e^ℓ x̂ dℓ. DDIM holds x̂ fixed over a step
 of length h, which makes an error of c h² / 2 with c = |dx̂/dℓ| along the path, in units of x. The sum of these errors
@@ -33,7 +33,7 @@ class Grid(ABC):
         """Returns steps + 1 times, strictly decreasing, the last one 0: (steps + 1,) float64.
 
         There are fewer where several log-SNRs lie beyond the range of the schedule and are cut to the same time.
-        Raises ValueError for steps < 1.
+        Raises InputError for steps < 1.
         """
 
 
@@ -41,8 +41,8 @@ class Grid(ABC):
 class UniformLogSNR(Grid):
     """Times evenly spaced in log-SNR, from t = 1 (or log-SNR `first`) to t = 0.
 
-    With `last` they are evenly spaced up to that log-SNR, and one more step jumps to the clean end. Few steps sample
-    best in this way: below the noise that 8-bit pixels resolve, a denoiser has nothing left to decide.
+    With `last` they are evenly spaced up to that log-SNR, and one more step jumps to the clean end. This suits few
+    steps: below the noise that 8-bit pixels resolve, a denoiser has nothing left to decide.
     """
 
     first: float | None = None
@@ -132,7 +132,7 @@ def measure(
 
     noise: (B, C, *), standard normal, the start of one path each; more paths give a smoother table. Takes `resolution`
     denoiser evaluations of the batch. The density of the steps in log-SNR is the same for any number of steps. Raises
-    ValueError unless first < last.
+    InputError unless first < last.
     """
     require(first < last, "first, last", "an increasing pair of log-SNRs", (first, last))
     schedule = denoiser.schedule

@@ -37,7 +37,7 @@ class NoiseLevels(ABC):
 
 @dataclass(frozen=True)
 class Uniform(NoiseLevels):
-    """t uniform in [0, 1]."""
+    """t uniform in [0, 1], which is not uniform in log-SNR for most schedules."""
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
         """λ_t at t = u."""

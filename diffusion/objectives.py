@@ -27,6 +27,7 @@ from diffusion.errors import InputError, require
 from diffusion.noise_levels import LogNormal, NoiseLevels
 from diffusion.schedules import Schedule, expand
 
+# The earliest time at which the loss is taken.
 EARLIEST = 1e-9
 
 
@@ -215,7 +216,7 @@ def variance_term(
     """Returns `hybrid_steps` times the KL of the step from t, per coordinate in nats: (B,). Its gradient is that of the
     learned variance alone.
 
-    Raises ValueError when the backbone does not predict a variance.
+    Raises InputError when the backbone does not predict a variance.
     """
     if variance_interp is None:
         raise InputError(

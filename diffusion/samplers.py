@@ -204,7 +204,7 @@ class DPMSolver3M(Sampler):
     the two steps before.
 
     The parabola through the three estimates is integrated exactly. The code of Lu et al., and with it diffusers and
-    k-diffusion, give its second divided difference half of that weight, which leaves second order.
+    k-diffusion, give its second divided difference half of that weight, which lowers the order to two.
     """
 
     def step(
@@ -286,8 +286,8 @@ def _gains(h: float, offsets: Sequence[float]) -> list[float]:
     the n offsets from the beginning of a step of length h.
 
     They solve Σ_k c_k (τ_k/h)^j = ⟨(τ/h)^j⟩ for j = 1 ... n. The right-hand sides are m_j/m_0 with m_0 = 1 - e^(-h) and
-    m_j = 1 - (j/h) m_(j-1). For n = 1 the right-hand side is replaced by its limit ½ for small h: so it is in
-    algorithm 2 of Lu et al., and with B₂(h) in UniPC.
+    m_j = 1 - (j/h) m_(j-1). For n = 1 the right-hand side is replaced by its limit ½ for small h, as in algorithm
+    2 of Lu et al. and in UniPC with B₂(h).
     """
     if len(offsets) < 2:
         return [h / (2 * offset) for offset in offsets]
@@ -317,7 +317,7 @@ def trajectory(
 ) -> Iterator[Tensor]:
     """Yields x_t, (B, C, *), for every t of `times` (T,), beginning with x itself, which is at times[0].
 
-    Raises ValueError unless `times` decrease strictly.
+    Raises InputError unless `times` decrease strictly.
     """
     times = times.detach().double().cpu()
     decreasing(times)

@@ -34,7 +34,7 @@ from diffusion.likelihood.bound import Quantization, checked_times, reconstructi
 from diffusion.likelihood.kl import predict
 from diffusion.samplers import RandN
 
-# Below this effective sample size the average weight depends on a few paths, and says little about the rest.
+# The effective sample size below which the mean weight depends on a few paths and says little about the rest.
 ENOUGH = 10.0
 
 
