@@ -22,7 +22,7 @@ from diffusion.operators.operator import Linear, Operator
 
 Border = Literal["reflect", "circular"]
 
-# A kernel is an outer product if its second singular value is at most this share of its first: rounding.
+# A kernel is an outer product if its second singular value is at most this share of its first, which is rounding.
 RANK_TOLERANCE = 1e-12
 # Points per pixel of length from which the kernel of a motion is drawn.
 POINTS_PER_PIXEL = 32
@@ -72,8 +72,9 @@ class Blur(Linear):
             lines = outer_factors(self.kernel())
             return super().pinv(y, like) if lines is None else unblurred(y, *lines)
         gain = transfer(self.kernel(), like)
-        size = gain.abs()
-        return filtered(y, torch.where(above_rounding(size, like), gain.conj() / size.square().clamp_min(1e-300), 0))
+        magnitude = gain.abs()
+        inverse = gain.conj() / magnitude.square().clamp_min(1e-300)
+        return filtered(y, torch.where(above_rounding(magnitude, like), inverse, 0))
 
 
 def transfer(kernel: Tensor, like: Tensor) -> Tensor:
@@ -195,7 +196,7 @@ class MotionBlur(Blur):
         turn = math.radians(self.angle)
         rows, columns = radius - along * math.sin(turn), radius + along * math.cos(turn)
         pixels = torch.arange(2 * radius + 1, dtype=torch.float64)
-        down, right = ((1 - (pixels[:, None] - places).abs()).clamp_min(0) for places in (rows, columns))
+        down, right = ((1 - (pixels[:, None] - points).abs()).clamp_min(0) for points in (rows, columns))
         return down @ right.mT / count
 
 

@@ -1,4 +1,4 @@
-"""Downsampling of images by a whole factor: one matrix along the rows and one along the columns."""
+"""Downsampling of images by an integer factor: one matrix along the rows and one along the columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Filter = Literal["area", "bicubic"]
 
 @dataclass(frozen=True)
 class Downsample(Linear):
-    """Makes images smaller by a whole factor: (B, C, H, W) -> (B, C, H / factor, W / factor).
+    """Makes images smaller by an integer factor: (B, C, H, W) -> (B, C, H / factor, W / factor).
 
     The filter "area" takes the means of blocks. "bicubic" is the cubic convolution of Keys (1981) with a = -1/2, its
     kernel stretched by the factor against aliasing and renormalized at the borders.

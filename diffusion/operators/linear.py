@@ -1,4 +1,4 @@
-"""Linear operators that mix no neighboring pixels: identity, mask, crop, weighted sum of channels; and any matrix."""
+"""Linear operators that mix no pixels (identity, mask, crop, selection, weighted sum of channels), and any matrix."""
 
 from __future__ import annotations
 

@@ -142,13 +142,13 @@ def compose(last: Operator, first: Operator) -> Operator:
 
 
 class Solved(NamedTuple):
-    """The solution u of M u = b, (B, *), and `left`, the relative residual ‖b - M u‖/‖b‖ of each row, (B, 1, ...).
+    """The solution u of M u = b, (B, *), and the `relative_residual` ‖b - M u‖/‖b‖ of each row, (B, 1, ...).
 
-    The relative residual of a row of zeros is 0.
+    It is 0 for a row of zeros.
     """
 
     u: Tensor
-    left: Tensor
+    relative_residual: Tensor
 
 
 def conjugate_gradients(
@@ -165,36 +165,37 @@ def conjugate_gradients(
 
     A row is done when the norm of its residual is below `tolerance` times the norm of its b. It gives up, and returns
     the u of its least residual, when a search direction has no positive curvature or when the least residual has not
-    been improved for `patience` iterations. With exact arithmetic and an M as above neither would last, but rounding
-    and an inexact M cause both. With a symmetric M each residual is orthogonal to the one before it: where `asymmetry`
-    is given, a step after which the new residual has a component along the previous one of more than `asymmetry` times
-    the norm of the latter is not taken, and the row is done. `iterations` limits the number of iterations.
+    been improved for `patience` iterations. In exact arithmetic and with an M as above a row would still converge after
+    either; rounding and an inexact M can make both permanent. With a symmetric M each residual is orthogonal to the one
+    before it: where `asymmetry` is given, a step after which the new residual has a component along the previous one of
+    more than `asymmetry` times the norm of the latter is not taken, and the row is done. `iterations` limits the number
+    of iterations.
     """
     require(iterations is None or iterations >= 1, "iterations", "at least 1", iterations)
     u, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
     square = dot(residual, residual)
-    whole, limit = square, tolerance**2 * square
-    best, least, waited = u, square, torch.zeros_like(square)
+    initial, limit = square, tolerance**2 * square
+    best, least, stalled = u, square, torch.zeros_like(square)
     active = square > limit
     done = 0
     while bool(active.any()) and done < (math.inf if iterations is None else iterations):
-        image = apply(direction)
-        curvature = dot(direction, image)
+        product = apply(direction)
+        curvature = dot(direction, product)
         active = active & (curvature > 0)
         step = torch.where(active, square / torch.where(active, curvature, 1.0), 0.0)
-        following = residual - step * image
+        next_residual = residual - step * product
         if asymmetry is not None:
-            active = active & (dot(following, residual).abs() <= asymmetry * square)
+            active = active & (dot(next_residual, residual).abs() <= asymmetry * square)
         u = torch.where(active, u + step * direction, u)
-        residual = torch.where(active, following, residual)
+        residual = torch.where(active, next_residual, residual)
         square, before = dot(residual, residual), square
         better = square < least
         best, least = torch.where(better, u, best), torch.where(better, square, least)
-        waited = torch.where(better, 0.0, waited + 1)
-        active = active & (square > limit) & (waited < patience)
+        stalled = torch.where(better, 0.0, stalled + 1)
+        active = active & (square > limit) & (stalled < patience)
         direction = residual + torch.where(active, square / torch.where(before > 0, before, 1.0), 0.0) * direction
         done += 1
-    return Solved(best, torch.where(whole > 0, least / torch.where(whole > 0, whole, 1.0), 0.0).sqrt())
+    return Solved(best, torch.where(initial > 0, least / torch.where(initial > 0, initial, 1.0), 0.0).sqrt())
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Operators on standardized values x instead of the values u = mean + std x that they are defined for."""
+"""States an operator that is defined for values u = mean + std x as one on the standardized values x."""
 
 from __future__ import annotations
 
