@@ -1,7 +1,7 @@
 """Methods of restoration under one signature, and the default.
 
-A method draws from its approximation of p(x|y), y = A(x) + N(0, noise²), starting from noise, on a grid of times. How
-far each one is from posteriors that are known exactly is measured by `python -m benchmarks.posterior`.
+A method draws from its approximation of p(x|y), y = A(x) + N(0, noise²), starting from noise, on a grid of times.
+`python -m benchmarks.posterior` measures how far each one is from posteriors that are known exactly.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ class Twisted(Weighted):
 class Resampling(Weighted):
     """Importance resampling of particles of the prior at the log-SNR `at`.
 
-    At the default, with data of unit variance, what is undecided has a quarter of their standard deviation.
+    At the default, x given x_t has a standard deviation of about 0.22 for white data of unit variance.
     """
 
     particles: int = 4
@@ -286,7 +286,7 @@ def twisting_function(denoiser: AnyDenoiser, problem: Problem, covariance: Covar
 
 
 def in_parts(randn: RandN, n: int) -> RandN:
-    """Makes a source of noise for n examples one for any multiple of n."""
+    """Turns a source of noise for n examples into one for any multiple of n."""
     return lambda like: torch.cat([randn(part) for part in torch.split(like, n)])
 
 

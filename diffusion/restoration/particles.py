@@ -8,8 +8,8 @@ q(x_s|x_t) whose mean differs from that of p(x_s|x_t) by the influence of y. The
 
 -log w is the work of pulling a particle from the prior to the posterior, and log p(y) = log E w as in
 `likelihood/importance.py` (Jarzynski 1997). When the effective sample size falls below a fraction of the number of
-particles they are resampled (Liu and Chen 1998). For any ψ the weighted particles converge to the posterior of the
-sampler's own chain, as they grow in number; for Gaussian data and small steps with the Jacobian all weights are equal.
+particles they are resampled (Liu and Chen 1998). For any ψ the weighted particles converge, as their number grows, to
+the posterior of the sampler's own chain; for Gaussian data and small steps with the Jacobian all weights are equal.
 The sampler may have a state, as multistep solvers do: each particle then has two, one of the estimates without y and
 one of those with it.
 """
@@ -96,7 +96,7 @@ def particles(
     log_evidence = log_evidence + log_mean_exp(current.log_weight).cpu()
     current = current.resampled(uniform(current, randn), n)
     return Particles(
-        current.at.posterior.mean, log_evidence, torch.stack(relative_ess), len(torch.unique(current.ancestor))
+        current.estimates.posterior.mean, log_evidence, torch.stack(relative_ess), len(torch.unique(current.ancestor))
     )
 
 
@@ -104,20 +104,21 @@ def particles(
 class ParticleSet:
     """Weighted particles at one time.
 
-    x: (N, C, *). log_weight: (N,) float64. at: the estimates at x without and with y. sampler_state: the states of the
+    x: (N, C, *). log_weight: (N,) float64. estimates: those at x without and with y. sampler_state: the states of the
     sampler without and with y. ancestor: (N,), the number of the initial particle that each descends from.
     """
 
     x: Tensor
     log_weight: Tensor
-    at: Conditioned
+    estimates: Conditioned
     sampler_state: tuple[State, State]
     ancestor: Tensor
 
     @classmethod
-    def begin(cls, x: Tensor, at: Conditioned) -> ParticleSet:
+    def begin(cls, x: Tensor, estimates: Conditioned) -> ParticleSet:
         """Particles drawn from the prior, with the weights ψ(x) and no sampler states."""
-        return cls(x, at.log_likelihood.double(), at, (None, None), torch.arange(len(x), device=x.device))
+        first = torch.arange(len(x), device=x.device)
+        return cls(x, estimates.log_likelihood.double(), estimates, (None, None), first)
 
     @property
     def ess(self) -> Tensor:
@@ -130,7 +131,7 @@ class ParticleSet:
         return ParticleSet(
             self.x[index],
             torch.zeros_like(self.log_weight[index]),
-            Conditioned(*(_rows(value, index) for value in self.at)),
+            Conditioned(*(_rows(value, index) for value in self.estimates)),
             (_rows(self.sampler_state[0], index), _rows(self.sampler_state[1], index)),
             self.ancestor[index],
         )
@@ -163,14 +164,14 @@ def systematic(log_weight: Tensor, offset: Tensor, n: int) -> Tensor:
 
 
 def step_moments(
-    sampler: Sampler, at: FixedPrediction, x_t: Tensor, t: Tensor, s: Tensor, state: State
+    sampler: Sampler, fixed: FixedPrediction, x_t: Tensor, t: Tensor, s: Tensor, state: State
 ) -> tuple[Tensor, Tensor, State]:
     """The moments of a step, the mean and the standard deviation of its Gaussian (B, C, *), and the next state.
 
     Raises InputError for a sampler that draws no noise.
     """
-    mean, next_state = sampler.step(at, x_t, t, s, state, torch.zeros_like)
-    std = sampler.step(at, x_t, t, s, state, torch.ones_like)[0] - mean
+    mean, next_state = sampler.step(fixed, x_t, t, s, state, torch.zeros_like)
+    std = sampler.step(fixed, x_t, t, s, state, torch.ones_like)[0] - mean
     if not bool((std > 0).all()):
         raise InputError(
             f"sampler: must draw noise, without which copies of a particle stay equal, got {sampler}; take ddpm or "
@@ -190,7 +191,8 @@ def move(
 ) -> ParticleSet:
     """Moves particles from t to s < t and multiplies their weights by those of the step."""
     without_y, with_y = (
-        FixedPrediction(posterior.schedule, prediction) for prediction in (current.at.prior, current.at.posterior)
+        FixedPrediction(posterior.schedule, prediction)
+        for prediction in (current.estimates.prior, current.estimates.posterior)
     )
     state, state_y = current.sampler_state
     prior_mean, state = sampler.step(without_y, current.x, t, s, state, torch.zeros_like)
@@ -199,7 +201,7 @@ def move(
     variance = std.double().square()
     proposal, prior = (Gaussian(m.double(), variance) for m in (mean, prior_mean))
     log_proposal_ratio = proposal.nll(x.double()) - prior.nll(x.double())
-    at = posterior.condition(x, s, label)
-    log_twist_ratio = at.log_likelihood.double() - current.at.log_likelihood.double()
+    estimates = posterior.condition(x, s, label)
+    log_twist_ratio = estimates.log_likelihood.double() - current.estimates.log_likelihood.double()
     log_weight = current.log_weight + log_proposal_ratio + log_twist_ratio
-    return ParticleSet(x, log_weight, at, (state, state_y), current.ancestor)
+    return ParticleSet(x, log_weight, estimates, (state, state_y), current.ancestor)

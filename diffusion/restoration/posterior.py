@@ -107,8 +107,7 @@ class Diagonal(Covariance):
 class Jacobian(Covariance):
     """The whole Jacobian, with one backward pass for each iteration of conjugate gradients.
 
-    The tolerance decides on the number of iterations, which is larger, the smaller the noise of y is in comparison with
-    the variation of A x.
+    The smaller the noise of y is in comparison with the variation of A x, the more iterations the tolerance takes.
 
     The Jacobian of a network is not symmetric. At high noise its errors, multiplied by σ²/α, exceed the covariance in
     all but the widest directions, and inverting the matrix amplifies them. So iterations end at negative curvature, and
@@ -129,21 +128,22 @@ class Jacobian(Covariance):
 
     def solve(self, matrix: LinearMap, residual: Tensor, white_matrix: Callable[[Tensor | float], LinearMap]) -> Tensor:
         """Solves with the Jacobian where it acts as a covariance does, else with the covariance of white data."""
-        first_image: list[Tensor] = []
+        first_product: list[Tensor] = []
 
         def apply(v: Tensor) -> Tensor:
-            image = matrix(v)
-            if not first_image:
-                first_image.append(image)
-            return image
+            product = matrix(v)
+            if not first_product:
+                first_product.append(product)
+            return product
 
         u, relative_residual = conjugate_gradients(apply, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
         solved = relative_residual <= self.unsolved
         if bool(solved.all()):
             return u
-        # The first direction of conjugate gradients is the residual itself, so its image costs no further pass.
+        # The first direction of conjugate gradients is the residual itself, so its product costs no further pass.
         noise, white, jacobian = (
-            dot(residual, image) for image in (white_matrix(0)(residual), white_matrix(1)(residual), first_image[0])
+            dot(residual, product)
+            for product in (white_matrix(0)(residual), white_matrix(1)(residual), first_product[0])
         )
         k = torch.where(white > noise, (jacobian - noise) / (white - noise), 1.0).clamp_min(1)
         return torch.where(solved, u, conjugate_gradients(white_matrix(k), residual, tolerance=self.tolerance).u)

@@ -24,8 +24,8 @@ SHARE = 1e-3
 class Problem:
     """y = A(x) + N(0, noise²) of one example x: y is (1, *), as the operator returns it for a batch of one.
 
-    `shape` is that of x, (C, H, W) or (D,), None where nobody needs it. `stated` is the operator as the caller stated
-    it, where `operator` is A in other units or for another size; errors name it.
+    `shape` is that of x, (C, H, W) or (D,), or None where no method needs it. `stated` is the operator as the caller
+    stated it, where `operator` is A in other units or for another size; errors name it.
 
     Raises InputError for noise below 0, and unless y belongs to one example.
     """
@@ -42,7 +42,7 @@ class Problem:
 
     @classmethod
     def checked(cls, y: Tensor, operator: Operator, noise: float, shape: tuple[int, ...]) -> Problem:
-        """The problem of finding x of that shape from y (*), on the CPU in float32; all of its input is checked here.
+        """The problem of finding x of `shape` from y (*), on the CPU in float32; all of its input is checked here.
 
         Raises InputError for noise that is not finite and 0 or more, for a y of another shape than A(x) has, for y that
         is not floating point or not finite where something is known, and without noise for a y that no x gives.
@@ -82,7 +82,7 @@ class Problem:
 
     @property
     def x_shape(self) -> tuple[int, ...]:
-        """The shape of x, of a problem that was given it."""
+        """`shape`, of a problem that has one."""
         assert self.shape is not None
         return self.shape
 
@@ -100,7 +100,7 @@ class Problem:
         return 0 < self.compact.y.numel() <= FEW
 
     def in_model_units(self, mean: float, std: float, like: Tensor) -> Problem:
-        """The problem for the x of which mean + std x is the example, on the device and of the shape of `like`.
+        """The problem for x where the example is mean + std x, on the device and with the shape of `like`.
 
         With u = mean + std x, y = A(u) + N(0, noise²) becomes (y - A(mean))/std = A'(x) + N(0, (noise/std)²), where
         A(mean) belongs to an example that is `mean` everywhere and A' is A itself if that is linear
@@ -130,8 +130,8 @@ class Problem:
     def check_range(self, like: Tensor) -> None:
         """Raises InputError if without noise no example like `like`, (1, C, *), gives y, as far as float64 can tell.
 
-        Solves least squares by conjugate gradients on AᵀA, to a finer tolerance as long as they miss y. Nothing is
-        checked of an operator that is not linear.
+        Solves least squares by conjugate gradients on AᵀA, with a finer tolerance as long as the solution misses y. An
+        operator that is not linear is not checked.
         """
         operator = self.operator
         if self.noise or not isinstance(operator, Linear):

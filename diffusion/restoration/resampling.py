@@ -103,7 +103,7 @@ def resample_at(
         )
     current = ParticleSet.begin(x, posterior.condition(x, times[switch], label))
     resampled = current.resampled(uniform(current, randn), n)
-    x, prediction, state = resampled.x, resampled.at.posterior, None
+    x, prediction, state = resampled.x, resampled.estimates.posterior, None
     for t, s in pairwise(times[switch:]):
         prediction = prediction if t == times[switch] else posterior(x, t, label)
         x, state = sampler.step(FixedPrediction(posterior.schedule, prediction), x, t, s, state, randn)

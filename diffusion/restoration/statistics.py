@@ -1,5 +1,5 @@
-"""Statistics of n restorations of one example: their central intervals, and where the truth is known, how near they are
-to it, whether they cover it, and whether they fit what surrounds them.
+"""Statistics of n restorations of one example: their central intervals and, where the truth is known, their distance to
+it, their coverage of it, and the seams between them and the known pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def interval(samples: Tensor, *, confidence: float = 0.9) -> tuple[Tensor, Tenso
 
 
 def held(n: int, *, confidence: float = 0.9) -> float:
-    """The probability that `interval` of n samples holds on average.
+    """The probability between the bounds of `interval` of n samples, on average.
 
     It is the confidence, or with too few samples (n - 1)/(n + 1), the probability between the smallest and the largest.
     """

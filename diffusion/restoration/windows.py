@@ -9,7 +9,7 @@ two of them can decide differently about a pixel that they share.
 This is an approximation: a window estimates E[x|x_t in the window], not E[x|x_t]. That is the best estimate of a pixel
 from that window, and the squared error of the blend is at most the mean of the windows' errors, but nothing beyond a
 window is taken into account. For data whose correlations end within half a window next to nothing is lost. No denoiser
-of windows knows an order larger than a window, as sky above and ground below.
+of windows knows a structure larger than a window, such as sky above and ground below.
 
 An image smaller than a window is the middle of a larger image of which nothing else is known (`fit`). In a large image
 with a small hole only the windows that see the hole are evaluated (`region_to_solve`).
@@ -41,8 +41,8 @@ class Windows:
     """A denoiser of images of `size` (h, w) as a denoiser of images at least as large.
 
     Neighboring windows begin at most `stride` apart, half their size by default. They are spaced evenly, the first and
-    the last flush with the image. The network sees `batch` windows at once. Where a gradient is asked for and there are
-    more windows, the network is evaluated again for each backward pass instead of keeping its activations.
+    the last flush with the image. The network sees `batch` windows at once. If there are more windows and a
+    gradient is needed, the network is evaluated again for each backward pass instead of keeping its activations.
     """
 
     denoiser: AnyDenoiser
@@ -71,7 +71,7 @@ class Windows:
         return down, right
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """x_t: (B, C, H, W); t: () or (B,); label: (B,).
+        """Blends the estimates of all windows. x_t: (B, C, H, W); t: () or (B,); label: (B,).
 
         Raises InputError for an image smaller than a window.
         """
@@ -95,14 +95,14 @@ class Windows:
         parts = [slice(start, start + self.batch) for start in range(0, len(windows), self.batch)]
         again = len(parts) > 1 and windows.requires_grad
 
-        def call(part: slice) -> Prediction:
+        def evaluate(part: slice) -> Prediction:
             arguments = windows[part], t[part] if t.ndim else t, None if label is None else label[part]
             if again:
                 return checkpoint(self.denoiser, *arguments, use_reentrant=False, preserve_rng_state=False)
             return self.denoiser(*arguments)
 
-        means, fractions = zip(*map(call, parts), strict=True)
-        return Prediction(torch.cat(means), None if fractions[0] is None else torch.cat(fractions))
+        means, interps = zip(*map(evaluate, parts), strict=True)
+        return Prediction(torch.cat(means), None if interps[0] is None else torch.cat(interps))
 
 
 def repeat_each(values: Tensor, count: int) -> Tensor:
@@ -153,7 +153,7 @@ class Line:
 class Fit(NamedTuple):
     """A denoiser and a problem that fit each other, for images as large as `problem.shape` says.
 
-    `crop` takes the image that was asked for out of a solution; `windows` is how many of them cover it.
+    `crop` cuts the image that was asked for out of a solution; `windows` is the number of windows that cover it.
     """
 
     denoiser: AnyDenoiser
@@ -166,7 +166,7 @@ def fit(denoiser: AnyDenoiser, window: Sides, problem: Problem, *, batch: int = 
     """Fits a denoiser of images of the size `window` to a problem for an image of any size.
 
     Where the image is longer than the window, windows overlap. Where it is shorter, the solution is as long as the
-    window: around the image it has a margin, of which y says nothing and which `Fit.crop` cuts off.
+    window: around the image it has a margin, about which y says nothing, and which `Fit.crop` cuts off.
     """
     size = sides(problem)
     whole = tuple(max(pair) for pair in zip(size, window, strict=True))
@@ -215,6 +215,6 @@ def sides(problem: Problem) -> Sides:
 
 
 def _around(hidden: Tensor, side: int) -> slice:
-    """The rows from which a window of `side` pixels can reach a hidden one of (L,); at least one window of them."""
-    places = hidden.nonzero().flatten().tolist() or [0]
-    return slice(max(0, places[0] - side + 1), min(len(hidden), places[-1] + side))
+    """The rows that a window of `side` pixels with a hidden row can reach, of all rows (L,); at least one window."""
+    rows = hidden.nonzero().flatten().tolist() or [0]
+    return slice(max(0, rows[0] - side + 1), min(len(hidden), rows[-1] + side))
