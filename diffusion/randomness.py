@@ -56,8 +56,8 @@ class Stream:
     # Likelihood, under the seed that it is called with; every stream has a number of the repeat too.
     PATH: Final = 1
     """The noise of forward paths, and the probes of the divergence along the flow."""
-    PLACE: Final = 2
-    """The uniform number that places the drawn steps of the bound."""
+    OFFSET: Final = 2
+    """The uniform offset of the steps of the bound that are drawn."""
     DEQUANTIZATION: Final = 4
     """The noise that makes quantized values continuous."""
 

@@ -62,7 +62,7 @@ def test_another_batch_size_is_an_error() -> None:
 GROUPS = {
     "training": {"ORDER": 0, "AUGMENT": 1, "NOISE": 2, "NOISE_LEVEL": 3, "LABEL": 4},
     "sampling": {"SAMPLE": 0, "GRID": 3, "DAMAGE": 5},
-    "likelihood": {"PATH": 1, "PLACE": 2, "DEQUANTIZATION": 4},
+    "likelihood": {"PATH": 1, "OFFSET": 2, "DEQUANTIZATION": 4},
 }
 
 
@@ -92,7 +92,7 @@ def test_streams_of_different_groups_do_not_meet_under_one_seed() -> None:
         *(example_seed(0, stream, n) for stream in (Stream.SAMPLE, Stream.GRID, Stream.DAMAGE) for n in numbers),
         *(
             example_seed(0, stream, repeat, n)
-            for stream in (Stream.PATH, Stream.PLACE, Stream.DEQUANTIZATION)
+            for stream in (Stream.PATH, Stream.OFFSET, Stream.DEQUANTIZATION)
             for repeat in repeats
             for n in numbers
         ),

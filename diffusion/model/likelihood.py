@@ -91,8 +91,8 @@ class Likelihood:
             continuous=continuous,
             variance_interp=variance_interp,
             label=self._labels(label, len(x)),
-            randn=noise(seed, Stream.PATH, repeat, numbers),
-            offset=places(seed, repeat, numbers),
+            randn=example_noise(seed, Stream.PATH, repeat, numbers),
+            offset=step_offsets(seed, repeat, numbers),
         )
 
     def bound_2015(
@@ -121,8 +121,8 @@ class Likelihood:
             continuous=continuous,
             variance_interp=variance_interp,
             label=self._labels(label, len(x)),
-            randn=noise(seed, Stream.PATH, repeat, numbers),
-            offset=places(seed, repeat, numbers),
+            randn=example_noise(seed, Stream.PATH, repeat, numbers),
+            offset=step_offsets(seed, repeat, numbers),
         )
 
     def flow(
@@ -148,7 +148,7 @@ class Likelihood:
         require(dequantization in get_args(Dequantization), "dequantization", "uniform or noise", repr(dequantization))
         nats: float | Tensor = self.log_volume
         if dequantization == "noise" and self.quantization is not None:
-            randn = noise(seed, Stream.DEQUANTIZATION, repeat, numbers)
+            randn = example_noise(seed, Stream.DEQUANTIZATION, repeat, numbers)
             values, nats = diffuse(self.encode(x), self.quantization, self.denoiser.schedule, randn)
             values = values.to(self.dtype)
         else:
@@ -159,7 +159,7 @@ class Likelihood:
             probes=probes,
             solver=solver,
             label=self._labels(label, len(x)),
-            randn=noise(seed, Stream.PATH, repeat, numbers),
+            randn=example_noise(seed, Stream.PATH, repeat, numbers),
         ).shifted(nats)
 
     def path_weights(
@@ -184,7 +184,7 @@ class Likelihood:
             quantization=self.quantization,
             variance_interp=variance_interp,
             label=self._labels(label, len(x)),
-            randn=noise(seed, Stream.PATH, 0, range(len(x)) if numbers is None else numbers),
+            randn=example_noise(seed, Stream.PATH, 0, range(len(x)) if numbers is None else numbers),
         )
 
     @property
@@ -232,7 +232,7 @@ class Likelihood:
         values, quantization = self.encode(x), self.quantization
         if quantization is None:
             return values
-        randn = noise(seed, Stream.DEQUANTIZATION, repeat, numbers)
+        randn = example_noise(seed, Stream.DEQUANTIZATION, repeat, numbers)
         return dequantize(values, quantization, randn).to(self.dtype)
 
     def _labels(self, label: Label | None, n: int) -> Tensor | None:
@@ -248,13 +248,13 @@ def even_times(schedule: Schedule, steps: int) -> Tensor:
     return grids.UniformLogSNR()(schedule, steps)
 
 
-def noise(seed: int, stream: int, repeat: int, numbers: Sequence[int]) -> ExampleNoise:
-    """The source of the normal numbers of examples, from one random stream."""
+def example_noise(seed: int, stream: int, repeat: int, numbers: Sequence[int]) -> ExampleNoise:
+    """The source of normal noise for examples, from one random stream."""
     return ExampleNoise([example_seed(seed, stream, repeat, number) for number in numbers])
 
 
-def places(seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
+def step_offsets(seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
     """Draws a number uniform in [0, 1) for each example, the offset of its steps: (B,) float64."""
     return torch.tensor(
-        [example_seed(seed, Stream.PLACE, repeat, number) / 2**63 for number in numbers], dtype=torch.float64
+        [example_seed(seed, Stream.OFFSET, repeat, number) / 2**63 for number in numbers], dtype=torch.float64
     )

@@ -53,7 +53,7 @@ def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
     try:
         experiment = config.from_dict(stored.description["config"], where=str(folder))
         spec, step = DataSpec.from_dict(stored.description["spec"]), int(stored.description["step"])
-        backbone = _restored(experiment, spec, stored.tensors)
+        backbone = _with_weights(experiment, spec, stored.tensors)
     except InputError:
         raise
     except checkpoint.DAMAGE as error:
@@ -65,8 +65,11 @@ def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
     return Model(assemble(experiment, backbone), spec, experiment, step, chosen)
 
 
-def _restored(experiment: Config, spec: DataSpec, tensors: Mapping[str, Tensor]) -> Backbone:
-    """The described backbone with the weights `tensors`. Raises ValueError for tensors of other names or shapes."""
+def _with_weights(experiment: Config, spec: DataSpec, tensors: Mapping[str, Tensor]) -> Backbone:
+    """The backbone of an experiment with the weights `tensors`.
+
+    Raises ValueError for tensors of other names or shapes.
+    """
     # The network is built without memory first. A damaged description could ask for any amount, whereas the tensors are
     # as large as their file.
     with torch.device("meta"):

@@ -17,7 +17,7 @@ from diffusion.likelihood.bound import bound, bound_2015
 from diffusion.likelihood.flow import Hutchinson
 from diffusion.likelihood.ode import Adaptive, Fixed, Solver
 from diffusion.model import Model, load
-from diffusion.model.likelihood import noise, places
+from diffusion.model.likelihood import example_noise, step_offsets
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,8 @@ def test_k_is_that_of_dequantized_values_of_unit_variance(model: Model, images: 
     k = likelihood.bound_2015(images, draws=4, numbers=[5, 6, 7])
     x = likelihood.continuous(images, 0, 0, [5, 6, 7])
     by_hand = bound_2015(
-        likelihood.denoiser, x, likelihood.times(100_000), draws=4, randn=noise(0, 1, 0, [5, 6, 7]),
-        offset=places(0, 0, [5, 6, 7]),
+        likelihood.denoiser, x, likelihood.times(100_000), draws=4, randn=example_noise(0, 1, 0, [5, 6, 7]),
+        offset=step_offsets(0, 0, [5, 6, 7]),
     )  # fmt: skip
     assert torch.allclose(k.total, by_hand.total, rtol=1e-12)
     width = (x - likelihood.encode(images)).abs().max().item() / likelihood.quantization.spacing  # type: ignore[union-attr]
@@ -86,7 +86,7 @@ def test_a_model_of_a_trajectory_is_measured_on_it(model: Model, images: Tensor)
     x = images.to(torch.uint8)
     every = bound(
         model.denoiser, short.likelihood().encode(x), UniformTime()(schedule, 5),
-        quantization=short.likelihood().quantization, randn=noise(0, 1, 0, range(3)),
+        quantization=short.likelihood().quantization, randn=example_noise(0, 1, 0, range(3)),
     )  # fmt: skip
     assert short.bound(x, draws=None).total.equal(every.total)
     assert (
