@@ -224,7 +224,7 @@ def sigma_points(dim: int) -> Tensor:
 
 
 def hermite(n: int) -> tuple[Tensor, Tensor]:
-    """Returns the nodes (n,) and weights (n,) of Gauss-Hermite quadrature for N(0, 1), after Golub and Welsch (1969)."""
+    """Returns nodes (n,) and weights (n,) of Gauss-Hermite quadrature for N(0, 1), after Golub and Welsch (1969)."""
     off = torch.arange(1, n, dtype=torch.float64).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
     return nodes, vectors[0].square()

@@ -139,13 +139,13 @@ def test_order_of_the_path(
 
 
 def uneven(schedule: Schedule, steps: int) -> Tensor:
-    """Returns times whose steps in log-SNR have ratios 1, 3, 1, 3, ..., so that consecutive steps differ by a factor of 3."""
+    """Returns times whose steps in log-SNR are in the ratios 1, 3, 1, 3, ...: each step is 3 or 1/3 times the last."""
     ends = torch.tensor([1.0, 3.0], dtype=torch.float64).repeat(steps // 2).cumsum(0)
     return schedule.time(8 * torch.cat([ends.new_zeros(1), ends]) / ends[-1] - 4)
 
 
 def error_from_exact_start(sampler: Sampler, oracle: GaussianOracle, times: Tensor) -> float:
-    """Returns the relative error of the last x_t after four steps that begin on the exact flow and others that do not."""
+    """Returns the relative error of the last x_t after four steps from the exact flow and others that go on from them."""
     start = 3 * torch.randn(8, *oracle.mean.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x, state = start, None
     for i, (t, s) in enumerate(pairwise(times)):
@@ -171,7 +171,7 @@ def test_order_from_exact_starting_values(
 
 
 class Halves(NamedTuple):
-    """Times by their half log-SNRs."""
+    """A schedule, and half log-SNRs at which `times` lie."""
 
     schedule: Schedule
     half: tuple[float, ...]
@@ -357,7 +357,7 @@ def test_unipc_keeps_what_was_changed_between_two_steps() -> None:
     ids=["2m", "3m", "unipc 2", "unipc 3"],
 )
 def test_the_step_onto_the_clean_end_is_ddim(schedule: Schedule, sampler: Sampler, predictor: Sampler | None) -> None:
-    """It starts from the x_t that a corrector leaves, which is exact for an x_t that was predicted from an exact one."""
+    """It starts from the x_t that a corrector leaves, which is exact if that x_t was predicted from an exact one."""
     degree = sampler.order if isinstance(sampler, UniPC) else 2
     known, path = Known(schedule, polynomial(degree)[0]), exact_path(schedule, degree)
     times, x_t = torch.cat([Halves(schedule, HALVES).times, torch.zeros(1, dtype=torch.float64)]), path[-1]

@@ -183,7 +183,7 @@ def test_the_denoiser_runs_in_the_precision_of_x() -> None:
 
 @pytest.mark.parametrize("spacing", [0.05, 0.8])
 def test_a_dequantized_density_bounds_the_probability_of_a_gray_level(spacing: float) -> None:
-    """A gray level of one coordinate of unit variance has the probability of an interval under a normal distribution."""
+    """A gray level of one coordinate of unit variance has the probability of an interval of a normal."""
     levels = Quantization(5, -2 * spacing, 2 * spacing)
     one = torch.ones(1, 1, dtype=torch.float64)
     oracle = GaussianOracle(Cosine(), torch.zeros(1, dtype=torch.float64), one)

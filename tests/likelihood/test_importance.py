@@ -22,7 +22,7 @@ X = torch.tensor([[0.4, -0.9]], dtype=torch.float64)
 
 
 def log_density(oracle: GaussianOracle, times: Tensor, x: Tensor) -> float:
-    """Returns log p(x) of the model on the grid, whose reverse trajectory and decoder are one affine map of their noise."""
+    """Returns log p(x) of the model on the grid; its reverse trajectory and decoder are an affine map of their noise."""
     alpha, sigma = oracle.schedule(times[-1])
 
     def run(x_t: Tensor, randn: RandN) -> Tensor:
@@ -54,7 +54,7 @@ def test_the_average_of_the_path_weights_is_the_likelihood(steps: int) -> None:
     weights = (result.log_weights[:, 0] - log_p).exp()
     error = (weights.std() / math.sqrt(len(weights))).item()
     assert weights.mean().item() == pytest.approx(1, abs=1.96 * error) and error < 0.1
-    assert -result.log_weights.mean().item() > -log_p, "work is dissipated"
+    assert -result.log_weights.mean().item() > -log_p, "the mean log-weight is below log p(x)"
 
 
 def test_the_mean_log_weight_is_the_bound() -> None:
@@ -63,10 +63,10 @@ def test_the_mean_log_weight_is_the_bound() -> None:
     times, points = UniformLogSNR()(SCHEDULE, steps), sigma_points(2 * (steps + 2))
     used = iter(points.split(2, dim=1))
     rows = X.expand(len(points), 2)
-    mean_work = -path_weights(oracle, rows, times, paths=1, randn=lambda like: next(used)).elbo.mean().item()
+    negative_elbo = -path_weights(oracle, rows, times, paths=1, randn=lambda like: next(used)).elbo.mean().item()
     two = sigma_points(2)
     expected = bound(oracle, X.expand(4, 2), times, randn=lambda like: two).total.mean().item()
-    assert mean_work == pytest.approx(expected, rel=1e-10)
+    assert negative_elbo == pytest.approx(expected, rel=1e-10)
 
 
 def test_the_sum_of_the_others_leaves_out_each_in_turn_along_the_last_axis() -> None:
@@ -149,7 +149,7 @@ def test_the_variance_of_the_bound_is_that_of_its_repetitions() -> None:
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0, 10.0])
 @pytest.mark.parametrize("paths", [2, 16])
 def test_the_variance_of_the_bound_grows_with_that_of_the_log_weights(spread: float, paths: int) -> None:
-    """The estimate is within 14 % of the standard deviation, from equal weights to one path that outweighs the others."""
+    """From equal weights to one path that outweighs the others, it is within 14 % of the standard deviation."""
     generator = torch.Generator().manual_seed(0)
     result = PathWeights(-spread * torch.randn(20_000, paths, generator=generator, dtype=torch.float64))
     claimed = result.variance.mean().sqrt().item()
