@@ -1,4 +1,4 @@
-"""What each estimator measures of a batch; `test_likelihood.py` compares their totals with known likelihoods."""
+"""The columns that each estimator measures of a batch; `test_likelihood.py` compares totals with known likelihoods."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_the_error_of_the_solver_is_measured_on_the_first_examples() -> None:
 
 
 def test_the_variance_of_the_flow_is_divided_between_dequantization_and_probes() -> None:
-    """With Gaussian probes, as those of Rademacher have no variance where the Jacobian is diagonal, as here."""
+    """The probes are Gaussian, because Rademacher probes have no variance where the Jacobian is diagonal, as it is here."""
     probes = Hutchinson(2, "gaussian")
     flow, given, x = FlowEstimator(2, "gaussian", solver_steps=3, repeats=3), likelihood(IMAGES), examples(IMAGES, 2)
     measured = flow.measure(given, x, range(2), None)
@@ -148,7 +148,7 @@ def test_the_variance_of_the_flow_is_divided_between_dequantization_and_probes()
 
 
 def test_the_variances_of_all_terms_by_paths_are_those_of_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Log-weights of a normal distribution: the variance that each example estimates is that between examples."""
+    """Log-weights are normal: the variance that each example estimates is that between examples."""
     drawn = 0.5 * torch.randn(20_000, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     monkeypatch.setattr(Likelihood, "path_weights", lambda *given, **options: PathWeights(drawn))
     measured = ImportanceEstimator(paths=32).measure(likelihood(POINTS), drawn, range(len(drawn)), None)

@@ -22,13 +22,13 @@ from diffusion.model.likelihood import Likelihood
 from diffusion.schedules import EDM
 from tests.oracles import GaussianOracle, MixtureOracle, OracleNetwork
 
-# With a closed inverse, which the oracle's network calls at every step.
+# A schedule with a closed inverse, which the oracle's network needs at every step.
 SCHEDULE = EDM(0.01, 100.0)
 PLANE = GaussianOracle(
     SCHEDULE, torch.zeros(2, dtype=torch.float64), torch.tensor([[1.3, 0.4], [0.4, 0.7]], dtype=torch.float64)
 )
 LEVELS = 256
-# Images of 5 x 5 pixels of one color, in units of 40 levels about the middle.
+# Images of 5 x 5 pixels of one color, in units of 40 gray levels about the middle.
 SPEC = DataSpec((1, 5, 5), LEVELS, (), 127.5, 40.0)
 WHITE = GaussianOracle(SCHEDULE, torch.zeros(1, 5, 5, dtype=torch.float64), torch.eye(25, dtype=torch.float64))
 
@@ -49,7 +49,7 @@ def images(n: int, seed: int = 0) -> Dataset:
 
 
 def exact_bits_per_dim(dataset: Dataset) -> Tensor:
-    """-log2 of the probability of each gray level under a normal distribution of 40 levels: (N,)."""
+    """Returns -log2 of the probability of each value under a normal distribution of deviation 40 gray levels: (N,)."""
     normal, levels = torch.distributions.Normal(127.5, 40.0), torch.from_numpy(np.asarray(dataset.values)).double()
     return -(normal.cdf(levels + 0.5) - normal.cdf(levels - 0.5)).log2().flatten(1).mean(1)
 
@@ -93,8 +93,8 @@ def test_continuous_data_of_any_scale_have_the_density_of_their_standardized_val
     assert result.k["K - L_null"].mean == pytest.approx(-result.mean["total"] + math.log2(2 * math.pi * math.e))
 
 
-def test_the_flow_of_images_has_the_bits_per_dim_of_their_levels() -> None:
-    """White images of 25 pixels: the probability of a gray level is a difference of two normal distributions'."""
+def test_the_flow_of_images_has_the_bits_per_dim_of_their_gray_levels() -> None:
+    """The images have 25 white pixels; the probability of a gray level is a difference of two normal probabilities."""
     dataset = images(40)
     result = evaluate(model(WHITE, SPEC), dataset, method=FlowEstimator(probes=2))
     total = result.terms["total"]
@@ -117,22 +117,22 @@ ATOMS = [
 
 
 @pytest.mark.parametrize("method", ATOMS, ids=["bound", "importance", "flow, noise", "flow, uniform"])
-def test_the_bound_of_images_has_the_bits_per_dim_of_their_levels(method: Estimator) -> None:
-    """One pixel, of 8 gray levels far from each other, and the exact denoiser of their distribution."""
+def test_the_bound_of_images_has_the_bits_per_dim_of_their_gray_levels(method: Estimator) -> None:
+    """The images have one pixel with 8 gray levels far from each other, and the denoiser is exact."""
     spec = DataSpec((1, 1, 1), LEVELS, (), 127.5, 70.0)
     values, weights = 30 * torch.arange(8) + 20, torch.arange(1.0, 9.0, dtype=torch.float64) / 36
     atoms = spec.encode(values).double().reshape(8, 1, 1, 1)
     chosen = torch.arange(8).repeat_interleave(torch.arange(1, 9))
     gray = values[chosen].to(torch.uint8).reshape(-1, 1, 1, 1).numpy()
     dataset = Dataset(gray, spec, None, [str(i) for i in range(36)])
-    # A clean end below the spacing of the 256 levels, of which the decoder has to choose.
+    # The clean end is below the spacing of the 256 gray levels, among which the decoder has to choose.
     oracle = MixtureOracle(EDM(0.002, 100.0), atoms, 0.0, weights)
     result = evaluate(model(oracle, spec), dataset, method=method)
     total, truth = result.terms["total"], -(weights * weights.log2()).sum().item()
     inner = math.hypot(*(error for name, error in total.errors.items() if name != "examples"))
     assert result.unit == "bits/dim" and "upper bound" in result.kind
     if method == FlowEstimator():
-        # A density as narrow as the noise of the clean end is met by uniform noise of a level's width.
+        # A density as narrow as the noise of the clean end is met by uniform noise as wide as a gray level.
         std = 0.002 * spec.std
         truth += math.log2(math.sqrt(2 * math.pi) * std) + 1 / (24 * std**2 * math.log(2))
     # The flow starts from noise without the mean of these data, 0.01 bits at 100 times their width.
@@ -141,7 +141,7 @@ def test_the_bound_of_images_has_the_bits_per_dim_of_their_levels(method: Estima
 
 
 def test_intervals_of_the_bound_cover_the_truth() -> None:
-    """95 % intervals of 12 points each, 100 times; in continuous time the truth is the entropy."""
+    """It makes 95 % intervals of 12 points each, 100 times. In continuous time the truth is the entropy."""
     covered = 0
     for repetition in range(100):
         dataset = points(12, seed=100 + repetition)
@@ -223,7 +223,7 @@ def test_an_example_has_the_same_value_in_any_batch(method: Estimator, monkeypat
 
 
 def test_a_limit_takes_examples_of_all_classes() -> None:
-    """Points of two classes, one after the other as in a folder, the second far out."""
+    """The points are of two classes, one after the other as in a folder, the second far out."""
     near, far = np.zeros((20, 2), dtype=np.float32), np.full((20, 2), 9, dtype=np.float32)
     dataset = Dataset(np.concatenate([near, far]), DataSpec((2,), None), None, [str(i) for i in range(40)])
     whole = evaluate(model(PLANE, dataset.spec), dataset, method=FlowEstimator())
@@ -292,7 +292,7 @@ def test_a_batch_that_cannot_be_halved_is_an_error_that_says_what_to_do(monkeypa
 
 
 def strict(result: Evaluation) -> dict[str, object]:
-    """Through JSON, which knows no NaN."""
+    """Returns the values as they come back from JSON, which knows no NaN."""
     return json.loads(json.dumps(result.to_dict(), allow_nan=False))
 
 

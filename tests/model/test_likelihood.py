@@ -77,7 +77,7 @@ def test_k_is_that_of_dequantized_values_of_unit_variance(model: Model, images: 
 
 
 def test_a_model_of_a_trajectory_is_measured_on_it(model: Model, images: Tensor) -> None:
-    """On its own steps, even in time, unless it is asked for others; any other model on 100,000 of log-SNR."""
+    """It has its own steps, evenly spaced in time, unless others are asked for. Other models have 100,000 in log-SNR."""
     schedule = model.denoiser.schedule
     assert model.likelihood().times().equal(UniformLogSNR()(schedule, 100_000))
     short = replace(model, config=replace(model.config, training=replace(model.config.training, trajectory=5)))
@@ -111,7 +111,7 @@ WAYS = {
 
 
 def measured(model: Model, method: str, images: Tensor, **options: object) -> Tensor:
-    """The numbers of one method, (B,) or (B, paths)."""
+    """Returns the numbers of one method, (B,) or (B, paths)."""
     result = getattr(model.likelihood(), method)(images, **WAYS[method], **options)
     name = {"flow": "log_likelihood", "path_weights": "log_weights"}.get(method, "total")
     return getattr(result, name)  # type: ignore[no-any-return]
@@ -175,7 +175,7 @@ def test_a_model_without_labels_measures_examples_without(model: Model, images: 
 @pytest.mark.parametrize("method", ["bound", "bound_2015", "path_weights"])
 @pytest.mark.parametrize("trajectory", [0, 5])
 def test_no_steps_are_refused(model: Model, images: Tensor, method: str, trajectory: int) -> None:
-    """Also by a model that has a number of steps of its own."""
+    """A model with a number of steps of its own refuses them too."""
     likelihood = replace(model.likelihood(), trajectory=trajectory)
     with pytest.raises(InputError, match="steps: must be at least 1, got 0"):
         getattr(likelihood, method)(images, steps=0)
@@ -203,7 +203,7 @@ def test_images_that_cannot_be_weighed_are_named(
         getattr(model.likelihood(), method)(spoil(images / 255))  # type: ignore[operator]
 
 
-def test_integers_of_any_width_are_levels(model: Model, images: Tensor) -> None:
+def test_integers_of_any_width_are_gray_levels(model: Model, images: Tensor) -> None:
     expected = model.likelihood().bound(images, draws=2).total
     for dtype in (torch.int16, torch.int64, torch.uint16):
         assert model.likelihood().bound(images.to(dtype), draws=2).total.equal(expected)

@@ -1,4 +1,4 @@
-"""The face of a trained model: what it samples, restores and measures."""
+"""The methods of a trained model: sampling, restoration and likelihood."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from diffusion.training import train
 from tests.conftest import tiny
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
-# Of an 8-bit level: float32 rounding after steps that go through the network's gradient.
+# Share of an 8-bit gray level: float32 rounding after steps that go through the network's gradient.
 FORTIETH = {"atol": 1e-4, "rtol": 0.0}
 
 
@@ -36,7 +36,7 @@ def model(trained: Path) -> Model:
 
 @pytest.fixture(scope="module")
 def images(model: Model) -> Tensor:
-    """Held-out images, uint8."""
+    """Returns held-out images, uint8."""
     dataset = open_source(model.config.data, lambda text: None)
     values, _ = dataset.split(model.config.data.held_out, model.config.data.seed)[1].batch(range(6))
     return values
@@ -61,7 +61,7 @@ def test_load_gives_the_averaged_weights_and_the_description(trained: Path) -> N
     assert not any(p.requires_grad for p in model.denoiser.backbone.parameters())  # type: ignore[attr-defined]
 
 
-def test_a_network_sees_the_levels_of_its_own_data(shapes: Path, tmp_path: Path) -> None:
+def test_a_network_sees_the_gray_levels_of_its_own_data(shapes: Path, tmp_path: Path) -> None:
     experiment = tiny(
         shapes, backbone={"fourier": 2}, training={"steps": 1}, data={"held_out": 0.0}, report={"pictures": 1}
     )
@@ -95,7 +95,7 @@ def test_a_sample_depends_on_its_seed_and_number_alone(model: Model, sampler: st
 
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_samples_in_bf16_are_those_in_float32_within_rounding(model: Model, sampler: str) -> None:
-    """Measured: means of 0.0006 to 0.002, in units where black is 0 and white 1."""
+    """The mean differences were 0.0006 to 0.002, in units where black is 0 and white 1."""
     autocast = replace(model, config=replace(model.config, sampling=replace(model.config.sampling, precision="bf16")))
     difference = (autocast.sample(8, sampler=sampler) - model.sample(8, sampler=sampler)).abs()
     assert 0 < float(difference.mean()) < 0.004
@@ -342,7 +342,7 @@ class Nothing:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sample_ends_at_the_estimate_without_the_noise_of_the_clean_end(sampler: str) -> None:
-    """Ho et al. 2020, algorithm 2: with estimates of 0 every sample is 0, and not of deviation σ_0."""
+    """Ho et al. 2020, algorithm 2: with estimates of 0 every sample is 0, instead of noise of standard deviation σ_0."""
     spec = DataSpec((2,), None)
     model = Model(
         Nothing(), spec, config.from_dict({"data": {"source": "swiss_roll"}, "sampling": {"precision": "fp32"}})

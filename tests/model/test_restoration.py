@@ -58,20 +58,20 @@ def image() -> Tensor:
     return torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def law() -> tuple[Tensor, Tensor, float]:
-    """The mean and covariance of the data given Y, and log p(Y), all in the units of the data."""
+def posterior() -> tuple[Tensor, Tensor, float]:
+    """Returns the mean and covariance of the data given Y, and log p(Y), all in the units of the data."""
     mean, covariance = MEAN + STD * ORACLE.mean, STD**2 * COVARIANCE
     evidence = torch.distributions.MultivariateNormal(
         MATRIX @ mean, MATRIX @ covariance @ MATRIX.mT + NOISE**2 * torch.eye(2).double()
     ).log_prob(Y)
-    posterior = GaussianOracle(EDM(), mean, covariance).posterior(MATRIX, Y, NOISE)
-    return posterior.mean, posterior.covariance, float(evidence)
+    given_y = GaussianOracle(EDM(), mean, covariance).posterior(MATRIX, Y, NOISE)
+    return given_y.mean, given_y.covariance, float(evidence)
 
 
 @pytest.mark.parametrize("method", [Guided(), Twisted(2), Resampling(8)], ids=["mmps", "particles", "resampling"])
 def test_samples_are_those_of_the_posterior_in_the_units_of_the_data(exact: Model, method: Method) -> None:
     result = exact.restore(Y.float(), Matrix(MATRIX), noise=NOISE, n=1500, method=method, steps=STEPS)
-    mean, covariance, evidence = law()
+    mean, covariance, evidence = posterior()
     scale = covariance.diagonal().sqrt()
     assert ((result.mean - mean) / scale).abs().max() < 0.12
     assert ((result.std / scale) - 1).abs().max() < 0.1
@@ -89,7 +89,7 @@ def test_samples_are_those_of_the_posterior_in_the_units_of_the_data(exact: Mode
 
 
 def test_images_of_another_size_are_restored_as_by_their_own_model(exact_images: Model) -> None:
-    """In windows of the model's size, against the exact posterior of the large image, in units of images."""
+    """Windows have the model's size. The result is compared with the exact posterior of the large image, in its units."""
     size, n, spec = (11, 20), 40, exact_images.spec
     whole = short_correlations(EDM(), *size, 1.5)
     known = torch.ones(1, *size, dtype=torch.bool)
@@ -121,7 +121,7 @@ def test_what_is_far_from_a_hole_is_kept_and_not_looked_at(exact_images: Model) 
 
 @pytest.mark.parametrize("size", [(5, 13), (12, 12)])
 def test_observations_of_another_size(exact_images: Model, size: tuple[int, int]) -> None:
-    """Smaller, larger, or both: against the exact posterior."""
+    """Smaller, larger and mixed sizes are compared with the exact posterior."""
     whole, spec, noise, n = short_correlations(EDM(), *size, 1.5), exact_images.spec, 0.05, 32
     image = spec.decode(whole.sample(1, torch.Generator().manual_seed(1)))
     operator = GaussianBlur(0.8)
@@ -263,7 +263,9 @@ class Broken:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_restorations_that_are_not_finite_are_refused(exact_images: Model, value: float, noise: float) -> None:
-    """Infinite ones too, which decoding would clamp to black or white, and without noise, where the residual is 0."""
+    """This holds for infinite ones, which decoding would clamp to black or white, and without noise, where the residual
+    is 0.
+    """
     image, known = torch.rand(1, 8, 8), torch.ones(1, 8, 8).bool()
     known[:, :4] = False
 

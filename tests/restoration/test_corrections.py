@@ -34,7 +34,7 @@ class Fixed:
 
 
 class Scaled:
-    """A denoiser x̂ = factor x_t."""
+    """The denoiser x̂ = factor x_t."""
 
     def __init__(self, schedule: Schedule, factor: float) -> None:
         self.schedule, self.factor = schedule, factor
@@ -53,14 +53,14 @@ class Counting(Sampler):
 
 
 def time(schedule: Schedule, sigma: float) -> Tensor:
-    """The time at which σ/α has this value."""
+    """Returns the time at which σ/α has this value."""
     return schedule.time(-2 * torch.tensor(sigma, dtype=torch.float64).log())
 
 
 @SCHEDULES
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_the_gain_is_sigma_over_the_noise_and_at_most_one(schedule: Schedule, sigma: float) -> None:
-    """Wang et al. 2022, eq. 17: with A = (1, 0), x̂ = (0, 0.3) and y = 1, the first number becomes the gain itself."""
+    """In Wang et al. 2022, eq. 17, with A = (1, 0), x̂ = (0, 0.3) and y = 1, the first number becomes the gain itself."""
     denoiser = Fixed(schedule, torch.tensor([[0.0, 0.3]], dtype=torch.float64))
     y = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     found = RangeNull(denoiser, Mask(KNOWN), y, noise=0.5)(normal(3, 2), time(schedule, sigma))
@@ -80,7 +80,7 @@ def test_the_gain_follows_the_time_of_each_example(schedule: Schedule) -> None:
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_without_noise_the_range_is_that_of_y(sigma: float) -> None:
-    """x̂ + A⁺ (y - A x̂) with A = (3, 4), whose A⁺ is (3, 4)/25."""
+    """The result is x̂ + A⁺ (y - A x̂) with A = (3, 4), whose A⁺ is (3, 4)/25."""
     row = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
     mean, y = torch.tensor([[0.2, -0.7]], dtype=torch.float64), torch.tensor([[5.0]], dtype=torch.float64)
     found = RangeNull(Fixed(Cosine(), mean), Matrix(row), y)(normal(2, 2), time(Cosine(), sigma)).mean

@@ -99,7 +99,7 @@ def test_a_method_takes_another_sampler_if_it_has_one() -> None:
     assert {name: kind().name for name, kind in METHODS.items()} == {name: name for name in METHODS}
 
 
-def test_calls_and_backward_passes_are_counted() -> None:
+def test_evaluations_and_backward_passes_are_counted() -> None:
     counted, seen = CountingDenoiser(ORACLE), Problem(Mask(KNOWN), normal(1, 1, 2, 3) * KNOWN, 0.1)
     restore(counted, seen, normal(2, 1, 2, 3), TIMES, method=METHODS["tmpd"](), randn=ExampleNoise(range(2)))
     assert counted.nfe == len(TIMES) - 1 and counted.backward == 2 * counted.nfe, "row sums, and y"

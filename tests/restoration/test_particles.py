@@ -29,7 +29,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def exact() -> tuple[Tensor, Tensor]:
-    """log p(y), and E[x|y] of the mixture."""
+    """Returns log p(y) and E[x|y] of the mixture."""
     total = NOISE**2 + 0.25
     seen = MEANS @ MATRIX[0]
     joint = MIXTURE.weights.log() - (Y - seen).square() / (2 * total) - math.log(2 * math.pi * total) / 2
@@ -51,7 +51,7 @@ def run(count: int, seed: int, steps: int = 40, sampler: Sampler | None = None, 
 
 @pytest.mark.parametrize("sampler", [SDESolver(), DDPM(0.5), DDIM(1.0)], ids=["2m", "ddpm", "ddim"])
 def test_the_evidence_is_within_its_interval_of_the_exact_one(sampler: Sampler) -> None:
-    """Of e^(log p̂ - log p), whose mean is 1 for a chain of small steps; first-order samplers take more of them."""
+    """e^(log p̂ - log p) has the mean 1 for a chain of small steps; first-order samplers take more of them."""
     steps = 40 if isinstance(sampler, SDESolver) else 120
     ratios = torch.stack([run(300, seed, steps, sampler).log_evidence for seed in range(5)]).sub(exact()[0]).exp()
     error = ratios.std() / len(ratios) ** 0.5

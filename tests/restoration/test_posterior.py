@@ -47,7 +47,7 @@ def diagonal(schedule: Schedule, values: list[float]) -> GaussianOracle:
 
 
 def error(posterior: Posterior, exact: GaussianOracle) -> float:
-    """The largest error of E[x|x_t, y] over all times."""
+    """Returns the largest error of E[x|x_t, y] over all times."""
     t = torch.linspace(0.02, 0.98, 40, dtype=torch.float64)
     x_t = posterior.schedule(t)[0][:, None] * normal(40, 3) + posterior.schedule(t)[1][:, None] * normal(40, 3, seed=1)
     whole = posterior(x_t, t).mean

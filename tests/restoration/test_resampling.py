@@ -1,4 +1,4 @@
-"""Selected particles have the exact weights of the modes and the exact evidence, nearer the later they are selected."""
+"""Resampled particles have the exact weights of the modes and the exact evidence, the nearer the higher the log-SNR."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(count: int, seed: int, at: float, steps: int = 40, **options: object) ->
 
 
 def exact() -> tuple[Tensor, Tensor, Tensor]:
-    """log p(y), the posterior weights of the modes (K,), and their means (K, 2)."""
+    """Returns log p(y), the posterior weights of the modes (K,), and their means (K, 2)."""
     total = NOISE**2 + 0.25 * MATRIX.square().sum()
     missed = Y - MEANS @ MATRIX[0]
     joint = MIXTURE.weights.log() - missed.square() / (2 * total) - (2 * torch.pi * total).log() / 2
@@ -77,7 +77,7 @@ def test_the_error_of_the_evidence_falls_as_the_square_root_of_the_particles() -
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.5)
 
 
-def test_selecting_before_the_modes_are_decided_is_wrong_about_them() -> None:
+def test_resampling_before_the_modes_are_decided_is_wrong_about_them() -> None:
     _, weights, _ = exact()
 
     def error(at: float) -> float:
@@ -95,7 +95,7 @@ def test_noise_tells_copies_of_one_particle_apart(sampler: Sampler) -> None:
     assert apart.min() > 1e-3 and apart.min(1).values.mean() > 0.05
 
 
-def test_fewer_samples_than_particles_and_a_level_beyond_the_grid() -> None:
+def test_fewer_samples_than_particles_and_a_log_snr_beyond_the_grid() -> None:
     found = run(300, 0, at=50.0, steps=10, n=40)
     assert found.x.shape == (40, 2) and 1 <= found.ancestors <= 40 and found.relative_ess.shape == (1,)
     clean = run(300, 0, at=50.0, steps=10, n=40, sampler=DDIM())
@@ -131,7 +131,7 @@ def test_bad_arguments_are_named(options: dict[str, int | Sampler], message: str
 
 
 @SCHEDULES
-def test_steps_are_moved_after_the_selection_where_a_grid_has_few(schedule: Schedule) -> None:
+def test_steps_are_moved_after_the_resampling_where_a_grid_has_few(schedule: Schedule) -> None:
     # Even up to 2, with a tenth of the steps for the rest.
     few_after = Tabulated((*range(-7, 3), 6.0))(schedule, 100)
     log_snr = schedule.log_snr(few_after[:-1])
@@ -141,7 +141,7 @@ def test_steps_are_moved_after_the_selection_where_a_grid_has_few(schedule: Sche
     assert (found.diff() < 0).all()
     assert moved[[0, -1]].tolist() == pytest.approx(log_snr[[0, -1]].tolist(), abs=1e-9)
     after = moved[moved > 2 - 1e-9]
-    # The selection and the calls after it; n₁ and n₂ are related as the errors of their orders demand.
+    # The evaluation of the resampling and those after it; n₁ and n₂ are related as the errors of their orders demand.
     n1, n2 = 100 - (len(after) - 1), len(after) - 1
     assert n1**1.5 / 24 - 1.5 < n2 <= n1**1.5 / 24
     assert torch.allclose(after, torch.linspace(2, float(log_snr[-1]), n2 + 1, dtype=torch.float64), atol=1e-9)
@@ -153,8 +153,8 @@ def test_steps_are_moved_after_the_selection_where_a_grid_has_few(schedule: Sche
 
 @SCHEDULES
 @pytest.mark.parametrize("at", [2.0, 2.3, 3.0])
-def test_particles_are_selected_at_the_level_that_the_steps_were_moved_for(schedule: Schedule, at: float) -> None:
-    # Calls up to the selection, and of it, have no backward passes before them.
+def test_particles_are_resampled_at_the_log_snr_that_the_steps_were_moved_for(schedule: Schedule, at: float) -> None:
+    # Evaluations up to and including that of the resampling have no backward passes before them.
     seen: list[Tensor] = []
     counted = CountingDenoiser(
         replace(MIXTURE, schedule=schedule), lambda t: None if counted.backward else seen.append(t)
@@ -167,7 +167,7 @@ def test_particles_are_selected_at_the_level_that_the_steps_were_moved_for(sched
 
 
 @SCHEDULES
-def test_a_grid_that_has_the_level_is_counted_from_there(schedule: Schedule) -> None:
+def test_a_grid_that_has_the_log_snr_is_counted_from_there(schedule: Schedule) -> None:
     times = UniformLogSNR(-7.0, 6.0)(schedule, 14)
     for at in range(-6, 7):
         assert int(reaches(schedule.log_snr(times[:-1]), at).sum()) == 7 - at
@@ -182,6 +182,6 @@ def test_evaluations_are_split_where_both_errors_are_equal() -> None:
 
 
 @pytest.mark.parametrize(("steps", "at"), [(100, -3.0), (100, 6.5), (1, 0.0), (20, 3.0)])
-def test_grids_with_enough_or_no_steps_after_the_selection_stay_as_they_are(steps: int, at: float) -> None:
+def test_grids_with_enough_or_no_steps_after_the_resampling_stay_as_they_are(steps: int, at: float) -> None:
     times = UniformLogSNR(-7.0, 6.0)(SCHEDULE, steps)
     assert split_at(SCHEDULE, times, at) is times

@@ -15,16 +15,16 @@ def draws(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("n", [19, 25, 39, 64])
 @pytest.mark.parametrize("step", [0.0, 0.7])
-def test_exact_samples_have_exactly_the_coverage_of_the_level(n: int, step: float) -> None:
-    """For values rounded to whole steps, too, many of which are then equal."""
+def test_exact_samples_have_exactly_the_coverage_of_the_confidence(n: int, step: float) -> None:
+    """The coverage is exact also for values rounded to whole steps, many of which are then equal."""
     x = draws(n + 1, 40_000, seed=n)
     x = (x / step).round() * step if step else x
     # The standard error is below sqrt(0.09 / 40,000) = 0.0015.
     assert float(coverage(x[1:], x[0]).mean()) == pytest.approx(0.9, abs=0.005)
 
 
-def test_the_expectation_is_the_level_to_the_last_digit() -> None:
-    """Over all ranks that a truth can take among the samples, each as probable as the others."""
+def test_the_expectation_is_the_confidence_to_the_last_digit() -> None:
+    """The expectation is over all ranks that a truth can take among the samples, which are equally probable."""
     for n, confidence in ((19, 0.9), (30, 0.9), (9, 0.8), (12, 0.75)):
         samples = torch.arange(n).double()[:, None].expand(n, n + 1)
         truth = torch.arange(n + 1) - 0.5

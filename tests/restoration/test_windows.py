@@ -93,7 +93,7 @@ def test_the_gradient_is_that_of_the_blend_whether_remembered_or_computed_again(
 
 @pytest.mark.parametrize("log_snr", [-4.0, -2.0, 0.0, 2.0, 4.0])
 def test_windows_come_near_the_exact_denoiser_where_correlations_are_short(log_snr: float) -> None:
-    """What they are wrong by, against what the exact denoiser itself does not know; roots of mean squares."""
+    """Their error is compared with that of the exact denoiser itself, both as roots of mean squares."""
     t = Cosine().time(torch.tensor(log_snr, dtype=torch.float64))
     alpha, sigma = Cosine()(t)
     x = LARGE.sample(100, torch.Generator().manual_seed(0))
