@@ -145,7 +145,7 @@ def uneven(schedule: Schedule, steps: int) -> Tensor:
 
 
 def error_from_exact_start(sampler: Sampler, oracle: GaussianOracle, times: Tensor) -> float:
-    """Returns the relative error of the last x_t after four steps from the exact flow and others that go on from them."""
+    """Returns the relative error of the last x_t after four steps on the exact flow and further ones."""
     start = 3 * torch.randn(8, *oracle.mean.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x, state = start, None
     for i, (t, s) in enumerate(pairwise(times)):

@@ -135,7 +135,7 @@ def test_the_error_of_the_solver_is_measured_on_the_first_examples() -> None:
 
 
 def test_the_variance_of_the_flow_is_divided_between_dequantization_and_probes() -> None:
-    """The probes are Gaussian, because Rademacher probes have no variance where the Jacobian is diagonal, as it is here."""
+    """The probes are Gaussian, because Rademacher probes have no variance with a diagonal Jacobian, as it is here."""
     probes = Hutchinson(2, "gaussian")
     flow, given, x = FlowEstimator(2, "gaussian", solver_steps=3, repeats=3), likelihood(IMAGES), examples(IMAGES, 2)
     measured = flow.measure(given, x, range(2), None)

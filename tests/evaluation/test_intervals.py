@@ -23,7 +23,7 @@ def test_student_t_is_that_of_the_tables(degrees: int, expected: float) -> None:
 
 
 def nested(seed: int, examples: int, a: float, b: float, c: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Returns examples of standard deviation a, each measured twice with noise b, each time by four probes of noise c."""
+    """Returns examples of standard deviation a, measured twice with noise b, each time by four probes of noise c."""
     truth = 3 + a * normal(examples, seed=3 * seed)
     repeats = truth[:, None] + b * normal(examples, 2, seed=3 * seed + 1)
     probes = repeats[..., None] + c * normal(examples, 2, 4, seed=3 * seed + 2)

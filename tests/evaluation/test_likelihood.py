@@ -292,7 +292,7 @@ def test_a_batch_that_cannot_be_halved_is_an_error_that_says_what_to_do(monkeypa
 
 
 def strict(result: Evaluation) -> dict[str, object]:
-    """Returns the values as they come back from JSON, which knows no NaN."""
+    """Returns a result as it comes back from strict JSON, which knows no NaN."""
     return json.loads(json.dumps(result.to_dict(), allow_nan=False))
 
 

@@ -30,7 +30,7 @@ def given(noise: Tensor) -> RandN:
 
 
 def gaussian_bound(schedule: Schedule, steps: int) -> tuple[Bound, float]:
-    """Returns the bound for each sigma point of data and noise, whose mean is the exact expectation, and the entropy."""
+    """Returns the bound for each sigma point of data and noise, whose mean is the expectation, and the entropy."""
     oracle = correlated(schedule, (1, 2, 2))
     points, (values, vectors) = sigma_points(8), oracle.eigen
     x = (oracle.mean.flatten() + (points[:, :4] * values.sqrt()) @ vectors.mT).reshape(-1, 1, 2, 2)

@@ -22,7 +22,7 @@ X = torch.tensor([[0.4, -0.9]], dtype=torch.float64)
 
 
 def log_density(oracle: GaussianOracle, times: Tensor, x: Tensor) -> float:
-    """Returns log p(x) of the model on the grid; its reverse trajectory and decoder are an affine map of their noise."""
+    """Returns log p(x) of the model on the grid: its reverse trajectory and decoder are affine in their noise."""
     alpha, sigma = oracle.schedule(times[-1])
 
     def run(x_t: Tensor, randn: RandN) -> Tensor:

@@ -77,7 +77,7 @@ def test_k_is_that_of_dequantized_values_of_unit_variance(model: Model, images: 
 
 
 def test_a_model_of_a_trajectory_is_measured_on_it(model: Model, images: Tensor) -> None:
-    """It has its own steps, evenly spaced in time, unless others are asked for. Other models have 100,000 in log-SNR."""
+    """It has its own steps, even in time, unless others are asked for. Any other model has 100,000 in log-SNR."""
     schedule = model.denoiser.schedule
     assert model.likelihood().times().equal(UniformLogSNR()(schedule, 100_000))
     short = replace(model, config=replace(model.config, training=replace(model.config.training, trajectory=5)))

@@ -25,7 +25,7 @@ from diffusion.training import train
 from tests.conftest import tiny
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
-# Share of an 8-bit gray level: float32 rounding after steps that go through the network's gradient.
+# A fortieth of an 8-bit gray level: float32 rounding after steps that go through the network's gradient.
 FORTIETH = {"atol": 1e-4, "rtol": 0.0}
 
 
@@ -342,7 +342,7 @@ class Nothing:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sample_ends_at_the_estimate_without_the_noise_of_the_clean_end(sampler: str) -> None:
-    """Ho et al. 2020, algorithm 2: with estimates of 0 every sample is 0, instead of noise of standard deviation σ_0."""
+    """Ho et al. 2020, algorithm 2: with estimates of 0 every sample is 0, not noise of standard deviation σ_0."""
     spec = DataSpec((2,), None)
     model = Model(
         Nothing(), spec, config.from_dict({"data": {"source": "swiss_roll"}, "sampling": {"precision": "fp32"}})

@@ -89,7 +89,7 @@ def test_samples_are_those_of_the_posterior_in_the_units_of_the_data(exact: Mode
 
 
 def test_images_of_another_size_are_restored_as_by_their_own_model(exact_images: Model) -> None:
-    """Windows have the model's size. The result is compared with the exact posterior of the large image, in its units."""
+    """Windows have the model's size. The reference is the exact posterior of the large image, in units of images."""
     size, n, spec = (11, 20), 40, exact_images.spec
     whole = short_correlations(EDM(), *size, 1.5)
     known = torch.ones(1, *size, dtype=torch.bool)

@@ -60,7 +60,7 @@ def time(schedule: Schedule, sigma: float) -> Tensor:
 @SCHEDULES
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_the_gain_is_sigma_over_the_noise_and_at_most_one(schedule: Schedule, sigma: float) -> None:
-    """In Wang et al. 2022, eq. 17, with A = (1, 0), x̂ = (0, 0.3) and y = 1, the first number becomes the gain itself."""
+    """In Wang et al. 2022, eq. 17, with A = (1, 0), x̂ = (0, 0.3) and y = 1, the first number becomes the gain."""
     denoiser = Fixed(schedule, torch.tensor([[0.0, 0.3]], dtype=torch.float64))
     y = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     found = RangeNull(denoiser, Mask(KNOWN), y, noise=0.5)(normal(3, 2), time(schedule, sigma))

@@ -24,7 +24,7 @@ FIRST = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
 
 
 def replaced(sampler: Sampler, repeats: int) -> tuple[Tensor, Tensor, Tensor, GaussianOracle]:
-    """Returns times, the mean and variance of both numbers at each of them, (T, 2), for y = 1, and the exact posterior."""
+    """Returns times, mean and variance of both numbers at each of them, (T, 2), for y = 1, and the exact posterior."""
     schedule = Cosine()
     oracle, y = correlated(schedule), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     times = UniformLogSNR(first=-8.0, last=6.0)(schedule, 50)
