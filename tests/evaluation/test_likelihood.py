@@ -197,7 +197,7 @@ def test_a_bound_of_few_paths_is_not_called_reliable() -> None:
 
 @pytest.mark.parametrize("steps", [4, 8])
 def test_the_error_by_paths_is_that_of_their_repetitions_where_the_bound_is_loose(steps: int) -> None:
-    """One point, 400 times: its values differ by their paths alone. Log-weights here have a longer tail than normal
+    """The 400 values of one point differ by their paths alone. Log-weights here have a longer tail than normal
     ones.
     """
     dataset, plane = points(1).subset([0] * 400), replace(PLANE, schedule=EDM(0.1, 10.0))
