@@ -85,10 +85,11 @@ def main() -> None:
                 "GFLOP/image": gflop,
                 "images/s": experiment.training.batch / seconds,
                 "steps": steps,
-                "held-out loss ± standard error": f"{mean:.4f} ± {error:.4f}",
+                "held-out loss": f"{mean:.4f} ± {error:.4f}",
             }
         )
-    common.finish([], {f"After {options.seconds:g} s of training": rows}, options.out, check=options.check)
+    tables = {f"After {options.seconds:g} s of training": rows}
+    common.finish([], tables, options.out, check=options.check, values="± is one standard error")
 
 
 if __name__ == "__main__":

@@ -413,7 +413,8 @@ def main() -> None:
         for line in outcome.lost[:20]:
             print(f"{outcome.fault}: {line}")
     goals = [Goal(f"lost, {outcome.fault}", len(outcome.lost), 0, "at most") for outcome in outcomes]
-    common.finish(goals, {"Faults": [outcome.row() for outcome in outcomes]}, chosen.out, check=chosen.check)
+    tables = {"Faults": [outcome.row() for outcome in outcomes]}
+    common.finish(goals, tables, chosen.out, check=chosen.check, values="counts")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,8 @@ def main() -> None:
         share, width, above = covered(measured, draw, method, truth, options.repetitions, options.examples)
         rows.append({"": name, "covered": share, "half width": width, "mean above the truth": above})
         goals += [Goal(f"{name}, covered", share, 0.90), Goal(f"{name}, covered", share, 0.98, "at most")]
-    common.finish(goals, {"95 % intervals, bits": rows}, options.out, check=options.check)
+    tables = {"95 % intervals, bits": rows}
+    common.finish(goals, tables, options.out, check=options.check, values="means over the repetitions")
 
 
 if __name__ == "__main__":

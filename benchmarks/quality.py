@@ -197,7 +197,7 @@ def main() -> None:
     title = (
         f"{chosen.minutes:g} minutes of training, {chosen.samples:,} samples; floor {referee.floor(chosen.samples):.2f}"
     )
-    common.finish(goals, {title: rows}, chosen.out, check=chosen.check)
+    common.finish(goals, {title: rows}, chosen.out, check=chosen.check, values="one run of each")
 
 
 if __name__ == "__main__":

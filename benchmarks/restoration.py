@@ -157,7 +157,7 @@ def compare(model: Model, images: Tensor, name: str, task: Task, chosen: argpars
         case = Case.of(image, task, example_seed(1, number))
         results = {DEFAULT: case.restored(model, "auto", chosen.n, seed=number, steps=chosen.steps)}
         for other, steps in contestants(chosen.methods, work(results[DEFAULT])).items():
-            with suppress(InputError):  # Not for such operators.
+            with suppress(InputError):  # The method does not take such operators.
                 results[other] = case.restored(model, other, chosen.n, seed=number, steps=steps)
         for who, found in results.items():
             tallies.setdefault(who, Tally()).add(**measured(case, found))

@@ -1,4 +1,4 @@
-"""How many files a restoration enters from the command line to the PNG, and how often it returns to one.
+"""Counts the files that a restoration enters from the command line to the PNG, and its returns to them.
 
     python -m benchmarks.walk RUN IMAGE [--out FILE] [--check]
 
@@ -46,12 +46,12 @@ class Walk:
 
     @property
     def entered(self) -> int:
-        """How many files were entered."""
+        """The number of files entered."""
         return len(set(self.stays))
 
     @property
     def returns(self) -> int:
-        """How many stays were in a file that had been entered before."""
+        """The number of stays in a file that had been entered before."""
         return len(self.stays) - self.entered
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:  # noqa: ANN401, as profilers are called
