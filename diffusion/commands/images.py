@@ -25,12 +25,12 @@ Known = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageFile:
     """An image file, its mask file if it has one, and the folder of its restorations within that of all images."""
 
-    image: Path
+    path: Path
     mask: Path | None
-    place: Path
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Marked:
         return np.asarray(difference > 255 * self.threshold)
 
 
-def sources(paths: Sequence[Path], masks: Path | None = None) -> list[Source]:
+def list_images(paths: Sequence[Path], masks: Path | None = None) -> list[ImageFile]:
     """Lists the images at `paths`, files or folders, with their masks.
 
     `masks` is one mask file for all images, or a folder with a mask for each image, of the same name up to the suffix.
@@ -70,13 +70,15 @@ def sources(paths: Sequence[Path], masks: Path | None = None) -> list[Source]:
     mask_of = _by_name(masks) if masks is not None and masks.is_dir() else None
     taken: dict[Path, Path] = {}
     listed = []
-    for path, name, place in found:
-        if place in taken:
-            raise InputError(f"{path}: must have a name of its own, got that of {taken[place]}, restored into {place}")
-        taken[place] = path
+    for path, name, folder in found:
+        if folder in taken:
+            raise InputError(
+                f"{path}: must have a name of its own, got that of {taken[folder]}, restored into {folder}"
+            )
+        taken[folder] = path
         if mask_of is not None and name not in mask_of:
             raise InputError(f"--mask: must hold {name}.png, or of another suffix, for {path}; {masks} does not")
-        listed.append(Source(path, masks if mask_of is None else mask_of[name], place))
+        listed.append(ImageFile(path, masks if mask_of is None else mask_of[name], folder))
     return listed
 
 
@@ -103,7 +105,7 @@ def _by_name(folder: Path) -> dict[Path, Path]:
 
 
 def read_damaged(
-    source: Source,
+    file: ImageFile,
     spec: DataSpec,
     background: Color,
     marked: Marked | None = None,
@@ -121,12 +123,12 @@ def read_damaged(
     Raises InputError when the sizes of image and mask differ, when both a mask and a color are given, when an image
     without transparency has neither, and when all pixels are known, unless `whole` says that they may be.
     """
-    path, (channels, height, width) = source.image, spec.shape
-    if source.mask is not None and marked is not None:
-        raise InputError(f"--unknown-color: must not be given with --mask, got {marked.color} and {source.mask}")
-    if source.mask is not None:
+    path, (channels, height, width) = file.path, spec.shape
+    if file.mask is not None and marked is not None:
+        raise InputError(f"--unknown-color: must not be given with --mask, got {marked.color} and {file.mask}")
+    if file.mask is not None:
         pixels = decode(path, channels=channels, background=background)
-        known = read_mask(source.mask, path, pixels.shape[:2])
+        known = read_mask(file.mask, path, pixels.shape[:2])
     elif marked is not None:
         rgba = decode(path, channels=4, background=background)
         shown = composited(rgba, background)
@@ -136,7 +138,7 @@ def read_damaged(
         rgba = decode(path, channels=4, background=BLACK)
         pixels, known, whole = converted(rgba, channels), rgba[:, :, 3:] >= 128, False
     if known.all() and not whole:
-        raise InputError(_nothing_unknown(source, marked))
+        raise InputError(_nothing_unknown(file, marked))
     if not resize or pixels.shape[:2] == (height, width):
         return to_tensor(pixels), torch.tensor(known).permute(2, 0, 1), ""
     fitted = fit_known(known, (height, width))
@@ -149,14 +151,14 @@ def read_damaged(
     )
 
 
-def _nothing_unknown(source: Source, marked: Marked | None) -> str:
+def _nothing_unknown(file: ImageFile, marked: Marked | None) -> str:
     """The message that all pixels of an image are known."""
-    if source.mask is not None:
-        return f"--mask: {source.mask} shows all of {source.image} as known; black is what is to be filled"
+    if file.mask is not None:
+        return f"--mask: {file.mask} shows all of {file.path} as known; black is what is to be filled"
     if marked is not None:
-        return f"{source.image}: nothing in it has --unknown-color {marked.color}; raise --threshold or check the color"
+        return f"{file.path}: nothing in it has --unknown-color {marked.color}; raise --threshold or check the color"
     return (
-        f"{source.image}: nothing is transparent in it; say with --mask MASK what is unknown (black), or with "
+        f"{file.path}: nothing is transparent in it; say with --mask MASK what is unknown (black), or with "
         "--unknown-color how it is drawn"
     )
 

@@ -7,7 +7,7 @@ Every image is read once and its problem is checked once, all before the first o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,17 @@ from torch import Tensor
 
 from diffusion import config, distributed
 from diffusion.commands import results
-from diffusion.commands.images import Marked, Source, read_clean, read_damaged, read_observation, sources
-from diffusion.commands.options import Inpaint, Restorations, Restore
+from diffusion.commands.images import ImageFile, Marked, list_images, read_clean, read_damaged, read_observation
+from diffusion.commands.options import Inpaint, Restore
+from diffusion.data.images.decoding import Color
 from diffusion.errors import InputError
 from diffusion.model import Model, load
+from diffusion.model.restoration import Restoration
 from diffusion.operators import Mask, Operator, parse
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration import Problem
 
-# Rounding to 8 bits moves a value by up to half a level, evenly.
+# The standard deviation of the error of rounding to 8 bits, which is uniform within half a gray level of 0.
 ROUNDING = 1 / 255 / math.sqrt(12)
 
 
@@ -37,7 +39,7 @@ class Task:
     where there are such. `notice` is a line to print before the work.
     """
 
-    source: Source
+    file: ImageFile
     folder: Path
     problem: Problem
     damaged: Tensor
@@ -48,29 +50,34 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The images of a command and where their restorations go."""
+class Job:
+    """A command, the model of its run, and the image files that it restores."""
 
-    run: Path
-    paths: Sequence[Path]
-    out: Path | None
-    sources: list[Source]
+    model: Model
+    command: Inpaint | Restore
+    files: list[ImageFile]
 
-    def folder(self, source: Source) -> Path:
-        """The folder of an image's restorations: `out` for a single file, else a folder below it for each image."""
-        first, alone = self.paths[0], len(self.paths) == 1
+    @property
+    def background(self) -> Color:
+        """The color behind transparent pixels, as in training."""
+        return self.model.config.data.background
+
+    def folder(self, file: ImageFile) -> Path:
+        """The folder of an image's restorations: `--out` for a single file, else a folder below it for each image."""
+        run, out, paths = self.command.run, self.command.options.out, self.command.images
+        first, alone = paths[0], len(paths) == 1
         if alone and not first.is_dir():
-            return self.out or self.run / f"restored-{first.stem}"
+            return out or run / f"restored-{first.stem}"
         name = f"restored-{first.resolve().name}" if alone else "restored"
-        return (self.out or self.run / name) / source.place
+        return (out or run / name) / file.folder
 
 
 def inpaint(command: Inpaint) -> int:
     """Restores the unknown part of images."""
     model = _load(command.run)
     marked = None if command.unknown_color is None else Marked(command.unknown_color, command.threshold)
-    batch = Batch(command.run, command.images, command.options.out, sources(command.images, command.mask))
-    return _restore(model, batch, lambda _, source: _masked(source, batch, model, marked, command), command.options)
+    job = Job(model, command, list_images(command.images, command.mask))
+    return _restore(job, lambda _, file: _masked(job, command, file, marked))
 
 
 def restore(command: Restore) -> int:
@@ -80,17 +87,10 @@ def restore(command: Restore) -> int:
     noise = ROUNDING if command.noise is None else command.noise
     if command.options.resize and not command.damage:
         raise InputError("--resize: needs --damage, before which whole images are resized; degraded ones cannot be")
-    batch = Batch(command.run, command.images, command.options.out, sources(command.images))
+    job = Job(model, command, list_images(command.images))
     note = {"operator": command.operator, "noise": noise, "damage": command.damage}
-
-    def task(number: int, source: Source) -> Task:
-        if command.damage:
-            return _damaged(number, source, batch, model, operator, noise, command.options, note)
-        folder = batch.folder(source)
-        y, shape = read_observation(source.image, operator, model.spec, model.config.data.background)
-        return Task(source, folder, Problem.checked(y, operator, noise, shape), y, note)
-
-    return _restore(model, batch, task, command.options)
+    task = _damaged if command.damage else _degraded
+    return _restore(job, lambda number, file: task(job, number, file, operator, noise, note))
 
 
 def _load(run: Path) -> Model:
@@ -101,73 +101,61 @@ def _load(run: Path) -> Model:
     return model
 
 
-def _masked(source: Source, batch: Batch, model: Model, marked: Marked | None, command: Inpaint) -> Task:
+def _masked(job: Job, command: Inpaint, file: ImageFile, marked: Marked | None) -> Task:
+    """The task of filling the unknown part of an image."""
     image, known, notice = read_damaged(
-        source,
-        model.spec,
-        model.config.data.background,
+        file,
+        job.model.spec,
+        job.background,
         marked,
         whole=command.noise > 0,  # Then there is noise to remove.
         resize=command.options.resize,
     )
     filled = 1 - float(known.float().mean())
-    note = {"mask": source.mask and source.mask.name, "noise": command.noise, "filled": filled}
+    note = {"mask": file.mask and file.mask.name, "noise": command.noise, "filled": filled}
     problem = Problem.checked(image, Mask(known), command.noise, tuple(image.shape))
-    return Task(source, batch.folder(source), problem, torch.where(known, image, 0.5), note, known, notice=notice)
+    return Task(file, job.folder(file), problem, torch.where(known, image, 0.5), note, known, notice=notice)
 
 
-def _damaged(
-    number: int,
-    source: Source,
-    batch: Batch,
-    model: Model,
-    operator: Operator,
-    noise: float,
-    options: Restorations,
-    note: dict[str, Any],
-) -> Task:
-    image, notice = read_clean(source.image, model.spec, model.config.data.background, resize=options.resize)
+def _degraded(job: Job, number: int, file: ImageFile, operator: Operator, noise: float, note: dict[str, Any]) -> Task:
+    """The task of restoring an image that is degraded already."""
+    y, shape = read_observation(file.path, operator, job.model.spec, job.background)
+    return Task(file, job.folder(file), Problem.checked(y, operator, noise, shape), y, note)
+
+
+def _damaged(job: Job, number: int, file: ImageFile, operator: Operator, noise: float, note: dict[str, Any]) -> Task:
+    """The task of restoring a whole image that is degraded here; its noise depends on the number of the image."""
+    options = job.command.options
+    image, notice = read_clean(file.path, job.model.spec, job.background, resize=options.resize)
     y = operator(image[None])
     y = (y + noise * ExampleNoise([example_seed(options.draw.seed, Stream.DAMAGE, number)])(y))[0]
     problem = Problem.checked(y, operator, noise, tuple(image.shape))
-    return Task(source, batch.folder(source), problem, y, note, original=image, notice=notice)
+    return Task(file, job.folder(file), problem, y, note, original=image, notice=notice)
 
 
-def _restore(model: Model, batch: Batch, read: Callable[[int, Source], Task], options: Restorations) -> int:
-    draw, main = options.draw, distributed.is_main()
-    draw.checked()
+def _restore(job: Job, read: Callable[[int, ImageFile], Task]) -> int:
+    """Reads all images, restores them one after the other, and writes the results in the main process."""
+    options, main = job.command.options, distributed.is_main()
+    options.draw.checked()
     tasks = []
-    for number, source in enumerate(batch.sources):
+    for number, file in enumerate(job.files):
         try:
-            tasks.append(read(number, source))
+            tasks.append(read(number, file))
         except InputError as error:
-            raise InputError(_named(source, error)) from error
+            raise InputError(_named(file, error)) from error
     for task in tasks:
         if task.notice:
             distributed.say(task.notice)
         try:
-            found = model.solve(task.problem, draw, method=options.method, shared=True, progress=main)
+            found = job.model.solve(task.problem, options.draw, method=options.method, shared=True, progress=main)
         except (InputError, FloatingPointError) as error:
-            raise type(error)(_named(task.source, error)) from error
+            raise type(error)(_named(task.file, error)) from error
         if main:
-            info = {
-                "run": batch.run.name,
-                "step": model.step,
-                "image": task.source.image.name,
-                **task.note,
-                "n": draw.n,
-                "method": found.diagnostics.method.name,
-                "steps": found.diagnostics.steps,
-                "grid": config.to_dict(model.config)["grid"],
-                "seed": draw.seed,
-                "label": draw.label,
-                "guidance": model.config.sampling.guidance if draw.guidance is None else draw.guidance,
-            }
             results.write(
                 task.folder,
-                task.source.image,
+                task.file.path,
                 found,
-                info,
+                _info(job, task, found),
                 damaged=task.damaged,
                 known=task.known,
                 original=task.original,
@@ -175,6 +163,24 @@ def _restore(model: Model, batch: Batch, read: Callable[[int, Source], Task], op
     return 0
 
 
-def _named(source: Source, error: Exception) -> str:
+def _info(job: Job, task: Task, found: Restoration) -> dict[str, Any]:
+    """The settings that every picture of a restoration carries."""
+    model, draw = job.model, job.command.options.draw
+    return {
+        "run": job.command.run.name,
+        "step": model.step,
+        "image": task.file.path.name,
+        **task.note,
+        "n": draw.n,
+        "method": found.diagnostics.method.name,
+        "steps": found.diagnostics.steps,
+        "grid": config.to_dict(model.config)["grid"],
+        "seed": draw.seed,
+        "label": draw.label,
+        "guidance": model.config.sampling.guidance if draw.guidance is None else draw.guidance,
+    }
+
+
+def _named(file: ImageFile, error: Exception) -> str:
     """The message of an error about one image of many, with the name of the image."""
-    return str(error) if str(source.image) in str(error) else f"{source.image}: {error}"
+    return str(error) if str(file.path) in str(error) else f"{file.path}: {error}"

@@ -10,7 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffusion.commands.images import Marked, Source, fit_known, read_clean, read_damaged, read_observation, sources
+from diffusion.commands.images import (
+    ImageFile,
+    Marked,
+    fit_known,
+    list_images,
+    read_clean,
+    read_damaged,
+    read_observation,
+)
 from diffusion.data import DataSpec, resize_and_crop
 from diffusion.errors import InputError
 from diffusion.operators import parse
@@ -44,7 +52,7 @@ def known() -> np.ndarray:
 def read(path: Path, channels: int = 3, **options: object) -> tuple[Tensor, Tensor, str]:
     mask = options.pop("mask", None)
     background = options.pop("background", WHITE)
-    return read_damaged(Source(path, mask, Path("x")), SPECS[channels], background, **options)  # type: ignore[arg-type]
+    return read_damaged(ImageFile(path, mask, Path("x")), SPECS[channels], background, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -197,28 +205,28 @@ def test_what_an_operator_refuses_is_said_by_it(tmp_path: Path) -> None:
 def test_folders_are_paired_with_masks_by_name(tmp_path: Path) -> None:
     for name in ("a/2.png", "a/10.jpg", "a/inner/2.png", "m/2.bmp", "m/10.png", "m/inner/2.png", "m/more.png"):
         save(pixels(3), tmp_path / name)
-    found = sources([tmp_path / "a"], tmp_path / "m")
-    assert [str(source.place) for source in found] == ["2", "10", "inner/2"]
-    assert [source.mask.relative_to(tmp_path / "m").as_posix() for source in found if source.mask] == [
+    found = list_images([tmp_path / "a"], tmp_path / "m")
+    assert [str(file.folder) for file in found] == ["2", "10", "inner/2"]
+    assert [file.mask.relative_to(tmp_path / "m").as_posix() for file in found if file.mask] == [
         "2.bmp", "10.png", "inner/2.png"
     ]  # fmt: skip
-    both = sources([tmp_path / "a", tmp_path / "m"], tmp_path / "m" / "2.bmp")
-    assert {source.mask for source in both} == {tmp_path / "m" / "2.bmp"} and len(both) == 7
-    assert str(both[-1].place) == "m/more"
+    both = list_images([tmp_path / "a", tmp_path / "m"], tmp_path / "m" / "2.bmp")
+    assert {file.mask for file in both} == {tmp_path / "m" / "2.bmp"} and len(both) == 7
+    assert str(both[-1].folder) == "m/more"
     (tmp_path / "m" / "10.png").unlink()
     with pytest.raises(InputError, match=r"--mask: must hold 10\.png, or of another suffix, for .*a/10\.jpg; .*m does"):
-        sources([tmp_path / "a"], tmp_path / "m")
+        list_images([tmp_path / "a"], tmp_path / "m")
 
 
 def test_images_without_a_place_of_their_own_are_named(tmp_path: Path) -> None:
     first, second = save(pixels(3), tmp_path / "a" / "x.png"), save(pixels(3), tmp_path / "b" / "x.png")
     with pytest.raises(InputError, match=r"b/x\.png: must have a name of its own, got that of .*a/x\.png"):
-        sources([first, second])
+        list_images([first, second])
     save(pixels(3), tmp_path / "a" / "x.bmp")
     with pytest.raises(InputError, match=r"must have a name of its own"):
-        sources([tmp_path / "a"])
+        list_images([tmp_path / "a"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: no images there"):
-        sources([tmp_path / "empty"])
+        list_images([tmp_path / "empty"])
     with pytest.raises(InputError, match="IMAGE: no images there"):
-        sources([])
+        list_images([])
