@@ -58,7 +58,7 @@ class Distill:
 
 
 @dataclass(frozen=True)
-class Drawn(Draw):
+class DrawArguments(Draw):
     """The options of drawing images, with the names that the command line takes."""
 
     sampler: SamplerName | None = None
@@ -73,7 +73,7 @@ class Sample:
 
     run: Run
     """A run folder."""
-    draw: Annotated[Drawn, tyro.conf.arg(name="")] = Drawn()
+    draw: Annotated[DrawArguments, tyro.conf.arg(name="")] = DrawArguments()
     out: Path | None = None
     """Where to write; RUN/samples-SEED or RUN/restored-NAME by default."""
     film: bool = False
@@ -96,7 +96,7 @@ class Sample:
 class Restorations:
     """The options of drawing restorations, and of where they are written."""
 
-    draw: Annotated[Drawn, tyro.conf.arg(name="")] = Drawn(n=4)
+    draw: Annotated[DrawArguments, tyro.conf.arg(name="")] = DrawArguments(n=4)
     method: MethodName = "auto"
     """The method of restoration; docs/restoration.md says where each one is biased."""
     out: Path | None = None

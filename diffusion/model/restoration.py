@@ -21,10 +21,10 @@ from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.randomness import ExampleNoise, Stream, example_seed
-from diffusion.restoration import Method, Problem, restore, statistics, windows
+from diffusion.restoration import Method, Particles, Problem, restore, statistics, windows
 from diffusion.restoration.counting import CountingDenoiser
 
-# Steps of a restoration: guidance by y bends a path more than that of a sample is bent.
+# The default number of steps of a restoration. It is larger than that of a sample, because guidance by y bends a path.
 RESTORATION_STEPS = 32
 
 
@@ -32,13 +32,14 @@ RESTORATION_STEPS = 32
 class Diagnostics:
     """How restorations were drawn.
 
-    `nfe` denoiser evaluations and `backward` passes were made on average per batch, each of as many `windows` as cover
-    the part that is restored, on a grid of `steps`; all took `seconds`. `residual` is the root mean square of y - A(u),
-    in units of the noise, so about 1 for samples of the posterior, or in units of the data without noise.
+    A batch took `nfe` denoiser evaluations and `backward` passes on average, on a grid of `steps`. Each of them went
+    over the `windows` windows that cover the part to restore. All batches took `seconds`. `residual` is the root mean
+    square of y - A(u), in units of the noise, and thus about 1 for samples of the posterior, or in units of the data
+    without noise.
 
     The rest is None for methods that do not know it. `log_evidence` is log p(y) in nats, the density of y in its own
-    units, if all of y was used. `relative_ess` is the least effective sample size on the way as a share of the
-    particles, (Σw)²/(N Σw²). `ancestors` is the number of first particles with descendants among the samples.
+    units, if all of y was used. `relative_ess` is the least effective sample size at any step as a share of the number
+    of particles, (Σw)²/(N Σw²). `ancestors` is the number of initial particles with descendants among the samples.
     """
 
     method: Method
@@ -88,9 +89,9 @@ class Restoration:
         return self.samples.std(0, correction=min(1, len(self.samples) - 1))
 
     def interval(self, confidence: float = 0.9) -> tuple[Tensor, Tensor]:
-        """The bounds between which that share of all restorations lies, pixel by pixel: (C, H, W) or (D,) each.
+        """The bounds of the central interval with a confidence, pixel by pixel: (C, H, W) or (D,) each.
 
-        Too few samples hold less (`restoration.statistics.interval`).
+        With few samples it holds less than the confidence (`restoration.statistics.interval`).
         """
         return statistics.interval(self.samples, confidence=confidence)
 
@@ -99,13 +100,13 @@ class Restoration:
 
         Raises InputError for other q.
         """
-        places = torch.as_tensor(q, dtype=self.samples.dtype)
-        require(((places >= 0) & (places <= 1)).all(), "q", "in [0, 1]", q)
-        return self.samples.quantile(places, dim=0)
+        probabilities = torch.as_tensor(q, dtype=self.samples.dtype)
+        require(((probabilities >= 0) & (probabilities <= 1)).all(), "q", "in [0, 1]", q)
+        return self.samples.quantile(probabilities, dim=0)
 
 
 def shape_of(size: Sequence[int] | None, spec: DataSpec) -> tuple[int, ...]:
-    """The shape of examples of the size (H, W), for images, or of those that the model was trained on, for None.
+    """The shape of images of the size (H, W), or for None that of the examples that the model was trained on.
 
     Raises InputError for a size that is not two positive numbers, and for a size of points.
     """
@@ -157,23 +158,32 @@ def solve(
             # Decoding would clamp infinity to white.
             x = torch.where(drawn.x.isfinite(), drawn.x, torch.nan)
             samples.append(problem.keep_known(spec.decode(fit.crop(x)).cpu(), place))
-            least = float(drawn.relative_ess.min()) if len(drawn.relative_ess) else math.nan
-            evidence = float(drawn.log_evidence) - problem.compact.y.numel() * math.log(std)
-            row = [counted.nfe, counted.backward, evidence, least, drawn.ancestors]
-            rows.append(torch.tensor([row], dtype=torch.float64))
+            rows.append(_run_row(counted, drawn, problem.compact.y.numel() * math.log(std)))
         bar.update(bar.total - bar.n)
     whole, table = torch.cat(samples), torch.cat(rows)
     if shared:
         whole, table = distributed.gather(whole), distributed.gather(table)
-    if bad := int((~whole.isfinite()).flatten(1).any(1).sum()):
-        raise FloatingPointError(
-            f"method: {method.name} gave {bad} of {len(whole)} restorations that are not finite; take more steps, "
-            "more noise or another method"
-        )
+    _check_finite(whole, method)
     residual = float(problem.residual(whole)) / (problem.noise or 1.0)
     complete, seconds = part.shape == problem.shape, time.perf_counter() - start
     found = Diagnostics.of(method, table, seconds, residual, fit.windows, len(times) - 1, complete=complete)
     return Restoration(whole, found)
+
+
+def _run_row(counted: CountingDenoiser, drawn: Particles, log_scale: float) -> Tensor:
+    """The row (1, 5) of a run for `Diagnostics.of`; `log_scale` takes the evidence to the density of y in its units."""
+    least = float(drawn.relative_ess.min()) if len(drawn.relative_ess) else math.nan
+    row = [counted.nfe, counted.backward, float(drawn.log_evidence) - log_scale, least, drawn.ancestors]
+    return torch.tensor([row], dtype=torch.float64)
+
+
+def _check_finite(samples: Tensor, method: Method) -> None:
+    """Raises FloatingPointError unless all restorations (n, *) are finite."""
+    if bad := int((~samples.isfinite()).flatten(1).any(1).sum()):
+        raise FloatingPointError(
+            f"method: {method.name} gave {bad} of {len(samples)} restorations that are not finite; take more steps, "
+            "more noise or another method"
+        )
 
 
 @dataclass(frozen=True)

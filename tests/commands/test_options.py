@@ -11,7 +11,7 @@ import tyro
 
 from diffusion import cli
 from diffusion.commands import options
-from diffusion.commands.options import Drawn, Evaluate, Inpaint, Restore, Sample
+from diffusion.commands.options import DrawArguments, Evaluate, Inpaint, Restore, Sample
 from diffusion.draw import Draw
 from diffusion.evaluation import EVALUATORS, BoundEstimator, FlowEstimator, ImportanceEstimator
 from diffusion.likelihood.flow import Dequantization
@@ -27,8 +27,8 @@ def test_the_command_line_offers_exactly_what_there_is() -> None:
 
 
 def test_a_draw_of_the_command_line_has_the_fields_of_a_draw() -> None:
-    assert [field.name for field in fields(Drawn)] == [field.name for field in fields(Draw)]
-    assert Drawn() == Drawn(**vars(Draw()))
+    assert [field.name for field in fields(DrawArguments)] == [field.name for field in fields(Draw)]
+    assert DrawArguments() == DrawArguments(**vars(Draw()))
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_how_images_are_drawn_is_said_in_the_same_words_by_all_commands(
         parsed = tyro.cli(kind, args=[*arguments, *more])
         return parsed.draw if isinstance(parsed, Sample) else parsed.options.draw
 
-    assert draw() == Drawn(n=n)
+    assert draw() == DrawArguments(n=n)
     words = {"n": "3", "steps": "5", "sampler": "ddim", "seed": "2", "label": "disk", "guidance": "1.5", "batch": "6"}
-    assert draw(*(word for name, value in words.items() for word in (f"--{name}", value))) == Drawn(
+    assert draw(*(word for name, value in words.items() for word in (f"--{name}", value))) == DrawArguments(
         3, 5, "ddim", 2, "disk", 1.5, 6
     )
 
