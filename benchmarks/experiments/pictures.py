@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion import figures, gaussian
 from diffusion.denoiser import Rescaled
 from diffusion.model import Model
-from diffusion.model.likelihood import noise
+from diffusion.model.likelihood import example_noise
 from diffusion.model.model import FIRST_SEEN
 from diffusion.schedules import VariancePreserving
 
@@ -33,7 +33,7 @@ def destruction(model: Model, x: Tensor, frames: int = FRAMES) -> list[Tensor]:
     The frames are x itself, states evenly spaced in log-SNR where a picture fades, and the end. They are variance
     preserving, α² + σ² = 1, and in units of the data.
     """
-    vp, randn = VariancePreserving(model.denoiser.schedule), noise(0, FORWARD, 0, range(len(x)))
+    vp, randn = VariancePreserving(model.denoiser.schedule), example_noise(0, FORWARD, 0, range(len(x)))
     end = torch.ones((), dtype=torch.float64)
     times = [*vp.time(torch.linspace(SHOWN, FIRST_SEEN, frames - 2)), end]
     clean = x.double()
@@ -64,7 +64,7 @@ def trajectories(model: Model, x: Tensor, path: Path) -> Path:
     vp, denoiser = VariancePreserving(model.denoiser.schedule), Rescaled(model.denoiser)
     walk = list(model.trajectory(len(x), steps=max(model.config.sampling.steps, model.film_steps)))
     times = torch.tensor([t for t, _ in walk], dtype=torch.float64)
-    randn = noise(0, FORWARD, 0, range(len(x)))
+    randn = example_noise(0, FORWARD, 0, range(len(x)))
     side = torch.linspace(-0.9 * LIMIT, 0.9 * LIMIT, ARROWS)
     at = torch.cartesian_prod(side, side)
     figure = Figure(figsize=(7.4, 7.4), dpi=130, layout="constrained")

@@ -35,7 +35,7 @@ from diffusion.evaluation.intervals import Estimate, estimate
 from diffusion.grids import UniformTime
 from diffusion.likelihood import bound, units
 from diffusion.model import Model
-from diffusion.model.likelihood import noise
+from diffusion.model.likelihood import example_noise
 from diffusion.randomness import Stream
 from diffusion.schedules import DiscreteBetas, Schedule
 
@@ -87,7 +87,7 @@ def ceiling(roll: SwissRoll, schedule: Schedule, steps: int, x: Tensor) -> Tenso
 
 def of_steps(denoiser: bound.AnyDenoiser, times: Tensor, x: Tensor) -> Tensor:
     """Returns K of a denoiser over all steps of a grid, for points x (B, 2), in nats: (B,)."""
-    return bound.bound_2015(denoiser, x, times, randn=noise(0, Stream.PATH, 0, range(len(x)))).total
+    return bound.bound_2015(denoiser, x, times, randn=example_noise(0, Stream.PATH, 0, range(len(x)))).total
 
 
 def discrete(log_snr: Tensor) -> DiscreteBetas:
@@ -104,7 +104,7 @@ def best(roll: SwissRoll, count: int, lattice: Tensor, x: Tensor) -> DiscreteBet
     With the exact mean and variance Var[x|x_t] of each coordinate, a step from t to s costs ½ Σ E log(1 + (SNR_s -
     SNR_t) Var[x|x_t]), and K = log(σ_T²/σ_1²) - log 2πe less the costs.
     """
-    randn, snr = noise(0, Stream.PATH, 0, range(len(x))), lattice.exp()
+    randn, snr = example_noise(0, Stream.PATH, 0, range(len(x))), lattice.exp()
     cost = torch.full((len(lattice), len(lattice)), math.inf, dtype=torch.float64)
     for t, log_snr in enumerate(lattice):
         alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()

@@ -16,7 +16,7 @@ from benchmarks.experiments.swiss_roll import LATTICE, Best, best, ceiling, disc
 from diffusion.data import SwissRoll
 from diffusion.evaluation import Estimate
 from diffusion.likelihood.bound import bound_2015
-from diffusion.model.likelihood import noise
+from diffusion.model.likelihood import example_noise
 from diffusion.schedules import EDM, DiscreteBetas
 from tests.benchmarks.experiments.conftest import Shrink
 
@@ -56,7 +56,9 @@ def test_no_other_schedule_of_the_lattice_has_a_higher_ceiling() -> None:
 def test_k_of_the_exact_denoiser_in_continuous_time_is_the_log_density() -> None:
     roll, schedule = SwissRoll(noise=0.3), EDM(sigma_min=0.002, sigma_max=80.0)
     x, ends = roll.sample(300, torch.Generator().manual_seed(0)), torch.tensor([1.0, 0.0], dtype=torch.float64)
-    k = bound_2015(Best(roll, schedule, ends), x, ends, continuous=True, draws=300, randn=noise(0, 1, 0, range(300)))
+    k = bound_2015(
+        Best(roll, schedule, ends), x, ends, continuous=True, draws=300, randn=example_noise(0, 1, 0, range(300))
+    )
     short = gap(k.total, roll.log_density(x))
     assert short.standard_error < 0.1 and abs(short.mean) < 3 * short.standard_error
 
