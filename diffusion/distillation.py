@@ -17,7 +17,7 @@ from torch import Tensor
 from diffusion import gaussian, samplers
 from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.errors import require
-from diffusion.grids import decreasing
+from diffusion.grids import check_decreasing
 from diffusion.objectives import EDMError, Weighting, weighted_error
 from diffusion.samplers import DPMSolver
 from diffusion.schedules import Schedule
@@ -41,7 +41,7 @@ class Distillation:
 
     def __post_init__(self) -> None:
         require(self.substeps >= 1, "substeps", "at least 1", self.substeps)
-        decreasing(self.times)
+        check_decreasing(self.times)
 
     def step(self, u: Tensor) -> Tensor:
         """The number, from 0, of the step of the grid that u, uniform in [0, 1), chooses: (B,) -> (B,) on the CPU."""

@@ -165,7 +165,7 @@ def to_clean(schedule: Schedule, log_snr: Tensor) -> Tensor:
     return times[torch.cat([times.diff() < 0, times.new_ones(1, dtype=torch.bool)])]
 
 
-def decreasing(times: Tensor) -> None:
+def check_decreasing(times: Tensor) -> None:
     """Raises InputError unless the times (T,) decrease strictly."""
     rising = (times.diff() >= 0).nonzero()
     if len(rising):

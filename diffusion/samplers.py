@@ -35,7 +35,7 @@ from torch import Tensor
 from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
-from diffusion.grids import decreasing
+from diffusion.grids import check_decreasing
 from diffusion.guidance import Labeled
 from diffusion.schedules import Schedule
 
@@ -320,7 +320,7 @@ def trajectory(
     Raises InputError unless `times` decrease strictly.
     """
     times = times.detach().double().cpu()
-    decreasing(times)
+    check_decreasing(times)
     if label is not None:
         denoiser = Labeled(denoiser, label)
     state = None

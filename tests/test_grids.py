@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 
 from diffusion.denoiser import Prediction
-from diffusion.grids import GRIDS, Grid, Karras, Tabulated, UniformLogSNR, UniformTime, decreasing, interp, measure
+from diffusion.grids import (
+    GRIDS,
+    Grid,
+    Karras,
+    Tabulated,
+    UniformLogSNR,
+    UniformTime,
+    check_decreasing,
+    interp,
+    measure,
+)
 from diffusion.samplers import DDIM, sample
 from diffusion.schedules import EDM, SCHEDULES, Cosine, DiscreteBetas, Schedule
 from tests.oracles import GaussianOracle, correlated
@@ -107,10 +117,10 @@ def test_interpolation_is_linear_between_points_and_constant_beyond_them() -> No
 
 
 def test_times_that_do_not_decrease_are_named_at_the_first_of_them() -> None:
-    decreasing(torch.tensor([1.0, 0.5, 0.4999]))
+    check_decreasing(torch.tensor([1.0, 0.5, 0.4999]))
     for times in ([0.9, 0.5, 0.5, 0.6], [0.9, 0.5, 0.5]):
         with pytest.raises(ValueError, match=r"^times: must decrease strictly, got 0\.5 followed by 0\.5$"):
-            decreasing(torch.tensor(times))
+            check_decreasing(torch.tensor(times))
 
 
 @pytest.mark.parametrize("steps", [6, 12, 24, 48])

@@ -41,7 +41,7 @@ def write(
     text = json.dumps({**info, "diagnostics": found.diagnostics.to_dict(), **accuracy}, indent=1, allow_nan=False)
     count = len(found.samples)
     bounds = statistics.interval(found.samples, confidence=CONFIDENCE)
-    held = statistics.held(count, confidence=CONFIDENCE)
+    held = statistics.held_probability(count, confidence=CONFIDENCE)
     std = found.std[: figures.COLORS]
     top = float(std.max())
     _remove_older(folder, image, count, damaged=original is not None)

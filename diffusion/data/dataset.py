@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from diffusion.data.generated import Generated
-from diffusion.data.names import choose
+from diffusion.data.names import select
 from diffusion.data.spec import DataSpec
 from diffusion.errors import InputError
 from diffusion.randomness import example_seed
@@ -102,7 +102,7 @@ class Dataset:
             self,
             values=Rows(rows.array, rows.numbers[numbers]) if isinstance(rows, Rows) else Rows(rows, numbers),
             labels=None if self.labels is None else self.labels[numbers],
-            names=choose(self.names, numbers),
+            names=select(self.names, numbers),
             contents=None if self.contents is None else self.contents[numbers],
         )
 

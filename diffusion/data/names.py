@@ -89,6 +89,6 @@ class _Chosen(_Texts):
         return self.names[int(self.numbers[number])]
 
 
-def choose(names: Sequence[str], numbers: npt.NDArray[np.int64]) -> Sequence[str]:
+def select(names: Sequence[str], numbers: npt.NDArray[np.int64]) -> Sequence[str]:
     """Return the names at the numbers as a sequence that copies none of them."""
     return _Chosen(names.names, names.numbers[numbers]) if isinstance(names, _Chosen) else _Chosen(names, numbers)

@@ -116,7 +116,7 @@ class Measurements:
         return cls(*(value.detach().double().cpu() for value in given))
 
 
-def join(batches: Sequence[Measurements]) -> Measurements:
+def concatenate(batches: Sequence[Measurements]) -> Measurements:
     """Concatenates the measurements of several batches."""
     return Measurements(*(torch.cat([getattr(each, field.name) for each in batches]) for field in fields(Measurements)))
 
@@ -185,7 +185,7 @@ class Estimator(Evaluator):
             if examples.spec.is_image:
                 values = examples.center(values)
             batches += measure_batch(self, likelihood, values, numbers, label if model.spec.classes else None)
-        measured = join(batches)
+        measured = concatenate(batches)
         return summary(self, likelihood, gather(measured) if setting.shared else measured)
 
 

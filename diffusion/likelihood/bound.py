@@ -32,7 +32,7 @@ from torch import Tensor
 from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
-from diffusion.grids import decreasing
+from diffusion.grids import check_decreasing
 from diffusion.likelihood.kl import KLSamples, estimate_diffusion_loss
 from diffusion.samplers import RandN
 from diffusion.schedules import Schedule, VariancePreserving, expand
@@ -203,9 +203,9 @@ def checked_times(x: Tensor, times: Tensor, quantization: Quantization | None) -
     `quantization` alone, if that is given.
     """
     times = times.double().cpu()
-    decreasing(times)
+    check_decreasing(times)
     require(len(times) >= 2, "times", "at least two", times.tolist())
-    finite(x)
+    check_finite(x)
     if quantization is not None:
         index = (x.double() - quantization.low) / quantization.spacing
         off = ((index - index.round()).abs() > 0.01) | (index.round() < 0) | (index.round() > quantization.count - 1)
@@ -217,7 +217,7 @@ def checked_times(x: Tensor, times: Tensor, quantization: Quantization | None) -
     return times
 
 
-def finite(x: Tensor) -> None:
+def check_finite(x: Tensor) -> None:
     """Raises InputError if a value of x (B, *) is not finite; the error names the first such example."""
     bad = ~x.isfinite().flatten(1).all(1)
     if bad.any():

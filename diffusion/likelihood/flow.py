@@ -38,7 +38,7 @@ from torch import Tensor
 from diffusion.denoiser import AnyDenoiser, Rescaled
 from diffusion.errors import InputError, require
 from diffusion.gaussian import Gaussian
-from diffusion.likelihood.bound import Quantization, finite, reconstruction
+from diffusion.likelihood.bound import Quantization, check_finite, reconstruction
 from diffusion.likelihood.ode import Adaptive, Solver
 from diffusion.samplers import RandN
 from diffusion.schedules import Schedule
@@ -123,7 +123,7 @@ def log_likelihood(
 
     Raises InputError if x is not finite or the denoiser has no gradient, FloatingPointError if the flow fails.
     """
-    finite(x)
+    check_finite(x)
     schedule, dim = denoiser.schedule, x[0].numel()
     start, end = schedule.log_snr_max / 2, schedule.log_snr_min / 2
     vectors = list(basis(x)) if probes is None else probes(x, randn)

@@ -212,7 +212,7 @@ class Likelihood:
         """Encodes examples as the model's values, (B, *) in `dtype` on its device."""
         if x.shape[1:] != self.spec.shape or len(x) == 0:
             raise InputError(f"x: must be (B, {str(self.spec.shape)[1:-1]}) of the data, got {tuple(x.shape)}")
-        bound.finite(x)
+        bound.check_finite(x)
         if self.spec.levels is None:
             return ((x - self.spec.mean) / self.spec.std).to(self.device, self.dtype)
         rule = "x: must lie in [0, 1], or be uint8"

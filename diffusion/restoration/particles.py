@@ -90,11 +90,11 @@ def particles(
         relative_ess.append(current.ess / count)
         if relative_ess[-1] < threshold:
             log_evidence = log_evidence + log_mean_exp(current.log_weight).cpu()
-            current = current.resampled(uniform(current, randn), count)
+            current = current.resampled(uniform_offset(current, randn), count)
         current = move(current, posterior, sampler, t, s, label, randn)
     relative_ess.append(current.ess / count)
     log_evidence = log_evidence + log_mean_exp(current.log_weight).cpu()
-    current = current.resampled(uniform(current, randn), n)
+    current = current.resampled(uniform_offset(current, randn), n)
     return Particles(
         current.estimates.posterior.mean, log_evidence, torch.stack(relative_ess), len(torch.unique(current.ancestor))
     )
@@ -146,7 +146,7 @@ def _rows(state: State, index: Tensor) -> State:
     return tuple(_rows(value, index) for value in state) if isinstance(state, tuple) else state
 
 
-def uniform(current: ParticleSet, randn: RandN) -> Tensor:
+def uniform_offset(current: ParticleSet, randn: RandN) -> Tensor:
     """Draws a number uniform in [0, 1) from the stream of normal numbers: ()."""
     offset: Tensor = torch.special.ndtr(randn(current.log_weight[:, None])[0, 0])
     return offset

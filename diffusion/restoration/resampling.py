@@ -25,7 +25,7 @@ from diffusion.denoiser import Prediction
 from diffusion.errors import require
 from diffusion.grids import interp
 from diffusion.likelihood.importance import log_mean_exp
-from diffusion.restoration.particles import FixedPrediction, Particles, ParticleSet, step_moments, uniform
+from diffusion.restoration.particles import FixedPrediction, Particles, ParticleSet, step_moments, uniform_offset
 from diffusion.restoration.posterior import Posterior
 from diffusion.samplers import DPMSolver, RandN, Sampler, SDESolver
 from diffusion.schedules import Schedule
@@ -102,7 +102,7 @@ def resample_at(
             FixedPrediction(posterior.schedule, posterior.denoiser(x, t, label)), x, t, s, state, randn
         )
     current = ParticleSet.begin(x, posterior.condition(x, times[switch], label))
-    resampled = current.resampled(uniform(current, randn), n)
+    resampled = current.resampled(uniform_offset(current, randn), n)
     x, prediction, state = resampled.x, resampled.estimates.posterior, None
     for t, s in pairwise(times[switch:]):
         prediction = prediction if t == times[switch] else posterior(x, t, label)

@@ -22,7 +22,7 @@ def interval(samples: Tensor, *, confidence: float = 0.9) -> tuple[Tensor, Tenso
 
     Between the j-th smallest and the j-th largest sample lies a probability of (n + 1 - 2j) / (n + 1) on average; a
     bound between two ranks is interpolated. With fewer samples than `fewest(confidence)` the bounds are the smallest
-    and the largest, between which the probability is less than the confidence (`held`).
+    and the largest, between which the probability is less than the confidence (`held_probability`).
     """
     require(0 < confidence < 1, "confidence", "between 0 and 1", confidence)
     n, ordered = len(samples), samples.sort(0).values
@@ -33,7 +33,7 @@ def interval(samples: Tensor, *, confidence: float = 0.9) -> tuple[Tensor, Tenso
     return low, high
 
 
-def held(n: int, *, confidence: float = 0.9) -> float:
+def held_probability(n: int, *, confidence: float = 0.9) -> float:
     """The probability between the bounds of `interval` of n samples, on average.
 
     It is the confidence, or with too few samples (n - 1)/(n + 1), the probability between the smallest and the largest.

@@ -65,9 +65,9 @@ class Windows:
         """The strides down and to the right."""
         return self.stride or tuple(max(1, side // 2) for side in self.size)
 
-    def lines(self, size: Sides) -> tuple[Line, Line]:
-        """The windows that cover an image of `size`, down and to the right."""
-        down, right = (Line.of(*sides) for sides in zip(size, self.size, self.strides, strict=True))
+    def segments(self, size: Sides) -> tuple[Segments, Segments]:
+        """The segments that the windows have in an image of `size`, down and to the right."""
+        down, right = (Segments.of(*sides) for sides in zip(size, self.size, self.strides, strict=True))
         return down, right
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
@@ -77,7 +77,7 @@ class Windows:
         """
         large = x_t.shape[-2] >= self.size[0] and x_t.shape[-1] >= self.size[1]
         require(large, "image", f"at least {self.size[0]}x{self.size[1]}, the size of a window", tuple(x_t.shape[-2:]))
-        down, right = self.lines(tuple(x_t.shape[-2:]))
+        down, right = self.segments(tuple(x_t.shape[-2:]))
         windows = right.cut(down.cut(x_t, 2), 4).movedim(4, 3)
         # (B, C, K, L, h, w) to (B K L, C, h, w): the windows of an example follow one another.
         stacked = windows.movedim(1, 3).flatten(0, 2)
@@ -111,43 +111,43 @@ def repeat_each(values: Tensor, count: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Line:
-    """Segments along one side of an image: the `places` (K, h) of their pixels, and `weights` (K, h), which sum to 1 at
-    every pixel.
+class Segments:
+    """Segments along one side of an image: the `indices` (K, h) of their pixels, and `weights` (K, h), which sum to 1
+    at every pixel.
     """
 
     length: int
-    places: Tensor
+    indices: Tensor
     weights: Tensor
 
     @classmethod
-    def of(cls, length: int, side: int, stride: int) -> Line:
+    def of(cls, length: int, side: int, stride: int) -> Segments:
         """The fewest segments of `side` pixels that begin at most `stride` apart, spread evenly over `length` pixels,
         weighted by sin² where they overlap.
         """
         count = math.ceil((length - side) / stride) + 1
         starts = torch.linspace(0, length - side, count, dtype=torch.float64).round().long()
-        places = starts[:, None] + torch.arange(side)
+        indices = starts[:, None] + torch.arange(side)
         hill = torch.sin(math.pi * (torch.arange(side, dtype=torch.float64) + 0.5) / side).square().expand(count, -1)
-        total = torch.zeros(length, dtype=torch.float64).index_add(0, places.flatten(), hill.flatten())
-        return cls(length, places, hill / total[places])
+        total = torch.zeros(length, dtype=torch.float64).index_add(0, indices.flatten(), hill.flatten())
+        return cls(length, indices, hill / total[indices])
 
     @property
     def count(self) -> int:
         """The number of segments."""
-        return len(self.places)
+        return len(self.indices)
 
     def cut(self, x: Tensor, dim: int) -> Tensor:
         """The segments of x along a dimension: (*, length, *) -> (*, K, h, *)."""
-        segments = x.index_select(dim, self.places.flatten().to(x.device))
-        return segments.reshape(*x.shape[:dim], *self.places.shape, *x.shape[dim + 1 :])
+        segments = x.index_select(dim, self.indices.flatten().to(x.device))
+        return segments.reshape(*x.shape[:dim], *self.indices.shape, *x.shape[dim + 1 :])
 
     def blend(self, parts: Tensor, dim: int) -> Tensor:
         """The weighted sum of segments where they overlap: (*, K, h, *) -> (*, length, *)."""
         weights = self.weights.to(parts).reshape(*self.weights.shape, *[1] * (parts.ndim - dim - 2))
         weighted = (parts * weights).flatten(dim, dim + 1)
         shape = (*weighted.shape[:dim], self.length, *weighted.shape[dim + 1 :])
-        return weighted.new_zeros(shape).index_add(dim, self.places.flatten().to(parts.device), weighted)
+        return weighted.new_zeros(shape).index_add(dim, self.indices.flatten().to(parts.device), weighted)
 
 
 class Fit(NamedTuple):
@@ -173,7 +173,7 @@ def fit(denoiser: AnyDenoiser, window: Sides, problem: Problem, *, batch: int = 
     count = 1
     if whole != window:
         denoiser = Windows(denoiser, window, batch=batch)
-        count = math.prod(line.count for line in denoiser.lines(whole))
+        count = math.prod(segments.count for segments in denoiser.segments(whole))
     if whole == size:
         return Fit(denoiser, problem, Identity(), count)
     crop, shape = Crop(*size), (problem.x_shape[0], *whole)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffusion.data.names import Names, choose
+from diffusion.data.names import Names, select
 
 TEXTS = (b"a.png", b"", b"caf\xe9.png", "größe.png".encode())
 SHOWN = ("a.png", "", "caf\\xe9.png", "größe.png")
@@ -30,6 +30,6 @@ def test_names_are_equal_to_the_same_texts_only(names: Names) -> None:
 
 
 def test_chosen_names_follow_the_numbers_through_any_number_of_choices(names: Names) -> None:
-    assert choose(names, np.array([3, 0, 2])) == (SHOWN[3], SHOWN[0], SHOWN[2])
-    assert choose(choose(names, np.array([3, 0, 2])), np.array([2, 0])) == (SHOWN[2], SHOWN[3])
-    assert choose(SHOWN, np.array([1])) == ("",)
+    assert select(names, np.array([3, 0, 2])) == (SHOWN[3], SHOWN[0], SHOWN[2])
+    assert select(select(names, np.array([3, 0, 2])), np.array([2, 0])) == (SHOWN[2], SHOWN[3])
+    assert select(SHOWN, np.array([1])) == ("",)

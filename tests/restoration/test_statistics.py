@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.restoration.statistics import coverage, edge, held, interval, psnr, seam
+from diffusion.restoration.statistics import coverage, edge, held_probability, interval, psnr, seam
 
 
 def draws(*shape: int, seed: int = 0) -> Tensor:
@@ -39,7 +39,7 @@ def test_the_expectation_is_the_confidence_to_the_last_digit() -> None:
 def test_intervals_hold_their_share_of_further_draws(n: int, expected: float, error: float) -> None:
     low, high = interval(draws(n, 20_000, seed=n))
     found = torch.special.ndtr(high) - torch.special.ndtr(low)
-    assert float(found.mean()) == pytest.approx(expected, abs=error) and held(n) == pytest.approx(expected)
+    assert float(found.mean()) == pytest.approx(expected, abs=error) and held_probability(n) == pytest.approx(expected)
 
 
 def test_a_bound_between_two_ranks_is_interpolated() -> None:

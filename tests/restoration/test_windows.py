@@ -16,7 +16,7 @@ from diffusion.operators import GaussianBlur, Identity, Mask
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration import Problem, restore
 from diffusion.restoration.methods import RePaint
-from diffusion.restoration.windows import Line, Windows, fit, region_to_solve
+from diffusion.restoration.windows import Segments, Windows, fit, region_to_solve
 from diffusion.samplers import SDESolver, prior, sample
 from diffusion.schedules import Cosine, Schedule
 from tests.oracles import short_correlations
@@ -52,14 +52,16 @@ class Watched:
 
 @pytest.mark.parametrize(("length", "side", "stride"), [(8, 8, 4), (9, 8, 4), (20, 8, 4), (31, 7, 3), (30, 5, 5)])
 def test_weights_sum_to_one_and_windows_are_spread_evenly(length: int, side: int, stride: int) -> None:
-    line = Line.of(length, side, stride)
-    total = torch.zeros(length, dtype=torch.float64).index_add(0, line.places.flatten(), line.weights.flatten())
+    segments = Segments.of(length, side, stride)
+    total = torch.zeros(length, dtype=torch.float64).index_add(
+        0, segments.indices.flatten(), segments.weights.flatten()
+    )
     assert torch.allclose(total, torch.ones(length, dtype=torch.float64))
-    assert line.places[0, 0] == 0 and line.places[-1, -1] == length - 1 and (line.weights > 0).all()
-    steps = line.places[:, 0].diff()
-    assert line.count == 1 or ((steps <= stride).all() and steps.max() - steps.min() <= 1)
+    assert segments.indices[0, 0] == 0 and segments.indices[-1, -1] == length - 1 and (segments.weights > 0).all()
+    steps = segments.indices[:, 0].diff()
+    assert segments.count == 1 or ((steps <= stride).all() and steps.max() - steps.min() <= 1)
     x = normal(2, 3, length, 4)
-    assert torch.allclose(line.blend(line.cut(x, 2), 2), x)
+    assert torch.allclose(segments.blend(segments.cut(x, 2), 2), x)
 
 
 def test_one_window_is_the_denoiser_itself_and_labels_and_times_go_with_their_examples() -> None:
@@ -111,7 +113,7 @@ def test_samples_have_no_seam_where_windows_begin() -> None:
     start = prior(windows, normal(400, 1, *IMAGE), TIMES[0])
     x = sample(windows, SDESolver(), start, TIMES, randn=ExampleNoise(range(400)))
     steps = x.diff(dim=3).abs().mean((0, 1, 2))
-    begins = Line.of(IMAGE[1], WINDOW[1], 4).places[1:, 0] - 1
+    begins = Segments.of(IMAGE[1], WINDOW[1], 4).indices[1:, 0] - 1
     elsewhere = torch.ones(len(steps), dtype=torch.bool).index_fill(0, begins, False)
     assert float(steps[begins].mean() / steps[elsewhere].mean()) == pytest.approx(1, abs=0.03)
     assert float(x.var()) == pytest.approx(1, abs=0.1)

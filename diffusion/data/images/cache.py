@@ -27,7 +27,7 @@ from diffusion.data.images.decoding import Color, ImageError, Pixels, decode, pr
 from diffusion.data.images.index import Entry
 from diffusion.data.images.parallel import in_order
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, unwritable
-from diffusion.data.names import choose
+from diffusion.data.names import select
 
 # The version of the cache. It is to be raised when the code changes such that the same files and settings give other
 # pixels or another layout.
@@ -91,7 +91,7 @@ def pack(
     labels = scan.entries.rows["group"]
     if failed:
         kept = np.delete(np.arange(len(names)), [*failed])
-        names, labels = choose(names, kept), labels[kept]
+        names, labels = select(names, kept), labels[kept]
     return Packed(
         values=store.array(entry / VALUES),
         labels=labels if scan.classes else None,
