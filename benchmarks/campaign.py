@@ -397,7 +397,7 @@ def main() -> None:
     options.add_argument("--images", type=int, default=5000, help="mutated images")
     options.add_argument("--files", type=int, default=2000, help="mutated checkpoints and configurations")
     options.add_argument("--no-processes", dest="processes", action="store_false", help="leave out runs of two")
-    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--seed", type=int, default=0, help="seed of the moments and mutations")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as place:
         outcomes = campaign(

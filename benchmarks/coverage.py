@@ -81,7 +81,7 @@ def covered(
 
 def main() -> None:
     parser = common.parser(__doc__, "coverage")
-    parser.add_argument("--repetitions", type=int, default=400)
+    parser.add_argument("--repetitions", type=int, default=400, help="intervals of each method")
     parser.add_argument("--examples", type=int, default=12, help="examples in each repetition")
     options = parser.parse_args()
     plane, white = oracle((2,), PLANE), oracle((1, 5, 5), torch.eye(25, dtype=torch.float64))
