@@ -1,4 +1,4 @@
-"""Denoisers that wrap a denoiser: a fixed label, and classifier-free guidance in an interval of log-SNR."""
+"""Denoisers that wrap a denoiser: a fixed label, classifier-free guidance in a log-SNR interval, the last estimate."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class ClassifierFree:
 
 @dataclass
 class LastEstimate:
-    """A denoiser that keeps the last estimate it gave: `mean`, (B, C, *)."""
+    """A denoiser that keeps the last estimate that it returned: `mean`, (B, C, *)."""
 
     denoiser: AnyDenoiser
     mean: Tensor = field(default_factory=lambda: torch.zeros(0))

@@ -61,8 +61,8 @@ class PathWeights:
 
     @property
     def ess(self) -> Tensor:
-        """The effective sample size (Σ w)² / Σ w²: (B,), from 1 to K."""
-        return (2 * self.log_weights.logsumexp(1) - (2 * self.log_weights).logsumexp(1)).exp()
+        """The effective sample size: (B,), from 1 to K."""
+        return effective_sample_size(self.log_weights)
 
     @property
     def variance(self) -> Tensor:
@@ -99,6 +99,11 @@ class PathWeights:
         weights = self.log_weights[:, :count]
         sizes = [1 << power for power in range(count.bit_length())]
         return {size: log_mean_exp(weights.reshape(len(weights), -1, size)).mean(1) for size in sizes}
+
+
+def effective_sample_size(log_weights: Tensor) -> Tensor:
+    """(Σ w)² / Σ w² over the last axis: (*, K) -> (*), from 1 to K."""
+    return (2 * log_weights.logsumexp(-1) - (2 * log_weights).logsumexp(-1)).exp()
 
 
 def variance(values: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor
 from diffusion.denoiser import Prediction
 from diffusion.errors import InputError, require
 from diffusion.gaussian import Gaussian
-from diffusion.likelihood.importance import log_mean_exp
+from diffusion.likelihood.importance import effective_sample_size, log_mean_exp
 from diffusion.restoration.posterior import Conditioned, Posterior
 from diffusion.samplers import RandN, Sampler, State
 from diffusion.schedules import Schedule
@@ -122,8 +122,8 @@ class ParticleSet:
 
     @property
     def ess(self) -> Tensor:
-        """The effective sample size (Σ w)² / Σ w²: () float64 on the CPU, from 1 to N."""
-        return (2 * self.log_weight.logsumexp(0) - (2 * self.log_weight).logsumexp(0)).exp().cpu()
+        """The effective sample size: () float64 on the CPU, from 1 to N."""
+        return effective_sample_size(self.log_weight).cpu()
 
     def resampled(self, offset: Tensor, n: int) -> ParticleSet:
         """Draws n particles of equal weight by systematic resampling; `offset` is uniform in [0, 1)."""
