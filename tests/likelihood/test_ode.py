@@ -87,16 +87,40 @@ def test_one_step_of_heun_is_the_mean_of_two_slopes() -> None:
     assert torch.allclose(Fixed(1, "heun")(slope, Y, 0.0, 1.0), Y * (1 + (1 + 2 * math.cos(1)) / 2), rtol=1e-14)
 
 
-@pytest.mark.parametrize(("start", "end"), [(0.0, 6.0), (6.0, 0.0)])
+def test_the_default_keeps_a_tolerance_of_1e_5() -> None:
+    assert (Adaptive()(slope, Y, 0.0, 6.0) - exact(Y, 0.0, 6.0)).abs().max().item() < 1e-4
+
+
+def test_a_step_is_taken_where_the_worst_example_is_within_the_tolerance() -> None:
+    """The root mean square of error / (1 + |y|), |y| at the end of the step that is farther from 0."""
+    rates, y = torch.tensor([1.0, -1.0], dtype=torch.float64), torch.tensor([[-3.0, -5.0], [0.01, 0.0]]).double()
+    proposal, error, _ = DORMAND_PRINCE.step(lambda u, y: rates * y, 0.0, y, 0.8)
+    assert proposal[0, 0] < y[0, 0] and proposal[0, 1] > y[0, 1], "one grows, one shrinks"
+    scale = 1 + torch.tensor([3 * math.exp(0.8), 5.0], dtype=torch.float64)
+    limit = float((error[0] / scale).square().mean().sqrt())
+    evaluations = []
+    for tolerance in (1.01 * limit, 0.99 * limit):
+        seen: list[float] = []
+
+        def noted(u: float, y: Tensor, seen: list[float] = seen) -> Tensor:
+            seen.append(u)
+            return rates * y
+
+        Adaptive(tolerance, first=0.8)(noted, y, 0.0, 0.8)
+        evaluations.append(len(seen))
+    assert evaluations[0] == 7 < evaluations[1]
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 6.0), (6.0, 0.0), (-3.0, 3.0)])
 def test_the_first_step_has_its_length(start: float, end: float) -> None:
-    for first, length in ((0.25, 0.25), (9.0, 6.0)):
+    for solver, length in ((Adaptive(1e-2), 0.1), (Adaptive(1e-2, 0.25), 0.25), (Adaptive(1e-2, 9.0), 6.0)):
         seen: list[float] = []
 
         def noted(u: float, y: Tensor, seen: list[float] = seen) -> Tensor:
             seen.append(u)
             return slope(u, y)
 
-        Adaptive(1e-2, first)(noted, Y, start, end)
+        solver(noted, Y, start, end)
         assert seen[:2] == pytest.approx([start, start + length / 5 * (1 if end > start else -1)]), "the second node"
 
 
@@ -115,7 +139,7 @@ def test_a_slope_that_is_not_a_number_is_an_error(sign: int) -> None:
     with pytest.raises(
         FloatingPointError, match=rf"no step is small enough at half log-SNR {sign}\.000; is x̂ finite\?"
     ):
-        Adaptive()(lambda u, y: y * (math.nan if sign * u > 1 else 1.0), Y, 0.0, 2.0 * sign)
+        Adaptive()(lambda u, y: y * (math.nan if sign * u > 1 else 1.0), Y, -2.0 * sign, 2.0 * sign)
 
 
 def test_bad_options_are_named() -> None:

@@ -135,6 +135,11 @@ def test_images_and_masks() -> None:
     )
 
 
+def test_by_default_y_has_no_noise_and_the_data_unit_variance() -> None:
+    oracle = diagonal(Cosine(), [1.0, 1.0, 1.0])
+    assert error(Posterior(oracle, Matrix(MATRIX), Y), oracle.posterior(MATRIX, Y, 0.0)) < 1e-8
+
+
 def test_a_jacobian_that_is_no_covariance_is_not_inverted() -> None:
     oracle = correlated(EDM(), (6,))
     skew = normal(6, 6, seed=3)
