@@ -14,13 +14,13 @@ from PIL import Image, ImageColor
 from torch import Tensor
 
 from diffusion.data import DataSpec, decode, read_header, resize_and_crop
-from diffusion.data.images.decoding import Color, Pixels, to_tensor
+from diffusion.data.images.decoding import Color, Pixels, composite, to_tensor
 from diffusion.data.images.folder import FolderWalk
 from diffusion.errors import InputError, require
 from diffusion.operators import Operator
+from diffusion.operators.operator import Size
 
 BLACK = (0, 0, 0)
-Size = tuple[int, int]
 Known = npt.NDArray[np.bool_]
 
 
@@ -197,8 +197,7 @@ def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
 
 def composited(rgba: Pixels, background: Color) -> Pixels:
     """Composites pixels (H, W, 4) on a background, which makes them opaque: (H, W, 4)."""
-    behind = Image.new("RGBA", (rgba.shape[1], rgba.shape[0]), (*background, 255))
-    return np.asarray(Image.alpha_composite(behind, Image.fromarray(rgba)))
+    return np.asarray(composite(Image.fromarray(rgba), background))
 
 
 def converted(rgba: Pixels, channels: int) -> Pixels:

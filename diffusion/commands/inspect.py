@@ -20,8 +20,8 @@ from diffusion import config, distributed, model
 from diffusion.commands.options import Inspect
 from diffusion.config import Config
 from diffusion.data import DataSpec, Scan, scan, table
-from diffusion.data.images.duplicates import copies, look, pair_lines
-from diffusion.data.images.scan import LINES, cache_folder, open_container
+from diffusion.data.images.duplicates import check_pixels, copies, pair_lines
+from diffusion.data.images.scan import LINES, cache_folder, listing, open_container
 from diffusion.files import write_text
 from diffusion.noise_levels import LogNormal
 from diffusion.precision import Autocast, use_bf16
@@ -81,23 +81,22 @@ def inspect(options: Inspect) -> int:
 def repeated(found: Scan, *, decode: bool) -> list[str]:
     """Lines about files that repeat another and, with `decode`, about near duplicates and damaged files."""
     exact = copies(found)
-    lines = [f"copies    {len(exact):,} repeat the bytes of another", *_some(list(pair_lines(found, exact, "repeats")))]
+    same = list(pair_lines(found, exact, "repeats"))
+    lines = [f"copies    {len(exact):,} repeat the bytes of another", *_indented(listing(same))]
     if decode:
-        seen = look(found)
+        check = check_pixels(found)
+        alike = list(pair_lines(found, check.near[:LINES], "looks like"))
         lines += [
-            f"alike     {len(seen.near):,} look like another: copies that were resized or compressed again",
-            *_some(list(pair_lines(found, seen.near[:LINES], "looks like")), len(seen.near)),
-            f"damaged   {len(seen.damaged):,} with an intact header",
-            *_some([str(problem) for problem in seen.damaged]),
+            f"alike     {len(check.near):,} look like another: copies that were resized or compressed again",
+            *_indented(listing(alike, len(check.near))),
+            f"damaged   {len(check.damaged):,} with an intact header",
+            *_indented(listing(check.damaged)),
         ]
     return lines
 
 
-def _some(lines: list[str], count: int | None = None) -> list[str]:
-    """The first lines, indented, and how many more there are; `count` is the number of all."""
-    more = (len(lines) if count is None else count) - LINES
-    printable = [f"{'':10s}{line}" for line in lines[:LINES]]
-    return [*printable, f"{'':10s}and {more:,} more"] if more > 0 else printable
+def _indented(lines: list[str]) -> list[str]:
+    return [f"{'':10s}{line}" for line in lines]
 
 
 def suggest(found: Scan, path: str, *, labels: bool) -> dict[str, Any]:

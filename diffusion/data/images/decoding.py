@@ -177,6 +177,11 @@ def _converted(image: Image.Image, channels: int, background: Color) -> Image.Im
     if channels == 4:
         return image.convert("RGBA")
     if image.has_transparency_data:
-        behind = Image.new("RGBA", image.size, (*background, 255))
-        image = Image.alpha_composite(behind, image.convert("RGBA"))
+        image = composite(image, background)
     return image.convert("RGB" if channels == 3 else "L")
+
+
+def composite(image: Image.Image, background: Color) -> Image.Image:
+    """Composite an image on a background, which makes it opaque, in the mode RGBA."""
+    behind = Image.new("RGBA", image.size, (*background, 255))
+    return Image.alpha_composite(behind, image.convert("RGBA"))

@@ -33,7 +33,7 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Look:
+class PixelCheck:
     """The findings of decoding all images of a scan.
 
     `damaged` are the images that are damaged behind their header. `near` are pairs (earlier, later) of near duplicates,
@@ -51,7 +51,7 @@ def copies(scan: Scan) -> list[Pair]:
     return [(int(first[which[i]]), int(i)) for i in later]
 
 
-def look(scan: Scan, *, progress: bool = True) -> Look:
+def check_pixels(scan: Scan, *, progress: bool = True) -> PixelCheck:
     """Decode every image of a scan, a few at a time, to find damaged ones and near duplicates.
 
     11 bytes of each image are kept in memory.
@@ -72,7 +72,7 @@ def look(scan: Scan, *, progress: bool = True) -> Look:
     usable[[later for _, later in copies(scan)]] = False
     numbers = np.flatnonzero(usable)
     pairs = near_duplicates(hashes[numbers], means[numbers])
-    return Look(tuple(damaged), tuple((int(numbers[a]), int(numbers[b])) for a, b in pairs))
+    return PixelCheck(tuple(damaged), tuple((int(numbers[a]), int(numbers[b])) for a, b in pairs))
 
 
 def _signature(scan: Scan, entry: Entry) -> tuple[np.uint64, Pixels] | str:

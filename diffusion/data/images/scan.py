@@ -175,12 +175,11 @@ def table(scan: Scan) -> str:
     return "\n".join(_aligned(rows))
 
 
-def listing(problems: Sequence[LeftOut]) -> list[str]:
-    """Return lines for the first LINES problems, and one for the number of the others."""
-    lines = [str(problem) for problem in problems[:LINES]]
-    if len(problems) > LINES:
-        lines.append(f"and {len(problems) - LINES:,} more")
-    return lines
+def listing(items: Sequence[object], count: int | None = None) -> list[str]:
+    """Return lines for the first LINES items, and one for the number of the others; `count` is the number of all."""
+    more = (len(items) if count is None else count) - LINES
+    lines = [str(item) for item in items[:LINES]]
+    return [*lines, f"and {more:,} more"] if more > 0 else lines
 
 
 def _counter(numbers: npt.NDArray[Any], names: Sequence[str]) -> Counter[str]:

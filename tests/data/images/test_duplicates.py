@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from diffusion.data import scan
 from diffusion.data.images import duplicates
-from diffusion.data.images.duplicates import NEAR, SHADE, copies, difference_hash, look, near_duplicates
+from diffusion.data.images.duplicates import NEAR, SHADE, check_pixels, copies, difference_hash, near_duplicates
 from tests.bad_images import NOT_UTF8
 
 
@@ -63,7 +63,7 @@ def test_copies_and_near_copies_are_found_and_others_are_not(tmp_path: Path) -> 
     found = scan(tmp_path, labels=False, progress=False)
     names = found.entries.names
     assert [(names[a], names[b]) for a, b in copies(found)] == [("03.png", "copy.png")]
-    seen = look(found, progress=False)
+    seen = check_pixels(found, progress=False)
     assert {(names[a], names[b]) for a, b in seen.near} == {("05.png", "pressed.jpg"), ("06.png", "small.bmp")}
     assert seen.damaged == ()
     assert list(duplicates.pair_lines(found, copies(found), "repeats")) == ["copy.png repeats 03.png"]
@@ -72,7 +72,7 @@ def test_copies_and_near_copies_are_found_and_others_are_not(tmp_path: Path) -> 
 def test_damage_behind_the_header_is_named_and_no_file_is_written(zoo: Path) -> None:
     before = {path: path.lstat().st_mtime_ns for path in zoo.rglob("*")}
     found = scan(zoo, labels=False, progress=False)
-    damaged = {str(problem.path) for problem in look(found, progress=False).damaged}
+    damaged = {str(problem.path) for problem in check_pixels(found, progress=False).damaged}
     assert damaged == {"truncated.jpg", "truncated.png", "wide.tif"}
     assert {path: path.lstat().st_mtime_ns for path in zoo.rglob("*")} == before
     assert any(NOT_UTF8 in str(path) for path in before)
