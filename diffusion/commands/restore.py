@@ -35,12 +35,11 @@ ROUNDING = 1 / 255 / math.sqrt(12)
 class Task:
     """One image to restore: its problem, the damaged image as it is shown, and the settings to note with the results.
 
-    `folder` is where its restorations go. `known` is the mask (1, H, W) and `original` the image before it was damaged,
-    where there are such. `notice` is a line to print before the work.
+    `known` is the mask (1, H, W) and `original` the image before it was damaged, where there are such. `notice` is a
+    line to print before the work.
     """
 
     file: ImageFile
-    folder: Path
     problem: Problem
     damaged: Tensor
     note: dict[str, Any]
@@ -74,20 +73,20 @@ class Job:
 
 def inpaint(command: Inpaint) -> int:
     """Restores the unknown part of images."""
-    model = _load(command.run)
     marked = None if command.unknown_color is None else Marked(command.unknown_color, command.threshold)
-    job = Job(model, command, list_images(command.images, command.mask))
+    files = list_images(command.images, command.mask)
+    job = Job(_load(command.run), command, files)
     return _restore(job, lambda _, file: _masked(job, command, file, marked))
 
 
 def restore(command: Restore) -> int:
     """Restores degraded images, or with `damage` whole images that it degrades first."""
-    model = _load(command.run)
     operator = parse(command.operator)
     noise = ROUNDING if command.noise is None else command.noise
     if command.options.resize and not command.damage:
         raise InputError("--resize: needs --damage, before which whole images are resized; degraded ones cannot be")
-    job = Job(model, command, list_images(command.images))
+    files = list_images(command.images)
+    job = Job(_load(command.run), command, files)
     note = {"operator": command.operator, "noise": noise, "damage": command.damage}
     task = _damaged if command.damage else _degraded
     return _restore(job, lambda number, file: task(job, number, file, operator, noise, note))
@@ -114,13 +113,13 @@ def _masked(job: Job, command: Inpaint, file: ImageFile, marked: Marked | None) 
     filled = 1 - float(known.float().mean())
     note = {"mask": file.mask and file.mask.name, "noise": command.noise, "filled": filled}
     problem = Problem.checked(image, Mask(known), command.noise, tuple(image.shape))
-    return Task(file, job.folder(file), problem, torch.where(known, image, 0.5), note, known, notice=notice)
+    return Task(file, problem, torch.where(known, image, 0.5), note, known, notice=notice)
 
 
 def _degraded(job: Job, number: int, file: ImageFile, operator: Operator, noise: float, note: dict[str, Any]) -> Task:
     """The task of restoring an image that is degraded already."""
     y, shape = read_observation(file.path, operator, job.model.spec, job.background)
-    return Task(file, job.folder(file), Problem.checked(y, operator, noise, shape), y, note)
+    return Task(file, Problem.checked(y, operator, noise, shape), y, note)
 
 
 def _damaged(job: Job, number: int, file: ImageFile, operator: Operator, noise: float, note: dict[str, Any]) -> Task:
@@ -130,7 +129,7 @@ def _damaged(job: Job, number: int, file: ImageFile, operator: Operator, noise: 
     y = operator(image[None])
     y = (y + noise * ExampleNoise([example_seed(options.draw.seed, Stream.DAMAGE, number)])(y))[0]
     problem = Problem.checked(y, operator, noise, tuple(image.shape))
-    return Task(file, job.folder(file), problem, y, note, original=image, notice=notice)
+    return Task(file, problem, y, note, original=image, notice=notice)
 
 
 def _restore(job: Job, read: Callable[[int, ImageFile], Task]) -> int:
@@ -152,7 +151,7 @@ def _restore(job: Job, read: Callable[[int, ImageFile], Task]) -> int:
             raise type(error)(_named(task.file, error)) from error
         if main:
             results.write(
-                task.folder,
+                job.folder(task.file),
                 task.file.path,
                 found,
                 _info(job, task, found),

@@ -21,7 +21,7 @@ from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.randomness import ExampleNoise, Stream, example_seed
-from diffusion.restoration import Method, Particles, Problem, restore, statistics, windows
+from diffusion.restoration import Method, Problem, restore, statistics, windows
 from diffusion.restoration.counting import CountingDenoiser
 
 # The default number of steps of a restoration. It is larger than that of a sample, because guidance by y bends a path.
@@ -158,23 +158,18 @@ def solve(
             # Decoding would clamp infinity to white.
             x = torch.where(drawn.x.isfinite(), drawn.x, torch.nan)
             samples.append(problem.keep_known(spec.decode(fit.crop(x)).cpu(), place))
-            rows.append(_run_row(counted, drawn, problem.compact.y.numel() * math.log(std)))
+            evidence = float(drawn.log_evidence) - problem.compact.y.numel() * math.log(std)
+            row = [counted.nfe, counted.backward, evidence, drawn.least_ess, drawn.ancestors]
+            rows.append(torch.tensor([row], dtype=torch.float64))
         bar.update(bar.total - bar.n)
     whole, table = torch.cat(samples), torch.cat(rows)
     if shared:
         whole, table = distributed.gather(whole), distributed.gather(table)
-    _check_finite(whole, method)
     residual = float(problem.residual(whole)) / (problem.noise or 1.0)
+    _check_finite(whole, method)
     complete, seconds = part.shape == problem.shape, time.perf_counter() - start
     found = Diagnostics.of(method, table, seconds, residual, fit.windows, len(times) - 1, complete=complete)
     return Restoration(whole, found)
-
-
-def _run_row(counted: CountingDenoiser, drawn: Particles, log_scale: float) -> Tensor:
-    """The row (1, 5) of a run for `Diagnostics.of`; `log_scale` takes the evidence to the density of y in its units."""
-    least = float(drawn.relative_ess.min()) if len(drawn.relative_ess) else math.nan
-    row = [counted.nfe, counted.backward, float(drawn.log_evidence) - log_scale, least, drawn.ancestors]
-    return torch.tensor([row], dtype=torch.float64)
 
 
 def _check_finite(samples: Tensor, method: Method) -> None:

@@ -16,6 +16,7 @@ one of those with it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -45,6 +46,11 @@ class Particles:
     log_evidence: Tensor
     relative_ess: Tensor
     ancestors: int
+
+    @property
+    def least_ess(self) -> float:
+        """The least `relative_ess` of any time; NaN where nothing was weighed."""
+        return float(self.relative_ess.min()) if len(self.relative_ess) else math.nan
 
 
 @dataclass(frozen=True)
