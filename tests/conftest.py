@@ -17,10 +17,94 @@ from PIL import Image
 from diffusion import cli, config
 from diffusion.config import Config
 from diffusion.training import train
+from tests.forkserver import Forked, launch
 
 ROOT = Path(__file__).parents[1]
 SIDE = 8
 PER_CLASS = 20
+
+# `pytest -m quick`, the inner loop, takes less than 30 seconds. It runs the tests of formulas, networks, names and
+# configurations, which start no processes and no training: all tests of these folders and files but the slow ones.
+QUICK_FOLDERS = {"backbones", "likelihood", "operators", "restoration"}
+QUICK_FILES = {
+    *("architecture", "config", "denoiser", "distillation", "draw", "errors", "files", "gaussian", "grids", "guidance"),
+    *("noise_levels", "objectives", "precision", "randomness", "registries", "samplers", "schedules"),
+}
+# Each of these takes about a second or more.
+SLOW = {
+    "backbones/test_backbone.py": {"test_compiled_blocks_compute_the_same_and_share_code"},
+    "backbones/test_fourier.py": {"test_a_network_rounds_to_levels_with_them_and_not_without"},
+    "likelihood/test_bound.py": {
+        "test_a_wrong_denoiser_has_a_looser_bound",
+        "test_k_above_the_null_is_a_bound_on_the_cost_of_destroying_the_data",
+        "test_k_in_continuous_time_is_the_log_likelihood",
+        "test_k_is_a_bound_whose_gap_falls_as_one_over_the_steps",
+        "test_the_bound_on_8_bit_data_is_that_of_their_probability",
+        "test_the_bound_on_a_mixture_is_tight_to_first_order",
+        "test_the_bound_on_gaussian_data_is_tight_to_first_order",
+    },
+    "likelihood/test_flow.py": {
+        "test_a_label_chooses_its_component_and_guidance_of_1_changes_nothing",
+        "test_all_sign_vectors_together_are_the_exact_trace",
+        "test_fixed_steps_converge_with_their_order",
+        "test_gaussian_images_of_64_numbers_within_a_thousandth_of_a_nat",
+        "test_mixtures_in_the_plane_within_a_thousandth_of_a_nat",
+        "test_probes_are_unbiased_and_know_their_variance",
+    },
+    "likelihood/test_importance.py": {
+        "test_the_bound_is_called_reliable_only_when_enough_paths_count",
+        "test_what_a_reliable_bound_misses_is_about_half_its_variance",
+    },
+    "likelihood/test_kl.py": {
+        "test_in_continuous_time_the_reverse_variance_is_no_matter",
+        "test_the_bound_in_continuous_time_is_the_entropy",
+    },
+    "restoration/test_methods.py": {"test_the_evidence_is_that_of_what_a_mask_shows"},
+    "restoration/test_particles.py": {
+        "test_the_evidence_is_within_its_interval_of_the_exact_one",
+        "test_the_square_error_falls_as_one_over_the_particles",
+    },
+    "restoration/test_posterior.py": {"test_every_sampler_draws_from_the_exact_posterior"},
+    "restoration/test_problem.py": {"test_without_noise_y_must_be_what_an_example_gives"},
+    "restoration/test_replacement.py": {"test_replacement_is_biased_and_repeats_repair_it"},
+    "restoration/test_windows.py": {
+        "test_a_large_image_is_restored_as_by_the_exact_denoiser",
+        "test_a_smaller_image_is_the_middle_of_a_larger_one",
+    },
+}
+
+
+def quick(path: Path) -> bool:
+    """Whether a file has quick tests."""
+    inside = path.relative_to(ROOT / "tests")
+    if len(inside.parts) == 1:
+        return inside.stem.removeprefix("test_") in QUICK_FILES
+    return str(inside.parent) in QUICK_FOLDERS
+
+
+def only_quick(config: pytest.Config) -> bool:
+    return bool(config.option.markexpr == "quick")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps the quick tests to one thread, as their tensors are too small for more."""
+    if only_quick(config):
+        torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the quick tests."""
+    for item in items:
+        slow = SLOW.get(item.path.relative_to(ROOT / "tests").as_posix(), set())
+        if quick(item.path) and item.name.partition("[")[0] not in slow:
+            item.add_marker(pytest.mark.quick)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves out the files without quick tests if only those are wanted, as importing them takes seconds."""
+    others = collection_path.suffix == ".py" and not quick(collection_path)
+    return True if others and only_quick(config) else None
+
 
 # Processes of tests share the cores.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
@@ -69,21 +153,30 @@ def torchrun(count: int) -> list[str]:
     return ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
 
 
-def start(launcher: list[str], *arguments: str, folder: Path = ROOT) -> subprocess.Popen[str]:
-    """Starts a Python program by a launcher, whose processes have one thread each."""
-    command = [sys.executable, "-m", *launcher, *arguments]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=folder, env=variables)
+def start(launcher: list[str], *arguments: str, folder: Path = ROOT) -> Forked:
+    """Starts a Python program by a launcher, whose processes have one thread each; all of them are forks."""
+    return launch(["-m", *launcher, *arguments], folder=folder, env=alone())
 
 
-def finish(launched: subprocess.Popen[str]) -> tuple[int, str, str]:
+def start_afresh(launcher: list[str], *arguments: str) -> subprocess.Popen[str]:
+    """Starts the same program without forks: each process imports what it needs."""
+    pipe, command = subprocess.PIPE, [sys.executable, "-m", *launcher, *arguments]
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env=alone())
+
+
+def alone() -> dict[str, str]:
+    """Returns the environment variables of a process of one thread that imports this checkout."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def finish(launched: subprocess.Popen[str] | Forked) -> tuple[int, str, str]:
     """Waits for a process and returns its exit code, output and errors."""
     try:
         out, err = launched.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         launched.terminate()  # Unlike when it is killed, it takes its processes with it.
         out, err = launched.communicate()
+    assert launched.returncode is not None
     return launched.returncode, out, err
 
 

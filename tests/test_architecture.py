@@ -15,6 +15,7 @@ import diffusion
 from diffusion import config, operators
 from diffusion.evaluation import EVALUATORS
 from diffusion.restoration import methods, posterior
+from tests.conftest import QUICK_FILES, QUICK_FOLDERS, SLOW, quick
 
 ROOT = Path(diffusion.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -35,6 +36,9 @@ THEORY = {
 }
 LEAVES = {"randomness", "errors", "files", "memory", "distributed", "registries", "draw"}
 STANDARD = set(sys.stdlib_module_names)
+
+
+TESTS = ROOT.parent / "tests"
 
 
 def module(path: Path) -> str:
@@ -77,6 +81,27 @@ def files(*rooms: str) -> list[Path]:
 
 def ids(path: Path) -> str:
     return module(path)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if not path.name.startswith("__")], ids=ids)
+def test_every_module_has_a_file_of_tests_at_its_place(path: Path) -> None:
+    """The tests of diffusion/likelihood/kl.py are in tests/likelihood/test_kl.py."""
+    inside = path.relative_to(ROOT)
+    tests = TESTS / inside.with_name(f"test_{inside.name}")
+    assert tests.is_file(), f"{inside} has no {tests.relative_to(ROOT.parent)}"
+    assert any(
+        isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        for node in ast.parse(tests.read_text()).body
+    )
+
+
+def test_what_is_named_quick_or_slow_exists() -> None:
+    assert all((TESTS / name).is_dir() for name in QUICK_FOLDERS)
+    assert all((TESTS / f"test_{name}.py").is_file() for name in QUICK_FILES)
+    for name, slow in SLOW.items():
+        assert quick(TESTS / name)
+        body = ast.parse((TESTS / name).read_text()).body
+        assert slow <= {node.name for node in body if isinstance(node, ast.FunctionDef)}, name
 
 
 @pytest.mark.parametrize("path", files(*THEORY, *LEAVES), ids=ids)

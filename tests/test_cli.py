@@ -13,6 +13,7 @@ import pytest
 
 from diffusion import cli
 from tests.conftest import fails
+from tests.forkserver import launch
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,8 +47,10 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["train.py"], ["CONFIG", "SECTION.KEY=VALUE", "--out"]),
         (["sample.py"], ["RUN", "--n", "--steps", "--image", "--mask", "--film", "repaint", "dpmpp_2m"]),
-        (["-m", "diffusion"], ["train", "distill", "sample", "inpaint", "restore", "evaluate"]),
-        (["-m", "diffusion"], ["inspect", "verify-resume", "doctor"]),
+        (
+            ["-m", "diffusion"],
+            ["train", "distill", "sample", "inpaint", "restore", "evaluate", "inspect", "verify-resume", "doctor"],
+        ),
         (["-m", "diffusion", "distill"], ["RUN", "--nfe", "SECTION.KEY=VALUE"]),
         (["-m", "diffusion", "inpaint"], ["IMAGE", "--mask", "--method", "--n"]),
         (["-m", "diffusion", "restore"], ["IMAGE", "--operator", "--noise", "--method", "--n", "--out"]),
@@ -61,20 +64,27 @@ def test_help_needs_no_torch(arguments: list[str], parts: list[str]) -> None:
     assert "tyro" in imported and not imported & {"torch", "numpy", "PIL", "pydantic", "matplotlib", "accelerate"}
 
 
-def test_commands_start_without_what_only_draws_or_brings_data() -> None:
+IMPORTS = """
+import sys
+import diffusion.commands.inspect
+print(*sys.modules)
+import diffusion.commands.sample, diffusion.commands.evaluate, diffusion.training
+print(*sys.modules)
+"""
+
+
+def test_commands_start_without_what_only_trains_draws_or_brings_data() -> None:
     slow = {"matplotlib", "torchvision", "sklearn", "scipy", "pandas"}
-    done = python(
-        "-c",
-        "import sys, diffusion.commands.sample, diffusion.commands.evaluate, diffusion.training; print(*sys.modules)",
-    )
-    imported = set(done.stdout.split())
+    inspected, imported = (set(line.split()) for line in python("-c", IMPORTS).stdout.splitlines())
+    assert "torch" in inspected and "accelerate" not in inspected, "a report without measurement does not train"
     assert {"torch", "accelerate", "diffusion.figures"} <= imported and not imported & slow
 
 
 def test_the_scripts_end_with_the_code_of_the_command(tmp_path: Path) -> None:
-    done = python("sample.py", str(tmp_path / "gone"))
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and "no such run folder" in done.stderr
-    assert done.stderr.count("\n") == 1
+    done = launch(["sample.py", str(tmp_path / "gone")])
+    _, err = done.communicate()
+    assert done.returncode == 2 and err.startswith("error: ") and "no such run folder" in err
+    assert err.count("\n") == 1
 
 
 def test_an_interrupted_command_ends_with_130(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

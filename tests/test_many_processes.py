@@ -21,7 +21,7 @@ from diffusion import checkpoint, cli
 from diffusion.config import load
 from diffusion.evaluation import likelihood
 from diffusion.training import train
-from tests.conftest import ROOT, finish, start, torchrun
+from tests.conftest import ROOT, finish, start, start_afresh, torchrun
 
 TOML = """
 [data]
@@ -131,7 +131,8 @@ def test_two_processes_train_and_report_as_one(shapes: Path, one: Path, tmp_path
             shutil.rmtree(folder)
     shipped = ROOT / "configs" / "accelerate" / f"{name}.yaml"
     launcher = ["accelerate.commands.launch", "--config_file", str(shipped), "--main_process_port", "0"]
-    code, out, err = finish(start(launcher, *training(shapes, tmp_path)))
+    begin = start if name == "fsdp2" else start_afresh
+    code, out, err = finish(begin(launcher, *training(shapes, tmp_path)))
     assert code == 0, err
     assert out.count(f"2 x cpu, fp32{', sharded, from step 1' if name == 'fsdp2' else ', from step 0'}") == 1
     assert_same_run(one, tmp_path / "run")

@@ -6,15 +6,13 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import faults
 from benchmarks.faults import Outcome, forked, mutated, mutated_tree, pictures, state_of
-from tests.conftest import ROOT
+from tests.forkserver import launch
 
 FEW = ["--kills", "2", "--signals", "0", "--images", "200", "--files", "60", "--no-processes"]
 
@@ -23,9 +21,9 @@ FEW = ["--kills", "2", "--signals", "0", "--images", "200", "--files", "60", "--
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]:
     """The table of a campaign that lost nothing."""
     out = tmp_path_factory.mktemp("campaign") / "record.json"
-    command = [sys.executable, "-m", "benchmarks.campaign", *FEW, "--check", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    done = launch(["-m", "benchmarks.campaign", *FEW, "--check", "--out", str(out)])
+    text, errors = done.communicate()
+    assert done.returncode == 0, text[-4000:] + errors[-2000:]
     return {row.pop("fault"): row for row in json.loads(out.read_text())["tables"]["Faults"]}
 
 
@@ -79,12 +77,12 @@ print(*(line.partition(":")[0] + ":" + line.rpartition("/")[2] for line in seen)
 
 def test_the_watch_sees_files_elsewhere_pickles_and_programs(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
-    command = [sys.executable, "-c", WATCHED, str(tmp_path / "place")]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    lines = done.stdout.splitlines()
+    (tmp_path / "watched.py").write_text(WATCHED)
+    text, errors = launch([str(tmp_path / "watched.py"), str(tmp_path / "place")]).communicate()
+    lines = text.splitlines()
     assert "open:outside" in lines and not any("inside" in line or "later" in line for line in lines)
     assert any(line.startswith("pickle.find_class") for line in lines)
-    assert any(line.startswith("subprocess.Popen") for line in lines), done.stderr
+    assert any(line.startswith("subprocess.Popen") for line in lines), errors
 
 
 def pause() -> None:

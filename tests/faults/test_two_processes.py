@@ -64,8 +64,8 @@ def test_they_agree_where_one_has_too_little_memory_and_end_when_one_is_lost(
     code, out, err = finish(launched)
     assert code != 0
     assert [line for line in out.splitlines() if "out of memory" in line] == [
-        f"step 1: out of memory with {before} examples at once; from here on {after}, and {4 // after} times for a "
-        "step. Batches and their order stay"
+        f"step 1: out of memory with {before} examples at once; from here on {after}, in {4 // after} passes per "
+        "step. Batches and their order stay the same"
         for before, after in ((4, 2), (2, 1))
     ], err
     assert "process 0 of 2 does not reach another one any more" in err
