@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -125,14 +127,17 @@ def test_the_theory_is_what_has_tests_of_its_own() -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(tmp_path: Path) -> Iterator[Path]:
     """A package of one module and its test."""
     for folder in ("diffusion", "tests"):
         (tmp_path / folder).mkdir()
     (tmp_path / "diffusion" / "__init__.py").write_text("")
     (tmp_path / "diffusion" / "toy.py").write_text(TOY)
     (tmp_path / "tests" / "test_toy.py").write_text(TEST)
-    return tmp_path
+    # Pytest collects garbage at its end. In a fork that would copy all objects of this process.
+    gc.freeze()
+    yield tmp_path
+    gc.unfreeze()
 
 
 def test_survivors_are_told_from_what_tests_notice(place: Path) -> None:
