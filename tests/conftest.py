@@ -30,7 +30,7 @@ QUICK_FILES = {
     *("architecture", "config", "denoiser", "distillation", "draw", "errors", "files", "gaussian", "grids", "guidance"),
     *("noise_levels", "objectives", "precision", "randomness", "registries", "samplers", "schedules"),
 }
-# Each of these takes about a second or more.
+# Each of these takes about half a second or more.
 SLOW = {
     "backbones/test_backbone.py": {"test_compiled_blocks_compute_the_same_and_share_code"},
     "backbones/test_fourier.py": {"test_a_network_rounds_to_levels_with_them_and_not_without"},
@@ -50,8 +50,11 @@ SLOW = {
         "test_gaussian_images_of_64_numbers_within_a_thousandth_of_a_nat",
         "test_mixtures_in_the_plane_within_a_thousandth_of_a_nat",
         "test_probes_are_unbiased_and_know_their_variance",
+        "test_the_denoiser_runs_in_the_precision_of_x",
     },
     "likelihood/test_importance.py": {
+        "test_path_weights_of_quantized_data_give_their_probability",
+        "test_the_average_of_the_path_weights_is_the_likelihood",
         "test_the_bound_is_called_reliable_only_when_enough_paths_count",
         "test_what_a_reliable_bound_misses_is_about_half_its_variance",
     },
@@ -59,7 +62,10 @@ SLOW = {
         "test_in_continuous_time_the_reverse_variance_is_no_matter",
         "test_the_bound_in_continuous_time_is_the_entropy",
     },
-    "restoration/test_methods.py": {"test_the_evidence_is_that_of_what_a_mask_shows"},
+    "restoration/test_methods.py": {
+        "test_jpeg_is_restored_by_methods_that_linearize",
+        "test_the_evidence_is_that_of_what_a_mask_shows",
+    },
     "restoration/test_particles.py": {
         "test_the_evidence_is_within_its_interval_of_the_exact_one",
         "test_the_square_error_falls_as_one_over_the_particles",
@@ -67,10 +73,14 @@ SLOW = {
     "restoration/test_posterior.py": {"test_every_sampler_draws_from_the_exact_posterior"},
     "restoration/test_problem.py": {"test_without_noise_y_must_be_what_an_example_gives"},
     "restoration/test_replacement.py": {"test_replacement_is_biased_and_repeats_repair_it"},
+    "restoration/test_resampling.py": {"test_the_error_of_the_evidence_falls_as_the_square_root_of_the_particles"},
     "restoration/test_windows.py": {
         "test_a_large_image_is_restored_as_by_the_exact_denoiser",
         "test_a_smaller_image_is_the_middle_of_a_larger_one",
+        "test_samples_have_no_seam_where_windows_begin",
     },
+    "test_objectives.py": {"test_the_hybrid_term_is_least_at_the_exact_reverse_variance"},
+    "test_samplers.py": {"test_weak_order_of_options"},
 }
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ STANDARD = set(sys.stdlib_module_names)
 TESTS = ROOT.parent / "tests"
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def module(path: Path) -> str:
     """Returns the name of a file's module within the package, such as data.stream."""
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -63,7 +69,7 @@ def imports(nodes: Iterator[ast.AST]) -> set[str]:
 
 
 def all_imports(path: Path) -> set[str]:
-    return imports(ast.walk(ast.parse(path.read_text())))
+    return imports(ast.walk(parsed(path)))
 
 
 def ours(path: Path) -> set[str]:
@@ -138,7 +144,7 @@ FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 
 def used(path: Path) -> set[str]:
     """Returns the rooms or root files that a file imports when it runs, without those for its annotations alone."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     typing_only = {
         id(inner)
         for node in ast.walk(tree)
@@ -159,7 +165,7 @@ def modules_imported(path: Path) -> set[str]:
     """Returns the modules of the package that a file imports, typing-only imports included."""
     names = {module(other) for other in FILES}
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "diffusion":
             base = str(node.module).removeprefix("diffusion").removeprefix(".")
             for alias in node.names:
@@ -193,7 +199,7 @@ def test_only_training_imports_accelerate() -> None:
 @pytest.mark.parametrize("path", FILES, ids=ids)
 def test_no_pickle_is_read_or_written(path: Path) -> None:
     assert not all_imports(path) & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in {"torch.load", "torch.save", "eval", "exec", "compile"}
@@ -253,7 +259,7 @@ def documented(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
 
 @pytest.mark.parametrize("path", FILES, ids=ids)
 def test_whatever_is_public_says_what_it_is(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     assert ast.get_docstring(tree)
     silent = [name for name, node in documented(tree) if not ast.get_docstring(node)]  # type: ignore[arg-type]
     assert silent == []
