@@ -12,10 +12,11 @@ from diffusion.data.hashing import hashed
 
 
 def augment(values: Tensor, seeds: Sequence[int], *, flip: bool, margin: int) -> Tensor:
-    """Cut random crops (B, C, H - 2 margin, W - 2 margin) out of images (B, C, H, W); with `flip`, mirror half of them.
+    """Cuts random crops (B, C, H - 2 margin, W - 2 margin) out of images (B, C, H, W).
 
-    All (2 margin + 1)² places of a crop are equally likely. The place and the flip of an image depend on its seed, not
-    on the batch. The work is done on the device of the images, in a few operations for any number of them.
+    With `flip` it mirrors half of them. All (2 margin + 1)² positions of a crop are equally likely. The position and
+    the flip of an image depend on its seed, not on the batch. The work is done on the device of the images, in a few
+    operations for any number of them.
 
     Raises ValueError when the numbers of seeds and images differ, or nothing is left between the margins.
     """
@@ -38,7 +39,7 @@ def augment(values: Tensor, seeds: Sequence[int], *, flip: bool, margin: int) ->
 
 
 def _draws(seeds: Sequence[int], ranges: Sequence[int], device: torch.device) -> list[Tensor]:
-    """Draw numbers (B,) uniform on 0, ..., n - 1 for each n in `ranges`.
+    """Draws numbers (B,) uniform on 0, ..., n - 1 for each n in `ranges`.
 
     They are remainders of 64-bit hashes, so that their deviation from uniform, below n / 2⁶⁴, is negligible.
     """

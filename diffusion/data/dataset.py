@@ -80,7 +80,7 @@ class Dataset:
         return len(self.values)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor | None]:
-        """Return copies of the stored values (B, *) and the labels (B,) of the examples, in the order of the indices.
+        """Returns copies of the stored values (B, *) and the labels (B,) of the examples, in the order of the indices.
 
         Raises IndexError for an index outside of the dataset.
         """
@@ -89,13 +89,13 @@ class Dataset:
         return torch.from_numpy(self.values[numbers]), labels
 
     def center(self, values: Tensor) -> Tensor:
-        """Return stored values (B, *) without their margin, as evaluation uses them."""
+        """Returns stored values (B, *) without their margin, as evaluation uses them."""
         if self.margin == 0:
             return values
         return values[..., self.margin : -self.margin, self.margin : -self.margin]
 
     def subset(self, indices: Indices) -> Dataset:
-        """Return the dataset of the examples at the indices, whose values are not copied."""
+        """Returns the dataset of the examples at the indices, whose values are not copied."""
         numbers = np.asarray(indices, dtype=np.int64)
         rows = self.values
         return replace(
@@ -107,14 +107,14 @@ class Dataset:
         )
 
     def evenly(self, count: int) -> Dataset:
-        """Return at most `count` examples, evenly spaced over the dataset.
+        """Returns at most `count` examples, evenly spaced over the dataset.
 
         Datasets are ordered by folder and class, so that the first `count` examples would show the first classes alone.
         """
         return self.subset(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))
 
     def split(self, held_out: float, seed: int) -> tuple[Dataset, Dataset]:
-        """Split into training and held-out examples, the latter a share `held_out` of all, in the order of the dataset.
+        """Splits into training and held-out examples, a share `held_out` of all, both in the order of the dataset.
 
         A hash of the seed and an example's values decides, so that exact copies fall on the same side, and examples
         that are added later move none of those already there. Small sets are the exception: at least one example and
@@ -129,7 +129,7 @@ class Dataset:
         return self.subset(np.flatnonzero(~chosen)), self.subset(np.flatnonzero(chosen))
 
     def _held_out(self, share: float, seed: int) -> npt.NDArray[np.bool_]:
-        """Return for each example whether it is held out: (N,)."""
+        """Returns for each example whether it is held out: (N,)."""
         hashes = np.fromiter((example_seed(seed, content) for content in self._contents()), np.int64, len(self))
         distinct, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
         chosen = np.zeros(len(distinct), dtype=bool)
@@ -143,7 +143,7 @@ class Dataset:
         return chosen[group]
 
     def _contents(self) -> Iterator[int]:
-        """Yield a hash of each example's values, which are read only where no hash is known."""
+        """Yields a hash of each example's values, which are read only where no hash is known."""
         for start in range(0, len(self), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(self)))
             known = None if self.contents is None else self.contents[rows]
@@ -151,13 +151,13 @@ class Dataset:
 
 
 def content_hash(row: Values) -> int:
-    """Return a 64-bit hash of an example's values, equal for copies."""
+    """Returns a 64-bit hash of an example's values, equal for copies."""
     digest = hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 def standardized(dataset: Dataset, *, held_out: float = 0.0, seed: int = 0, limit: int = 4096) -> Dataset:
-    """Return the whole dataset with a spec that gives its training examples zero mean and unit variance.
+    """Returns the whole dataset with a spec that gives its training examples zero mean and unit variance.
 
     The training examples are those of `dataset.split(held_out, seed)`: held-out ones have no part in mean and std. Of
     the training examples, at most `limit` evenly spaced ones are read, without their margin. Continuous data are

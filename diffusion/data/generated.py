@@ -23,10 +23,10 @@ class Generated(ABC):
 
     @abstractmethod
     def make(self, numbers: npt.NDArray[np.int64]) -> Made:
-        """Generate the examples with the given numbers, which lie in 0, ..., N - 1: (B,) -> (B, *)."""
+        """Generates the examples with the given numbers, which lie in 0, ..., N - 1: (B,) -> (B, *)."""
 
     def contents(self) -> npt.NDArray[np.uint64]:
-        """Return numbers (N,) that serve as hashes of the examples' values: all different, as the examples are."""
+        """Returns numbers (N,) that serve as hashes of the examples' values: all different, as the examples are."""
         return hashed(np.arange(len(self), dtype=np.uint64))
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def hashed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Apply SplitMix64, a bijection modulo 2⁶⁴ whose values look random, to each number.
+    """Applies SplitMix64, a bijection modulo 2⁶⁴ whose values look random, to each number.
 
     Steele, Lea and Flood 2014, Fast Splittable Pseudorandom Number Generators.
     """
@@ -22,7 +22,7 @@ def hashed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def uniform(keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return uniform numbers in [0, 1) of 53 bits: the element at `numbers` of the SplitMix64 sequence of each key.
+    """Returns uniform numbers in [0, 1) of 53 bits: the element at `numbers` of the SplitMix64 sequence of each key.
 
     The arguments broadcast.
     """
@@ -31,7 +31,7 @@ def uniform(keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64]) -> npt
 
 
 def normal(keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64]) -> Tensor:
-    """Return standard normal numbers in float32: the normal quantiles of `uniform(keys, numbers)`, all within ±8.4."""
+    """Returns standard normal numbers in float32: the normal quantiles of `uniform(keys, numbers)`, all within ±8.4."""
     u = np.maximum(uniform(keys, numbers), 2.0**-54)
     quantiles: Tensor = torch.special.ndtri(torch.from_numpy(u))
     return quantiles.float()

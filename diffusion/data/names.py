@@ -18,7 +18,7 @@ class Lazy(Sequence[Item]):
 
     @abstractmethod
     def item(self, number: int) -> Item:
-        """Make the item at a number in 0, ..., len - 1."""
+        """Makes the item at a number in 0, ..., len - 1."""
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
@@ -54,11 +54,11 @@ class Names(_Texts):
         return len(self.ends)
 
     def encoded(self, number: int) -> bytes:
-        """Return the bytes of the name at a number."""
+        """Returns the bytes of the name at a number."""
         return self.text[self.ends[number - 1] if number else 0 : self.ends[number]].tobytes()
 
     def item(self, number: int) -> str:
-        """Decode the name at a number."""
+        """Decodes the name at a number."""
         return self.encoded(number).decode("utf-8", "backslashreplace")
 
 
@@ -73,7 +73,7 @@ class Numbered(_Texts):
         return self.length
 
     def item(self, number: int) -> str:
-        """Make the name at a number."""
+        """Makes the name at a number."""
         return f"{self.source}/{number}"
 
 
@@ -90,5 +90,5 @@ class _Chosen(_Texts):
 
 
 def select(names: Sequence[str], numbers: npt.NDArray[np.int64]) -> Sequence[str]:
-    """Return the names at the numbers as a sequence that copies none of them."""
+    """Returns the names at the numbers as a sequence that copies none of them."""
     return _Chosen(names.names, names.numbers[numbers]) if isinstance(names, _Chosen) else _Chosen(names, numbers)

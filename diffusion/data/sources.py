@@ -87,7 +87,7 @@ class DataOptions:
 
 
 def open_source(options: DataOptions, log: Log) -> Dataset:
-    """Open all examples of an experiment, training and held-out ones together; `log` receives each line of the report.
+    """Opens all examples of an experiment, training and held-out ones together; `log` receives each line of the report.
 
     The mean and std of the spec are those of the training examples alone, the first part of
     `split(options.held_out, options.seed)`.

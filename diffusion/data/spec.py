@@ -67,13 +67,13 @@ class DataSpec:
         return None if self.levels is None else 1 / self.std
 
     def encode(self, values: Tensor) -> Tensor:
-        """Map stored values (*) to model values (*): (values - mean) / std, in float32."""
+        """Maps stored values (*) to model values (*): (values - mean) / std, in float32."""
         # GPUs divide by a Python number by multiplying with its rounded reciprocal, and by a tensor as the CPU does.
         std = torch.full((), self.std, dtype=torch.float32, device=values.device)
         return (values.to(torch.float32) - self.mean).div_(std)
 
     def decode(self, x: Tensor) -> Tensor:
-        """Map model values (*) to units (*): (x std + mean) / top, clamped to [0, 1] for quantized data.
+        """Maps model values (*) to units (*): (x std + mean) / top, clamped to [0, 1] for quantized data.
 
         Continuous data are not clamped, since their distribution may reach beyond [0, 1], as that of dead leaves does.
         """
@@ -81,11 +81,11 @@ class DataSpec:
         return units if self.levels is None else units.clamp(0, 1)
 
     def standardize(self, units: Tensor) -> Tensor:
-        """Map units (*) to model values (*): the inverse of `decode`, where that does not clamp."""
+        """Maps units (*) to model values (*): the inverse of `decode`, where that does not clamp."""
         return self.encode(units * self.top)
 
     def quantize(self, units: Tensor) -> Tensor:
-        """Round units (*) to the nearest stored gray levels (*), as uint8.
+        """Rounds units (*) to the nearest stored gray levels (*), as uint8.
 
         Raises ValueError for continuous data.
         """
@@ -96,7 +96,7 @@ class DataSpec:
     def label_numbers(
         self, label: Label | None, n: int, *, unlabeled: bool = False, device: torch.device | None = None
     ) -> Tensor | None:
-        """Return the numbers of n labels, (n,) int64, from one label for all or n of them, by number or class name.
+        """Returns the numbers of n labels, (n,) int64, from one label for all or n of them, by number or class name.
 
         No label gives None. With `unlabeled` the number -1 stands for an example without a label.
 
@@ -121,10 +121,10 @@ class DataSpec:
         return torch.tensor(numbers, device=device)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields in a form that JSON can hold."""
+        """Returns the fields in a form that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DataSpec:
-        """Return the specification with the fields of `to_dict`, which may have been through JSON."""
+        """Returns the specification with the fields of `to_dict`, which may have been through JSON."""
         return cls(**{**fields, "shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])})

@@ -46,7 +46,7 @@ class SampleStream:
             raise ValueError(f"stream.length: must be at least 1, got {self.length}")
 
     def indices(self, start: int, count: int) -> Tensor:
-        """Return the indices (count,) of the examples of samples start, ..., start + count - 1, as int64.
+        """Returns the indices (count,) of the examples of samples start, ..., start + count - 1, as int64.
 
         Raises ValueError unless start >= 0 and count >= 1.
         """
@@ -66,7 +66,7 @@ def _keys(seed: int, epoch: int) -> tuple[np.uint64, ...]:
 
 
 def _permuted(numbers: npt.NDArray[np.uint64], length: int, keys: tuple[np.uint64, ...]) -> npt.NDArray[np.uint64]:
-    """Permute numbers (N,) in 0, ..., length - 1, which are overwritten."""
+    """Permutes numbers (N,) in 0, ..., length - 1, which are overwritten."""
     a = math.isqrt(length - 1) + 1
     b = -(-length // a)
     outside = np.ones(len(numbers), dtype=bool)

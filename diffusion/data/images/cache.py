@@ -75,7 +75,7 @@ def pack(
     cache: Path | None = None,
     progress: bool = True,
 ) -> Packed:
-    """Decode every image of a scan at the size (h, w), or read them from the cache if they were packed before.
+    """Decodes every image of a scan at the size (h, w), or reads them from the cache if they were packed before.
 
     The cache is in the folder that `cache_folder` finds for `cache`.
 
@@ -139,7 +139,7 @@ def _check_space(cache: Path, needed: int) -> None:
 
 
 def _write(folder: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -> dict[int, str]:
-    """Write images as they arrive; return the reasons of those that failed, by their numbers among all."""
+    """Writes images as they arrive; returns the reasons of those that failed, by their numbers among all."""
     failed = {}
     values, contents = store.growing(folder / VALUES, np.uint8, shape), store.growing(folder / CONTENTS, np.uint64)
     with values as add_image, contents as add_content:
@@ -153,13 +153,13 @@ def _write(folder: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -
 
 
 def _image(container: Container, settings: _Settings, entry: Entry) -> Pixels | str:
-    """Return an image as (C, h, w), or the reason why it cannot be decoded."""
+    """Returns an image as (C, h, w), or the reason why it cannot be decoded."""
     path = os.path.join(container.name, entry.path)
     try:
         with container.open(entry.path, entry.offset, entry.size) as file:
             image = decode(path, file, channels=settings.channels, background=settings.background)
     except ImageError as error:
-        if error.passing:
+        if error.transient:
             raise
         return error.reason
     return resize_and_crop(image, settings.size).transpose(2, 0, 1)

@@ -63,25 +63,25 @@ class Walk(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Member]:
-        """Yield the images."""
+        """Yields the images."""
 
     def note(self, path: str, *facts: object) -> None:
-        """Add a path to the fingerprint, with the facts about it that must not change."""
+        """Adds a path to the fingerprint, with the facts about it that must not change."""
         seen = "\0".join((path, *map(str, facts)))
         digest = hashlib.blake2b(os.fsencode(seen), digest_size=16).digest()
         self.fingerprint = (self.fingerprint + int.from_bytes(digest, "little")) % 2**128
 
     def note_file(self, path: str, status: os.stat_result) -> None:
-        """Add a file to the fingerprint, with its inode, size and times."""
+        """Adds a file to the fingerprint, with its inode, size and times."""
         self.newest = max(self.newest, status.st_ctime_ns)
         self.note(path, *stamp(status))
 
     def ignore(self, path: str) -> None:
-        """Count a file that is not an image."""
+        """Counts a file that is not an image."""
         self.others[printable(PurePath(path).suffix.lower()) or "without suffix"] += 1
 
     def leave_out(self, path: str, reason: str) -> None:
-        """Add a path that cannot be used, and the reason, to the problems."""
+        """Adds a path that cannot be used, and the reason, to the problems."""
         self.problems.append(LeftOut(Path(path), reason))
 
 
@@ -104,19 +104,19 @@ class Container(ABC):
 
     @abstractmethod
     def walk(self, *, reading: bool) -> Walk:
-        """Start a pass over all images in their order.
+        """Starts a pass over all images in their order.
 
         Without `reading`, the pass is for the fingerprint alone: it may yield the images in any order, or none of them.
         """
 
     def glance(self) -> tuple[int, int | None]:
-        """Return the fingerprint, and the number of images if it can be known without reading, else None."""
+        """Returns the fingerprint, and the number of images if it can be known without reading, else None."""
         walk = self.walk(reading=False)
         count = sum(1 for _ in walk)
         return walk.fingerprint, count or None
 
     def open(self, path: str | os.PathLike[str], offset: int, size: int) -> BinaryFile:
-        """Open the encoded bytes of a member.
+        """Opens the encoded bytes of a member.
 
         Raises ImageError when the system refuses to.
         """

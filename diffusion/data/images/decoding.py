@@ -55,7 +55,7 @@ class ImageError(InputError):
         return f"{printable(self.path)}: {self.reason}"
 
     @property
-    def passing(self) -> bool:
+    def transient(self) -> bool:
         """Whether the system refused to read the file, which is not a lasting property of the file."""
         return isinstance(self.__cause__, MemoryError) or getattr(self.__cause__, "errno", None) is not None
 
@@ -72,12 +72,12 @@ class Header:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """Return a path as text that can be printed; bytes that are not UTF-8 become backslashes and hexadecimal digits."""
+    """Returns a path as printable text; bytes that are not UTF-8 become backslashes and hexadecimal digits."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def read_header(path: str | os.PathLike[str], file: BinaryFile | None = None) -> Header:
-    """Read the header of an image file, but not its pixels; the file may already be open as `file`.
+    """Reads the header of an image file, but not its pixels; the file may already be open as `file`.
 
     Raises ImageError when the file is not an image of a known format, is too large, or holds floating-point pixels.
     """
@@ -89,7 +89,7 @@ def read_header(path: str | os.PathLike[str], file: BinaryFile | None = None) ->
 
 
 def decode(path: str | os.PathLike[str], file: BinaryFile | None = None, *, channels: int, background: Color) -> Pixels:
-    """Decode the first frame of an image file to (H, W, C) with C = 1 (gray), 3 (RGB) or 4 (RGB and alpha).
+    """Decodes the first frame of an image file to (H, W, C) with C = 1 (gray), 3 (RGB) or 4 (RGB and alpha).
 
     The file may already be open as `file`. The rotation by EXIF is applied, 16-bit gray is scaled to 8 bits, palettes
     and CMYK are converted. Transparent pixels are composited on the background, unless alpha is kept as the fourth
@@ -107,12 +107,12 @@ def decode(path: str | os.PathLike[str], file: BinaryFile | None = None, *, chan
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
-    """Convert pixels (H, W, C) of 8 bits to a float tensor (C, H, W) in [0, 1]."""
+    """Converts pixels (H, W, C) of 8 bits to a float tensor (C, H, W) in [0, 1]."""
     return torch.tensor(pixels).permute(2, 0, 1) / 255
 
 
 def resize_and_crop(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """Scale an image (H, W, C) until it just covers the size (h, w), and crop its center: (h, w, C).
+    """Scales an image (H, W, C) until it just covers the size (h, w), and crops its center: (h, w, C).
 
     Both axes are scaled by the same factor, so that shapes are preserved. Shrinking is antialiased. An image that needs
     no scaling is only cropped.
@@ -134,7 +134,7 @@ def resize_and_crop(image: Pixels, size: tuple[int, int]) -> Pixels:
 
 @contextmanager
 def _opened(path: str | os.PathLike[str], file: BinaryFile | None) -> Iterator[Image.Image]:
-    """Open an image without reading its pixels; any error within the context becomes an ImageError."""
+    """Opens an image without reading its pixels; any error within the context becomes an ImageError."""
     try:
         with Image.open(file or path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -163,7 +163,7 @@ def _lies_on_its_side(image: Image.Image) -> bool:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit gray, which Pillow keeps in the modes I and I;16*, to 8 bits; return other images unchanged."""
+    """Scales 16-bit gray, which Pillow keeps in the modes I and I;16*, to 8 bits; returns other images unchanged."""
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image).astype(np.int64)
@@ -182,6 +182,6 @@ def _converted(image: Image.Image, channels: int, background: Color) -> Image.Im
 
 
 def composite(image: Image.Image, background: Color) -> Image.Image:
-    """Composite an image on a background, which makes it opaque, in the mode RGBA."""
+    """Composites an image on a background, which makes it opaque, in the mode RGBA."""
     behind = Image.new("RGBA", image.size, (*background, 255))
     return Image.alpha_composite(behind, image.convert("RGBA"))

@@ -45,14 +45,14 @@ class PixelCheck:
 
 
 def copies(scan: Scan) -> list[Pair]:
-    """Return pairs (first, later) of images with the same bytes, one for each later image."""
+    """Returns pairs (first, later) of images with the same bytes, one for each later image."""
     _, first, which = np.unique(scan.entries.rows["digest"], return_index=True, return_inverse=True)
     later = np.flatnonzero(first[which] != np.arange(len(which)))
     return [(int(first[which[i]]), int(i)) for i in later]
 
 
 def check_pixels(scan: Scan, *, progress: bool = True) -> PixelCheck:
-    """Decode every image of a scan, a few at a time, to find damaged ones and near duplicates.
+    """Decodes every image of a scan, a few at a time, to find damaged ones and near duplicates.
 
     11 bytes of each image are kept in memory.
     """
@@ -76,7 +76,7 @@ def check_pixels(scan: Scan, *, progress: bool = True) -> PixelCheck:
 
 
 def _signature(scan: Scan, entry: Entry) -> tuple[np.uint64, Pixels] | str:
-    """Return the difference hash and the mean color (3,) of an image, or the reason why it cannot be decoded."""
+    """Returns the difference hash and the mean color (3,) of an image, or the reason why it cannot be decoded."""
     try:
         with scan.container.open(entry.path, entry.offset, entry.size) as file:
             image = decode(entry.path, file, channels=3, background=(255, 255, 255))
@@ -86,14 +86,14 @@ def _signature(scan: Scan, entry: Entry) -> tuple[np.uint64, Pixels] | str:
 
 
 def difference_hash(image: Pixels) -> np.uint64:
-    """Return 64 bits that say which of 8 x 8 gray averages of an image (H, W, 3) exceed their right neighbors."""
+    """Returns 64 bits that say which of 8 x 8 gray averages of an image (H, W, 3) exceed their right neighbors."""
     gray = Image.fromarray(image).convert("L").resize((9, 8), Image.Resampling.BOX)
     values = np.asarray(gray, np.int16)
     return np.uint64(int.from_bytes(np.packbits(values[:, :-1] > values[:, 1:]).tobytes()))
 
 
 def near_duplicates(hashes: Hashes, means: npt.NDArray[np.uint8]) -> list[Pair]:
-    """Return pairs (earlier, later) of near duplicates, one for each later image, by hashes (N,) and means (N, 3).
+    """Returns pairs (earlier, later) of near duplicates, one for each later image, by hashes (N,) and means (N, 3).
 
     Hashes are cut into NEAR + 1 words. Two hashes that differ in at most NEAR bits have at least one word in common, so
     that only hashes with a common word are compared.
@@ -109,7 +109,7 @@ def near_duplicates(hashes: Hashes, means: npt.NDArray[np.uint8]) -> list[Pair]:
 
 
 def _compared(group: npt.NDArray[np.intp], hashes: Hashes, means: npt.NDArray[np.uint8]) -> Iterator[Pair]:
-    """Yield the pairs within a group of images, whose numbers are in increasing order."""
+    """Yields the pairs within a group of images, whose numbers are in increasing order."""
     for start in range(0, len(group) if len(group) > 1 else 0, CHUNK):
         later = group[start : start + CHUNK]
         taken = np.zeros(len(later), bool)
@@ -124,6 +124,6 @@ def _compared(group: npt.NDArray[np.intp], hashes: Hashes, means: npt.NDArray[np
 
 
 def pair_lines(scan: Scan, pairs: Iterable[Pair], relation: str) -> Iterator[str]:
-    """Yield a line "LATER relation EARLIER" for each pair, with the names of the images."""
+    """Yields a line "LATER relation EARLIER" for each pair, with the names of the images."""
     names = scan.entries.names
     return (f"{names[later]} {relation} {names[earlier]}" for earlier, later in pairs)

@@ -28,7 +28,7 @@ class Folder(Container):
     labeling = "the label is the name of a subfolder; move them into one"
 
     def walk(self, *, reading: bool) -> FolderWalk:
-        """Start a pass over all images, in natural order if they are to be read."""
+        """Starts a pass over all images, in natural order if they are to be read."""
         return FolderWalk(self.root, ordered=reading)
 
     def _open(self, path: str, offset: int, size: int) -> BinaryFile:
@@ -96,7 +96,7 @@ class FolderWalk(Walk):
         return False
 
     def leave_out(self, path: str, reason: str) -> None:
-        """Add a path that cannot be used to the problems, and to the fingerprint, as it is found without reading."""
+        """Adds a path that cannot be used to the problems, and to the fingerprint, as it is found without reading."""
         super().leave_out(path, reason)
         self.note(path, reason)
 
@@ -109,7 +109,7 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def natural(names: Iterable[str]) -> Iterator[str]:
-    """Sort names with the numbers in them compared by value, 2 before 10; ties, such as 1 and 01, go by the name.
+    """Sorts names with the numbers in them compared by value, 2 before 10; ties, such as 1 and 01, go by the name.
 
     However many names there are, only some ten thousand of them are in memory at once.
     """
@@ -132,7 +132,7 @@ def _number(digits: str) -> str:
 
 
 def _spilled(names: Iterable[str]) -> IO[bytes]:
-    """Write names to a temporary file, which the reader closes."""
+    """Writes names to a temporary file, which the reader closes."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 - `_lines` closes it
     file.writelines(os.fsencode(name) + b"\0\n" for name in names)
     file.seek(0)
@@ -140,7 +140,7 @@ def _spilled(names: Iterable[str]) -> IO[bytes]:
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
-    """Yield the names in a file and close it; names may hold line ends, but no NUL."""
+    """Yields the names in a file and closes it; names may hold line ends, but no NUL."""
     name = b""
     with file:
         for line in file:

@@ -47,7 +47,7 @@ class HuggingFace(Container):
         return self.source
 
     def walk(self, *, reading: bool) -> RowWalk:
-        """Start a pass over the rows in their order."""
+        """Starts a pass over the rows in their order."""
         return RowWalk(self.images, self.labels, reading)
 
     def _open(self, path: str, offset: int, size: int) -> BinaryFile:
@@ -93,7 +93,7 @@ class RowWalk(Walk):
 
 
 def find_dataset(path: str) -> HuggingFace | None:
-    """Return the dataset that a path names, or None when the path names something else.
+    """Returns the dataset that a path names, or None when the path names something else.
 
     Raises InputError when hf:// is followed by no name, the dataset cannot be loaded, it has no such split or no column
     of images, or the library is missing.
@@ -126,13 +126,13 @@ def find_dataset(path: str) -> HuggingFace | None:
 
 
 def _is_saved(folder: Path) -> bool:
-    """Return whether `save_to_disk` wrote a folder."""
+    """Returns whether `save_to_disk` wrote a folder."""
     one = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     return one or (folder / "dataset_dict.json").is_file()
 
 
 def _splits(path: str, name: str, split: str) -> Mapping[str, Dataset]:
-    """Return splits by their names: all of them, or only the one that is asked for."""
+    """Returns splits by their names: all of them, or only the one that is asked for."""
     try:
         import datasets
     except ImportError as error:
@@ -150,7 +150,7 @@ def _splits(path: str, name: str, split: str) -> Mapping[str, Dataset]:
 
 
 def _column(features: Mapping[str, Any], kind: type, usual: str) -> str | None:
-    """Return the name of the only column of a kind; among several, the usual name if it is there, else None."""
+    """Returns the name of the only column of a kind; among several, the usual name if it is there, else None."""
     names = [name for name, feature in features.items() if isinstance(feature, kind)]
     if len(names) == 1:
         return names[0]

@@ -81,7 +81,7 @@ class Index(Lazy[Entry]):
         return len(self.rows)
 
     def item(self, number: int) -> Entry:
-        """Return the image at a number."""
+        """Returns the image at a number."""
         row = self.rows[number]
         mode, kind = self.content["modes"][row["mode"]], self.content["formats"][row["format"]]
         header = Header(int(row["width"]), int(row["height"]), mode, kind, int(row["frames"]))
@@ -101,7 +101,7 @@ class Index(Lazy[Entry]):
 
 
 def open_index(container: Container, cache: Path | None, *, progress: bool) -> Index:
-    """Return the index of a container, from the cache if it holds one of the container in its present state.
+    """Returns the index of a container, from the cache if it holds one of the container in its present state.
 
     A new index is kept in the cache, unless there is none, a file was changed within the last moments, or the system
     refused to read a file. It is then a temporary file, which vanishes with the process.
@@ -146,30 +146,30 @@ def _open(entry: Path) -> Index | None:
 
 @dataclass(frozen=True)
 class _Unread:
-    """A member that could not be read; `passing` if another pass may be able to."""
+    """A member that could not be read; `transient` if another pass may be able to read it."""
 
     path: str
     reason: str
-    passing: bool
+    transient: bool
 
 
 def _read(container: Container, member: Member) -> tuple[Member, Header, bytes] | _Unread:
-    """Return a member with its header and a hash of its bytes, or the reason why it could not be read."""
+    """Returns a member with its header and a hash of its bytes, or the reason why it could not be read."""
     try:
         with container.open(member.path, member.offset, member.size) as file:
             header = read_header(member.path, file)
             file.seek(0)
             return member, header, store.digest(file)
     except ImageError as error:
-        return _Unread(member.path, error.reason, error.passing)
+        return _Unread(member.path, error.reason, error.transient)
     except OSError as error:
-        return _Unread(member.path, error.strerror or str(error), passing=True)
+        return _Unread(member.path, error.strerror or str(error), transient=True)
 
 
 def _write(
     folder: Path, results: Iterable[tuple[Member, Header, bytes] | _Unread], walk: Walk
 ) -> tuple[dict[str, Any], list[tuple[str, str]], bool]:
-    """Write rows and names as they arrive.
+    """Writes rows and names as they arrive.
 
     Returns a part of the manifest (the names of modes, formats and groups, and the identity), the problems, and whether
     another pass over the same files would give the same.
@@ -181,7 +181,7 @@ def _write(
         for result in results:
             if isinstance(result, _Unread):
                 problems.append((result.path, result.reason))
-                lasting &= not result.passing
+                lasting &= not result.transient
                 continue
             member, header, digest = result
             name = os.fsencode(member.path)
@@ -200,7 +200,7 @@ def _write(
 
 
 def _renumber(path: Path, order: list[int]) -> None:
-    """Renumber the groups of the rows in a file such that group `order[i]` becomes i."""
+    """Renumbers the groups of the rows in a file such that group `order[i]` becomes i."""
     rank = np.append(np.argsort(order), -1)
     rows = np.load(path, mmap_mode="r+", allow_pickle=False)
     rows["group"] = rank[rows["group"]]

@@ -33,7 +33,7 @@ def open_folder(
     log: Callable[[str], None] = print,
     progress: bool = True,
 ) -> Dataset:
-    """Open the images at a path at the size (h, w), with a margin on all sides; the log names every file left out.
+    """Opens the images at a path at the size (h, w), with a margin on all sides; the log names every file left out.
 
     Files at the path are never written to; decoded images are kept in the cache.
 
@@ -61,7 +61,7 @@ def open_folder(
 
 
 def _report_scan(found: Scan, height: int, width: int, log: Callable[[str], None]) -> None:
-    """Log the table of a scan, and the number of images that are smaller than the size they are packed at."""
+    """Logs the table of a scan, and the number of images that are smaller than the size they are packed at."""
     log(table(found))
     rows = found.entries.rows
     small = np.count_nonzero((rows["width"] < width) | (rows["height"] < height))
@@ -70,7 +70,7 @@ def _report_scan(found: Scan, height: int, width: int, log: Callable[[str], None
 
 
 def _report_packed(found: Scan, packed: Packed, log: Callable[[str], None]) -> None:
-    """Log the files that could not be decoded, and the number of copies."""
+    """Logs the files that could not be decoded, and the number of copies."""
     for line in listing(packed.problems[len(found.problems) :]):
         log(f"left out  {line}")
     if packed.copies:
@@ -78,7 +78,7 @@ def _report_packed(found: Scan, packed: Packed, log: Callable[[str], None]) -> N
 
 
 def _check(container: Container, count: int, bad: int, min_images: int, max_bad: float) -> None:
-    """Raise FolderError for too few images or too many unusable files."""
+    """Raises FolderError for too few images or too many unusable files."""
     if count < min_images:
         raise FolderError(
             f"data.path: {count} images in {container.name}, at least {min_images} are needed, for some are "

@@ -20,7 +20,7 @@ MAX_WORKERS = 16
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], total: int | None, *, title: str, progress: bool
 ) -> Iterator[Result]:
-    """Yield the results of a function in the order of the items, with few of them in memory however many there are.
+    """Yields the results of a function in the order of the items, with few of them in memory however many there are.
 
     With `progress`, and on a terminal only, a bar named `title` is shown, which runs to the `total`, if known.
     """

@@ -46,7 +46,7 @@ class Scan:
 
 
 def open_container(path: str | os.PathLike[str]) -> Container:
-    """Open the container that a path names: a Hugging Face dataset, tar shards, or else a folder of images.
+    """Opens the container that a path names: a Hugging Face dataset, tar shards, or else a folder of images.
 
     Raises FolderError when the path names none of them, InputError when a dataset cannot be loaded.
     """
@@ -58,7 +58,7 @@ def open_container(path: str | os.PathLike[str]) -> Container:
 def scan(
     images: str | os.PathLike[str] | Container, *, labels: bool, cache: Path | None = None, progress: bool = True
 ) -> Scan:
-    """Read the headers of all images of a container, or of the container at a path, in its order.
+    """Reads the headers of all images of a container, or of the container at a path, in its order.
 
     The images of a folder and of its subfolders come in natural order of names, 2 before 10. Links are followed, and a
     folder is read once however many links lead to it. Names that start with a dot are skipped. With `labels`, an image
@@ -82,7 +82,7 @@ def scan(
 
 
 def _labeled(found: Scan) -> Scan:
-    """Return the scan with a label for every entry; its classes are those that have images."""
+    """Returns the scan with a label for every entry; its classes are those that have images."""
     loose = np.flatnonzero(found.entries.rows["group"] < 0)
     if len(loose):
         raise FolderError(
@@ -101,13 +101,13 @@ def _labeled(found: Scan) -> Scan:
 
 
 def default_cache() -> Path:
-    """Return the default folder of the cache: $DIFFUSION_CACHE, $XDG_CACHE_HOME/diffusion or ~/.cache/diffusion."""
+    """Returns the default folder of the cache: $DIFFUSION_CACHE, $XDG_CACHE_HOME/diffusion or ~/.cache/diffusion."""
     default = os.environ.get("DIFFUSION_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "diffusion"
     return Path(default).expanduser().resolve()
 
 
 def cache_folder(cache: Path | None, root: Path) -> Path:
-    """Create the folder of the cache, `cache` or else `default_cache()`, and return it.
+    """Creates the folder of the cache, `cache` or else `default_cache()`, and returns it.
 
     Raises FolderError when it lies within the folder of images at `root` or cannot be written.
     """
@@ -125,13 +125,13 @@ def cache_folder(cache: Path | None, root: Path) -> Path:
 
 
 def unwritable(folder: Path, error: OSError) -> FolderError:
-    """Return the error for a cache that cannot be written; its message says what to do."""
+    """Returns the error for a cache that cannot be written; its message says what to do."""
     where = printable(folder)
     return FolderError(f"cache: cannot write to {where} ({error}); set DIFFUSION_CACHE to another folder")
 
 
 def _existing(folder: Path) -> Path:
-    """Return a folder that exists; else raise FolderError with the names that are similar to the missing one."""
+    """Returns a folder that exists; else raises FolderError with the names that are similar to the missing one."""
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -144,7 +144,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _nothing_found(container: Container, problems: tuple[LeftOut, ...], others: dict[str, int]) -> str:
-    """Say what was found instead of images, since the path is usually off by a folder."""
+    """Says what was found instead of images, since the path is usually off by a folder."""
     counts = [f"{count} {suffix}" for suffix, count in others.items()] or ["no other files"]
     text = f"data.path: 0 readable images in {container.name} ({', '.join(counts)})"
     if problems:
@@ -153,7 +153,7 @@ def _nothing_found(container: Container, problems: tuple[LeftOut, ...], others: 
 
 
 def table(scan: Scan) -> str:
-    """Return the table of a scan: images by size, mode, format and class, the problems, and the ignored files."""
+    """Returns the table of a scan: images by size, mode, format and class, the problems, and the ignored files."""
     entries = scan.entries
     rows = [
         (scan.container.kind, [scan.container.name]),
@@ -176,14 +176,14 @@ def table(scan: Scan) -> str:
 
 
 def listing(items: Sequence[object], count: int | None = None) -> list[str]:
-    """Return lines for the first LINES items, and one for the number of the others; `count` is the number of all."""
+    """Returns lines for the first LINES items, and one for the number of the others; `count` is the number of all."""
     more = (len(items) if count is None else count) - LINES
     lines = [str(item) for item in items[:LINES]]
     return [*lines, f"and {more:,} more"] if more > 0 else lines
 
 
 def _counter(numbers: npt.NDArray[Any], names: Sequence[str]) -> Counter[str]:
-    """Count how often each number occurs, by its name, in the order of the numbers."""
+    """Counts how often each number occurs, by its name, in the order of the numbers."""
     counts = np.bincount(numbers, minlength=len(names))
     return Counter({name: int(count) for name, count in zip(names, counts, strict=True)})
 

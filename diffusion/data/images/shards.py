@@ -42,7 +42,7 @@ class Shards(Container):
     files: tuple[str, ...]
 
     def walk(self, *, reading: bool) -> ShardWalk:
-        """Start a pass over all shards in natural order, and over the members of each in their order."""
+        """Starts a pass over all shards in natural order, and over the members of each in their order."""
         return ShardWalk(self.folder, self.files, reading)
 
     def _open(self, path: str, offset: int, size: int) -> BinaryFile:
@@ -52,7 +52,7 @@ class Shards(Container):
 
 
 def find_shards(path: Path) -> Shards | None:
-    """Return the shards that a path names: a tar file, or a folder of tar files without images and subfolders.
+    """Returns the shards that a path names: a tar file, or a folder of tar files without images and subfolders.
 
     Returns None when the path names something else.
     """
@@ -115,7 +115,7 @@ class ShardWalk(Walk):
             self.leave_out(name, f"not a plain tar archive, or damaged: {error}")
 
     def _whole(self, tar: tarfile.TarFile, name: str, size: int) -> Iterator[tarfile.TarInfo]:
-        """Yield the files of an archive up to its end or its first damage, each under its path in the archive."""
+        """Yields the files of an archive up to its end or its first damage, each under its path in the archive."""
         count = 0
         while (member := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # else tarfile would keep all of them in memory
@@ -141,7 +141,7 @@ class ShardWalk(Walk):
             self.leave_out(name, "the archive is empty")
 
     def _images(self, tar: tarfile.TarFile, name: str, files: list[tarfile.TarInfo]) -> Iterator[Member]:
-        """Yield the images of an example, each with its class."""
+        """Yields the images of an example, each with its class."""
         label = None
         for file in files:
             if file.name == f"{_example(file)}.cls":
@@ -157,7 +157,7 @@ class ShardWalk(Walk):
                 self.ignore(file.name)
 
     def _class(self, tar: tarfile.TarFile, name: str, file: tarfile.TarInfo) -> str:
-        """Return the class that a .cls file names, or an empty text if it names none."""
+        """Returns the class that a .cls file names, or an empty text if it names none."""
         content = tar.extractfile(file)
         assert content is not None
         text = content.read(MAX_CLASS_BYTES + 1)
@@ -168,7 +168,7 @@ class ShardWalk(Walk):
 
 
 def _example(file: tarfile.TarInfo) -> str:
-    """Return the path of a file up to the first dot of its last part."""
+    """Returns the path of a file up to the first dot of its last part."""
     folder, slash, last = file.name.rpartition("/")
     return folder + slash + last.partition(".")[0]
 

@@ -37,7 +37,7 @@ Append: TypeAlias = Callable[[npt.NDArray[Any]], None]
 
 
 def digest(file: BufferedReader | BytesIO) -> bytes:
-    """Return a hash, 16 bytes long, of all bytes of an open file, whose position is at its beginning.
+    """Returns a hash, 16 bytes long, of all bytes of an open file, whose position is at its beginning.
 
     Raises OSError when the file cannot be read.
     """
@@ -45,7 +45,7 @@ def digest(file: BufferedReader | BytesIO) -> bytes:
 
 
 def file_digest(path: Path) -> bytes:
-    """Return the hash of the file at a path.
+    """Returns the hash of the file at a path.
 
     Raises OSError when it cannot be read.
     """
@@ -54,17 +54,17 @@ def file_digest(path: Path) -> bytes:
 
 
 def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Return inode, size, time of modification and time of change of a file; no program can set the last of them."""
+    """Returns inode, size, time of modification and time of change of a file; no program can set the last of them."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def settled(changed_ns: int, since_ns: int) -> bool:
-    """Return whether a file that last changed at `changed_ns` would show another time if it changed at `since_ns`."""
+    """Returns whether a file that last changed at `changed_ns` would show another time if it changed at `since_ns`."""
     return since_ns - changed_ns > CLOCK_NS
 
 
 def read(entry: Path) -> Manifest | None:
-    """Return the content of the manifest of an entry, or None when the entry is missing or damaged."""
+    """Returns the content of the manifest of an entry, or None when the entry is missing or damaged."""
     try:
         manifest = json.loads((entry / MANIFEST).read_text())
         whole = manifest["seal"] == _seal(manifest["files"], manifest["content"])
@@ -74,14 +74,14 @@ def read(entry: Path) -> Manifest | None:
 
 
 def array(path: Path) -> npt.NDArray[Any]:
-    """Map an array file into memory, read-only."""
+    """Maps an array file into memory, read-only."""
     values: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return values
 
 
 @contextlib.contextmanager
 def unfinished(parent: Path) -> Iterator[Path]:
-    """Yield a temporary folder in `parent` to write an entry in, which is removed at the end unless it was published.
+    """Yields a temporary folder in `parent` to write an entry in, which is removed at the end unless it was published.
 
     Arrays that were mapped from it before stay readable.
     """
@@ -95,7 +95,7 @@ def unfinished(parent: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def growing(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> Iterator[Append]:
-    """Yield a function that appends rows (n, *shape) to a new array file, which is complete and on disk at the end."""
+    """Yields a function that appends rows (n, *shape) to a new array file, which is complete and on disk at the end."""
     count = 0
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
     with path.open("wb") as file:
@@ -115,7 +115,7 @@ def growing(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> It
 
 
 def publish(folder: Path, entry: Path, content: Manifest) -> None:
-    """Make an entry of an unfinished folder, with `content` in its manifest; a damaged entry is replaced.
+    """Makes an entry of an unfinished folder, with `content` in its manifest; a damaged entry is replaced.
 
     Raises OSError when the entry cannot be written, as on a full disk.
     """
@@ -134,12 +134,12 @@ def publish(folder: Path, entry: Path, content: Manifest) -> None:
 
 
 def _seal(files: dict[str, str], content: Manifest) -> str:
-    """Return a hash of the hashes of all files of an entry and of the content of its manifest."""
+    """Returns a hash of the hashes of all files of an entry and of the content of its manifest."""
     return hashlib.blake2b(json.dumps([files, content]).encode(), digest_size=16).hexdigest()
 
 
 def _verified(entry: Path, files: dict[str, str]) -> bool:
-    """Return whether the files of an entry have the given hashes; only those with a new stamp are read."""
+    """Returns whether the files of an entry have the given hashes; only those with a new stamp are read."""
     began = time.time_ns()
     now = {name: stamp(os.stat(entry / name)) for name in files}
     known = _stamps(entry)
@@ -161,7 +161,7 @@ def _stamps(entry: Path) -> dict[str, list[int]]:
 
 
 def _sweep(cache: Path) -> None:
-    """Remove the unfinished folders of processes that were killed more than a day ago."""
+    """Removes the unfinished folders of processes that were killed more than a day ago."""
     for folder in cache.glob(f"{UNFINISHED}*"):
         with contextlib.suppress(OSError):
             # A growing file does not change the time of its folder.

@@ -84,20 +84,20 @@ class Leaves:
         return -normal_entropy(self.noise) if self.noise else math.inf
 
     def images(self, size: tuple[int, int], seeds: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Draw an image from each seed, (B, 1, H, W): gray levels in [0, 1] plus noise."""
+        """Draws an image from each seed, (B, 1, H, W): gray levels in [0, 1] plus noise."""
         keys = np.array(seeds, np.uint64)
         gray = self.grays(keys[:, None, None], self.cover(size, seeds))
         noise = ExampleNoise([example_seed(seed) for seed in seeds])(torch.empty(len(keys), *size)).numpy()
         return (gray + self.noise * self.std * noise).astype(np.float32)[:, None]
 
     def cover(self, size: tuple[int, int], seeds: Sequence[int]) -> Integers:
-        """Return the number of the first disk over the center of each pixel: (B, H, W)."""
+        """Returns the number of the first disk over the center of each pixel: (B, H, W)."""
         group = max(1, int(CHUNK / (FIRST * math.prod(size))))
         keys = np.array(seeds, np.uint64)
         return np.concatenate([self._cover(size, keys[i : i + group]) for i in range(0, len(keys), group)])
 
     def disks(self, size: tuple[int, int], keys: Keys, numbers: Integers) -> tuple[Floats, Floats, Floats]:
-        """Return the disks with the given numbers in each image: (B,), (N,) -> rows, columns and radii, (B, N) each.
+        """Returns the disks with the given numbers in each image: (B,), (N,) -> rows, columns and radii, (B, N) each.
 
         Rows and columns of the centers are in pixels from the center of the first pixel. Numbers count only the disks
         whose bounding box meets the window.
@@ -108,11 +108,11 @@ class Leaves:
         return row, column, r
 
     def grays(self, keys: Keys, numbers: Integers) -> Floats:
-        """Return the gray levels in [0, 1] of the disks with the given numbers in each image; arguments broadcast."""
+        """Returns the gray levels in [0, 1] of the disks with the given numbers in each image; arguments broadcast."""
         return 1 - uniform(keys, numbers * DRAWS + GRAY) ** (1 / SKEW)
 
     def _masses(self, size: tuple[int, int]) -> tuple[float, float, float]:
-        """Integrate r⁻³ (H + 2r)(W + 2r), the density of disks that may meet the window, over the radii.
+        """Integrates r⁻³ (H + 2r)(W + 2r), the density of disks that may meet the window, over the radii.
 
         Returns the integrals of its terms in r⁻³, r⁻² and r⁻¹.
         """
@@ -121,7 +121,7 @@ class Leaves:
         return area * (low**-2 - high**-2) / 2, edge * (1 / low - 1 / high), 4 * math.log(high / low)
 
     def _radius(self, size: tuple[int, int], kind: Floats, u: Floats) -> Floats:
-        """Draw radii from the mixture of the three terms of `_masses`: `kind` chooses the term, u the quantile."""
+        """Draws radii from the mixture of the three terms of `_masses`: `kind` chooses the term, u the quantile."""
         low, high = self.r_min, self.r_max
         masses = np.cumsum(self._masses(size))
         quantiles = (
@@ -149,12 +149,12 @@ class Leaves:
 
 
 def normal_entropy(std: float) -> float:
-    """Return the differential entropy of a normal distribution, in bits."""
+    """Returns the differential entropy of a normal distribution, in bits."""
     return math.log2(2 * math.pi * math.e * std**2) / 2
 
 
 def rasterize(size: tuple[int, int], row: Floats, column: Floats, r: Floats) -> tuple[Integers, Integers]:
-    """Find all pairs of a disk and a pixel whose center lies in it: (N,) each -> numbers of disks and pixels, (P,)."""
+    """Finds all pairs of a disk and a pixel whose center lies in it: (N,) each -> numbers of disks and pixels, (P,)."""
     height, width = size
     disk, y = _inside(row - r, row + r, height)
     # Rounding may place a row that only touches its disk slightly outside of it.
@@ -164,7 +164,7 @@ def rasterize(size: tuple[int, int], row: Floats, column: Floats, r: Floats) -> 
 
 
 def _inside(low: Floats, high: Floats, side: int) -> tuple[Integers, Integers]:
-    """List the integers of 0, ..., side - 1 in the intervals [low, high] (N,).
+    """Lists the integers of 0, ..., side - 1 in the intervals [low, high] (N,).
 
     Returns the number of the interval and the integer of each pair: (P,), (P,).
     """
@@ -189,12 +189,12 @@ class Images(Generated):
         return self.count, 1, *self.size
 
     def make(self, numbers: Integers) -> npt.NDArray[np.float32]:
-        """Draw the images with the given numbers: (B, 1, H, W)."""
+        """Draws the images with the given numbers: (B, 1, H, W)."""
         return self.distribution.images(self.size, [example_seed(self.seed, number) for number in numbers.tolist()])
 
 
 def dead_leaves(n: int, seed: int, size: tuple[int, int], distribution: Leaves = Leaves()) -> Dataset:
-    """Return n images of a size (H, W), generated when they are indexed.
+    """Returns n images of a size (H, W), generated when they are indexed.
 
     Mean and std of the spec are those of the distribution, under which model values have mean 0 and variance 1.
 

@@ -17,7 +17,7 @@ CLASSES = tuple(map(str, range(10)))
 
 
 def write_digits(folder: Path) -> Path:
-    """Write the 1,797 digits as gray PNG files into the subfolders 0, ..., 9, unless they are there already.
+    """Writes the 1,797 digits as gray PNG files into the subfolders 0, ..., 9, unless they are there already.
 
     The gray levels 0..16 of the data become 0..255. The folder appears complete or not at all; it is returned.
 

@@ -51,13 +51,13 @@ class SwissRoll:
         return math.sqrt((9.75 * math.pi**2 - x**2 - y**2) / 2 + self.noise**2)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n points: (n, 2) float64."""
+        """Draws n points: (n, 2) float64."""
         first, last = ROLL_ENDS
         t = first + (last - first) * torch.rand(n, generator=generator, dtype=torch.float64)
         return self._scaled(t) + self.noise / self.scale * _normal(n, generator)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """Compute log p(x) in nats by quadrature along the spiral: (B, 2) -> (B,) float64. Noise must be positive."""
+        """Computes log p(x) in nats by quadrature along the spiral: (B, 2) -> (B,) float64. Noise must be positive."""
         t, weight = self._nodes(self._even(PANEL))
         spiral, variance = self._scaled(t), (self.noise / self.scale) ** 2
         constant = weight.log() - math.log(2 * math.pi * variance)
@@ -68,7 +68,7 @@ class SwissRoll:
         return torch.cat(parts)
 
     def posterior(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the mean and the variance of each coordinate of x given x_t = alpha x + sigma N(0, I).
+        """Computes the mean and the variance of each coordinate of x given x_t = alpha x + sigma N(0, I).
 
         (B, 2), (), () -> (B, 2), (B, 2) float64, by the quadrature of `log_density`. The noise must be positive.
         """
@@ -103,12 +103,12 @@ class SwissRoll:
         return -float((shares.flatten() * self.log_density(x)).sum())
 
     def _scaled(self, t: Tensor) -> Tensor:
-        """Map t to points of the spiral in units of the data: (N,) -> (N, 2)."""
+        """Maps t to points of the spiral in units of the data: (N,) -> (N, 2)."""
         spiral = torch.stack([t * t.cos(), t * t.sin()], dim=1)
         return (spiral - torch.tensor(ROLL_CENTER, dtype=torch.float64)) / self.scale
 
     def _even(self, width: float) -> Tensor:
-        """Return edges, in t, of panels that are about `width` standard deviations of the noise long.
+        """Returns edges, in t, of panels that are about `width` standard deviations of the noise long.
 
         t²/2 is nearly the arc length.
         """
@@ -117,19 +117,19 @@ class SwissRoll:
         return torch.linspace(first, last, panels + 1, dtype=torch.float64).sqrt()
 
     def _nodes(self, edges: Tensor) -> tuple[Tensor, Tensor]:
-        """Return nodes and weights (N,) of Gauss-Legendre quadrature on each panel, for the mean over uniform t."""
+        """Returns nodes and weights (N,) of Gauss-Legendre quadrature on each panel, for the mean over uniform t."""
         nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(NODES))
         half, middle = edges.diff()[:, None] / 2, (edges[1:] + edges[:-1])[:, None] / 2
         return (middle + half * nodes).flatten(), (half * weights).flatten() / (edges[-1] - edges[0])
 
 
 def swiss_roll(n: int, seed: int, noise: float = ROLL_NOISE) -> Dataset:
-    """Return n points of a SwissRoll."""
+    """Returns n points of a SwissRoll."""
     return _dataset("swiss_roll", SwissRoll(noise).sample(n, _generator(n, seed)), None, ())
 
 
 def mixture(n: int, seed: int, modes: int = 8, std: float = 0.1, labels: bool = False) -> Dataset:
-    """Return n points of a mixture of equally weighted Gaussians, evenly spaced on a circle, scaled to variance 1.
+    """Returns n points of a mixture of equally weighted Gaussians, evenly spaced on a circle, scaled to variance 1.
 
     `std` is the standard deviation of a mode in units of the circle's radius. With `labels`, every point is labeled by
     its mode.

@@ -56,7 +56,7 @@ class Places:
         return max(0, height * width - (bottom - top) * (right - left))
 
     def __call__(self, number: int) -> tuple[int, int]:
-        """Return the first row and column of a place; places in the rows of the hole come after all others."""
+        """Returns the first row and column of a place; places in the rows of the hole come after all others."""
         (top, bottom), (left, right) = self.blocked
         height, width = self.sides
         free = (height - (bottom - top)) * width
@@ -90,18 +90,18 @@ class Crops(Generated):
         return np.cumsum([place.count for place in self.places])
 
     def _choose(self, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the photograph of each crop, and its place in it: (B,) -> (B,), (B,)."""
+        """Returns the photograph of each crop, and its place in it: (B,) -> (B,), (B,)."""
         keys = np.array([example_seed(self.seed, number) for number in numbers.tolist()], np.uint64)
         place = (uniform(keys, np.zeros(len(keys), np.int64)) * self._ends[-1]).astype(np.int64)
         chosen = np.searchsorted(self._ends, place, side="right")
         return chosen, place - np.concatenate([[0], self._ends])[chosen]
 
     def contents(self) -> npt.NDArray[np.uint64]:
-        """Return a hash of the photograph of each crop, so that its crops are held out together or not at all."""
+        """Returns a hash of the photograph of each crop, so that its crops are held out together or not at all."""
         return hashed(self._choose(np.arange(self.count))[0].astype(np.uint64))
 
     def make(self, numbers: npt.NDArray[np.int64]) -> Pixels:
-        """Cut the crops with the given numbers: (B, C, h, w)."""
+        """Cuts the crops with the given numbers: (B, C, h, w)."""
         height, width = self.places[0].crop
         crops = np.empty((len(numbers), *self.shape[1:]), np.uint8)
         for crop, chosen, place in zip(crops, *self._choose(numbers), strict=True):
@@ -121,7 +121,7 @@ def texture(
     hole: int = 0,
     log: Callable[[str], None] = print,
 ) -> Dataset:
-    """Return n random crops of the image file, or of the images of the folder, at a path.
+    """Returns n random crops of the image file, or of the images of the folder, at a path.
 
     No crop touches the square of side `hole` in the center of its image. Crops of the same image are never both trained
     on and held out. The log names the images that are left out.
@@ -152,7 +152,7 @@ def texture(
 def _images(
     path: str | os.PathLike[str], channels: int, background: Color, log: Callable[[str], None]
 ) -> Iterator[tuple[str, Pixels]]:
-    """Yield the name and the pixels (H, W, C) of every image that can be decoded at a path."""
+    """Yields the name and the pixels (H, W, C) of every image that can be decoded at a path."""
     if (file := Path(path)).is_file() and file.suffix.lower() in SUFFIXES:
         yield printable(file), decode(file, channels=channels, background=background)
         return

@@ -118,7 +118,7 @@ def test_opening_names_the_image_when_the_system_refuses() -> None:
     assert container.open(Path("image"), 1, 3).read() == b"mag"
     with pytest.raises(ImageError, match=r"^ro\\xffot/locked: Permission denied$") as refused:
         container.open("locked", 0, 0)
-    assert refused.value.passing
+    assert refused.value.transient
     with pytest.raises(ImageError, match=r"^ro\\xffot/silent: no number$") as silent:
         container.open("silent", 0, 0)
-    assert not silent.value.passing
+    assert not silent.value.transient
