@@ -54,6 +54,7 @@ class Setting:
 
 
 def _stored(spec: DataSpec) -> str:
+    """How examples are stored, in words for an error."""
     return f"of {spec.levels} levels" if spec.levels else "continuous"
 
 

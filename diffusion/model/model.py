@@ -40,14 +40,17 @@ from diffusion.restoration.methods import AUTO, choose
 
 # The log-SNR below which an image looks like noise alone.
 FIRST_SEEN = -4.0
+# Steps of a trajectory that is drawn as a film.
 FILM_STEPS = 32
+# Steps of the grid from whose ends a measured grid takes its own.
 LONG = 100
 
 
 @dataclass(frozen=True)
 class Model:
-    """What `load` returns. Examples go in and come out in the units of the data: images float in [0, 1], points as
-    they are.
+    """A trained model, as `load` returns it.
+
+    Examples go in and come out in the units of the data: 8-bit images as floats in [0, 1], continuous data as they are.
     """
 
     denoiser: Denoiser
@@ -58,21 +61,23 @@ class Model:
 
     @property
     def teacher(self) -> str:
-        """The run that this model was distilled from, to sample on one short grid; empty for one that learned from
-        data, whose x̂ is E[x|x_t].
+        """The run that this model was distilled from; empty for a model that learned from data.
+
+        A distilled model samples on one short grid. The x̂ of any other is E[x|x_t].
         """
         return self.config.distillation.teacher
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The log-SNRs of the first and the last call of a long trajectory."""
+        """The log-SNRs of the first and the last evaluation on a long grid."""
         schedule = self.denoiser.schedule
         log_snr = schedule.log_snr(self.config.grid(schedule, LONG))
         return float(log_snr[0]), float(log_snr[-2])
 
     def tuned(self, *, n: int = 64, seed: int = 0) -> Model:
-        """The same model, with a grid measured on n of its own paths between the ends of the grid it has
-        (`grids.measure`).
+        """This model with a grid that is measured on n of its own paths (`grids.measure`).
+
+        The measured grid has the ends of the present one. Raises InputError for a distilled model.
         """
         if self.teacher:
             raise InputError("grid: this model was distilled for one grid and samples on no other")
@@ -98,7 +103,7 @@ class Model:
 
     @property
     def film_steps(self) -> int:
-        """Steps of a trajectory that is to be looked at."""
+        """The default number of steps of a film."""
         return self.config.sampling.steps if self.teacher else FILM_STEPS
 
     def steps_of_grid(self, steps: int) -> int:
@@ -252,8 +257,10 @@ class Model:
         )
 
     def likelihood(self, *, guidance: float = 1.0, dtype: torch.dtype = torch.float32) -> Likelihood:
-        """The likelihoods of this model by the bound, the flow and works, with guidance of that strength; its network
-        runs in `dtype`, float32 or float64.
+        """The likelihoods of this model: the trajectory bound, the probability flow and importance-weighted paths.
+
+        `guidance` is the classifier-free guidance scale; the network runs in `dtype`, float32 or float64. Raises
+        InputError for a distilled model.
         """
         self._refuse_student("likelihood")
         denoiser = self.guided(guidance)
@@ -269,16 +276,17 @@ class Model:
     ) -> Bound:
         """The trajectory bound on -log p(x) by terms, in nats per example (`Likelihood.bound`).
 
-        x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D). Labels as for `sample`,
-        and -1 for an example without.
+        x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D). Labels are given as for
+        `sample`; -1 stands for an example without a label.
         """
         return self.likelihood().bound(x, steps=steps, draws=draws, seed=seed, label=label)
 
     def log_likelihood(
         self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0, label: Label | None = None
     ) -> Tensor:
-        """A lower bound on log p(x) in nats for each example, (B,): of the 8-bit image itself, or of a point's
-        density. Options as for `bound`.
+        """A lower bound on log p(x) in nats for each example, (B,).
+
+        p(x) is the probability of the 8-bit image itself, or the density of a point. The options are those of `bound`.
         """
         return -self.bound(x, steps=steps, draws=draws, seed=seed, label=label).total.cpu()
 
@@ -307,11 +315,11 @@ class Model:
     def _batch(self, denoiser: AnyDenoiser, label: Tensor | None, method: Method | None = None) -> int:
         middle = self.denoiser.schedule.time(torch.zeros(()))
 
-        def call(n: int) -> object:
+        def evaluate(n: int) -> object:
             probe = denoiser if method is None else method.memory_probe(denoiser)
             return probe(self._blank(n), middle, None if label is None else label[:1].expand(n))
 
-        return auto_batch_size(call, math.prod(self.spec.shape[1:]), self.device)
+        return auto_batch_size(evaluate, math.prod(self.spec.shape[1:]), self.device)
 
     def _noise(self, seed: int, numbers: Sequence[int], stream: int = Stream.SAMPLE) -> ExampleNoise:
         return ExampleNoise([example_seed(seed, stream, number) for number in numbers])
