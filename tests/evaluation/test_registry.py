@@ -8,7 +8,7 @@ from diffusion.registries import names
 
 def test_every_evaluator_is_registered_by_its_name() -> None:
     estimators = {"bound": BoundEstimator, "importance": ImportanceEstimator, "ode": FlowEstimator}
-    assert estimators == EVALUATORS
+    assert estimators.items() <= EVALUATORS.items(), "and those that somebody adds"
     assert all(issubclass(kind, Evaluator) and kind().name == name for name, kind in EVALUATORS.items())  # type: ignore[call-arg]
 
 
