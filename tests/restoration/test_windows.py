@@ -64,6 +64,18 @@ def test_weights_sum_to_one_and_windows_are_spread_evenly(length: int, side: int
     assert torch.allclose(segments.blend(segments.cut(x, 2), 2), x)
 
 
+def test_the_squared_error_of_a_blend_is_at_most_the_mean_of_those_of_its_segments() -> None:
+    """At every pixel, as the weights sum to 1 and squares are convex; less where segments err independently."""
+    line, truth = Segments.of(20, 8, 4), normal(50, 20)
+    errors = normal(50, line.count, 8, seed=1)
+    blended = (line.blend(line.cut(truth, 1) + errors, 1) - truth).square()
+    mean = line.blend(errors.square(), 1)
+    assert bool((blended <= mean + 1e-12).all())
+    overlap = slice(4, 16)
+    expected = float(line.blend(line.weights[None], 1)[0, overlap].mean())  # Σ m_k², for errors of variance 1
+    assert float(blended[:, overlap].mean()) == pytest.approx(expected, rel=0.1) and expected < 0.8
+
+
 def test_one_window_is_the_denoiser_itself_and_labels_and_times_go_with_their_examples() -> None:
     t = torch.tensor([0.3, 0.7], dtype=torch.float64)
     x, label = normal(2, 1, *WINDOW), torch.tensor([1, 5])
