@@ -157,6 +157,11 @@ def test_ddim_errs_less_on_a_measured_grid_than_on_others_between_the_same_ends(
             lambda: measure(correlated(Cosine()), normal(2, 2), first=1.0, last=-1.0),
             "first, last: must be an increasing pair of log-SNRs, got (1.0, -1.0)",
         ),
+        (
+            lambda: measure(correlated(Cosine()), normal(2, 2), first=1.0, last=1.0),
+            "first, last: must be an increasing pair of log-SNRs, got (1.0, 1.0)",
+        ),
+        (lambda: Karras(rho=0.0), "rho: must be a positive number, got 0.0"),
     ],
 )
 def test_bad_arguments_are_named(make: Callable[[], object], message: str) -> None:

@@ -114,6 +114,8 @@ def test_bad_arguments_are_named() -> None:
         ValueError, match=re.escape("interval: must be an increasing pair of log-SNRs, got (2.0, -inf)")
     ):
         ClassifierFree(ORACLE, 2.0, interval=(2.0, -math.inf))
+    with pytest.raises(ValueError, match=re.escape("interval: must be an increasing pair of log-SNRs, got (2.0, 2.0)")):
+        ClassifierFree(ORACLE, 2.0, interval=(2.0, 2.0))
 
 
 def test_every_example_is_guided_where_its_own_log_snr_is_within_the_interval() -> None:

@@ -68,6 +68,7 @@ def test_a_refined_solver_is_closer() -> None:
     for solver in (Adaptive(1e-4), Adaptive(1e-4).refined()):
         errors.append((solver(slope, Y, 0.0, 6.0) - exact(Y, 0.0, 6.0)).abs().max().item())
     assert errors[1] < errors[0] / 4
+    assert Adaptive(1e-4).refined().tolerance == pytest.approx(1e-5), "a tenth, as evaluations state"
 
 
 def test_where_the_slope_changes_fast_steps_are_short() -> None:

@@ -59,6 +59,13 @@ def test_the_evidence_is_within_its_interval_of_the_exact_one(sampler: Sampler) 
     assert abs(ratios.mean() - 1) < 3 * error + 0.02
 
 
+def test_the_evidence_of_all_resamplings_adds_up_to_the_exact_one() -> None:
+    """Resampled at every step, the mean weights since the last time multiply to p(y)."""
+    ratios = torch.stack([run(300, seed, threshold=1.0).log_evidence for seed in range(5)]).sub(exact()[0]).exp()
+    error = ratios.std() / len(ratios) ** 0.5
+    assert error < 0.05 and abs(ratios.mean() - 1) < 3 * error + 0.02
+
+
 def test_the_square_error_falls_as_one_over_the_particles() -> None:
     _, mean = exact()
     errors = []
