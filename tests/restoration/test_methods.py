@@ -235,3 +235,11 @@ def test_what_cannot_be_restored_is_named() -> None:
             kind(0)
     with pytest.raises(ValueError, match=r"y: must be that of one example, \(1, \*\), got \(2, 3\)"):
         Problem(Mask(KNOWN), normal(2, 3))
+
+
+def test_the_memory_probe_differentiates_where_the_method_does() -> None:
+    x_t, t = normal(2, 1, 2, 3), torch.tensor(0.5, dtype=torch.float64)
+    for name, kind in METHODS.items():
+        counted = CountingDenoiser(ORACLE)
+        kind().memory_probe(counted)(x_t, t)
+        assert counted.nfe == 1 and (counted.backward > 0) == kind.differentiates, name

@@ -207,6 +207,13 @@ def test_only_what_windows_of_the_hole_see_is_looked_at() -> None:
     assert narrow.place == (..., slice(2, 19), slice(0, 10))
 
 
+def test_the_region_reaches_a_window_of_its_own_height_and_width() -> None:
+    known = torch.ones(1, 30, 40, dtype=torch.bool)
+    known[0, 12, 20] = False
+    found = region_to_solve(Problem(Mask(known), normal(1, 1, 30, 40), shape=(1, 30, 40)), (8, 4))
+    assert found.place == (..., slice(5, 20), slice(17, 24)), "7 rows and 3 columns around the hole"
+
+
 def test_what_windows_cannot_cover_is_named() -> None:
     with pytest.raises(ValueError, match=r"image: must be at least 8x8, the size of a window, got \(7, 20\)"):
         Windows(SMALL, WINDOW)(normal(1, 1, 7, 20), torch.tensor(0.5))
