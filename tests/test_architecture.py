@@ -209,14 +209,15 @@ def test_no_pickle_is_read_or_written(path: Path) -> None:
 
 def test_the_command_line_imports_nothing_heavy_before_it_has_parsed() -> None:
     light = {"diffusion.errors", "diffusion.cli", "diffusion.draw", "diffusion.registries", "diffusion.commands"}
-    light |= {"diffusion.commands.options"}
+    options = sorted((ROOT / "commands" / "options").glob("*.py"))
+    light |= {"diffusion.commands.options", *(f"diffusion.{module(path)}" for path in options)}
     for name in (
+        *(str(path.relative_to(ROOT).with_suffix("")) for path in options),
         "cli",
         "errors",
         "draw",
         "registries",
         "commands/__init__",
-        "commands/options",
         "__init__",
         "__main__",
     ):

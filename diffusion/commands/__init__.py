@@ -1,1 +1,1 @@
-"""The commands of `diffusion`, a file each. `options.py` holds the options of all and imports nothing heavy."""
+"""The commands of `diffusion`, a file each. `options/` holds the options of all and imports nothing heavy."""

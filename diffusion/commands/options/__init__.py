@@ -1,0 +1,26 @@
+"""The options of every command, a file for each kind of command. Nothing heavy is imported, so that help and mistakes
+answer at once.
+
+The names that an option may take are read from the source of the registries (`registries.names`).
+"""
+
+from diffusion.commands.options.common import DrawArguments
+from diffusion.commands.options.inspecting import Doctor, Inspect
+from diffusion.commands.options.measuring import Evaluate
+from diffusion.commands.options.restoring import Inpaint, Restorations, Restore
+from diffusion.commands.options.sampling import Sample
+from diffusion.commands.options.training import Distill, Train, VerifyResume
+
+__all__ = [
+    "Distill",
+    "Doctor",
+    "DrawArguments",
+    "Evaluate",
+    "Inpaint",
+    "Inspect",
+    "Restorations",
+    "Restore",
+    "Sample",
+    "Train",
+    "VerifyResume",
+]

@@ -1,0 +1,35 @@
+"""The options of the commands that look at data and at the machine: inspect, doctor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Report on an image folder, tar shards or a Hugging Face dataset without training: what is in it, what repeats or
+    is damaged, a configuration to start from, and the cost of training by it on this machine.
+    """
+
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """The folder, or whatever data.path may be."""
+    labels: bool = False
+    """Show the classes."""
+    decode: bool = True
+    """Decode every image, which finds damaged ones and near duplicates."""
+    measure: bool = True
+    """Time a part of a training step on this machine."""
+    out: Path | None = None
+    """Write the suggested configuration to this TOML file."""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Print the facts about this machine that belong in a bug report, and what is broken on it.
+
+    The exit code is 1 if something is broken.
+    """

@@ -1,0 +1,64 @@
+"""The options of the commands that measure a model: evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from diffusion.commands.options.common import Run
+from diffusion.registries import names
+
+EVALUATORS = ", ".join(names("evaluation", "EVALUATORS"))
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained model on held-out examples, each number with its interval and the sources of its width.
+
+    The likelihood is in bits/dim for images and in bits/vector for points. An option that the method does not have is
+    an error.
+    """
+
+    run: Run
+    """A run folder."""
+    method: Annotated[
+        str,
+        tyro.conf.arg(
+            help=f"The evaluator: {EVALUATORS}. bound is the trajectory bound by terms, ode the probability-flow ODE, "
+            "importance the importance-weighted paths. Options of an evaluator may follow its name, as in ode:probes=8."
+        ),
+    ] = "bound"
+    data: Path | None = None
+    """A folder of images to measure instead of the held-out ones."""
+    limit: int | None = None
+    """Use at most this many examples."""
+    draws: int | None = None
+    """bound: steps drawn for each example, in two independent halves; an even number, 16 by default."""
+    steps: int | None = None
+    """bound, importance: steps of the trajectory; by default those of the trajectory that the model was trained on,
+    if it was, else 100,000 for bound and 256 for importance."""
+    continuous: bool = False
+    """bound: in continuous time, with infinitely many steps."""
+    paths: int | None = None
+    """importance: paths for each example, 16 by default."""
+    probes: int | None = None
+    """ode: Hutchinson probes for each example and dequantization, 4 by default; in few dimensions the trace is
+    exact."""
+    tolerance: float | None = None
+    """ode: tolerance of the adaptive solver, 1e-4 by default; a tenth of it on a few examples measures its error."""
+    dequantization: Literal["uniform", "noise"] | None = None
+    """ode: dequantization of images, by uniform noise (the default), or by the noise of the clean end, for models
+    trained with Fourier features."""
+    solver_steps: int | None = None
+    """ode: number of fixed RK4 steps; 0, the default, for an adaptive solver."""
+    guidance: float = 1.0
+    """Classifier-free guidance scale; 1 is off."""
+    float64: bool = False
+    """Run the network in float64."""
+    compare: bool = True
+    """bound: measure as many training examples too, and draw both by log-SNR."""
+    seed: int | None = None
+    """Seed of all random numbers, 0 by default."""

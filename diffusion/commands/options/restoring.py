@@ -1,0 +1,68 @@
+"""The options of the commands that restore images: inpaint, restore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from diffusion.commands.options.common import DrawArguments, Images, MethodName, Run
+from diffusion.registries import names
+
+OPERATORS = ", ".join(names("operators", "OPERATORS"))
+
+
+@dataclass(frozen=True)
+class Restorations:
+    """The options of drawing restorations, and of where they are written."""
+
+    draw: Annotated[DrawArguments, tyro.conf.arg(name="")] = DrawArguments(n=4)
+    method: MethodName = "auto"
+    """The method of restoration; docs/restoration.md says where each one is biased."""
+    out: Path | None = None
+    """Where to write; RUN/restored-NAME by default. Each of several images gets a folder of its name there."""
+    resize: bool = False
+    """Bring whole images to the size that the model was trained on, instead of covering them by windows of it."""
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """Restore the unknown part of images, several times over."""
+
+    run: Run
+    """A run folder."""
+    images: Images
+    """Damaged images, or folders of them. A transparent PNG is its own mask."""
+    mask: Path | None = None
+    """The mask: white is known, black is to be filled. Or a folder of masks with the names of the images."""
+    unknown_color: str | None = None
+    """The color, such as #ff00ff, in which the unknown part is drawn into the images."""
+    threshold: float = 0.1
+    """The largest difference from that color, in [0, 1], of each channel of an unknown pixel."""
+    noise: float = 0.0
+    """Standard deviation of the noise on the known part, in [0, 1]; 0 keeps known pixels as they are."""
+    options: Annotated[Restorations, tyro.conf.arg(name="")] = Restorations()
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Restore images that were blurred, made smaller, gray or noisy, or compressed, several times over."""
+
+    run: Run
+    """A run folder."""
+    images: Images
+    """Degraded images, or folders of them."""
+    operator: Annotated[
+        str,
+        tyro.conf.arg(
+            help=f"The degradation: {OPERATORS}. Options follow the name, as in blur:sigma=2, and several are applied "
+            "one after another, as in blur:sigma=1+downsample:factor=2."
+        ),
+    ]
+    noise: float | None = None
+    """Standard deviation of the noise on the images, in [0, 1]; that of rounding to 8 bits by default."""
+    damage: bool = False
+    """Take whole images and degrade them first, to try a restoration out."""
+    options: Annotated[Restorations, tyro.conf.arg(name="")] = Restorations()
