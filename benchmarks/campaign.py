@@ -55,7 +55,7 @@ from diffusion import checkpoint, config, load
 from diffusion.checkpoint import CheckpointError, Part, Retention
 from diffusion.commands.inspect import toml
 from diffusion.config import Config
-from diffusion.data import decode
+from diffusion.data import PixelFormat, decode
 from diffusion.data.images.decoding import MAX_PIXELS
 from diffusion.errors import InputError
 from diffusion.training import train, trainer
@@ -278,7 +278,7 @@ def read_image(bases: list[bytes]) -> Callable[[random.Random, Path], None]:
         path = folder / "image"
         path.write_bytes(mutated(rng.choice(bases), rng.choice(bases), rng))
         channels = rng.choice((1, 3, 4))
-        pixels = decode(path, channels=channels, background=(255, 255, 255))
+        pixels = decode(path, PixelFormat(channels))
         if pixels.dtype != "uint8" or pixels.shape[2:] != (channels,) or pixels[..., 0].size > MAX_PIXELS:
             raise AssertionError(f"{pixels.dtype} {pixels.shape}")
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.judge import Images
-from diffusion.data import decode
+from diffusion.data import PixelFormat, decode
 from diffusion.data.images.decoding import SUFFIXES
 from diffusion.errors import InputError
 
@@ -49,7 +49,7 @@ def unzip(path: Path, part: str) -> Images:
         found.sort(key=lambda name: int(name.stem))
         values = np.empty((len(found), *SHAPE), np.uint8)
         for value, name in zip(values, found, strict=True):
-            pixels = decode(str(name), io.BytesIO(archive.read(str(name))), channels=3, background=(0, 0, 0))
+            pixels = decode(str(name), PixelFormat(), io.BytesIO(archive.read(str(name))))
             value[:] = pixels.transpose(2, 0, 1)
     label = torch.tensor([classes.index(name.parts[-2]) for name in found])
     return Images(torch.from_numpy(values), label)

@@ -35,7 +35,7 @@ from benchmarks.posterior import Tally
 from benchmarks.similarity import SIDE as WINDOW
 from benchmarks.similarity import ssim
 from diffusion import figures
-from diffusion.data import open_folder
+from diffusion.data import PixelFormat, open_folder
 from diffusion.errors import InputError
 from diffusion.model import Model, load
 from diffusion.model.restoration import RESTORATION_STEPS, Restoration
@@ -201,7 +201,7 @@ def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
 def held_out(model: Model, folder: Path, limit: int) -> Tensor:
     """Returns at most `limit` images, evenly spaced in a folder, in the model's shape: (N, C, H, W) in [0, 1]."""
     channels, height, width = model.spec.shape
-    data = open_folder(folder, size=(height, width), channels=channels, min_images=1).evenly(limit)
+    data = open_folder(folder, size=(height, width), pixel_format=PixelFormat(channels), min_images=1).evenly(limit)
     return data.batch(range(len(data)))[0].float() / model.spec.top
 
 

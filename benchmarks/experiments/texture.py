@@ -93,7 +93,7 @@ def run(setting: Setting) -> Outcome:
     experiment = replace(experiment, data=replace(experiment.data, path=str(path)))
     data = open_source(experiment.data, print)
     model, seconds = timed.train(experiment, data, setting.folder / "texture", setting.seconds)
-    pixels = decode(path, channels=experiment.data.channels, background=experiment.data.background)
+    pixels = decode(path, experiment.data.pixel_format)
     values = torch.tensor(pixels).movedim(2, 0)
     square = hole(tuple(values.shape[1:]), experiment.data.hole)
     found = density(model, values[:, *square])

@@ -13,14 +13,13 @@ import torch
 from PIL import Image, ImageColor
 from torch import Tensor
 
-from diffusion.data import DataSpec, decode, read_header, resize_and_crop
-from diffusion.data.images.decoding import Color, Pixels, composite, to_tensor
+from diffusion.data import DataSpec, PixelFormat, decode, read_header, resize_and_crop
+from diffusion.data.images.decoding import BLACK, Color, Pixels, composite, to_tensor
 from diffusion.data.images.folder import FolderWalk
 from diffusion.errors import InputError, require
 from diffusion.operators import Operator
 from diffusion.operators.operator import Size
 
-BLACK = (0, 0, 0)
 Known = npt.NDArray[np.bool_]
 
 
@@ -127,15 +126,15 @@ def read_damaged(
     if file.mask is not None and marked is not None:
         raise InputError(f"--unknown-color: must not be given with --mask, got {marked.color} and {file.mask}")
     if file.mask is not None:
-        pixels = decode(path, channels=channels, background=background)
+        pixels = decode(path, PixelFormat(channels, background))
         known = read_mask(file.mask, path, pixels.shape[:2])
     elif marked is not None:
-        rgba = decode(path, channels=4, background=background)
+        rgba = decode(path, PixelFormat(4, background))
         shown = composited(rgba, background)
         pixels, known = rgba if channels == 4 else converted(shown, channels), marked.known(shown[:, :, :3])
     else:
         # The colors are taken as stored. Compositing would change those of half-transparent pixels that count as known.
-        rgba = decode(path, channels=4, background=BLACK)
+        rgba = decode(path, PixelFormat(4))
         pixels, known, whole = converted(rgba, channels), rgba[:, :, 3:] >= 128, False
     if known.all() and not whole:
         raise InputError(_nothing_unknown(file, marked))
@@ -186,7 +185,7 @@ def _dilated(hidden: Known, reach: int) -> Known:
 
 def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
     """Reads a mask for an image of the size (H, W): its known pixels, (H, W, 1)."""
-    known = decode(mask, channels=1, background=BLACK) >= 128
+    known = decode(mask, PixelFormat(1, BLACK)) >= 128
     if known.shape[:2] != size:
         raise InputError(
             f"--mask: {mask} is {known.shape[1]} x {known.shape[0]} pixels, but {image} is "
@@ -213,7 +212,7 @@ def read_clean(path: Path, spec: DataSpec, background: Color, *, resize: bool = 
     With `resize` an image of another size is resized to that of the data.
     """
     channels, height, width = spec.shape
-    pixels = decode(path, channels=channels, background=background)
+    pixels = decode(path, PixelFormat(channels, background))
     if not resize or pixels.shape[:2] == (height, width):
         return to_tensor(pixels), ""
     return to_tensor(resize_and_crop(pixels, (height, width))), resized(path.name, pixels, spec)
@@ -233,4 +232,4 @@ def read_observation(
     header = read_header(path)
     shape = spec.shape[0], *operator.size_before((header.height, header.width))
     channels = operator(torch.zeros(1, *shape)).shape[1]
-    return to_tensor(decode(path, channels=channels, background=background)), shape
+    return to_tensor(decode(path, PixelFormat(channels, background))), shape

@@ -8,7 +8,7 @@ from diffusion.data.augment import augment
 from diffusion.data.dataset import Dataset, standardized
 from diffusion.data.images.cache import Packed, pack
 from diffusion.data.images.container import LeftOut
-from diffusion.data.images.decoding import Header, ImageError, decode, read_header, resize_and_crop
+from diffusion.data.images.decoding import Header, ImageError, PixelFormat, decode, read_header, resize_and_crop
 from diffusion.data.images.index import Entry
 from diffusion.data.images.open_folder import open_folder
 from diffusion.data.images.scan import FolderError, Scan, scan, table
@@ -32,6 +32,7 @@ __all__ = [
     "Leaves",
     "LeftOut",
     "Packed",
+    "PixelFormat",
     "SampleStream",
     "Scan",
     "SwissRoll",

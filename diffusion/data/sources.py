@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffusion.data.dataset import Dataset, standardized
+from diffusion.data.images.decoding import PixelFormat
 from diffusion.data.images.open_folder import open_folder
 from diffusion.data.images.scan import FolderError
 from diffusion.data.synthetic.dead_leaves import NOISE as LEAVES_NOISE
@@ -85,6 +86,11 @@ class DataOptions:
         """The height and width of an example."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
+    @property
+    def pixel_format(self) -> PixelFormat:
+        """The form that image files are decoded to."""
+        return PixelFormat(self.channels, self.background)
+
 
 def open_source(options: DataOptions, log: Log) -> Dataset:
     """Opens all examples of an experiment, training and held-out ones together; `log` receives each line of the report.
@@ -104,9 +110,8 @@ def _folder(options: DataOptions, log: Log) -> Dataset:
     return open_folder(
         options.path,
         size=options.shape,
-        channels=options.channels,
+        pixel_format=options.pixel_format,
         labels=options.labels,
-        background=options.background,
         margin=options.margin,
         min_images=options.min_images,
         max_bad=options.max_bad,
@@ -127,8 +132,7 @@ def _texture(options: DataOptions, log: Log) -> Dataset:
         options.count,
         options.seed,
         size=options.shape,
-        channels=options.channels,
-        background=options.background,
+        pixel_format=options.pixel_format,
         hole=options.hole,
         log=log,
     )

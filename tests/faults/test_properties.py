@@ -18,7 +18,7 @@ from PIL import Image
 from diffusion import checkpoint, config, load
 from diffusion.checkpoint import CheckpointError, Part, Retention
 from diffusion.config import Config, ConfigError
-from diffusion.data import ImageError, decode, read_header
+from diffusion.data import ImageError, PixelFormat, decode, read_header
 from diffusion.data.images.decoding import FORMATS
 from diffusion.errors import InputError
 
@@ -158,7 +158,7 @@ def test_any_bytes_are_an_image_or_an_error_that_names_the_file(
     path.write_bytes(data[:start] + new + rest)
     try:
         header = read_header(path)
-        pixels = decode(path, channels=channels, background=(255, 255, 255))
+        pixels = decode(path, PixelFormat(channels))
     except ImageError as error:
         assert str(path) in str(error) and error.reason
     else:
@@ -168,10 +168,10 @@ def test_any_bytes_are_an_image_or_an_error_that_names_the_file(
 @pytest.mark.parametrize("kind", FORMATS)
 def test_an_image_cut_short_anywhere_is_an_image_or_an_error(tmp_path: Path, kind: str) -> None:
     data = encoded(kind, "RGB")
-    whole = decode(tmp_path / "x", io.BytesIO(data), channels=3, background=(0, 0, 0))
+    whole = decode(tmp_path / "x", PixelFormat(3, (0, 0, 0)), io.BytesIO(data))
     for length in range(0, len(data), 1 + len(data) // 60):
         try:
-            pixels = decode(tmp_path / "x", io.BytesIO(data[:length]), channels=3, background=(0, 0, 0))
+            pixels = decode(tmp_path / "x", PixelFormat(3, (0, 0, 0)), io.BytesIO(data[:length]))
         except ImageError:
             continue
         assert np.array_equal(pixels, whole)  # What was cut off is not pixels.

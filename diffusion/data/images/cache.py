@@ -23,7 +23,7 @@ import PIL
 from diffusion.data.dataset import content_hash
 from diffusion.data.images import store
 from diffusion.data.images.container import Container, LeftOut
-from diffusion.data.images.decoding import Color, ImageError, Pixels, decode, printable, resize_and_crop
+from diffusion.data.images.decoding import ImageError, PixelFormat, Pixels, decode, printable, resize_and_crop
 from diffusion.data.images.index import Entry
 from diffusion.data.images.parallel import in_order
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, unwritable
@@ -58,20 +58,18 @@ class _Settings:
     """The settings that decide the pixels, besides the files."""
 
     size: tuple[int, int]
-    channels: int
-    background: Color
+    pixel_format: PixelFormat
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.channels, *self.size
+        return self.pixel_format.channels, *self.size
 
 
 def pack(
     scan: Scan,
     *,
     size: tuple[int, int],
-    channels: int,
-    background: Color,
+    pixel_format: PixelFormat,
     cache: Path | None = None,
     progress: bool = True,
 ) -> Packed:
@@ -82,7 +80,7 @@ def pack(
     Raises FolderError when the cache lies within the folder of images, cannot be written or has too little space, and
     when no image can be decoded; ImageError when a file disappears in the meantime.
     """
-    settings = _Settings(size, channels, background)
+    settings = _Settings(size, pixel_format)
     entry = cache_folder(cache, scan.container.root) / _key(scan, settings)
     content = store.read(entry) or _build(entry, scan, settings, progress)
     failed = {int(row): reason for row, reason in content["failed"].items()}
@@ -157,7 +155,7 @@ def _image(container: Container, settings: _Settings, entry: Entry) -> Pixels | 
     path = os.path.join(container.name, entry.path)
     try:
         with container.open(entry.path, entry.offset, entry.size) as file:
-            image = decode(path, file, channels=settings.channels, background=settings.background)
+            image = decode(path, settings.pixel_format, file)
     except ImageError as error:
         if error.transient:
             raise

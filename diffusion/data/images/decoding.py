@@ -25,6 +25,8 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 Color: TypeAlias = tuple[int, int, int]
 BinaryFile: TypeAlias = BufferedReader | BytesIO
 
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+
 # The list is closed because Pillow can also open formats that start other programs.
 _SUFFIXES = {
     "PNG": {".png"},
@@ -61,6 +63,26 @@ class ImageError(InputError):
 
 
 @dataclass(frozen=True)
+class PixelFormat:
+    """The form that files are decoded to: C = 1 (gray), 3 (RGB) or 4 (RGB and alpha) channels of 8 bits.
+
+    Transparent pixels are composited on the `background`, unless alpha is kept as the fourth channel.
+
+    Raises ValueError for another number of channels.
+    """
+
+    channels: int = 3
+    background: Color = WHITE
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3, 4):
+            raise ValueError(f"data.channels: must be 1, 3 or 4, got {self.channels}")
+
+
+RGB = PixelFormat()
+
+
+@dataclass(frozen=True)
 class Header:
     """The facts that a file states about its image; width and height are in pixels, after the rotation by EXIF."""
 
@@ -88,22 +110,18 @@ def read_header(path: str | os.PathLike[str], file: BinaryFile | None = None) ->
         return Header(width, height, image.mode, image.format or "", getattr(image, "n_frames", 1))
 
 
-def decode(path: str | os.PathLike[str], file: BinaryFile | None = None, *, channels: int, background: Color) -> Pixels:
-    """Decodes the first frame of an image file to (H, W, C) with C = 1 (gray), 3 (RGB) or 4 (RGB and alpha).
+def decode(path: str | os.PathLike[str], pixel_format: PixelFormat, file: BinaryFile | None = None) -> Pixels:
+    """Decodes the first frame of an image file to (H, W, C) in a pixel format.
 
     The file may already be open as `file`. The rotation by EXIF is applied, 16-bit gray is scaled to 8 bits, palettes
-    and CMYK are converted. Transparent pixels are composited on the background, unless alpha is kept as the fourth
-    channel.
+    and CMYK are converted.
 
-    Raises ImageError when the file cannot be decoded to its last byte, or for the reasons of `read_header`; ValueError
-    for another number of channels.
+    Raises ImageError when the file cannot be decoded to its last byte, or for the reasons of `read_header`.
     """
-    if channels not in (1, 3, 4):
-        raise ValueError(f"data.channels: must be 1, 3 or 4, got {channels}")
     with _opened(path, file) as image:
         upright = ImageOps.exif_transpose(image)
-        pixels = np.asarray(_converted(_eight_bits(upright), channels, background))
-    return pixels.reshape(*pixels.shape[:2], channels)
+        pixels = np.asarray(_converted(_eight_bits(upright), pixel_format))
+    return pixels.reshape(*pixels.shape[:2], pixel_format.channels)
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -173,12 +191,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
-def _converted(image: Image.Image, channels: int, background: Color) -> Image.Image:
-    if channels == 4:
+def _converted(image: Image.Image, pixel_format: PixelFormat) -> Image.Image:
+    if pixel_format.channels == 4:
         return image.convert("RGBA")
     if image.has_transparency_data:
-        image = composite(image, background)
-    return image.convert("RGB" if channels == 3 else "L")
+        image = composite(image, pixel_format.background)
+    return image.convert("RGB" if pixel_format.channels == 3 else "L")
 
 
 def composite(image: Image.Image, background: Color) -> Image.Image:

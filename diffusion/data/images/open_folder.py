@@ -11,7 +11,7 @@ import numpy as np
 from diffusion.data.dataset import Dataset
 from diffusion.data.images.cache import Packed, pack
 from diffusion.data.images.container import Container
-from diffusion.data.images.decoding import Color
+from diffusion.data.images.decoding import RGB, PixelFormat
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, listing, open_container, scan, table
 from diffusion.data.spec import DataSpec
 
@@ -23,9 +23,8 @@ def open_folder(
     path: str | os.PathLike[str],
     *,
     size: tuple[int, int],
-    channels: int = 3,
+    pixel_format: PixelFormat = RGB,
     labels: bool = False,
-    background: Color = (255, 255, 255),
     margin: int = 0,
     cache: Path | None = None,
     min_images: int = 8,
@@ -49,14 +48,13 @@ def open_folder(
     packed = pack(
         found,
         size=(height, width),
-        channels=channels,
-        background=background,
+        pixel_format=pixel_format,
         cache=folder,
         progress=progress,
     )
     _report_packed(found, packed, log)
     _check(container, len(packed.values), len(packed.problems), min_images, max_bad)
-    spec = DataSpec((channels, *size), levels=256, classes=found.classes)
+    spec = DataSpec((pixel_format.channels, *size), levels=256, classes=found.classes)
     return Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents)
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from diffusion.data.dataset import Dataset
 from diffusion.data.generated import Generated
 from diffusion.data.hashing import hashed, uniform
-from diffusion.data.images.decoding import SUFFIXES, Color, ImageError, Pixels, decode, printable
+from diffusion.data.images.decoding import RGB, SUFFIXES, ImageError, PixelFormat, Pixels, decode, printable
 from diffusion.data.images.scan import FolderError, scan
 from diffusion.data.names import Numbered
 from diffusion.data.spec import DataSpec
@@ -116,8 +116,7 @@ def texture(
     seed: int,
     *,
     size: tuple[int, int],
-    channels: int = 3,
-    background: Color = (255, 255, 255),
+    pixel_format: PixelFormat = RGB,
     hole: int = 0,
     log: Callable[[str], None] = print,
 ) -> Dataset:
@@ -131,7 +130,7 @@ def texture(
     require(n >= 1, "data.count", "at least 1", n)
     require(hole >= 0, "data.hole", "0 or more", hole)
     images, places = [], []
-    for name, pixels in _images(path, channels, background, log):
+    for name, pixels in _images(path, pixel_format, log):
         place = Places(pixels.shape[:2], size, hole)
         if place.count:
             images.append(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
@@ -145,23 +144,23 @@ def texture(
             "make data.size or data.hole smaller"
         )
     crops = Crops(tuple(images), tuple(places), n, seed)
-    spec = DataSpec((channels, *size), levels=256)
+    spec = DataSpec((pixel_format.channels, *size), levels=256)
     return Dataset(crops, spec, None, Numbered("crop", n), contents=crops.contents())
 
 
 def _images(
-    path: str | os.PathLike[str], channels: int, background: Color, log: Callable[[str], None]
+    path: str | os.PathLike[str], pixel_format: PixelFormat, log: Callable[[str], None]
 ) -> Iterator[tuple[str, Pixels]]:
     """Yields the name and the pixels (H, W, C) of every image that can be decoded at a path."""
     if (file := Path(path)).is_file() and file.suffix.lower() in SUFFIXES:
-        yield printable(file), decode(file, channels=channels, background=background)
+        yield printable(file), decode(file, pixel_format)
         return
     found = scan(path, labels=False, progress=False)
     for entry in found.entries:
         name = os.path.join(found.container.name, entry.path)
         try:
             with found.container.open(entry.path, entry.offset, entry.size) as stream:
-                pixels = decode(name, stream, channels=channels, background=background)
+                pixels = decode(name, pixel_format, stream)
         except ImageError as error:
             log(f"left out  {error}")
         else:

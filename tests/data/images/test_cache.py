@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from diffusion import data
-from diffusion.data import FolderError, ImageError, Packed
+from diffusion.data import FolderError, ImageError, Packed, PixelFormat
 from diffusion.data.images import cache, store
 from diffusion.data.images.decoding import decode, printable, resize_and_crop
 from tests.bad_images import BLUE, FOUND_BY_DECODING, GREEN, NOT_UTF8, RED, WHITE, solid
@@ -39,7 +39,7 @@ def pack(
     labels: bool = False,
 ) -> Packed:
     found = data.scan(folder, labels=labels, progress=False)
-    return data.pack(found, size=size, channels=channels, background=background, cache=where, progress=False)
+    return data.pack(found, size=size, pixel_format=PixelFormat(channels, background), cache=where, progress=False)
 
 
 def entries(where: Path) -> list[Path]:
@@ -116,7 +116,7 @@ def test_bad_files_are_left_out_and_named_every_time(zoo: Path, tmp_path: Path) 
         assert printable(NOT_UTF8) in packed.names
     for name, image in zip(packed.names, packed.values, strict=True):
         if name != printable(NOT_UTF8):
-            expected = resize_and_crop(decode(zoo / name, channels=3, background=WHITE), (8, 8))
+            expected = resize_and_crop(decode(zoo / name, PixelFormat()), (8, 8))
             assert np.array_equal(image, expected.transpose(2, 0, 1))
 
 
@@ -207,7 +207,7 @@ def test_full_disk_is_explained_and_cleaned_up(folder: Path, tmp_path: Path, mon
     found, where = data.scan(folder, labels=False, progress=False), tmp_path / "cache"
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FolderError, match=r"^cache: .*No space left.*; set DIFFUSION_CACHE"):
-        data.pack(found, size=(8, 8), channels=3, background=WHITE, cache=where, progress=False)
+        data.pack(found, size=(8, 8), pixel_format=PixelFormat(), cache=where, progress=False)
     assert entries(where) == []
     with pytest.raises(FolderError, match=r"^cache: .*No space left.*; set DIFFUSION_CACHE"):
         data.scan(folder, labels=False, cache=where, progress=False)
@@ -258,7 +258,7 @@ def test_a_file_that_vanishes_after_the_scan_is_named(folder: Path, tmp_path: Pa
     found = data.scan(folder, labels=False, progress=False)
     (folder / "a.png").unlink()
     with pytest.raises(ImageError, match=r"a\.png: No such file or directory"):
-        data.pack(found, size=(8, 8), channels=3, background=WHITE, cache=tmp_path / "cache", progress=False)
+        data.pack(found, size=(8, 8), pixel_format=PixelFormat(), cache=tmp_path / "cache", progress=False)
     assert entries(tmp_path / "cache") == []
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from diffusion.data.images.decoding import (
     MAX_PIXELS,
     ImageError,
+    PixelFormat,
     Pixels,
     decode,
     printable,
@@ -23,7 +24,7 @@ UNREADABLE = sorted(name for name in BAD if name != "link_to_nothing.png")
 
 
 def rgb(path: Path, background: tuple[int, int, int] = WHITE) -> Pixels:
-    return decode(path, channels=3, background=background)
+    return decode(path, PixelFormat(3, background))
 
 
 def close(pixel: Pixels, color: tuple[int, ...], tolerance: int = 0) -> bool:
@@ -48,7 +49,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, corner: tuple[int, i
 
 @pytest.mark.parametrize("name", ["ramp16.PNG", "ramp16.pgm", "ramp16.tif"])
 def test_16_bits_are_scaled_not_clipped(zoo: Path, name: str) -> None:
-    image = decode(zoo / name, channels=1, background=WHITE)
+    image = decode(zoo / name, PixelFormat(1))
     assert np.array_equal(image[..., 0], np.broadcast_to(np.arange(256), (4, 256)))
 
 
@@ -60,12 +61,12 @@ def test_alpha_is_composited_on_the_background(
 
 
 def test_gray_with_alpha(zoo: Path) -> None:
-    assert (decode(zoo / "gray_alpha.png", channels=1, background=WHITE) == 127).all()
+    assert (decode(zoo / "gray_alpha.png", PixelFormat(1)) == 127).all()
 
 
 def test_fourth_channel_keeps_alpha(zoo: Path) -> None:
-    assert close(decode(zoo / "rgba.png", channels=4, background=WHITE), (255, 0, 0, 128))
-    assert close(decode(zoo / "pages.tif", channels=4, background=WHITE), (*GREEN, 255))
+    assert close(decode(zoo / "rgba.png", PixelFormat(4)), (255, 0, 0, 128))
+    assert close(decode(zoo / "pages.tif", PixelFormat(4)), (*GREEN, 255))
 
 
 def test_hidden_color_of_a_transparent_palette_entry_stays_hidden(zoo: Path) -> None:
@@ -76,14 +77,14 @@ def test_hidden_color_of_a_transparent_palette_entry_stays_hidden(zoo: Path) -> 
 
 def test_other_modes(zoo: Path) -> None:
     assert close(rgb(zoo / "cmyk.jpg"), RED, 3)
-    assert np.array_equal(decode(zoo / "bits.png", channels=1, background=WHITE)[..., 0], 255 * np.eye(8))
+    assert np.array_equal(decode(zoo / "bits.png", PixelFormat(1))[..., 0], 255 * np.eye(8))
     assert close(rgb(zoo / "UPPER.JPG"), RED, 3)
     assert close(rgb(zoo / NOT_UTF8), BLUE)
     assert close(rgb(zoo / "png_named.jpg"), GREEN)
 
 
 def test_gray_from_color_is_luma(zoo: Path) -> None:
-    assert (decode(zoo / "pages.tif", channels=1, background=WHITE) == round(255 * 0.587)).all()
+    assert (decode(zoo / "pages.tif", PixelFormat(1)) == round(255 * 0.587)).all()
 
 
 @pytest.mark.parametrize(("name", "color", "frames"), [("animated.gif", RED, 3), ("pages.tif", GREEN, 2)])
@@ -139,7 +140,7 @@ def test_names_can_always_be_printed() -> None:
 
 def test_channels_are_checked(zoo: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.channels: .*got 2"):
-        decode(zoo / "rgba.png", channels=2, background=WHITE)
+        decode(zoo / "rgba.png", PixelFormat(2))
 
 
 def test_fit_leaves_a_right_size_alone() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diffusion import data
-from diffusion.data import FolderError, Scan, open_folder, table
+from diffusion.data import FolderError, PixelFormat, Scan, open_folder, table
 from diffusion.data.images import index, store
 from diffusion.data.images.decoding import BinaryFile
 from diffusion.errors import InputError
@@ -84,7 +84,7 @@ def test_unusable_rows_are_named(tmp_path: Path) -> None:
         "row 2": "the row holds no image",
         "row 4": "not an image of a known format",
     }
-    packed = data.pack(found, size=(8, 8), channels=3, background=RED, cache=tmp_path / "cache", progress=False)
+    packed = data.pack(found, size=(8, 8), pixel_format=PixelFormat(3, RED), cache=tmp_path / "cache", progress=False)
     assert packed.names == ("row 0",)
     assert "truncated" in packed.problems[-1].reason
 

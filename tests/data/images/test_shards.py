@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from diffusion import data
-from diffusion.data import FolderError, Scan, open_folder, table
+from diffusion.data import FolderError, PixelFormat, Scan, open_folder, table
 from diffusion.data.images import shards, store
 from diffusion.data.images.shards import ShardWalk, find_shards
 from tests.bad_images import BAD, BLUE, FOUND_BY_DECODING, GREEN, RED, WHITE, solid
@@ -67,7 +67,7 @@ def test_shards_of_every_kind_of_file_are_like_their_folder(zoo: Path, tmp_path:
     expected = {f"0.tar/{name}": text for name, text in reasons(folder).items() if name != "loop"}
     assert reasons(found) == expected | {"0.tar/link_to_nothing.png": "not a regular file"}
     packed = [
-        data.pack(each, size=(8, 8), channels=3, background=WHITE, cache=tmp_path / "cache", progress=False)
+        data.pack(each, size=(8, 8), pixel_format=PixelFormat(), cache=tmp_path / "cache", progress=False)
         for each in (folder, found)
     ]
     assert np.array_equal(packed[0].values, packed[1].values)

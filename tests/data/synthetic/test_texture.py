@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion.data import DataOptions, ImageError, open_source, texture
+from diffusion.data import DataOptions, ImageError, PixelFormat, open_source, texture
 from diffusion.data.images.scan import FolderError
 from diffusion.data.synthetic.texture import Places
 
@@ -28,7 +28,7 @@ def silent(text: str) -> None: ...
 
 
 def crops(path: Path, n: int = 6000, seed: int = 0, hole: int = 0) -> torch.Tensor:
-    data = texture(path, n, seed, size=SIZE, channels=1, hole=hole, log=silent)
+    data = texture(path, n, seed, size=SIZE, pixel_format=PixelFormat(1), hole=hole, log=silent)
     return data.batch(range(n))[0][:, 0]
 
 
@@ -99,9 +99,9 @@ def test_with_one_photograph_nothing_is_held_out(tmp_path: Path) -> None:
 def test_what_cannot_be_cropped_is_named(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     with pytest.raises(FolderError, match=re.escape("data.size: no image at")):
-        texture(tmp_path / "a.png", 5, 0, size=(10, 5), channels=1, log=silent)
+        texture(tmp_path / "a.png", 5, 0, size=(10, 5), pixel_format=PixelFormat(1), log=silent)
     with pytest.raises(FolderError, match=re.escape("beside a hole of 6")):
-        texture(tmp_path / "a.png", 5, 0, size=(4, 5), channels=1, hole=6, log=silent)
+        texture(tmp_path / "a.png", 5, 0, size=(4, 5), pixel_format=PixelFormat(1), hole=6, log=silent)
     (tmp_path / "b.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=re.escape("b.png")):
         texture(tmp_path / "b.png", 5, 0, size=SIZE, log=silent)
