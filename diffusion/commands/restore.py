@@ -17,7 +17,8 @@ from torch import Tensor
 
 from diffusion import config, distributed
 from diffusion.commands import results
-from diffusion.commands.images import ImageFile, Marked, list_images, read_clean, read_damaged, read_observation
+from diffusion.commands.images import Marked, read_clean, read_damaged, read_observation
+from diffusion.commands.listing import ImageFile, list_images
 from diffusion.commands.options import Inpaint, Restore
 from diffusion.data.images.decoding import Color
 from diffusion.errors import InputError
