@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from diffusion.commands.listing import list_images
 from diffusion.errors import InputError
