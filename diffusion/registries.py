@@ -8,6 +8,7 @@ line must know the names before torch is imported, and reads them from the sourc
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import math
 import pkgutil
@@ -77,27 +78,49 @@ def _keys(path: Path, attribute: str) -> list[str]:
 def parse_one(text: str, registry: Mapping[str, type[Component]], what: str) -> Component:
     """Returns the component that `name:field=value,field=value` describes, an instance of `registry[name]`.
 
+    `text` is read as by `parse_fields`; errors call the component `what`. Raises InputError as that does; the class
+    itself checks the range of its values.
+    """
+    kind, given = parse_fields(text, registry, what)
+    return kind(**given)
+
+
+def parse_fields(
+    text: str, registry: Mapping[str, type[Component]], what: str
+) -> tuple[type[Component], dict[str, Value]]:
+    """Returns the class that `name:field=value,field=value` names, and the values of its fields that the text states.
+
     The classes of the registry are dataclasses. A text can set the fields whose default is a bool, a number or a
     string, and those that are one of these or None by default; all others are set from Python alone. A bool is written
-    true or false. Errors call the component `what`.
+    true or false. A first value without `field=` is that of the first of the class's `essential` fields, if it has
+    such, or else of its first field. Spaces and capitals do not matter in names.
 
-    Raises InputError for a name or an option that does not exist, and for a value of the wrong type; the class itself
-    checks the range of its values.
+    Raises InputError for a name or an option that does not exist, and for a value of the wrong type.
     """
     name, _, options = text.partition(":")
+    name = name.strip()
     if name not in registry:
-        raise InputError(f"{what}: must be one of {', '.join(registry)}, got {name!r}")
+        name = name.lower()
+    if name not in registry:
+        near = difflib.get_close_matches(name, registry, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"{what}: must be one of {', '.join(registry)}, got {text.partition(':')[0]!r}{hint}")
     kind = registry[name]
     types = {field.name: known for field in fields(kind) if (known := _type(field)) is not None}  # type: ignore[arg-type]
     defaults = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
     given: dict[str, Value] = {}
-    for option in filter(None, options.split(",")):
-        key, equals, value = option.partition("=")
-        if not equals or key not in types:
+    for option in filter(None, map(str.strip, options.split(","))):
+        key, equals, value = (part.strip() for part in option.partition("="))
+        if not equals and not given and types:
+            key, value = next(iter((*getattr(kind, "essential", ()), *types))), key
+        key = key if key in types else key.lower()
+        if key not in types or not value:
             takes = ", ".join(f"{key}={_written(defaults[key])}" for key in types) or "no options"
             raise InputError(f"{what} {name}: takes {takes}; got {option!r}")
+        if key in given:
+            raise InputError(f"{what} {name}: must be given {key} once, got {given[key]!r} and {value!r}")
         given[key] = _value(f"{name}.{key}", value, types[key])
-    return kind(**given)
+    return kind, given
 
 
 def _type(field: Field[Any]) -> type[Value] | None:
@@ -115,13 +138,13 @@ def _value(where: str, text: str, kind: type[Value]) -> Value:
     if kind is str:
         return text
     if kind is bool:
-        if text not in ("true", "false"):
+        if text.lower() not in ("true", "false"):
             raise InputError(f"{where}: must be true or false, got {text!r}")
-        return text == "true"
+        return text.lower() == "true"
     try:
-        value = float(text) if kind is float else int(text)
+        value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not math.isfinite(value) or (kind is int and not value.is_integer()):
         raise InputError(f"{where}: must be {'a whole' if kind is int else 'a'} number, got {text!r}")
-    return value
+    return kind(value)

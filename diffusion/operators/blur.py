@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -146,6 +147,8 @@ def filtered(x: Tensor, gain: Tensor) -> Tensor:
 class GaussianBlur(Blur):
     """A blur with a Gaussian of standard deviation `sigma` in pixels, cut off at four standard deviations."""
 
+    essential: ClassVar[tuple[str, ...]] = ("sigma",)
+
     sigma: float = 2.0
     border: Border = "reflect"
 
@@ -164,6 +167,8 @@ class GaussianBlur(Blur):
 class BoxBlur(Blur):
     """A blur that takes the mean over a square of `size` x `size` pixels, an odd number."""
 
+    essential: ClassVar[tuple[str, ...]] = ("size",)
+
     size: int = 5
     border: Border = "reflect"
 
@@ -179,6 +184,8 @@ class BoxBlur(Blur):
 @dataclass(frozen=True)
 class MotionBlur(Blur):
     """The blur of a motion at constant speed over `length` pixels, `angle` degrees counterclockwise from the right."""
+
+    essential: ClassVar[tuple[str, ...]] = ("length",)
 
     length: float = 9.0
     angle: float = 0.0
@@ -202,10 +209,16 @@ class MotionBlur(Blur):
 
 @dataclass(frozen=True)
 class KernelBlur(Blur):
-    """A blur with any kernel `values` (h, w) of odd sides, scaled to sum to 1."""
+    """A blur with any kernel `values` (h, w) of odd sides, scaled to sum to 1; by default the kernel of one pixel.
 
-    values: Tensor
+    `file` is the image of a kernel, whose values `loaded` takes.
+    """
+
+    essential: ClassVar[tuple[str, ...]] = ("file",)
+
+    values: Tensor = field(default_factory=lambda: torch.ones(1, 1))
     border: Border = "reflect"
+    file: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -213,10 +226,23 @@ class KernelBlur(Blur):
         require(odd, "blur.values", "a kernel (h, w) of odd sides", tuple(self.values.shape))
         require(float(self.values.sum()) != 0, "blur.values", "a kernel that does not sum to 0", 0)
 
+    def loaded(self, read: Callable[[str], Tensor]) -> KernelBlur:
+        """Returns the blur with the kernel that `read` finds in the file, if one is named."""
+        return replace(self, values=read(self.file), file="") if self.file else self
+
     def kernel(self) -> Tensor:
-        """Returns the values divided by their sum."""
+        """Returns the values divided by their sum.
+
+        Raises InputError while the file is not read.
+        """
+        require(not self.file, "kernel.file", "read before (`loaded`)", self.file)
         values = self.values.double()
         return values / values.sum()
 
 
-OPERATORS: dict[str, type[Operator]] = {"blur": GaussianBlur, "box": BoxBlur, "motion": MotionBlur}
+OPERATORS: dict[str, type[Operator]] = {
+    "blur": GaussianBlur,
+    "box": BoxBlur,
+    "kernel": KernelBlur,
+    "motion": MotionBlur,
+}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +48,8 @@ class JPEG(Operator):
     Rounding has no useful derivative. Its derivative is taken to be 1 ("straight through"), so that the linearization
     is the identity.
     """
+
+    essential: ClassVar[tuple[str, ...]] = ("quality",)
 
     quality: int = 10
 

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +25,12 @@ PATIENCE = 1000
 
 
 class Operator(ABC):
-    """A map from examples (B, C, *) to observations (B, *), example by example."""
+    """A map from examples (B, C, *) to observations (B, *), example by example.
+
+    `essential` are the fields of which a text must state one for damage that has happened already: how strong it was.
+    """
+
+    essential: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
@@ -38,6 +43,10 @@ class Operator(ABC):
         Raises InputError where the size after the operator does not determine the size before it.
         """
         return size
+
+    def resolved(self, observed: Size) -> Operator:
+        """Returns the operator for observations of the size (H, W); itself unless its fields state the size before."""
+        return self
 
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """Returns (∂A/∂x)ᵀ v at x: x (B, C, *), v of the shape of A(x) -> (B, C, *)."""
@@ -71,6 +80,10 @@ class Linear(Operator):
 
     def linearized(self, x: Tensor) -> Linear:
         """Returns the operator itself."""
+        return self
+
+    def resolved(self, observed: Size) -> Linear:
+        """Returns the operator for observations of the size (H, W), which is linear too."""
         return self
 
 
@@ -109,6 +122,11 @@ class Composition(Linear):
         """Returns the size before `first`."""
         return self.first.size_before(self.last.size_before(size))
 
+    def resolved(self, observed: Size) -> Composition:
+        """Returns the product of both operators, resolved."""
+        last = self.last.resolved(observed)
+        return Composition(last, self.first.resolved(last.size_before(observed)))
+
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
         """Returns firstᵀ lastᵀ y."""
         return self.first.adjoint(self.last.adjoint(y, self.first(torch.zeros_like(like))), like)
@@ -128,6 +146,11 @@ class Chain(Operator):
     def size_before(self, size: Size) -> Size:
         """Returns the size before `first`."""
         return self.first.size_before(self.last.size_before(size))
+
+    def resolved(self, observed: Size) -> Chain:
+        """Returns the composition of both operators, resolved."""
+        last = self.last.resolved(observed)
+        return Chain(last, self.first.resolved(last.size_before(observed)))
 
     def linearized(self, x: Tensor) -> Linear:
         """Returns the product of both derivatives, by the chain rule."""
