@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,15 @@ from diffusion import distributed
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
+from diffusion.operators import Mask
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration import Method, Problem, restore, statistics, windows
 from diffusion.restoration.counting import CountingDenoiser
 
 # The default number of steps of a restoration. It is larger than that of a sample, because guidance by y bends a path.
 RESTORATION_STEPS = 32
+# Values that are sorted at a time; torch.quantile takes at most 2^24.
+SORTED = 2**22
 
 
 @dataclass(frozen=True)
@@ -73,36 +76,92 @@ class Diagnostics:
 
 @dataclass(frozen=True)
 class Restoration:
-    """Restorations of one example: `samples` (n, *) in the units of the data, on the CPU, and their diagnostics."""
+    """n restorations of one example in the units of the data, on the CPU, and their diagnostics.
 
-    samples: Tensor
+    Only what was restored is held n times. `part` (n, M) has the values at the M places where `restored` is True, in
+    row-major order; all other values are those of the observed example, `image`, (C, H, W) or (D,). `restored` is bool
+    and broadcasts against the image. Where every value was restored, `image` and `restored` are None and `part` is
+    (n, *), the restorations themselves.
+
+    Statistics are computed on the part alone. `whole` puts any values of the part in their places.
+    """
+
+    part: Tensor
     diagnostics: Diagnostics
+    image: Tensor | None = None
+    restored: Tensor | None = None
+
+    @property
+    def n(self) -> int:
+        """The number of restorations."""
+        return len(self.part)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one restoration, (C, H, W) or (D,)."""
+        return tuple(self.part.shape[1:] if self.image is None else self.image.shape)
+
+    def sample(self, i: int) -> Tensor:
+        """The restoration i, whole: (C, H, W) or (D,). Raises IndexError unless 0 <= i < n, or -n <= i < 0."""
+        return self.whole(self.part[i])
+
+    @property
+    def samples(self) -> Tensor:
+        """All restorations, whole: (n, *). They are made on demand and take n times the memory of one."""
+        return self.whole(self.part)
 
     @property
     def mean(self) -> Tensor:
         """The mean of the samples: (C, H, W) or (D,)."""
-        return self.samples.mean(0)
+        return self.whole(self.part.mean(0))
 
     @property
     def std(self) -> Tensor:
         """The standard deviation of each pixel: (C, H, W) or (D,); 0 for a single sample and wherever all agree."""
-        return self.samples.std(0, correction=min(1, len(self.samples) - 1))
+        correction = min(1, self.n - 1)
+        return self.whole(self._by_columns(lambda part: part.std(0, correction=correction)[None])[0], elsewhere=0.0)
 
     def interval(self, confidence: float = 0.9) -> tuple[Tensor, Tensor]:
         """The bounds of the central interval with a confidence, pixel by pixel: (C, H, W) or (D,) each.
 
         With few samples it holds less than the confidence (`restoration.statistics.interval`).
         """
-        return statistics.interval(self.samples, confidence=confidence)
+        bounds = self._by_columns(lambda part: torch.stack(statistics.interval(part, confidence=confidence)))
+        return self.whole(bounds[0]), self.whole(bounds[1])
 
     def quantile(self, q: float | Sequence[float]) -> Tensor:
         """The quantiles by pixel, (*) for one q in [0, 1] and (Q, *) for several, linear between samples.
 
         Raises InputError for other q.
         """
-        probabilities = torch.as_tensor(q, dtype=self.samples.dtype)
+        probabilities = torch.as_tensor(q, dtype=self.part.dtype)
         require(((probabilities >= 0) & (probabilities <= 1)).all(), "q", "in [0, 1]", q)
-        return self.samples.quantile(probabilities, dim=0)
+        found = self._by_columns(lambda part: part.quantile(probabilities.reshape(-1), dim=0))
+        return self.whole(found if probabilities.ndim else found[0])
+
+    def whole(self, values: Tensor, *, elsewhere: float | None = None) -> Tensor:
+        """Whole examples (*, C, H, W) or (*, D) with values of the part, (*, M), in their places.
+
+        All other values are those of the observed example, or `elsewhere`.
+        """
+        if self.image is None or self.restored is None:
+            return values
+        around = self.image if elsewhere is None else torch.full_like(self.image, elsewhere)
+        return around.expand(*values.shape[:-1], *self.image.shape).masked_scatter(self.restored, values)
+
+    def select(self, x: Tensor) -> Tensor:
+        """The values of an example x, shaped as one restoration, where something was restored: as `part[0]`."""
+        return x if self.restored is None else x.masked_select(self.restored)
+
+    def _by_columns(self, statistic: Callable[[Tensor], Tensor]) -> Tensor:
+        """A statistic (n, M) -> (K, M) of the part, as (K, *), computed for so many columns at a time that sorting them
+        takes little memory.
+        """
+        flat = self.part.flatten(1)
+        if not flat.numel():
+            return statistic(flat.new_zeros(self.n, 1))[:, :0]
+        found = torch.cat([statistic(columns) for columns in torch.split(flat, max(1, SORTED // self.n), dim=1)], 1)
+        return found.reshape(-1, *self.part.shape[1:])
 
 
 def shape_of(size: Sequence[int] | None, spec: DataSpec) -> tuple[int, ...]:
@@ -165,11 +224,15 @@ def solve(
     whole, table = torch.cat(samples), torch.cat(rows)
     if shared:
         whole, table = distributed.gather(whole), distributed.gather(table)
-    residual = float(problem.residual(whole)) / (problem.noise or 1.0)
+    image = restored = None
+    if isinstance(problem.operator, Mask) and not problem.noise:
+        image, restored = problem.y[0].to(whole), ~problem.operator.known.cpu()
+        whole = torch.stack([x.masked_select(restored) for x in whole]) if n else whole
+    residual = 0.0 if restored is not None else float(problem.residual(whole)) / (problem.noise or 1.0)
     _check_finite(whole, method)
     complete, seconds = part.shape == problem.shape, time.perf_counter() - start
     found = Diagnostics.of(method, table, seconds, residual, fit.windows, len(times) - 1, complete=complete)
-    return Restoration(whole, found)
+    return Restoration(whole, found, image, restored)
 
 
 def _check_finite(samples: Tensor, method: Method) -> None:

@@ -17,9 +17,11 @@ from diffusion import config
 from diffusion.data import DataSpec
 from diffusion.denoiser import Prediction
 from diffusion.errors import InputError
-from diffusion.model import Model, load
+from diffusion.model import Model, load, restoration
+from diffusion.model.restoration import Diagnostics, Restoration
 from diffusion.operators import JPEG, Downsample, GaussianBlur, Mask, Matrix, Operator
 from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Resampling, Twisted
+from diffusion.restoration.statistics import interval
 from diffusion.samplers import DDIM
 from diffusion.schedules import EDM, Schedule
 from tests.oracles import GaussianOracle, short_correlations
@@ -246,6 +248,49 @@ def test_quantiles_outside_of_the_range_are_named(model: Model, image: Tensor) -
         with pytest.raises(InputError, match=re.escape(f"q: must be in [0, 1], got {q}")):
             found.quantile(q)
     assert torch.equal(found.quantile((0, 1))[1], found.samples.amax(0))
+
+
+@pytest.mark.parametrize("channels", [1, 3], ids=["all channels alike", "by channel"])
+def test_statistics_of_what_was_restored_are_those_of_whole_images(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restoration, "SORTED", 35)  # The columns are sorted in several pieces.
+    generator = torch.Generator().manual_seed(0)
+    image, restored = torch.rand(3, 6, 5, generator=generator), torch.rand(channels, 6, 5, generator=generator) < 0.4
+    samples = torch.where(restored, torch.rand(7, 3, 6, 5, generator=generator), image)
+    everywhere = restored.expand(3, 6, 5)
+    diagnostics = Diagnostics(Guided(), 1.0, 0.0, 0.0, 0.0)
+    found = Restoration(samples[:, everywhere], diagnostics, image, restored)
+    whole = Restoration(samples, diagnostics)
+    assert found.n == whole.n == 7 and found.shape == whole.shape == (3, 6, 5)
+    assert found.part.shape == (7, int(everywhere.sum())) and torch.equal(found.select(image), image[everywhere])
+    for one, other in ((found.samples, samples), (found.sample(3), samples[3]), (whole.sample(-1), samples[6])):
+        assert torch.equal(one, other)
+    torch.testing.assert_close(found.mean, samples.mean(0), rtol=1e-6, atol=1e-6)
+    assert torch.equal(found.mean[~everywhere], image[~everywhere]), "not the rounded mean of equal values"
+    assert torch.equal(found.std[~everywhere], torch.zeros(int((~everywhere).sum())))
+    torch.testing.assert_close(found.std[everywhere], samples.std(0)[everywhere])
+    assert torch.equal(torch.stack(found.interval(0.5)), torch.stack(interval(samples, confidence=0.5)))
+    torch.testing.assert_close(found.quantile((0.1, 0.6)), samples.quantile(torch.tensor([0.1, 0.6]), 0))
+    assert torch.equal(found.quantile(0.6), found.quantile((0.1, 0.6))[1])
+    for name in ("mean", "std", "samples"):
+        torch.testing.assert_close(getattr(whole, name), getattr(found, name), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(whole.quantile((0.1, 0.6)), found.quantile((0.1, 0.6)))
+
+
+def test_where_nothing_was_restored_all_statistics_are_the_image() -> None:
+    image, nothing = torch.rand(3, 6, 5), torch.tensor(False)
+    found = Restoration(torch.zeros(2, 0), Diagnostics(Guided(), 1.0, 0.0, 0.0, 0.0), image, nothing)
+    for x in (found.mean, found.sample(1), *found.interval(), found.quantile(0.3), *found.quantile((0.2, 0.4))):
+        assert torch.equal(x, image)
+    assert torch.equal(found.std, torch.zeros(3, 6, 5))
+
+
+def test_quantiles_of_large_images_are_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.quantile refuses more than 2^24 values at once."""
+    part = torch.arange(2**24 + 8.0).reshape(8, -1)
+    found = Restoration(part, Diagnostics(Guided(), 1.0, 0.0, 0.0, 0.0))
+    assert torch.equal(found.quantile(1.0), part[-1])
 
 
 @dataclass(frozen=True)
