@@ -32,8 +32,8 @@ from tqdm import tqdm
 from benchmarks import common
 from benchmarks.common import Goal, Rows
 from benchmarks.posterior import Tally
-from benchmarks.similarity import SIDE as WINDOW
-from benchmarks.similarity import ssim
+from diffusion.restoration.similarity import SIDE as WINDOW
+from diffusion.restoration.similarity import ssim
 from diffusion import figures
 from diffusion.data import PixelFormat, open_folder
 from diffusion.errors import InputError
@@ -104,7 +104,7 @@ class Case:
         """Returns n restorations, rounded to 8 bits as they are in files."""
         options = {"noise": self.task.noise, "n": n, "method": method, "steps": steps, "seed": seed, "batch": batch}
         found = model.restore(self.y, self.task.operator, **options)
-        return replace(found, samples=model.spec.quantize(found.samples).float() / model.spec.top)
+        return replace(found, part=model.spec.quantize(found.part).float() / model.spec.top)
 
     def picture(self, results: Mapping[str, Restoration]) -> Image.Image:
         """Draws a row for each method: its name and evaluations, the damaged image, some restorations, their mean and

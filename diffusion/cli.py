@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "inpaint": Command(options.Inpaint, "restore:inpaint"),
     "restore": Command(options.Restore, "restore:restore"),
     "evaluate": Command(options.Evaluate, "evaluate:evaluate"),
+    "compare": Command(options.Compare, "compare:compare"),
     "inspect": Command(options.Inspect, "inspect:inspect"),
     "verify-resume": Command(options.VerifyResume, "verify_resume:verify_resume"),
     "doctor": Command(options.Doctor, "doctor:doctor"),

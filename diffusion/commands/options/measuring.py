@@ -1,4 +1,4 @@
-"""The options of the commands that measure a model: evaluate."""
+"""The options of the commands that measure models and images: evaluate, compare."""
 
 from __future__ import annotations
 
@@ -62,3 +62,20 @@ class Evaluate:
     """bound: measure as many training examples too, and draw both by log-SNR."""
     seed: int | None = None
     """Seed of all random numbers, 0 by default."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare images with their originals, file by file: PSNR, SSIM and, with weights, LPIPS, and the means of each.
+
+    Images and originals are paired by their names without suffix. The exit code is 1 if one could not be compared.
+    """
+
+    images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
+    """An image or a folder of images, or of restorations, which count by their mean."""
+    originals: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ORIGINALS")]
+    """The original or the folder of originals."""
+    lpips: Path | None = None
+    """Weights of LPIPS as a safetensors file; docs/restoration.md says how to make it."""
+    out: Path | None = None
+    """Write the numbers of every image to this CSV file."""

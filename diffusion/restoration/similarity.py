@@ -20,7 +20,8 @@ def ssim(x: Tensor, truth: Tensor) -> Tensor:
     window = (torch.outer(line, line) / line.sum() ** 2).to(x.device)[None, None]
 
     def local(v: Tensor) -> Tensor:
-        return F.conv2d(v.flatten(0, 1)[:, None], window).unflatten(0, v.shape[:2])
+        means = F.conv2d(v.flatten(0, 1)[:, None], window)
+        return means.reshape(*v.shape[:2], *means.shape[-2:])
 
     a, b = local(x), local(truth)
     products = local(x * x) - a * a, local(truth * truth) - b * b, local(x * truth) - a * b

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.similarity import ssim
+from diffusion.restoration.similarity import ssim
 
 
 def test_ssim_identities() -> None:
