@@ -5,7 +5,6 @@ origin.
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion.data.images.encoding import png_text
+from diffusion.data.images.encoding import read_info as read_info
 from diffusion.files import replacing
 
 # The functions that draw with matplotlib and torchvision import them: both take longer to import than this whole
@@ -62,18 +62,10 @@ def tile(x: Tensor, *, columns: int | None = None) -> Tensor:
 def save_png(picture: Image.Image | Tensor, path: Path, info: Mapping[str, Any]) -> Path:
     """Writes a PNG in one step, with `info` as JSON in its text chunk "diffusion"."""
     image = to_image(picture) if isinstance(picture, Tensor) else picture
-    text = PngInfo()
-    text.add_text("diffusion", json.dumps(dict(info)))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=text)
+        image.save(temporary, format="PNG", pnginfo=png_text(info))
     return path
-
-
-def read_info(path: Path) -> dict[str, Any]:
-    """Returns the `info` that `save_png` stored in the metadata of a PNG."""
-    with Image.open(path) as image:
-        return dict(json.loads(image.info["diffusion"]))
 
 
 def draw(x: Tensor, *, title: str = "", limit: float = 2.5) -> Image.Image:

@@ -19,7 +19,7 @@ from diffusion.data.spec import DataSpec
 from diffusion.errors import InputError
 from diffusion.randomness import example_seed
 
-Values: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+Values: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
 Indices: TypeAlias = Sequence[int] | npt.NDArray[np.int64] | Tensor
 
 # The number of examples that are read at once.
@@ -52,10 +52,10 @@ class Rows:
 class Dataset:
     """Examples, their specification, labels and names.
 
-    `values` is uint8 (N, C, H + 2 margin, W + 2 margin) for images, whose `margin` around the (H, W) of the spec is the
-    padding for random crops. For points it is float32 (N, D), for continuous images float32 (N, C, H, W). `labels` is
-    int64 (N,), or None. `names` has one name per example. `contents` is uint64 (N,), a hash of each example's values,
-    or None if they have not been hashed yet.
+    `values` is (N, C, H + 2 margin, W + 2 margin) for images, whose `margin` around the (H, W) of the spec is the
+    padding for random crops: uint8 or, for more than 256 gray levels, uint16, and float32 for continuous images. For
+    points it is float32 (N, D). `labels` is int64 (N,), or None. `names` has one name per example. `contents` is uint64
+    (N,), a hash of each example's values, or None if they have not been hashed yet.
 
     Raises ValueError when the lengths differ.
     """
@@ -82,11 +82,14 @@ class Dataset:
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor | None]:
         """Returns copies of the stored values (B, *) and the labels (B,) of the examples, in the order of the indices.
 
+        Values of 16 bits are returned as int32, because torch can do little with its uint16.
+
         Raises IndexError for an index outside of the dataset.
         """
         numbers = np.asarray(indices, dtype=np.int64)
         labels = None if self.labels is None else torch.from_numpy(self.labels[numbers])
-        return torch.from_numpy(self.values[numbers]), labels
+        values = self.values[numbers]
+        return torch.from_numpy(values.astype(np.int32) if values.dtype == np.uint16 else values), labels
 
     def center(self, values: Tensor) -> Tensor:
         """Returns stored values (B, *) without their margin, as evaluation uses them."""

@@ -14,6 +14,10 @@ from diffusion.errors import InputError, require
 
 Label = int | str | Sequence[int] | Tensor
 
+# The most gray levels of quantized data, those of 16 bits, and the most channels of images.
+MAX_LEVELS = 1 << 16
+MAX_CHANNELS = 16
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -22,14 +26,16 @@ class DataSpec:
     `shape` is (C, H, W) for images and (D,) for points. `levels` is the number of gray levels of quantized data, such
     as 256 for 8-bit images, and None for continuous data. `classes` names the labels 0, 1, ...; it is empty for data
     without labels. `mean` and `std` are those of the stored values, so that the model's data have zero mean and unit
-    variance.
+    variance. `value_range` has the values of image files that are 0 and 1 in units; None stands for 0 and the largest
+    value of each file's own depth.
 
-    An example has three forms. Stored values are uint8 gray levels for quantized data and floats for continuous data.
+    An example has three forms. Stored values are gray levels for quantized data, uint8 for up to 256 of them and
+    integers of more bits otherwise, and floats for continuous data.
     Units are what users see: quantized data divided by `top`, so that they lie in [0, 1], and continuous data as they
     are stored. Model values are the stored values minus `mean`, divided by `std`.
 
-    Raises ValueError for a shape of another rank, an empty axis, levels that do not fit into 8 bits, or a standard
-    deviation that is not positive.
+    Raises ValueError for a shape of another rank, an empty axis, levels that do not fit into 16 bits, a range that is
+    not an increasing pair, or a standard deviation that is not positive.
     """
 
     shape: tuple[int, ...]
@@ -37,12 +43,15 @@ class DataSpec:
     classes: tuple[str, ...] = ()
     mean: float = 0.0
     std: float = 1.0
+    value_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) not in (1, 3) or min(self.shape) < 1:
             raise ValueError(f"spec.shape: must be (C, H, W) or (D,) with positive sizes, got {self.shape}")
-        if self.levels is not None and not 2 <= self.levels <= 256:
-            raise ValueError(f"spec.levels: must be None or lie in 2..256, got {self.levels}")
+        if self.levels is not None and not 2 <= self.levels <= MAX_LEVELS:
+            raise ValueError(f"spec.levels: must be None or lie in 2..{MAX_LEVELS}, got {self.levels}")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"spec.value_range: must be an increasing pair, got {self.value_range}")
         if not self.std > 0:
             raise ValueError(f"spec.std: must be positive, got {self.std}")
 
@@ -85,13 +94,13 @@ class DataSpec:
         return self.encode(units * self.top)
 
     def quantize(self, units: Tensor) -> Tensor:
-        """Rounds units (*) to the nearest stored gray levels (*), as uint8.
+        """Rounds units (*) to the nearest stored gray levels (*), as uint8 for up to 256 of them, else as int32.
 
         Raises ValueError for continuous data.
         """
         if self.levels is None:
             raise ValueError("spec.levels: continuous data have no gray levels to round to")
-        return (units * self.top).round().clamp(0, self.top).to(torch.uint8)
+        return (units * self.top).round().clamp(0, self.top).to(torch.uint8 if self.levels <= 256 else torch.int32)
 
     def label_numbers(
         self, label: Label | None, n: int, *, unlabeled: bool = False, device: torch.device | None = None
@@ -127,4 +136,12 @@ class DataSpec:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DataSpec:
         """Returns the specification with the fields of `to_dict`, which may have been through JSON."""
-        return cls(**{**fields, "shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])})
+        ends = fields.get("value_range")
+        return cls(
+            **{
+                **fields,
+                "shape": tuple(fields["shape"]),
+                "classes": tuple(fields["classes"]),
+                "value_range": None if ends is None else tuple(ends),
+            }
+        )

@@ -31,6 +31,21 @@ def test_units_run_from_zero_to_one_and_back() -> None:
     assert torch.allclose(IMAGE.decode(IMAGE.standardize(units)), units, atol=1e-6)
 
 
+def test_levels_of_16_bits_come_back_exactly() -> None:
+    levels = torch.arange(65_536, dtype=torch.int32)
+    for mean, std in [(32_767.5, 18_918.0), (7.3, 21.0), (60_000.0, 900.0)]:
+        spec = DataSpec((1, 4, 4), 65_536, mean=mean, std=std, value_range=(-1024.0, 64_511.0))
+        back = spec.quantize(spec.decode(spec.encode(levels)))
+        assert torch.equal(back, levels)
+        assert DataSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_specs_from_before_ranges_are_read() -> None:
+    fields = IMAGE.to_dict()
+    del fields["value_range"]
+    assert DataSpec.from_dict(fields) == IMAGE
+
+
 def test_quantize_rounds_to_the_nearest_level_and_clamps() -> None:
     units = (100 + torch.tensor([-0.51, -0.49, 0.49, 0.51])) / 255
     assert IMAGE.quantize(units).tolist() == [99, 100, 100, 101]
@@ -71,8 +86,10 @@ def test_json_gives_the_same_spec(spec: DataSpec) -> None:
 def test_errors_name_the_field() -> None:
     with pytest.raises(ValueError, match=r"spec\.shape: .*\(3, 4\)"):
         DataSpec((3, 4), 256)
-    with pytest.raises(ValueError, match=r"spec\.levels: .*1000"):
-        DataSpec((1, 4, 4), 1000)
+    with pytest.raises(ValueError, match=r"spec\.levels: .*70000"):
+        DataSpec((1, 4, 4), 70000)
+    with pytest.raises(ValueError, match=r"spec\.value_range: .*\(5, 5\)"):
+        DataSpec((1, 4, 4), 256, value_range=(5, 5))
     with pytest.raises(ValueError, match=r"spec\.levels: continuous"):
         POINT.quantize(torch.zeros(2))
     with pytest.raises(ValueError, match=r"spec\.std: must be positive, got 0"):

@@ -14,32 +14,34 @@ from io import BufferedReader, BytesIO
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
-from torch import Tensor
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from diffusion.data.images.formats import FORMATS, PILLOW_FORMATS, SUFFIXES
+from diffusion.data.images.pixel_format import BLACK, RGB, WHITE, Color, PixelFormat, Pixels, to_tensor
 from diffusion.errors import InputError
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]
-Color: TypeAlias = tuple[int, int, int]
+__all__ = [
+    "BLACK",
+    "FORMATS",
+    "MAX_PIXELS",
+    "RGB",
+    "SUFFIXES",
+    "WHITE",
+    "BinaryFile",
+    "Color",
+    "Header",
+    "ImageError",
+    "PixelFormat",
+    "Pixels",
+    "composite",
+    "decode",
+    "printable",
+    "read_header",
+    "resize_and_crop",
+    "to_tensor",
+]
+
 BinaryFile: TypeAlias = BufferedReader | BytesIO
-
-BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-
-# The list is closed because Pillow can also open formats that start other programs.
-_SUFFIXES = {
-    "PNG": {".png"},
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    "WEBP": {".webp"},
-    "BMP": {".bmp", ".dib"},
-    "TIFF": {".tif", ".tiff"},
-    "GIF": {".gif"},
-    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
-    "AVIF": {".avif"},
-}
-FORMATS = tuple(name for name in _SUFFIXES if name != "AVIF" or features.check("avif"))
-SUFFIXES = frozenset().union(*(_SUFFIXES[name] for name in FORMATS))
 
 MAX_PIXELS = 64_000_000
 _LIMIT = f"at most {MAX_PIXELS // 1_000_000} million are read; make the image smaller"
@@ -60,26 +62,6 @@ class ImageError(InputError):
     def transient(self) -> bool:
         """Whether the system refused to read the file, which is not a lasting property of the file."""
         return isinstance(self.__cause__, MemoryError) or getattr(self.__cause__, "errno", None) is not None
-
-
-@dataclass(frozen=True)
-class PixelFormat:
-    """The form that files are decoded to: C = 1 (gray), 3 (RGB) or 4 (RGB and alpha) channels of 8 bits.
-
-    Transparent pixels are composited on the `background`, unless alpha is kept as the fourth channel.
-
-    Raises ValueError for another number of channels.
-    """
-
-    channels: int = 3
-    background: Color = WHITE
-
-    def __post_init__(self) -> None:
-        if self.channels not in (1, 3, 4):
-            raise ValueError(f"data.channels: must be 1, 3 or 4, got {self.channels}")
-
-
-RGB = PixelFormat()
 
 
 @dataclass(frozen=True)
@@ -110,8 +92,10 @@ def read_header(path: str | os.PathLike[str], file: BinaryFile | None = None) ->
         return Header(width, height, image.mode, image.format or "", getattr(image, "n_frames", 1))
 
 
-def decode(path: str | os.PathLike[str], pixel_format: PixelFormat, file: BinaryFile | None = None) -> Pixels:
-    """Decodes the first frame of an image file to (H, W, C) in a pixel format.
+def decode(
+    path: str | os.PathLike[str], pixel_format: PixelFormat, file: BinaryFile | None = None, *, frame: int = 0
+) -> Pixels:
+    """Decodes a frame of an image file, by default the first, to (H, W, C) in a pixel format.
 
     The file may already be open as `file`. The rotation by EXIF is applied, 16-bit gray is scaled to 8 bits, palettes
     and CMYK are converted.
@@ -119,14 +103,11 @@ def decode(path: str | os.PathLike[str], pixel_format: PixelFormat, file: Binary
     Raises ImageError when the file cannot be decoded to its last byte, or for the reasons of `read_header`.
     """
     with _opened(path, file) as image:
+        if frame:
+            image.seek(frame)
         upright = ImageOps.exif_transpose(image)
         pixels = np.asarray(_converted(_eight_bits(upright), pixel_format))
     return pixels.reshape(*pixels.shape[:2], pixel_format.channels)
-
-
-def to_tensor(pixels: Pixels) -> Tensor:
-    """Converts pixels (H, W, C) of 8 bits to a float tensor (C, H, W) in [0, 1]."""
-    return torch.tensor(pixels).permute(2, 0, 1) / 255
 
 
 def resize_and_crop(image: Pixels, size: tuple[int, int]) -> Pixels:
@@ -154,7 +135,7 @@ def resize_and_crop(image: Pixels, size: tuple[int, int]) -> Pixels:
 def _opened(path: str | os.PathLike[str], file: BinaryFile | None) -> Iterator[Image.Image]:
     """Opens an image without reading its pixels; any error within the context becomes an ImageError."""
     try:
-        with Image.open(file or path, formats=FORMATS) as image:
+        with Image.open(file or path, formats=PILLOW_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels; {_LIMIT}")
             if image.mode == "F":
