@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,22 +13,29 @@ from diffusion.errors import InputError
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image file, its mask file if it has one, and the folder of its restorations within that of all images."""
+    """An image file, its mask file if it has one, and the folder of its restorations within that of all images.
+
+    `problem` says why it cannot be restored, where that is known from its name alone.
+    """
 
     path: Path
     mask: Path | None
     folder: Path
+    problem: str = ""
 
 
-def list_images(paths: Sequence[Path], masks: Path | None = None) -> list[ImageFile]:
+def list_images(
+    paths: Sequence[Path], masks: Path | None = None, *, is_result: Callable[[Path, Path], bool] = lambda *_: False
+) -> list[ImageFile]:
     """Lists the images at `paths`, files or folders, with their masks.
 
     `masks` is one mask file for all images, or a folder with a mask for each image, of the same name up to the suffix.
+    An image without a mask there has that as its problem. Files in a folder for which `is_result(folder, file)` holds
+    are left out.
 
-    Raises InputError when there is no image, when an image has no mask, and when two would be restored into the same
-    folder.
+    Raises InputError when there is no image, and when two would be restored into the same folder.
     """
-    found = [each for path in paths for each in _within(path, alone=len(paths) == 1)]
+    found = [each for path in paths for each in _within(path, is_result, alone=len(paths) == 1)]
     if not found:
         raise InputError(f"{', '.join(map(str, paths)) or 'IMAGE'}: no images there")
     mask_of = _by_name(masks) if masks is not None and masks.is_dir() else None
@@ -40,28 +48,39 @@ def list_images(paths: Sequence[Path], masks: Path | None = None) -> list[ImageF
             )
         taken[folder] = path
         if mask_of is not None and name not in mask_of:
-            raise InputError(f"--mask: must hold {name}.png, or of another suffix, for {path}; {masks} does not")
-        listed.append(ImageFile(path, masks if mask_of is None else mask_of[name], folder))
+            problem = f"--mask: must hold {name}.png, or of another suffix, for {path}; {masks} does not"
+            listed.append(ImageFile(path, None, folder, problem))
+        else:
+            listed.append(ImageFile(path, masks if mask_of is None else mask_of[name], folder))
     return listed
 
 
-def _within(path: Path, *, alone: bool) -> list[tuple[Path, Path, Path]]:
+def _within(path: Path, is_result: Callable[[Path, Path], bool], *, alone: bool) -> list[tuple[Path, Path, Path]]:
     """The image files at a path, each with its name without the suffix and the folder of its restorations.
 
-    The name is relative to `path` if that is a folder. `alone` says that `path` is the only one.
+    The name is relative to `path` if that is a folder. The folder has it, too, or the whole name of the file where two
+    differ in their suffixes alone. `alone` says that `path` is the only one.
     """
     if not path.is_dir():
         return [(path, Path(path.stem), Path(path.stem))]
     prefix = Path() if alone else Path(path.resolve().name)
-    return [(file, name, prefix / name) for name, file in _by_name(path).items()]
+    files = [file for file in _files(path) if not is_result(path, path / file)]
+    count = Counter(file.with_suffix("") for file in files)
+    named = [(file, file.with_suffix("")) for file in files]
+    return [(path / file, name, prefix / (name if count[name] == 1 else file)) for file, name in named]
 
 
 def _by_name(folder: Path) -> dict[Path, Path]:
     """The image files in a folder and below it, in natural order, by their relative names without suffix."""
     files: dict[Path, Path] = {}
-    for member in FolderWalk(folder, ordered=True):
-        name = Path(member.path).with_suffix("")
+    for file in _files(folder):
+        name = file.with_suffix("")
         if name in files:
-            raise InputError(f"{folder / member.path}: must have a name of its own, got that of {files[name]}")
-        files[name] = folder / member.path
+            raise InputError(f"{folder / file}: must have a name of its own, got that of {files[name]}")
+        files[name] = folder / file
     return files
+
+
+def _files(folder: Path) -> list[Path]:
+    """The image files in a folder and below it, in natural order, relative to it."""
+    return [Path(member.path) for member in FolderWalk(folder, ordered=True)]

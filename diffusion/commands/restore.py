@@ -139,6 +139,8 @@ def _restore(job: Job, read: Callable[[int, ImageFile], Task]) -> int:
     options.draw.checked()
     tasks = []
     for number, file in enumerate(job.files):
+        if file.problem:
+            raise InputError(file.problem)
         try:
             tasks.append(read(number, file))
         except InputError as error:
