@@ -32,16 +32,17 @@ from tqdm import tqdm
 from benchmarks import common
 from benchmarks.common import Goal, Rows
 from benchmarks.posterior import Tally
-from diffusion.restoration.similarity import SIDE as WINDOW
-from diffusion.restoration.similarity import ssim
 from diffusion import figures
 from diffusion.data import PixelFormat, open_folder
 from diffusion.errors import InputError
 from diffusion.model import Model, load
-from diffusion.model.restoration import RESTORATION_STEPS, Restoration
+from diffusion.model.restoration import Restoration
+from diffusion.model.solving import RESTORATION_STEPS
 from diffusion.operators import Downsample, GaussianBlur, Mask, Operator
 from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.restoration import METHODS
+from diffusion.restoration.similarity import SIDE as WINDOW
+from diffusion.restoration.similarity import ssim
 from diffusion.restoration.statistics import coverage, fewest, psnr, seam
 
 COMPARED = ("repaint", "replacement", "ddnm", "product", "pigdm")

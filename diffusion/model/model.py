@@ -29,9 +29,9 @@ from diffusion.errors import InputError, require
 from diffusion.guidance import ClassifierFree, LastEstimate
 from diffusion.likelihood.bound import Bound
 from diffusion.memory import auto_batch_size
-from diffusion.model import restoration
 from diffusion.model.likelihood import Likelihood
 from diffusion.model.restoration import Restoration
+from diffusion.model.solving import RESTORATION_STEPS, Solver, shape_of
 from diffusion.operators import Mask, Operator
 from diffusion.precision import Autocast, use_bf16
 from diffusion.randomness import ExampleNoise, Stream, example_seed
@@ -194,7 +194,7 @@ class Model:
 
         Raises InputError for a y, size or noise that cannot be used (`Problem.checked`), and as `solve` does.
         """
-        problem = Problem.checked(y, operator, noise, restoration.shape_of(size, self.spec))
+        problem = Problem.checked(y, operator, noise, shape_of(size, self.spec))
         return self.solve(problem, Draw(n, **options), method=method, shared=shared, progress=progress)
 
     def inpaint(
@@ -212,8 +212,8 @@ class Model:
         """Draws n restorations of one example, (C, H, W) in [0, 1] of any size or (D,), given its `known` values.
 
         `known` is a bool tensor that broadcasts against the example. This is `restore` with a mask: hidden values may
-        be anything, and without `noise` known ones are returned as they are. Without noise, what is farther than a
-        window from the rectangle around all that is unknown costs nothing.
+        be anything, and without `noise` known ones are returned as they are. Without noise only windows that see
+        something unknown cost time, and only what is unknown is held n times.
         """
         channels, *sides = self.spec.shape
         rule = f"of {channels} channels, (C, H, W)" if sides else f"of the shape {self.spec.shape} of the data"
@@ -236,24 +236,23 @@ class Model:
         Raises InputError for an unknown method or one that does not suit the operator, and for a distilled model;
         FloatingPointError for restorations that are not finite.
         """
+        return self._solver(problem, draw, method).solve(problem, draw.n, shared=shared, progress=progress)
+
+    def _solver(self, problem: Problem, draw: Draw, method: str | Method) -> Solver:
         self._refuse_student("restoration")
         draw.checked()
         chosen = choose(method, self._sampler(draw.sampler), problem)
         denoiser, label = self.guided(draw.guidance, autocast=not chosen.differentiates), self.labels(draw.label, 1)
-        steps = restoration.RESTORATION_STEPS if draw.steps is None else draw.steps
-        return restoration.solve(
-            problem,
+        steps = RESTORATION_STEPS if draw.steps is None else draw.steps
+        return Solver(
             chosen,
             denoiser,
             self.config.grid(self.denoiser.schedule, steps),
             self.spec,
             self.device,
-            n=draw.n,
             seed=draw.seed,
             label=label,
             batch=draw.batch or self._batch(denoiser, label, chosen),
-            shared=shared,
-            progress=progress,
         )
 
     def likelihood(self, *, guidance: float = 1.0, dtype: torch.dtype = torch.float32) -> Likelihood:

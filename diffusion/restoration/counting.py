@@ -15,11 +15,13 @@ from diffusion.schedules import Schedule
 class CountingDenoiser:
     """A wrapped denoiser that counts its evaluations, `nfe`, and the backward passes through them, `backward`.
 
-    An evaluation of a batch counts once, whatever the size of the batch. `watch` is called with the time t of each.
+    An evaluation of a batch counts once, whatever the size of the batch. `watch` is called with the time t of each
+    before it begins, `watch_backward` at the beginning of each backward pass.
     """
 
     denoiser: AnyDenoiser
     watch: Callable[[Tensor], None] = lambda t: None
+    watch_backward: Callable[[], None] = lambda: None
     nfe: int = 0
     backward: int = 0
 
@@ -39,3 +41,4 @@ class CountingDenoiser:
 
     def _count(self, gradient: Tensor) -> None:
         self.backward += 1
+        self.watch_backward()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -12,8 +11,6 @@ from torch import Tensor
 from diffusion.errors import InputError, require
 from diffusion.operators import Linear, Mask, Operator, Selection, conjugate_gradients, standardized
 
-# An index into the last dimensions of a tensor.
-Place = tuple[EllipsisType | slice, ...]
 # Up to this many observations the default method weighs particles: with more, one particle would carry all the weight.
 FEW = 16
 # Without noise y may miss the range of A by this share of its own size, which the tolerance of a method leaves too.
@@ -27,7 +24,9 @@ class Problem:
     `shape` is that of x, (C, H, W) or (D,), or None where no method needs it. `stated` is the operator as the caller
     stated it, where `operator` is A in other units or for another size; errors name it.
 
-    Raises InputError for noise below 0, and unless y belongs to one example.
+    Several problems with one operator between them are `examples` of them side by side, and y is (examples, *).
+
+    Raises InputError for noise below 0, and unless y belongs to one example, or to so many.
     """
 
     operator: Operator
@@ -35,10 +34,12 @@ class Problem:
     noise: float = 0.0
     shape: tuple[int, ...] | None = None
     stated: Operator | None = None
+    examples: int = 1
 
     def __post_init__(self) -> None:
         require(self.noise >= 0, "noise", "0 or more", self.noise)
-        require(len(self.y) == 1, "y", "that of one example, (1, *)", tuple(self.y.shape))
+        whose = "that of one example, (1, *)" if self.examples == 1 else f"that of {self.examples} examples"
+        require(len(self.y) == self.examples, "y", whose, tuple(self.y.shape))
 
     @classmethod
     def checked(cls, y: Tensor, operator: Operator, noise: float, shape: tuple[int, ...]) -> Problem:
@@ -88,16 +89,25 @@ class Problem:
 
     @property
     def compact(self) -> Problem:
-        """The problem without the zeros of a mask, which have neither noise nor density."""
+        """The problem of one example without the zeros of a mask, which have neither noise nor density."""
         if not isinstance(self.operator, Mask):
             return self
+        assert self.examples == 1
         known = self.operator.known.to(self.y.device).broadcast_to(self.y.shape)[0]
         return replace(self, operator=Selection(known), y=self.y[:, known])
 
     @property
+    def observations(self) -> int:
+        """The number of values that were observed, without the zeros of a mask."""
+        known = self.operator.known if isinstance(self.operator, Mask) else None
+        if known is None:
+            return self.y.numel()
+        return int(known.count_nonzero()) * (self.y.numel() // known.numel())
+
+    @property
     def few(self) -> bool:
         """Whether there is an observation, and at most `FEW` of them."""
-        return 0 < self.compact.y.numel() <= FEW
+        return 0 < self.observations <= FEW
 
     def in_model_units(self, mean: float, std: float, like: Tensor) -> Problem:
         """The problem for x where the example is mean + std x, on the device and with the shape of `like`.
@@ -111,21 +121,14 @@ class Problem:
         y, stated = (self.y.to(middle) - middle) / std, self.stated or self.operator
         return Problem(operator, y, self.noise / std, tuple(like.shape[1:]), stated)
 
-    def keep_known(self, samples: Tensor, place: Place) -> Tensor:
-        """Whole solutions (n, *) from solutions of the part at `place`.
-
-        Pixels that a mask shows without noise are those of y.
-        """
-        if self.noise or not isinstance(self.operator, Mask):
-            return samples
-        whole = self.y.repeat(len(samples), *[1] * (self.y.ndim - 1))
-        whole[place] = samples
-        return torch.where(self.operator.known.cpu(), self.y, whole)
-
     def residual(self, x: Tensor) -> Tensor:
         """The root mean square of y - A(x) for examples x (B, C, *): (); 0 without observations."""
         compact = self.compact
-        return rms(compact.y.to(x) - compact.operator(x)) if compact.y.numel() else x.new_zeros(())
+        if not compact.y.numel():
+            return x.new_zeros(())
+        # One example after the other, as images may be large.
+        missed = [(compact.y.to(x) - compact.operator(row[None])).square().mean() for row in x]
+        return torch.stack(missed).mean().sqrt()
 
     def check_range(self, like: Tensor) -> None:
         """Raises InputError if without noise no example like `like`, (1, C, *), gives y, as far as float64 can tell.

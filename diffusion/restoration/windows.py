@@ -3,8 +3,8 @@
     x̂(x_t) = Σ_k m_k x̂(x_t in window k),        Σ_k m_k = 1 at every pixel
 
 averages them as Bar-Tal et al. (2023, arXiv 2302.08113) do, with weights m_k = sin² along each side, which fade towards
-the borders of a window. All windows see the same x_t, and their estimates are blended before the step is taken. So no
-two of them can decide differently about a pixel that they share.
+the borders of a window (`tiling.py`). All windows see the same x_t, and their estimates are blended before the step is
+taken. So no two of them can decide differently about a pixel that they share.
 
 This is an approximation: a window estimates E[x|x_t in the window], not E[x|x_t]. That is the best estimate of a pixel
 from that window, and the squared error of the blend is at most the mean of the windows' errors, but nothing beyond a
@@ -12,47 +12,49 @@ window is taken into account. For data whose correlations end within half a wind
 of windows knows a structure larger than a window, such as sky above and ground below.
 
 An image smaller than a window is the middle of a larger image of which nothing else is known (`fit`). In a large image
-with a small hole only the windows that see the hole are evaluated (`region_to_solve`).
+with small holes only the windows that see a hole are evaluated (`parts.py`).
 """
 
 from __future__ import annotations
 
-import math
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
 from diffusion.operators import Crop, Identity, Mask, Operator, compose
-from diffusion.restoration.problem import Place, Problem
+from diffusion.restoration.problem import Problem
+from diffusion.restoration.tiling import Sides, Tiling, hill, offsets
 from diffusion.schedules import Schedule
-
-# (H, W); () for points, which have no windows.
-Sides = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """A denoiser of images of `size` (h, w) as a denoiser of images at least as large.
+    """A denoiser of images of one size as a denoiser of the pixels that windows of this size cover.
 
-    Neighboring windows begin at most `stride` apart, half their size by default. They are spaced evenly, the first and
-    the last flush with the image. The network sees `batch` windows at once. If there are more windows and a
-    gradient is needed, the network is evaluated again for each backward pass instead of keeping its activations.
+    It estimates (B, C, H, W) or (B, C, P), whose pixels in row-major order are those of a tiling. With G `tilings` the
+    examples are those of each tiling in turn, B/G each, and an example with fewer pixels than P has zeros at the end,
+    which are estimated as 0.
+
+    The network sees `batch` windows at once. If there are more windows and a gradient is needed, the network is
+    evaluated again for each backward pass instead of keeping its activations, and the gradient is that of the mean
+    alone. After each batch of several, `watch` is called with the share of the windows that it was.
     """
 
     denoiser: AnyDenoiser
-    size: Sides
-    stride: Sides | None = None
+    tilings: tuple[Tiling, ...]
     batch: int = 32
+    watch: Callable[[float], None] = lambda share: None
 
     def __post_init__(self) -> None:
-        fits = all(1 <= step <= side for step, side in zip(self.strides, self.size, strict=True))
-        require(fits, "windows.stride", f"between 1 and the size {self.size}", self.strides)
         require(self.batch >= 1, "windows.batch", "at least 1", self.batch)
 
     @property
@@ -61,152 +63,236 @@ class Windows:
         return self.denoiser.schedule
 
     @property
-    def strides(self) -> Sides:
-        """The strides down and to the right."""
-        return self.stride or tuple(max(1, side // 2) for side in self.size)
-
-    def segments(self, size: Sides) -> tuple[Segments, Segments]:
-        """The segments that the windows have in an image of `size`, down and to the right."""
-        down, right = (Segments.of(*sides) for sides in zip(size, self.size, self.strides, strict=True))
-        return down, right
-
-    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """Blends the estimates of all windows. x_t: (B, C, H, W); t: () or (B,); label: (B,).
-
-        Raises InputError for an image smaller than a window.
-        """
-        large = x_t.shape[-2] >= self.size[0] and x_t.shape[-1] >= self.size[1]
-        require(large, "image", f"at least {self.size[0]}x{self.size[1]}, the size of a window", tuple(x_t.shape[-2:]))
-        down, right = self.segments(tuple(x_t.shape[-2:]))
-        windows = right.cut(down.cut(x_t, 2), 4).movedim(4, 3)
-        # (B, C, K, L, h, w) to (B K L, C, h, w): the windows of an example follow one another.
-        stacked = windows.movedim(1, 3).flatten(0, 2)
-        count = len(stacked) // len(x_t)
-        predicted = self._predict(stacked, repeat_each(t, count), None if label is None else repeat_each(label, count))
-
-        def blended(parts: Tensor) -> Tensor:
-            whole = parts.reshape(len(x_t), down.count, right.count, *parts.shape[1:]).movedim(3, 1)
-            return down.blend(right.blend(whole.movedim(3, 4), 4), 2)
-
-        mean, variance_interp = predicted
-        return Prediction(blended(mean), None if variance_interp is None else blended(variance_interp))
-
-    def _predict(self, windows: Tensor, t: Tensor, label: Tensor | None) -> Prediction:
-        parts = [slice(start, start + self.batch) for start in range(0, len(windows), self.batch)]
-        again = len(parts) > 1 and windows.requires_grad
-
-        def evaluate(part: slice) -> Prediction:
-            arguments = windows[part], t[part] if t.ndim else t, None if label is None else label[part]
-            if again:
-                return checkpoint(self.denoiser, *arguments, use_reentrant=False, preserve_rng_state=False)
-            return self.denoiser(*arguments)
-
-        means, interps = zip(*map(evaluate, parts), strict=True)
-        return Prediction(torch.cat(means), None if interps[0] is None else torch.cat(interps))
-
-
-def repeat_each(values: Tensor, count: int) -> Tensor:
-    """Repeats the value of each example for its `count` windows: (B,) -> (B count,); () stays ()."""
-    return values.repeat_interleave(count) if values.ndim else values
-
-
-@dataclass(frozen=True)
-class Segments:
-    """Segments along one side of an image: the `indices` (K, h) of their pixels, and `weights` (K, h), which sum to 1
-    at every pixel.
-    """
-
-    length: int
-    indices: Tensor
-    weights: Tensor
-
-    @classmethod
-    def of(cls, length: int, side: int, stride: int) -> Segments:
-        """The fewest segments of `side` pixels that begin at most `stride` apart, spread evenly over `length` pixels,
-        weighted by sin² where they overlap.
-        """
-        count = math.ceil((length - side) / stride) + 1
-        starts = torch.linspace(0, length - side, count, dtype=torch.float64).round().long()
-        indices = starts[:, None] + torch.arange(side)
-        hill = torch.sin(math.pi * (torch.arange(side, dtype=torch.float64) + 0.5) / side).square().expand(count, -1)
-        total = torch.zeros(length, dtype=torch.float64).index_add(0, indices.flatten(), hill.flatten())
-        return cls(length, indices, hill / total[indices])
+    def size(self) -> Sides:
+        """The size (h, w) of a window."""
+        return self.tilings[0].size
 
     @property
     def count(self) -> int:
-        """The number of segments."""
-        return len(self.indices)
+        """The number of windows of one example of each tiling."""
+        return sum(tiling.count for tiling in self.tilings)
 
-    def cut(self, x: Tensor, dim: int) -> Tensor:
-        """The segments of x along a dimension: (*, length, *) -> (*, K, h, *)."""
-        segments = x.index_select(dim, self.indices.flatten().to(x.device))
-        return segments.reshape(*x.shape[:dim], *self.indices.shape, *x.shape[dim + 1 :])
+    @cached_property
+    def pixels(self) -> int:
+        """P, the number of pixels of an example."""
+        return max(tiling.pixels for tiling in self.tilings)
 
-    def blend(self, parts: Tensor, dim: int) -> Tensor:
-        """The weighted sum of segments where they overlap: (*, K, h, *) -> (*, length, *)."""
-        weights = self.weights.to(parts).reshape(*self.weights.shape, *[1] * (parts.ndim - dim - 2))
-        weighted = (parts * weights).flatten(dim, dim + 1)
-        shape = (*weighted.shape[:dim], self.length, *weighted.shape[dim + 1 :])
-        return weighted.new_zeros(shape).index_add(dim, self.indices.flatten().to(parts.device), weighted)
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        """Blends the estimates of all windows. x_t: (B, C, *); t: () or (B,); label: (B,).
+
+        Raises InputError for examples of another number of pixels.
+        """
+        flat = x_t.flatten(2)
+        require(flat.shape[2] == self.pixels, "windows", f"given {self.pixels} pixels", tuple(x_t.shape[2:]))
+        call = _Call(self, t, label, *self._rows(len(x_t), x_t.device))
+        if len(call.parts) > 1 and x_t.requires_grad and torch.is_grad_enabled():
+            mean, variance_interp = _Again.apply(flat, call)
+        else:
+            mean, variance_interp = call.forward(flat)
+        return Prediction(
+            mean.reshape(x_t.shape), None if variance_interp is None else variance_interp.reshape(x_t.shape)
+        )
+
+    def _rows(self, examples: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Every window of every example, the windows of an example one after the other: the number of the window among
+        those of all tilings, and the number of the example, (W,) each.
+        """
+        each, rows, windows, first = examples // len(self.tilings), [], [], 0
+        for number, tiling in enumerate(self.tilings):
+            rows.append(torch.arange(number * each, (number + 1) * each).repeat_interleave(tiling.count))
+            windows.append(torch.arange(first, first + tiling.count).repeat(each))
+            first += tiling.count
+        return torch.cat(windows).to(device), torch.cat(rows).to(device)
+
+    @cached_property
+    def _joined(self) -> _Joined:
+        """All tilings as one, on the device where it was last needed."""
+        numbers = [
+            torch.arange(tiling.pixels, dtype=torch.int32) if tiling.numbers is None else tiling.numbers
+            for tiling in self.tilings
+        ]
+        first = [0, *itertools.accumulate(map(len, numbers))]
+        total = [F.pad(tiling.total, (0, self.pixels - tiling.pixels), value=1.0) for tiling in self.tilings]
+        return _Joined(
+            torch.cat([tiling.corners + start for tiling, start in zip(self.tilings, first, strict=False)]),
+            torch.cat([torch.full_like(tiling.corners, tiling.width) for tiling in self.tilings]),
+            torch.cat([torch.full_like(tiling.corners, g * self.pixels) for g, tiling in enumerate(self.tilings)]),
+            torch.cat(numbers),
+            torch.cat(total),
+        )
+
+    def places(self, windows: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The places of the pixels of windows (W,) of the examples `rows` (W,) among all pixels (B P), and their
+        weights: (W, h w) each.
+        """
+        joined = self._joined
+        if joined.total.device != windows.device:
+            joined = _Joined(*(tensor.to(windows.device) for tensor in joined))
+            self.__dict__["_joined"] = joined
+        corners, widths, before, numbers, total = joined
+        place = numbers[corners[windows, None] + offsets(self.size, widths[windows])].long()
+        weights = hill(self.size).to(place.device) / total[place + before[windows, None]]
+        return place + rows[:, None] * self.pixels, weights
+
+
+class _Joined(NamedTuple):
+    """The windows of several tilings as of one: their corners, the widths of their rectangles, and the number of pixels
+    in `total` before those of their tiling, (K,) each; the numbers of the pixels of all rectangles, and the sums of
+    hills at P pixels of each tiling, both one tiling after the other.
+    """
+
+    corners: Tensor
+    widths: Tensor
+    before: Tensor
+    numbers: Tensor
+    total: Tensor
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One evaluation of `owner` at time t: all windows and the examples that they belong to (W,)."""
+
+    owner: Windows
+    t: Tensor
+    label: Tensor | None
+    windows: Tensor
+    rows: Tensor
+
+    @property
+    def parts(self) -> range:
+        """Where the batches of windows begin."""
+        return range(0, len(self.windows), self.owner.batch)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The blends of the mean and of the interpolation of the variance, for x (B, C, P)."""
+        shape, flat = x.shape, _by_channel(x)
+        mean, variance_interp = torch.zeros_like(flat), None
+        for start in self.parts:
+            place, weights, windows, arguments = self._part(flat, start)
+            found = self.owner.denoiser(windows, *arguments)
+            _add(mean, place, found.mean * weights)
+            if found.variance_interp is not None:
+                variance_interp = torch.zeros_like(flat) if variance_interp is None else variance_interp
+                _add(variance_interp, place, found.variance_interp * weights)
+            self._watch(len(windows))
+        return _by_example(mean, shape), None if variance_interp is None else _by_example(variance_interp, shape)
+
+    def backward(self, x: Tensor, v: Tensor) -> Tensor:
+        """(∂ mean/∂x)ᵀ v, for x and v (B, C, P), evaluating the network again."""
+        shape, flat, upper = x.shape, _by_channel(x), _by_channel(v)
+        gradient = torch.zeros_like(flat)
+        for start in self.parts:
+            place, weights, windows, arguments = self._part(flat, start)
+            with torch.enable_grad():
+                leaf = windows.detach().requires_grad_()
+                mean = self.owner.denoiser(leaf, *arguments).mean
+            _add(gradient, place, torch.autograd.grad(mean, leaf, self._cut(upper, place) * weights)[0])
+            self._watch(len(windows))
+        return _by_example(gradient, shape)
+
+    def _part(self, flat: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor | None]]:
+        """A batch of windows: their places (W, h w), weights (W, 1, h, w), values (W, C, h, w), times and labels."""
+        some = slice(start, start + self.owner.batch)
+        rows = self.rows[some]
+        place, weights = self.owner.places(self.windows[some], rows)
+        t = self.t[rows.to(self.t.device)] if self.t.ndim else self.t
+        label = None if self.label is None else self.label[rows]
+        return place, weights.to(flat).reshape(-1, 1, *self.owner.size), self._cut(flat, place), (t, label)
+
+    def _cut(self, flat: Tensor, place: Tensor) -> Tensor:
+        """The values of x (C, B P) in windows: (W, C, h, w)."""
+        values = flat.index_select(1, place.flatten()).reshape(len(flat), *place.shape)
+        return values.movedim(0, 1).reshape(len(place), len(flat), *self.owner.size)
+
+    def _watch(self, count: int) -> None:
+        if len(self.parts) > 1:
+            self.owner.watch(count / len(self.windows))
+
+
+class _Again(torch.autograd.Function):
+    """The mean and the interpolation of the variance of a `_Call`, which backward passes evaluate again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: _Call) -> tuple[Tensor, Tensor | None]:  # noqa: ANN401
+        """Evaluates the call at x (B, C, P) without keeping activations."""
+        ctx.call = call
+        ctx.save_for_backward(x)
+        mean, variance_interp = call.forward(x)
+        if variance_interp is not None:
+            ctx.mark_non_differentiable(variance_interp)
+        return mean, variance_interp
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor, _: Tensor | None) -> tuple[Tensor, None]:  # noqa: ANN401
+        """The gradient for x, given that for the mean."""
+        return ctx.call.backward(*ctx.saved_tensors, v), None
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    """(B, C, P) -> (C, B P)."""
+    return x.movedim(1, 0).flatten(1)
+
+
+def _by_example(x: Tensor, shape: torch.Size) -> Tensor:
+    """(C, B P) -> (B, C, P)."""
+    return x.reshape(shape[1], shape[0], shape[2]).movedim(0, 1)
+
+
+def _add(total: Tensor, place: Tensor, values: Tensor) -> None:
+    """Adds values (W, C, h, w) at places (W, h w) of total (C, B P), in place, which no gradient minds: none needs the
+    sum itself.
+    """
+    total.index_add_(1, place.flatten(), values.movedim(1, 0).flatten(1))
 
 
 class Fit(NamedTuple):
     """A denoiser and a problem that fit each other, for images as large as `problem.shape` says.
 
-    `crop` cuts the image that was asked for out of a solution; `windows` is the number of windows that cover it.
+    `crop` cuts the image that was asked for out of a solution.
     """
 
     denoiser: AnyDenoiser
     problem: Problem
     crop: Operator
-    windows: int
 
 
-def fit(denoiser: AnyDenoiser, window: Sides, problem: Problem, *, batch: int = 32) -> Fit:
+def fit(
+    denoiser: AnyDenoiser,
+    window: Sides,
+    problem: Problem,
+    *,
+    batch: int = 32,
+    watch: Callable[[float], None] = lambda share: None,
+) -> Fit:
     """Fits a denoiser of images of the size `window` to a problem for an image of any size.
 
     Where the image is longer than the window, windows overlap. Where it is shorter, the solution is as long as the
-    window: around the image it has a margin, about which y says nothing, and which `Fit.crop` cuts off.
+    window: around the image it has a margin, about which y says nothing, and which `Fit.crop` cuts off. `batch` and
+    `watch` are those of `Windows`.
     """
-    size = sides(problem)
-    whole = tuple(max(pair) for pair in zip(size, window, strict=True))
-    count = 1
+    size, whole = sides(problem), at_least(sides(problem), window)
     if whole != window:
-        denoiser = Windows(denoiser, window, batch=batch)
-        count = math.prod(segments.count for segments in denoiser.segments(whole))
+        denoiser = Windows(denoiser, (Tiling.whole(whole, window),), batch, watch)
     if whole == size:
-        return Fit(denoiser, problem, Identity(), count)
+        return Fit(denoiser, problem, Identity())
     crop, shape = Crop(*size), (problem.x_shape[0], *whole)
     if not isinstance(problem.operator, Mask):
         stated = problem.stated or problem.operator
         within = replace(problem, operator=compose(problem.operator, crop), shape=shape, stated=stated)
-        return Fit(denoiser, within, crop, count)
+        return Fit(denoiser, within, crop)
     # A mask stays a mask, which replacement asks for.
     margins = crop.margins(whole)
     known = F.pad(problem.operator.known.broadcast_to(problem.y.shape)[0], margins)
-    return Fit(denoiser, Problem(Mask(known), F.pad(problem.y, margins), problem.noise, shape), crop, count)
+    return Fit(denoiser, Problem(Mask(known), F.pad(problem.y, margins), problem.noise, shape), crop)
 
 
-class Region(NamedTuple):
-    """A part of an image, at `place` in it, and the problem that is left there."""
-
-    place: Place
-    problem: Problem
-
-
-def region_to_solve(problem: Problem, window: Sides) -> Region:
-    """The part of an image that its restoration depends on, and the problem there.
-
-    A mask without noise leaves nothing to restore where it shows the image. Windows that hold a hidden pixel reach one
-    window's length around it, and no window sees a pixel beyond. In all other cases the region is the whole image.
-    """
-    if not isinstance(problem.operator, Mask) or problem.noise or sides(problem) == window:
-        return Region((...,), problem)
-    known = problem.operator.known.broadcast_to(problem.y.shape)[0]
-    hidden = ~known.all(0)
-    place = ..., _around(hidden.any(1), window[0]), _around(hidden.any(0), window[1])
-    y = problem.y[place]
-    return Region(place, Problem(Mask(known[place]), y, shape=tuple(y.shape[1:])))
+def count(problem: Problem, window: Sides, tiling: Tiling | None = None) -> int:
+    """The number of windows that cover the image of a problem, or the pixels of a tiling."""
+    if tiling is None:
+        whole = at_least(sides(problem), window)
+        return 1 if whole == window else Tiling.whole(whole, window).count
+    return tiling.count
 
 
 def sides(problem: Problem) -> Sides:
@@ -214,7 +300,6 @@ def sides(problem: Problem) -> Sides:
     return problem.x_shape[1:]
 
 
-def _around(hidden: Tensor, side: int) -> slice:
-    """The rows that a window of `side` pixels with a hidden row can reach, of all rows (L,); at least one window."""
-    rows = hidden.nonzero().flatten().tolist() or [0]
-    return slice(max(0, rows[0] - side + 1), min(len(hidden), rows[-1] + side))
+def at_least(size: Sides, window: Sides) -> Sides:
+    """The larger of both sizes, side by side."""
+    return tuple(max(pair) for pair in zip(size, window, strict=True))

@@ -36,14 +36,24 @@ def test_the_residual_counts_what_a_mask_shows() -> None:
     assert float(nothing.residual(x)) == 0 and nothing.compact.y.shape == (1, 0)
 
 
-def test_known_pixels_without_noise_are_those_of_y_and_the_others_those_of_the_samples() -> None:
-    y, samples = normal(1, 1, 2, 3), normal(4, 1, 2, 3, seed=1)
-    found = Problem(Mask(KNOWN), y).keep_known(samples, (...,))
-    assert torch.equal(found, torch.where(KNOWN, y, samples))
-    part = Problem(Mask(KNOWN), y).keep_known(samples[..., 1:], (..., slice(1, 3)))
-    assert torch.equal(part[..., 1:], found[..., 1:]) and torch.equal(part[..., 0], y[..., 0].expand(4, 1, 2))
-    for problem in (Problem(Mask(KNOWN), y, 0.1), Problem(GaussianBlur(0.5), y)):
-        assert problem.keep_known(samples, (...,)) is samples
+def test_the_residual_of_several_examples_is_that_of_all_their_values() -> None:
+    x, blur = normal(3, 1, 8, 8), GaussianBlur(0.7)
+    problem = Problem(blur, normal(1, 1, 8, 8, seed=1), 0.1)
+    assert float(problem.residual(x)) == pytest.approx(float((problem.y - blur(x)).square().mean().sqrt()))
+
+
+def test_observations_are_counted_without_what_a_mask_hides() -> None:
+    for known in (KNOWN, KNOWN[0], KNOWN.expand(2, 2, 3), torch.tensor(True), torch.tensor([True, False, False])):
+        problem = Problem(Mask(known), normal(1, 2, 2, 3))
+        assert problem.observations == problem.compact.y.numel() == int(known.expand(2, 2, 3).sum())
+    assert Problem(GaussianBlur(0.5), normal(1, 2, 2, 3)).observations == 12
+
+
+def test_several_problems_side_by_side_have_a_y_each() -> None:
+    known = torch.rand(3, 1, 2, 3, generator=torch.Generator().manual_seed(0)) < 0.5
+    assert Problem(Mask(known), normal(3, 1, 2, 3), examples=3).examples == 3
+    with pytest.raises(ValueError, match=r"^y: must be that of 3 examples, got \(1, 1, 2, 3\)$"):
+        Problem(Mask(known), normal(1, 1, 2, 3), examples=3)
 
 
 def test_observations_are_few_from_one_to_sixteen() -> None:

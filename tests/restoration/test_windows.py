@@ -16,7 +16,8 @@ from diffusion.operators import GaussianBlur, Identity, Mask
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration import Problem, restore
 from diffusion.restoration.methods import RePaint
-from diffusion.restoration.windows import Segments, Windows, fit, region_to_solve
+from diffusion.restoration.tiling import Sides, Tiling, starts
+from diffusion.restoration.windows import Windows, count, fit
 from diffusion.samplers import SDESolver, prior, sample
 from diffusion.schedules import Cosine, Schedule
 from tests.oracles import short_correlations
@@ -31,6 +32,11 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 SMALL, LARGE = (short_correlations(Cosine(), *size, LENGTH) for size in (WINDOW, IMAGE))
+
+
+def windows(denoiser: AnyDenoiser, size: Sides = IMAGE, *, stride: Sides | None = None, batch: int = 32) -> Windows:
+    """All windows of an image."""
+    return Windows(denoiser, (Tiling.whole(size, WINDOW, stride),), batch)
 
 
 @dataclass
@@ -50,40 +56,37 @@ class Watched:
         return Prediction(mean if label is None else mean + label[:, None, None, None], 0.5 * torch.ones_like(mean))
 
 
-@pytest.mark.parametrize(("length", "side", "stride"), [(8, 8, 4), (9, 8, 4), (20, 8, 4), (31, 7, 3), (30, 5, 5)])
-def test_weights_sum_to_one_and_windows_are_spread_evenly(length: int, side: int, stride: int) -> None:
-    segments = Segments.of(length, side, stride)
-    total = torch.zeros(length, dtype=torch.float64).index_add(
-        0, segments.indices.flatten(), segments.weights.flatten()
-    )
-    assert torch.allclose(total, torch.ones(length, dtype=torch.float64))
-    assert segments.indices[0, 0] == 0 and segments.indices[-1, -1] == length - 1 and (segments.weights > 0).all()
-    steps = segments.indices[:, 0].diff()
-    assert segments.count == 1 or ((steps <= stride).all() and steps.max() - steps.min() <= 1)
-    x = normal(2, 3, length, 4)
-    assert torch.allclose(segments.blend(segments.cut(x, 2), 2), x)
+@dataclass
+class Erring:
+    """A denoiser that adds an error of its own to each of the windows, (W, C, h, w), that it sees at once."""
+
+    errors: Tensor
+    schedule: Schedule = Cosine()
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        return Prediction(x_t + self.errors, None)
 
 
-def test_the_squared_error_of_a_blend_is_at_most_the_mean_of_those_of_its_segments() -> None:
-    """At every pixel, as the weights sum to 1 and squares are convex; less where segments err independently."""
-    line, truth = Segments.of(20, 8, 4), normal(50, 20)
-    errors = normal(50, line.count, 8, seed=1)
-    blended = (line.blend(line.cut(truth, 1) + errors, 1) - truth).square()
-    mean = line.blend(errors.square(), 1)
+def test_the_squared_error_of_a_blend_is_at_most_the_mean_of_those_of_its_windows() -> None:
+    """At every pixel, as the weights sum to 1 and squares are convex; less where windows err independently."""
+    n, truth, t = 60, torch.zeros(60, 1, *IMAGE, dtype=torch.float64), torch.tensor(0.5)
+    errors = normal(n * 8, 1, *WINDOW)
+    blended = windows(Erring(errors), batch=1000)(truth, t).mean.square()
+    # With windows that show the squares of the errors, the blend is their weighted mean.
+    mean = windows(Erring(errors.square()), batch=1000)(truth, t).mean
     assert bool((blended <= mean + 1e-12).all())
-    overlap = slice(4, 16)
-    expected = float(line.blend(line.weights[None], 1)[0, overlap].mean())  # Σ m_k², for errors of variance 1
-    assert float(blended[:, overlap].mean()) == pytest.approx(expected, rel=0.1) and expected < 0.8
+    middle = blended[..., 4:8, 4:16]  # There windows overlap on both axes.
+    assert float(middle.mean()) < 0.7 * float(mean[..., 4:8, 4:16].mean())
 
 
 def test_one_window_is_the_denoiser_itself_and_labels_and_times_go_with_their_examples() -> None:
     t = torch.tensor([0.3, 0.7], dtype=torch.float64)
     x, label = normal(2, 1, *WINDOW), torch.tensor([1, 5])
-    assert torch.equal(Windows(SMALL, WINDOW)(x, t).mean, SMALL(x, t).mean)
+    assert torch.equal(windows(SMALL, WINDOW)(x, t).mean, SMALL(x, t).mean)
     large, watched = normal(2, 1, *IMAGE), Watched(SMALL, [])
-    found = Windows(watched, WINDOW, batch=5)(large, t, label)
+    found = windows(watched, batch=5)(large, t, label)
     assert watched.sizes == [5, 5, 5, 1], "two images of 2x4 windows"
-    alone = [Windows(SMALL, WINDOW)(large[i : i + 1], t[i]).mean + label[i] for i in range(2)]
+    alone = [windows(SMALL)(large[i : i + 1], t[i]).mean + label[i] for i in range(2)]
     assert torch.allclose(found.mean, torch.cat(alone))
     assert found.variance_interp is not None and torch.allclose(found.variance_interp, torch.full_like(large, 0.5))
 
@@ -92,16 +95,18 @@ def test_the_gradient_is_that_of_the_blend_whether_remembered_or_computed_again(
     x, v, t = normal(1, 1, *IMAGE), normal(1, 1, *IMAGE, seed=1), torch.tensor(0.5, dtype=torch.float64)
     stateful, again = Watched(SMALL, []), Watched(SMALL, [])
     gradients = []
-    for windows in (Windows(stateful, WINDOW), Windows(again, WINDOW, batch=3)):
+    for blend in (windows(stateful), windows(again, batch=3)):
         leaf = x.clone().requires_grad_()
-        gradients.append(torch.autograd.grad(windows(leaf, t).mean, leaf, v)[0])
+        mean = blend(leaf, t).mean
+        gradients.append(torch.autograd.grad(mean, leaf, v, retain_graph=True)[0])
+        assert torch.equal(torch.autograd.grad(mean, leaf, v)[0], gradients[-1]), "another backward pass"
     assert torch.allclose(*gradients, rtol=0, atol=1e-12)
-    assert (stateful.sizes == [8] and again.sizes == [3, 3, 2] + 3 * [3]) or sorted(again.sizes) == [2, 2, 3, 3, 3, 3]
+    assert stateful.sizes == [8] and again.sizes == 3 * [3, 3, 2]
     step = 1e-6
-    slope = (Windows(SMALL, WINDOW)(x + step * v, t).mean - Windows(SMALL, WINDOW)(x - step * v, t).mean) / (2 * step)
+    slope = (windows(SMALL)(x + step * v, t).mean - windows(SMALL)(x - step * v, t).mean) / (2 * step)
     w = normal(1, 1, *IMAGE, seed=2)
     leaf = x.clone().requires_grad_()
-    back = torch.autograd.grad(Windows(SMALL, WINDOW)(leaf, t).mean, leaf, w)[0]
+    back = torch.autograd.grad(windows(SMALL)(leaf, t).mean, leaf, w)[0]
     assert float((slope * w).sum()) == pytest.approx(float((back * v).sum()), rel=1e-6)
 
 
@@ -113,19 +118,19 @@ def test_windows_come_near_the_exact_denoiser_where_correlations_are_short(log_s
     x = LARGE.sample(100, torch.Generator().manual_seed(0))
     x_t = alpha * x + sigma * normal(100, 1, *IMAGE, seed=1)
     exact = LARGE(x_t, t).mean
-    error = (Windows(SMALL, WINDOW)(x_t, t).mean - exact).square().mean().sqrt() / (x - exact).square().mean().sqrt()
+    error = (windows(SMALL)(x_t, t).mean - exact).square().mean().sqrt() / (x - exact).square().mean().sqrt()
     assert float(error) < 0.05
     # Windows side by side, stitched where they touch, do worse.
-    stitched = (Windows(SMALL, WINDOW, stride=WINDOW)(x_t, t).mean - exact).square().mean().sqrt()
+    stitched = (windows(SMALL, stride=WINDOW)(x_t, t).mean - exact).square().mean().sqrt()
     assert float(stitched / (x - exact).square().mean().sqrt()) > 1.3 * float(error)
 
 
 def test_samples_have_no_seam_where_windows_begin() -> None:
-    windows = Windows(SMALL, WINDOW)
-    start = prior(windows, normal(400, 1, *IMAGE), TIMES[0])
-    x = sample(windows, SDESolver(), start, TIMES, randn=ExampleNoise(range(400)))
+    blend = windows(SMALL)
+    start = prior(blend, normal(400, 1, *IMAGE), TIMES[0])
+    x = sample(blend, SDESolver(), start, TIMES, randn=ExampleNoise(range(400)))
     steps = x.diff(dim=3).abs().mean((0, 1, 2))
-    begins = Segments.of(IMAGE[1], WINDOW[1], 4).indices[1:, 0] - 1
+    begins = starts(IMAGE[1], WINDOW[1], 4)[1:] - 1
     elsewhere = torch.ones(len(steps), dtype=torch.bool).index_fill(0, begins, False)
     assert float(steps[begins].mean() / steps[elsewhere].mean()) == pytest.approx(1, abs=0.03)
     assert float(x.var()) == pytest.approx(1, abs=0.1)
@@ -144,7 +149,7 @@ def test_a_large_image_is_restored_as_by_the_exact_denoiser(name: str) -> None:
     std = exact.covariance.diagonal().sqrt()
     hidden = ~known.flatten() if name == "hole" else slice(None)
     whole = fit(SMALL, WINDOW, Problem(operator, y, noise, (1, *IMAGE)), batch=1000)
-    assert isinstance(whole.denoiser, Windows) and whole.problem.shape == (1, *IMAGE) and whole.windows == 2 * 4
+    assert isinstance(whole.denoiser, Windows) and whole.problem.shape == (1, *IMAGE) and whole.denoiser.count == 2 * 4
     x = restore(whole.denoiser, whole.problem, normal(n, 1, *IMAGE), TIMES, randn=ExampleNoise(range(n))).x
     z = ((x.flatten(1) - exact.mean.flatten()) / std)[:, hidden]
     # The mean of exact samples would be off by 1 / sqrt(40) = 0.16, their variance right to 2 %.
@@ -164,7 +169,7 @@ def test_a_smaller_image_is_the_middle_of_a_larger_one(operator: str) -> None:
     whole = fit(SMALL, WINDOW, Problem(chosen, y, noise, (1, *size)))
     assert (
         whole.problem.shape == (1, *WINDOW)
-        and whole.windows == 1
+        and count(Problem(chosen, y, noise, (1, *size)), WINDOW) == 1
         and isinstance(whole.problem.operator, Mask) == (operator == "mask")
     )
     x = restore(whole.denoiser, whole.problem, normal(200, 1, *WINDOW), TIMES, randn=ExampleNoise(range(200))).x
@@ -185,43 +190,63 @@ def test_an_image_as_large_as_a_window_or_larger_has_no_margin(size: tuple[int, 
     problem = Problem(GaussianBlur(1.0), normal(1, 1, *size), shape=(1, *size))
     whole = fit(SMALL, WINDOW, problem)
     assert whole.problem is problem and isinstance(whole.crop, Identity)
-    assert (whole.denoiser is SMALL) == (whole.windows == 1) == (size == WINDOW)
+    assert (whole.denoiser is SMALL) == (count(problem, WINDOW) == 1) == (size == WINDOW)
 
 
-def test_only_what_windows_of_the_hole_see_is_looked_at() -> None:
-    known = torch.ones(1, 30, 40, dtype=torch.bool)
-    known[0, 10:12, 35] = known[0, 9, 37] = False
-    y = normal(1, 1, 30, 40)
-    place, local = region_to_solve(Problem(Mask(known), y, shape=(1, 30, 40)), WINDOW)
-    assert place == (..., slice(2, 19), slice(28, 40)), "7 pixels beyond the hole, and no more than there are"
-    assert local.shape == (1, 17, 12)
-    assert isinstance(local.operator, Mask) and torch.equal(local.operator.known, known[:, 2:19, 28:])
-    assert torch.equal(local.y, y[..., 2:19, 28:])
-    shape = (1, 30, 40)
-    for problem in (Problem(Mask(known), y, 0.1, shape), Problem(GaussianBlur(1.0), y, shape=shape)):
-        assert region_to_solve(problem, WINDOW) == ((...,), problem), "known pixels are to be restored as well"
-    assert region_to_solve(Problem(Mask(~known), y, shape=shape), WINDOW).problem.shape == shape
-    shown = region_to_solve(Problem(Mask(torch.tensor(True)), y, shape=shape), WINDOW)
-    assert shown.problem.shape == (1, *WINDOW), "nothing is hidden"
-    narrow = region_to_solve(Problem(Mask(known[:, :, 30:]), y[..., 30:], shape=(1, 30, 10)), WINDOW)
-    assert narrow.place == (..., slice(2, 19), slice(0, 10))
+def test_each_batch_of_windows_tells_its_share_forward_and_back() -> None:
+    shares: list[float] = []
+    blend = Windows(SMALL, (Tiling.whole(IMAGE, WINDOW),), 3, shares.append)
+    leaf = normal(1, 1, *IMAGE).requires_grad_()
+    mean = blend(leaf, torch.tensor(0.5)).mean
+    assert shares == [3 / 8, 3 / 8, 2 / 8]
+    torch.autograd.grad(mean.sum(), leaf)
+    assert shares == 2 * [3 / 8, 3 / 8, 2 / 8]
+    Windows(SMALL, (Tiling.whole(IMAGE, WINDOW),), 8, shares.append)(leaf, torch.tensor(0.5))
+    assert len(shares) == 6, "one batch is the whole pass"
 
 
-def test_the_region_reaches_a_window_of_its_own_height_and_width() -> None:
-    known = torch.ones(1, 30, 40, dtype=torch.bool)
-    known[0, 12, 20] = False
-    found = region_to_solve(Problem(Mask(known), normal(1, 1, 30, 40), shape=(1, 30, 40)), (8, 4))
-    assert found.place == (..., slice(5, 20), slice(17, 24)), "7 rows and 3 columns around the hole"
+@pytest.mark.parametrize("batch", [100, 7], ids=["at once", "in batches"])
+def test_examples_of_several_tilings_are_estimated_as_each_by_itself(batch: int) -> None:
+    """An example with fewer pixels than another is filled up with zeros, which stay zeros and have no gradient."""
+    hidden = torch.zeros(14, 18, dtype=torch.bool)
+    hidden[3, 2] = hidden[10, 14] = True  # Windows touch them, not what is between.
+    thin, places = Tiling.around(hidden, WINDOW)
+    small, large = Tiling.whole((9, 8), WINDOW), Tiling.whole((12, 20), WINDOW)
+    tilings, t = (small, thin, large), torch.tensor(0.4, dtype=torch.float64)
+    assert thin.pixels == len(places) < 14 * 18
+    x, v = (normal(6, 2, 240, seed=seed) for seed in (0, 1))
+    for row in range(6):
+        x[row, :, tilings[row // 2].pixels :] = 0
+    leaf = x.clone().requires_grad_()
+    mean = Windows(Doubled(), tilings, batch)(leaf, t).mean
+    gradient = torch.autograd.grad(mean, leaf, v)[0]
+    for row in range(6):
+        tiling = tilings[row // 2]
+        own = x[row : row + 1, :, : tiling.pixels].clone().requires_grad_()
+        alone = Windows(Doubled(), (tiling,), batch)(own, t).mean
+        back = torch.autograd.grad(alone, own, v[row : row + 1, :, : tiling.pixels])[0]
+        for found, expected in ((mean, alone), (gradient, back)):
+            torch.testing.assert_close(found[row : row + 1, :, : tiling.pixels], expected, rtol=0, atol=1e-12)
+            assert not found[row, :, tiling.pixels :].any()
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """A denoiser of two channels, each of them by `SMALL`; the second is twice what it would be."""
+
+    schedule: Schedule = Cosine()
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        first, second = (SMALL(x_t[:, channel, None], t).mean for channel in (0, 1))
+        return Prediction(torch.cat([first, 2 * second], 1))
 
 
 def test_what_windows_cannot_cover_is_named() -> None:
-    with pytest.raises(ValueError, match=r"image: must be at least 8x8, the size of a window, got \(7, 20\)"):
-        Windows(SMALL, WINDOW)(normal(1, 1, 7, 20), torch.tensor(0.5))
-    with pytest.raises(ValueError, match=r"image: must be at least 8x8, the size of a window, got \(20, 7\)"):
-        Windows(SMALL, WINDOW)(normal(1, 1, 20, 7), torch.tensor(0.5))
-    with pytest.raises(ValueError, match=r"windows.stride: must be between 1 and the size \(8, 8\), got \(0, 4\)"):
-        Windows(SMALL, WINDOW, stride=(0, 4))
-    with pytest.raises(ValueError, match=r"windows.stride: must be between 1 and the size \(8, 8\), got \(9, 4\)"):
-        Windows(SMALL, WINDOW, stride=(9, 4))
+    for size in ((7, 20), (20, 7)):
+        message = rf"image: must be at least 8x8, the size of a window, got \({size[0]}, {size[1]}\)"
+        with pytest.raises(ValueError, match=message):
+            windows(SMALL, size)
+    with pytest.raises(ValueError, match=r"windows: must be given 240 pixels, got \(12, 19\)"):
+        windows(SMALL)(normal(1, 1, 12, 19), torch.tensor(0.5))
     with pytest.raises(ValueError, match=r"windows.batch: must be at least 1, got 0"):
-        Windows(SMALL, WINDOW, batch=0)
+        windows(SMALL, batch=0)

@@ -1,0 +1,135 @@
+"""Parts of a problem are solved as each by itself, whatever is solved beside it, with full batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion import config
+from diffusion.data import DataSpec
+from diffusion.model import Model, load
+from diffusion.model.solving import Piece, Solver
+from diffusion.operators import Mask
+from diffusion.restoration import Problem
+from diffusion.restoration.methods import METHODS, Replacement, Twisted
+from diffusion.restoration.parts import split
+from diffusion.schedules import EDM
+from tests.oracles import short_correlations
+
+STEPS = 48
+
+
+@pytest.fixture(scope="module")
+def exact() -> Model:
+    """A model of Gaussian images of 8x8, far from black and white."""
+    experiment = config.from_dict({"data": {"path": "images", "channels": 1}, "sampling": {"precision": "fp32"}})
+    spec = DataSpec((1, 8, 8), 256, mean=120.0, std=25.0)
+    return Model(short_correlations(EDM(), 8, 8, 1.5), spec, experiment)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Model:
+    return load(trained, device="cpu")
+
+
+def holes(size: tuple[int, int], *places: tuple[int, int, int, int]) -> Tensor:
+    """The known pixels of an image with holes at (top, left, bottom, right)."""
+    known = torch.ones(1, *size, dtype=torch.bool)
+    for top, left, bottom, right in places:
+        known[:, top:bottom, left:right] = False
+    return known
+
+
+def test_far_holes_are_samples_of_the_posterior_of_the_whole_image(exact: Model) -> None:
+    """The reference is the exact posterior of the large image, of which all holes are drawn together."""
+    size, n, spec = (12, 56), 48, exact.spec
+    known = holes(size, (4, 5, 7, 10), (3, 28, 9, 31), (0, 50, 2, 53))
+    whole = short_correlations(EDM(), *size, 1.5)
+    image = spec.decode(whole.sample(1, torch.Generator().manual_seed(0)))[0].float()
+    found = exact.inpaint(image, known, n=n, steps=STEPS, method="mmps")
+    assert found.diagnostics.parts == 3 and found.part.shape == (n, 15 + 18 + 6)
+    assert torch.equal(found.samples[:, known], image[known].expand(n, -1))
+    matrix = torch.eye(known.numel()).double()[known.flatten()]
+    given = whole.posterior(matrix, spec.standardize(image).double().flatten()[known.flatten()], 1e-3)
+    std = given.covariance.diagonal().sqrt()
+    z = ((spec.standardize(found.samples).flatten(1) - given.mean.flatten()) / std)[:, ~known.flatten()]
+    # The mean of exact samples would be off by 1 / sqrt(48) = 0.14.
+    assert float(z.mean(0).square().mean().sqrt()) < 0.25 and float(z.var(0).mean()) == pytest.approx(1, abs=0.15)
+    # Holes that are independent in truth are independent in the samples too.
+    first, second = z[:, :15].mean(1), z[:, 15:33].mean(1)
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.4
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"zero"}))
+def test_a_hole_is_restored_as_if_there_were_no_other(model: Model, name: str) -> None:
+    """`zero` needs noise, and with noise there are no parts. Its batch holds one part alone, or both at once."""
+    image = torch.rand(3, 20, 44, generator=torch.Generator().manual_seed(0))
+    first, second = (3, 2, 6, 5), (9, 30, 15, 33)
+    alone = model.inpaint(image, holes((20, 44), first), n=2, steps=4, method=name)
+    both = [
+        model.inpaint(image, holes((20, 44), first, second), n=2, steps=4, method=name, batch=batch)
+        for batch in (64, 20)
+    ]
+    for found in both:
+        assert found.diagnostics.parts == 2 and found.diagnostics.windows == alone.diagnostics.windows + 16
+        torch.testing.assert_close(found.samples[..., :22], alone.samples[..., :22], rtol=0, atol=1 / 40)
+        assert float((found.part[0] - found.part[1]).abs().max()) > 1e-3 or name == "particles"
+    # Equal holes in equal surroundings are restored by different noise.
+    twice = torch.cat([image[..., :22], image[..., :22]], 2)
+    found = model.inpaint(twice, holes((20, 44), first, (3, 24, 6, 27)), n=2, steps=4, method=name)
+    left, right = found.samples[..., 3:6, 2:5], found.samples[..., 3:6, 24:27]
+    assert float((left - right).abs().max()) > 1e-3
+
+
+def test_a_restoration_of_many_parts_depends_on_its_seed_and_number_alone(model: Model) -> None:
+    image = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
+    known = holes((40, 40), (3, 2, 6, 5), (9, 30, 12, 33), (33, 3, 39, 5), (30, 30, 31, 31))
+    options = {"steps": 3, "method": "replacement"}
+    whole = model.inpaint(image, known, n=5, **options)  # type: ignore[arg-type]
+    assert whole.diagnostics.parts == 4
+    for n, batch in ((5, 1), (5, 20), (2, 50), (1, 1000)):
+        some = model.inpaint(image, known, n=n, batch=batch, **options)  # type: ignore[arg-type]
+        torch.testing.assert_close(some.part, whole.part[:n], rtol=0, atol=1e-4)
+    other = model.inpaint(image, known, n=5, seed=1, **options)  # type: ignore[arg-type]
+    assert not torch.allclose(other.part, whole.part, atol=1e-2)
+
+
+def test_nothing_to_restore_takes_no_evaluation(model: Model) -> None:
+    image = torch.rand(3, 20, 44)
+    for name in ("mmps", "resampling"):
+        found = model.inpaint(image, torch.ones(1, 20, 44).bool(), n=2, method=name)
+        assert torch.equal(found.samples, image.expand(2, -1, -1, -1)) and found.part.shape == (2, 0)
+        assert (found.diagnostics.nfe, found.diagnostics.windows, found.diagnostics.parts) == (0, 0, 0)
+
+
+def runs(model: Model, sizes: list[int], n: int, batch: int, solver: Solver | None = None) -> list[tuple[int, range]]:
+    """The numbers of the parts of each run, and those of the solutions, for holes of sizes in a row."""
+    known = torch.ones(1, 40, 60 * len(sizes), dtype=torch.bool)
+    for i, size in enumerate(sizes):
+        known[:, 12 : 12 + size, 60 * i + 20 : 60 * i + 20 + size] = False
+    problem = Problem(Mask(known), torch.zeros(1, *known.shape), shape=tuple(known.shape))
+    chosen = solver or Solver(
+        Replacement(), model.denoiser, torch.linspace(1, 0, 3), model.spec, model.device, 0, None, batch
+    )
+    found = replace(chosen, batch=batch).runs(split(problem, (8, 8)), range(n))
+    assert all(isinstance(piece, Piece) for run in found for piece in run.pieces)
+    return [(tuple(piece.number for piece in run.pieces), run.numbers) for run in found]  # type: ignore[misc]
+
+
+def test_parts_are_solved_together_up_to_a_batch(exact: Model) -> None:
+    """A pixel takes 9 windows, a hole of 4x4 takes 16 and one of 8x8 25."""
+    assert runs(exact, [1, 1, 1, 1], 2, 1000) == [((0, 1, 2, 3), range(2))]
+    assert runs(exact, [1, 1, 1, 1], 2, 40) == [((0, 1), range(2)), ((2, 3), range(2))]
+    assert runs(exact, [4, 1], 2, 40) == [((1,), range(2)), ((0,), range(2))]
+    assert runs(exact, [4, 1], 5, 48) == [((0,), range(2)), ((0,), range(2, 5)), ((1,), range(5))], "evenly"
+    assert runs(exact, [8], 3, 10) == [((0,), range(1)), ((0,), range(1, 2)), ((0,), range(2, 3))]
+    assert runs(exact, [1], 0, 10) == []
+
+
+def test_parts_are_weighed_each_by_itself(exact: Model) -> None:
+    solver = Solver(Twisted(), exact.denoiser, torch.linspace(1, 0, 3), exact.spec, exact.device, 0, None, 1)
+    assert runs(exact, [1, 1, 1], 4, 1000, solver) == [((i,), range(4)) for i in range(3)]
