@@ -25,7 +25,7 @@ BAD = {
     "truncated.png": "truncated",
     "wide.tif": "16 bits",
 }
-FOUND_BY_DECODING = {"truncated.jpg", "truncated.png", "wide.tif"}
+FOUND_BY_DECODING = {"float.tif", "truncated.jpg", "truncated.png", "wide.tif"}
 GOOD = (
     "UPPER.JPG",
     "animated.gif",

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 
 from diffusion.data.dataset import content_hash
 from diffusion.data.images import store
 from diffusion.data.images.container import Container, LeftOut
-from diffusion.data.images.decoding import ImageError, PixelFormat, Pixels, decode, printable, resize_and_crop
+from diffusion.data.images.decoding import ImageError, PixelFormat, Pixels, decode_at, printable
+from diffusion.data.images.formats import READERS
 from diffusion.data.images.index import Entry
 from diffusion.data.images.parallel import in_order
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, unwritable
@@ -31,7 +31,7 @@ from diffusion.data.names import select
 
 # The version of the cache. It is to be raised when the code changes such that the same files and settings give other
 # pixels or another layout.
-LAYOUT = 2
+LAYOUT = 3
 VALUES, CONTENTS = "values.npy", "contents.npy"
 
 
@@ -101,8 +101,8 @@ def pack(
 
 
 def _key(scan: Scan, settings: _Settings) -> str:
-    # The version of Pillow counts as a setting because another version of a decoder may give other pixels.
-    facts = [LAYOUT, PIL.__version__, *astuple(settings), scan.entries.content["identity"]]
+    # The versions of the decoders count as settings because another one may give other pixels.
+    facts = [LAYOUT, READERS, *astuple(settings), scan.entries.content["identity"]]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
@@ -112,8 +112,8 @@ def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> stor
     rows = in_order(decoding, entries, len(entries), title="decoding images", progress=progress)
     try:
         with store.unfinished(cache) as folder:
-            _check_space(cache, len(entries) * math.prod(settings.shape))
-            failed = _write(folder, rows, settings.shape)
+            _check_space(cache, len(entries) * math.prod(settings.shape) * settings.pixel_format.dtype.itemsize)
+            failed = _write(folder, rows, settings)
             if len(failed) == len(entries):
                 row, reason = failed.popitem()
                 problem = LeftOut(entries[row].path, reason)
@@ -136,10 +136,11 @@ def _check_space(cache: Path, needed: int) -> None:
         )
 
 
-def _write(folder: Path, rows: Iterable[Pixels | str], shape: tuple[int, ...]) -> dict[int, str]:
+def _write(folder: Path, rows: Iterable[Pixels | str], settings: _Settings) -> dict[int, str]:
     """Writes images as they arrive; returns the reasons of those that failed, by their numbers among all."""
     failed = {}
-    values, contents = store.growing(folder / VALUES, np.uint8, shape), store.growing(folder / CONTENTS, np.uint64)
+    values = store.growing(folder / VALUES, settings.pixel_format.dtype, settings.shape)
+    contents = store.growing(folder / CONTENTS, np.uint64)
     with values as add_image, contents as add_content:
         for number, row in enumerate(rows):
             if isinstance(row, str):
@@ -155,9 +156,9 @@ def _image(container: Container, settings: _Settings, entry: Entry) -> Pixels | 
     path = os.path.join(container.name, entry.path)
     try:
         with container.open(entry.path, entry.offset, entry.size) as file:
-            image = decode(path, settings.pixel_format, file)
+            image = decode_at(path, settings.pixel_format, settings.size, file)
     except ImageError as error:
         if error.transient:
             raise
         return error.reason
-    return resize_and_crop(image, settings.size).transpose(2, 0, 1)
+    return image.transpose(2, 0, 1)

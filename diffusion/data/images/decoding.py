@@ -1,23 +1,26 @@
-"""Decodes an image file to 8-bit pixels, or raises an error that names the file.
+"""Decodes an image file to pixels, or raises an error that names the file.
 
-Pillow damages some images without a warning: it clips 16-bit pixels to white, shows the hidden colors of transparent
-pixels, and leaves photographs lying on their side. Here every kind of file is either converted faithfully or refused.
+Pillow damages some images without a warning: it clips 16-bit pixels to white, drops bands, shows the hidden colors of
+transparent pixels, ignores color profiles, and leaves photographs lying on their side. Here every kind of file is
+either converted faithfully or refused. What a file holds is found by its first bytes and not by its name.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from io import BufferedReader, BytesIO
-from typing import TypeAlias
+from contextlib import ExitStack, contextmanager, suppress
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from diffusion.data.images.formats import FORMATS, PILLOW_FORMATS, SUFFIXES
+from diffusion.data.images.arrays import Array, Dicom, Tiff
+from diffusion.data.images.bands import Bands, arranged, no_range
+from diffusion.data.images.formats import FORMATS, HEAD, PILLOW_FORMATS, SUFFIXES, jpeg_kind, signature
+from diffusion.data.images.pictures import Picture, composite
 from diffusion.data.images.pixel_format import BLACK, RGB, WHITE, Color, PixelFormat, Pixels, to_tensor
+from diffusion.data.images.resizing import resize_and_crop
+from diffusion.data.images.source import LIMIT, MAX_PIXELS, BinaryFile, Header, Source, check_size
+from diffusion.data.images.tiff import Layout, read_layout
 from diffusion.errors import InputError
 
 __all__ = [
@@ -35,16 +38,17 @@ __all__ = [
     "Pixels",
     "composite",
     "decode",
+    "decode_at",
+    "decode_to_look_at",
+    "decode_with_alpha",
     "printable",
+    "read_bands",
     "read_header",
     "resize_and_crop",
     "to_tensor",
 ]
 
-BinaryFile: TypeAlias = BufferedReader | BytesIO
-
-MAX_PIXELS = 64_000_000
-_LIMIT = f"at most {MAX_PIXELS // 1_000_000} million are read; make the image smaller"
+ARRAY, TIFFS = b"\x93NUMPY", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class ImageError(InputError):
@@ -64,17 +68,6 @@ class ImageError(InputError):
         return isinstance(self.__cause__, MemoryError) or getattr(self.__cause__, "errno", None) is not None
 
 
-@dataclass(frozen=True)
-class Header:
-    """The facts that a file states about its image; width and height are in pixels, after the rotation by EXIF."""
-
-    width: int
-    height: int
-    mode: str
-    format: str
-    frames: int
-
-
 def printable(path: str | os.PathLike[str]) -> str:
     """Returns a path as printable text; bytes that are not UTF-8 become backslashes and hexadecimal digits."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -83,13 +76,11 @@ def printable(path: str | os.PathLike[str]) -> str:
 def read_header(path: str | os.PathLike[str], file: BinaryFile | None = None) -> Header:
     """Reads the header of an image file, but not its pixels; the file may already be open as `file`.
 
-    Raises ImageError when the file is not an image of a known format, is too large, or holds floating-point pixels.
+    Raises ImageError when the file is not an image of a known format, is too large, or needs a library that is not
+    installed.
     """
-    with _opened(path, file) as image:
-        width, height = image.size
-        if _lies_on_its_side(image):
-            width, height = height, width
-        return Header(width, height, image.mode, image.format or "", getattr(image, "n_frames", 1))
+    with _opened(path, file) as source:
+        return source.header()
 
 
 def decode(
@@ -97,90 +88,133 @@ def decode(
 ) -> Pixels:
     """Decodes a frame of an image file, by default the first, to (H, W, C) in a pixel format.
 
-    The file may already be open as `file`. The rotation by EXIF is applied, 16-bit gray is scaled to 8 bits, palettes
-    and CMYK are converted.
+    The file may already be open as `file`. The rotation by EXIF is applied. Palettes and CMYK are converted, and colors
+    to sRGB where the file has a profile of other ones. With a range in the format, colors of more than 8 bits are taken
+    as the numbers that they are, without regard to a profile.
+
+    Raises ImageError when the file cannot be decoded to its last byte, when its values have no known range, when its
+    bands cannot become the channels of the format, or for the reasons of `read_header`.
+    """
+    return decode_with_alpha(path, pixel_format, file, frame=frame)[0]
+
+
+def decode_with_alpha(
+    path: str | os.PathLike[str], pixel_format: PixelFormat, file: BinaryFile | None = None, *, frame: int = 0
+) -> tuple[Pixels, bool]:
+    """Decodes as `decode` does, and says whether the last channel is alpha: a fourth band may be anything."""
+    with _opened(path, file) as source:
+        eight = pixel_format.value_range is None and pixel_format.levels == 256 and pixel_format.channels in (1, 3, 4)
+        if eight and isinstance(source, Picture):
+            return source.pixels(pixel_format, frame)
+        bands = source.bands(frame)
+        ends = pixel_format.value_range or bands.full
+        if ends is None:
+            raise no_range(bands)
+        values, alpha = arranged(bands, pixel_format.channels, pixel_format.background, ends)
+        return pixel_format.stored(values, ends), alpha
+
+
+def read_bands(path: str | os.PathLike[str], file: BinaryFile | None = None, *, frame: int = 0) -> Bands:
+    """Reads the values of an image file by band, in its own numbers.
+
+    Raises ImageError as `decode` does.
+    """
+    with _opened(path, file) as source:
+        return source.bands(frame)
+
+
+def decode_to_look_at(path: str | os.PathLike[str], file: BinaryFile | None = None) -> Pixels:
+    """Decodes an image file of any kind to RGB of 8 bits, (H, W, 3), to compare its looks with those of others.
+
+    Values of no known range are scaled by their own extremes, and of other bands than colors the first one is shown.
 
     Raises ImageError when the file cannot be decoded to its last byte, or for the reasons of `read_header`.
     """
-    with _opened(path, file) as image:
-        if frame:
-            image.seek(frame)
-        upright = ImageOps.exif_transpose(image)
-        pixels = np.asarray(_converted(_eight_bits(upright), pixel_format))
-    return pixels.reshape(*pixels.shape[:2], pixel_format.channels)
+    with _opened(path, file) as source:
+        if isinstance(source, Picture) and not source.deep_gray:
+            return source.pixels(RGB, 0)[0]
+        bands = source.bands(0)
+        if bands.kind == "bands":
+            bands = Bands(bands.values[:, :, :1], "gray")
+        low, high = bands.full or bands.ends
+        ends = (low, high) if low < high else (low - 1, low + 1)
+        return RGB.stored(arranged(bands, 3, WHITE, ends)[0], ends)
 
 
-def resize_and_crop(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """Scales an image (H, W, C) until it just covers the size (h, w), and crops its center: (h, w, C).
+def decode_at(
+    path: str | os.PathLike[str],
+    pixel_format: PixelFormat,
+    size: tuple[int, int],
+    file: BinaryFile | None = None,
+    *,
+    frame: int = 0,
+) -> Pixels:
+    """Decodes an image file at a size (h, w), to which it is resized and cropped: (h, w, C).
 
-    Both axes are scaled by the same factor, so that shapes are preserved. Shrinking is antialiased. An image that needs
-    no scaling is only cropped.
+    Raises ImageError as `decode` does.
     """
-    height, width = image.shape[:2]
-    scale = min(height / size[0], width / size[1])
-    if scale == 1:
-        top, left = (height - size[0]) // 2, (width - size[1]) // 2
-        return image[top : top + size[0], left : left + size[1]]
-    window = size[0] * scale, size[1] * scale
-    top, left = max(0.0, (height - window[0]) / 2), max(0.0, (width - window[1]) / 2)
-    box = left, top, min(left + window[1], width), min(top + window[0], height)
-    # Lanczos keeps the most detail when shrinking, but rings around the hard edges of an enlarged image.
-    kernel = Image.Resampling.LANCZOS if scale > 1 else Image.Resampling.BICUBIC
-    picture = Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)
-    resized = np.asarray(picture.resize((size[1], size[0]), kernel, box=box))
-    return resized.reshape(*size, image.shape[2])
+    pixels, alpha = decode_with_alpha(path, pixel_format, file, frame=frame)
+    return resize_and_crop(pixels, size, pixel_format, alpha=alpha)
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], file: BinaryFile | None) -> Iterator[Image.Image]:
+def _opened(path: str | os.PathLike[str], file: BinaryFile | None) -> Iterator[Source]:
     """Opens an image without reading its pixels; any error within the context becomes an ImageError."""
+    head = b""
     try:
-        with Image.open(file or path, formats=PILLOW_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels; {_LIMIT}")
-            if image.mode == "F":
-                raise ValueError("floating-point pixels have no known range; convert them to 8 or 16 bits")
-            yield image
-    except Exception as error:  # Pillow's readers raise errors of almost every type on damaged files.
-        raise ImageError(path, _reason(error, path, file)) from error
+        with ExitStack() as stack:
+            given = file or stack.enter_context(open(path, "rb"))
+            head = given.read(HEAD)
+            given.seek(0)
+            if head.startswith(ARRAY):
+                yield Array(given)
+            elif head[128:] == b"DICM":
+                yield Dicom(given)
+            elif head.startswith(TIFFS) and (layout := _unread_layout(given)):
+                yield Tiff(given, layout)
+            else:
+                given.seek(0)
+                image = stack.enter_context(Image.open(given, formats=PILLOW_FORMATS))
+                check_size(*image.size)
+                yield Picture(image, given)
+    except Exception as error:  # Readers raise errors of almost every type on damaged files.
+        raise ImageError(path, _reason(error, head, path, file)) from error
 
 
-def _reason(error: Exception, path: str | os.PathLike[str], file: BinaryFile | None) -> str:
+def _unread_layout(file: BinaryFile) -> Layout | None:
+    """Returns the layout of a TIFF that Pillow does not read, or reads in part; None for others and damaged ones."""
+    try:
+        layout = read_layout(file)
+    except Exception:  # Pillow will say what is damaged.
+        return None
+    return layout if layout.reader == "bands" else None
+
+
+def _reason(error: Exception, head: bytes, path: str | os.PathLike[str], file: BinaryFile | None) -> str:
     if isinstance(error, UnidentifiedImageError):
-        empty = (file.seek(0, os.SEEK_END) if file else os.path.getsize(path)) == 0
-        return "the file is empty" if empty else f"not an image of a known format ({', '.join(FORMATS)})"
+        if not head:
+            return "the file is empty"
+        return _unidentified(head, file or path)
     if isinstance(error, Image.DecompressionBombError):
-        return f"far too many pixels; {_LIMIT}"
+        return f"far too many pixels; {LIMIT}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
 
 
-def _lies_on_its_side(image: Image.Image) -> bool:
-    # Without the first test, Pillow would decode a whole PNG in search of EXIF data behind the pixels.
-    return "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scales 16-bit gray, which Pillow keeps in the modes I and I;16*, to 8 bits; returns other images unchanged."""
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image).astype(np.int64)
-    low, high = values.min(), values.max()
-    if low < 0 or high > 65535:
-        raise ValueError(f"pixels from {low} to {high} do not fit into 16 bits; convert them to 8 or 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-
-
-def _converted(image: Image.Image, pixel_format: PixelFormat) -> Image.Image:
-    if pixel_format.channels == 4:
-        return image.convert("RGBA")
-    if image.has_transparency_data:
-        image = composite(image, pixel_format.background)
-    return image.convert("RGB" if pixel_format.channels == 3 else "L")
-
-
-def composite(image: Image.Image, background: Color) -> Image.Image:
-    """Composites an image on a background, which makes it opaque, in the mode RGBA."""
-    behind = Image.new("RGBA", image.size, (*background, 255))
-    return Image.alpha_composite(behind, image.convert("RGBA"))
+def _unidentified(head: bytes, file: BinaryFile | str | os.PathLike[str]) -> str:
+    """Says why Pillow does not open a file, whose first bytes may be those of a known format."""
+    kind = signature(head)
+    if kind is None:
+        return f"not an image of a known format ({', '.join(FORMATS)})"
+    found = ""
+    with suppress(Exception), ExitStack() as stack:
+        opened = stack.enter_context(open(file, "rb")) if isinstance(file, (str, os.PathLike)) else file
+        if head.startswith(TIFFS):
+            return str(read_layout(opened))
+        found = jpeg_kind(opened) if kind == "a JPEG" else ""
+    if found:
+        return f"{kind} of a kind that is not read ({found})"
+    if kind.split()[1] in FORMATS:
+        return f"{kind} that is damaged, or of a kind that is not read"
+    return f"{kind}, which is not read; convert it to one of {', '.join(FORMATS)}"

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from diffusion.data.images.container import LeftOut
-from diffusion.data.images.decoding import RGB, ImageError, Pixels, decode
+from diffusion.data.images.decoding import ImageError, Pixels, decode_to_look_at
 from diffusion.data.images.index import Entry
 from diffusion.data.images.parallel import in_order
 from diffusion.data.images.scan import Scan
@@ -79,7 +79,7 @@ def _signature(scan: Scan, entry: Entry) -> tuple[np.uint64, Pixels] | str:
     """Returns the difference hash and the mean color (3,) of an image, or the reason why it cannot be decoded."""
     try:
         with scan.container.open(entry.path, entry.offset, entry.size) as file:
-            image = decode(entry.path, RGB, file)
+            image = decode_to_look_at(entry.path, file)
     except ImageError as error:
         return error.reason
     return difference_hash(image), image.mean((0, 1)).round().astype(np.uint8)

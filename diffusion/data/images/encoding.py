@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffusion.data.images.formats import INSTALL, library, needed
 from diffusion.data.images.pixel_format import Range
+from diffusion.data.images.tiff import DESCRIPTION, read_tags
 from diffusion.data.spec import DataSpec
 from diffusion.errors import InputError
 from diffusion.files import replacing
@@ -113,9 +114,10 @@ def read_info(path: Path) -> dict[str, Any]:
     """
     if path.suffix.lower() in NPY:
         return dict(json.loads(_beside(path).read_text(encoding="utf-8"))[KEY])
+    if path.suffix.lower() in TIFF:
+        with path.open("rb") as file:
+            return dict(json.loads(read_tags(file)[DESCRIPTION])[KEY])
     with Image.open(path) as image:
-        if path.suffix.lower() in TIFF:
-            return dict(json.loads(image.tag_v2[270])[KEY])  # type: ignore[attr-defined]
         return dict(json.loads(image.info[KEY]))
 
 

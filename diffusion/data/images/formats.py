@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 from functools import lru_cache
 from types import ModuleType
+from typing import BinaryIO
 
 import PIL
 from PIL import Image, features
@@ -125,6 +126,8 @@ _SIGNATURES = {
     b"FUJIFILMCCD-RAW": "a raw photograph",
     b"\x89HDF": "an HDF5 file",
 }
+# The kinds of compression that the marker of a JPEG frame names (ITU-T T.81, table B.1), but those that are read.
+_FRAMES = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "lossless", 0xC9: "arithmetic coding"}
 _BRANDS = {b"heic": "HEIF", b"heix": "HEIF", b"hevc": "HEIF", b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF"}
 # The number of first bytes in which `signature` looks.
 HEAD = 132
@@ -145,3 +148,14 @@ def signature(head: bytes) -> str | None:
     if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"1234567fF" and head[2:3].isspace():
         return "a Netpbm file"
     return None
+
+
+def jpeg_kind(file: BinaryIO) -> str:
+    """Returns what is uncommon in a JPEG, such as "12 bits, lossless"; empty for a usual or a damaged one."""
+    file.seek(2)
+    while len(start := file.read(4)) == 4 and start[0] == 0xFF:
+        if 0xC0 <= start[1] <= 0xCF and start[1] not in (0xC4, 0xC8, 0xCC):
+            bits = file.read(1)[0]
+            return ", ".join(filter(None, ("" if bits == 8 else f"{bits} bits", _FRAMES.get(start[1], ""))))
+        file.seek(int.from_bytes(start[2:], "big") - 2, 1)
+    return ""

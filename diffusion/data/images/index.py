@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 
 from diffusion.data.images import store
 from diffusion.data.images.container import Container, LeftOut, Member, Walk
-from diffusion.data.images.decoding import FORMATS, Header, ImageError, read_header
+from diffusion.data.images.decoding import Header, ImageError, read_header
+from diffusion.data.images.formats import FORMATS, READERS
 from diffusion.data.images.parallel import in_order
 from diffusion.data.names import Lazy, Names
 
 # The version of the index. It is to be raised when the code changes such that the same files give another one.
-LAYOUT = 2
+LAYOUT = 3
 ROWS, TEXT = "rows.npy", "text.npy"
 
 # `end` is the end of the name in the concatenation of all names. `mode`, `format` and `group` are numbers in the lists
@@ -69,7 +69,8 @@ class Index(Lazy[Entry]):
 
     `content` is the manifest. It holds the names of the modes, formats and groups (the classes with images), the
     problems, all classes with or without images, the number of images that repeat the bytes of another (`copies`), the
-    counts of other files, and a hash of all names and bytes (`identity`). Entries have labels only if `labeled`.
+    counts of other files, a hash of all names and bytes (`identity`), and of each notice of the headers the number of
+    images that it is about, and the first of them. Entries have labels only if `labeled`.
     """
 
     rows: npt.NDArray[np.void]
@@ -134,7 +135,7 @@ def open_index(container: Container, cache: Path | None, *, progress: bool) -> I
 def _name(root: Path, fingerprint: int) -> str:
     # The path is part of the key: two mounted disk images may hold different files of equal names, inodes, sizes and
     # times.
-    reader = json.dumps([LAYOUT, PIL.__version__, FORMATS, fingerprint])
+    reader = json.dumps([LAYOUT, READERS, FORMATS, fingerprint])
     key = hashlib.blake2b(reader.encode() + os.fsencode(root.resolve()), digest_size=16)
     return f"index-{key.hexdigest()}"
 
@@ -176,6 +177,7 @@ def _write(
     """
     modes, formats, groups = _Codes(), _Codes(), _Codes()
     problems, lasting, end = [], True, 0
+    notices: dict[str, list[Any]] = {}
     identity = hashlib.blake2b(digest_size=16)
     with store.growing(folder / ROWS, ROW) as add_row, store.growing(folder / TEXT, np.uint8) as add_text:
         for result in results:
@@ -185,6 +187,8 @@ def _write(
                 continue
             member, header, digest = result
             name = os.fsencode(member.path)
+            for notice in header.notices:
+                notices.setdefault(notice, [0, member.path])[0] += 1
             identity.update(name + b"\0" + digest)
             end += len(name)
             group = -1 if member.group is None else groups[member.group]
@@ -195,7 +199,13 @@ def _write(
     used = [name for name in walk.classes if name in groups]
     if used != [*groups]:
         _renumber(folder / ROWS, [groups[name] for name in used])
-    names = {"modes": [*modes], "formats": [*formats], "groups": used, "identity": identity.hexdigest()}
+    names = {
+        "modes": [*modes],
+        "formats": [*formats],
+        "groups": used,
+        "identity": identity.hexdigest(),
+        "notices": notices,
+    }
     return names, problems, lasting and walk.lasting
 
 

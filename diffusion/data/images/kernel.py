@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffusion.data.images.decoding import FORMATS
+from diffusion.data.images.formats import PILLOW_FORMATS
 from diffusion.errors import InputError
 
 # Modes of Pillow whose values are those of one channel, of any depth.
@@ -43,7 +43,7 @@ def read_kernel(file: str) -> Tensor:
 def _values(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     if path.suffix.lower() == ".npy":
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(path, formats=PILLOW_FORMATS) as image:
         if image.mode in ONE_CHANNEL:
             return np.asarray(image).astype(np.float64)
         return np.asarray(image.convert("RGB")).astype(np.float64)

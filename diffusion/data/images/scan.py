@@ -168,6 +168,11 @@ def table(scan: Scan) -> str:
     if scan.classes:
         labels = _counter(entries.rows["group"], scan.classes)
         rows.append(("classes", [f"{len(labels):,}: {_counts(labels, LINES)}"]))
+    if entries.content["notices"]:
+        notices = (
+            f"{count:,} images: {text}, such as {path}" for text, (count, path) in entries.content["notices"].items()
+        )
+        rows.append(("notices", listing([*notices])))
     if scan.problems:
         rows.append(("left out", listing(scan.problems)))
     if scan.others:

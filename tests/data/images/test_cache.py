@@ -56,7 +56,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(cache, "decode", refuse)
+    monkeypatch.setattr(cache, "decode_at", refuse)
 
 
 def test_values_are_the_decoded_images(folder: Path, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_file_that_vanishes_after_the_scan_is_named(folder: Path, tmp_path: Pa
 
 def test_a_passing_failure_is_not_stored(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("diffusion.data.images.decoding.ImageOps.exif_transpose", too_many_files)
+        patch.setattr("diffusion.data.images.pictures.ImageOps.exif_transpose", too_many_files)
         with pytest.raises(ImageError, match=r"a\.png: Too many open files"):
             pack(folder, tmp_path / "cache")
     assert entries(tmp_path / "cache") == []

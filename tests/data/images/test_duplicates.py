@@ -73,6 +73,6 @@ def test_damage_behind_the_header_is_named_and_no_file_is_written(zoo: Path) -> 
     before = {path: path.lstat().st_mtime_ns for path in zoo.rglob("*")}
     found = scan(zoo, labels=False, progress=False)
     damaged = {str(problem.path) for problem in check_pixels(found, progress=False).damaged}
-    assert damaged == {"truncated.jpg", "truncated.png", "wide.tif"}
+    assert damaged == {"truncated.jpg", "truncated.png"}
     assert {path: path.lstat().st_mtime_ns for path in zoo.rglob("*")} == before
     assert any(NOT_UTF8 in str(path) for path in before)

@@ -20,7 +20,7 @@ def test_the_worst_folder_becomes_a_dataset_and_a_log(zoo: Path) -> None:
     assert dataset.center(values).shape == (2, 3, 8, 12)
     text = "\n".join(lines)
     assert text.startswith(f"folder    {zoo}")
-    assert "enlarged  8 images, smaller than 16x12" in text
+    assert "enlarged  9 images, smaller than 16x12" in text
     for name in FOUND_BY_DECODING:
         assert f"left out  {name}: " in text
 
