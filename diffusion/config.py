@@ -90,6 +90,8 @@ class TrainingConfig:
     """Compute activations again in the backward pass instead of keeping them, which takes less memory and more time."""
     seed: int = 0
     """Seed of the initial weights, the order of the examples, their augmentation and noise, and dropout."""
+    start: str = ""
+    """A run folder or a checkpoint whose averaged weights the first step begins from, instead of random ones."""
 
 
 @dataclass(frozen=True)
