@@ -34,13 +34,15 @@ class LeftOut:
 class Member:
     """An image of a container: its path within the container, and its class `group`, if any.
 
-    `offset` and `size` say where its bytes lie in a container whose paths alone do not say it.
+    `offset` and `size` say where its bytes lie in a container whose paths alone do not say it. `stamp` is that of the
+    file that holds them: with path, offset, size and stamp unchanged, they are unchanged. None says nothing of that.
     """
 
     path: str
     offset: int = 0
     size: int = 0
     group: str | None = None
+    stamp: tuple[int, ...] | None = None
 
 
 @dataclass(kw_only=True)

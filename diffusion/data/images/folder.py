@@ -15,6 +15,7 @@ from typing import IO
 
 from diffusion.data.images.container import Container, Member, Walk
 from diffusion.data.images.decoding import SUFFIXES, BinaryFile
+from diffusion.data.images.store import stamp
 
 # The number of names of one folder that are sorted in memory; more names are sorted by merging files.
 RUN = 1 << 15
@@ -71,7 +72,7 @@ class FolderWalk(Walk):
                         else:
                             later.append(path)
                     elif self._is_image(path, status):
-                        yield Member(path, group=group)
+                        yield Member(path, group=group, stamp=None if status is None else stamp(status))
         except OSError as error:
             self.leave_out(folder, f"the folder cannot be read: {error.strerror}")
         for path in natural(later):  # If several links lead to a folder, the first in this order counts.

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from diffusion.data.images.container import Container, Member, Walk
 from diffusion.data.images.decoding import SUFFIXES, BinaryFile, printable
 from diffusion.data.images.folder import natural
+from diffusion.data.images.store import stamp
 
 SHARD = re.compile(r"\.(tar(\.\w+)?|t[bglxz]z\w*)$", re.IGNORECASE)
 # The number of files of one example that are in memory at once. If an example has more, its .cls file applies only to
@@ -76,13 +77,14 @@ class ShardWalk(Walk):
     """A walk through the tar files among the `files` of a folder, whose members are named SHARD/PATH.
 
     It yields nothing unless it is `reading`: the names and times of the shards suffice for the fingerprint. Names that
-    start with a dot are skipped. `seen` are the classes found so far.
+    start with a dot are skipped. `seen` are the classes found so far, `stamp` is that of the shard being read.
     """
 
     folder: Path
     files: tuple[str, ...]
     reading: bool
     seen: set[str] = field(default_factory=set)
+    stamp: tuple[int, ...] = ()
 
     def __iter__(self) -> Iterator[Member]:
         for name in self.files:
@@ -96,6 +98,7 @@ class ShardWalk(Walk):
     def _file(self, name: str) -> Iterator[Member]:
         status = (self.folder / name).stat()
         self.note_file(name, status)
+        self.stamp = stamp(status)
         if not SHARD.search(name):
             self.ignore(name)
         elif not stat.S_ISREG(status.st_mode):
@@ -152,7 +155,7 @@ class ShardWalk(Walk):
                 group = label or (folder if rest else None)
                 if group:
                     self.seen.add(group)
-                yield Member(f"{name}/{file.name}", file.offset_data, file.size, group)
+                yield Member(f"{name}/{file.name}", file.offset_data, file.size, group, self.stamp)
             elif not file.name.endswith(".cls"):
                 self.ignore(file.name)
 
