@@ -163,14 +163,15 @@ def standardized(dataset: Dataset, *, held_out: float = 0.0, seed: int = 0, limi
     """Returns the whole dataset with a spec that gives its training examples zero mean and unit variance.
 
     The training examples are those of `dataset.split(held_out, seed)`: held-out ones have no part in mean and std. Of
-    the training examples, at most `limit` evenly spaced ones are read, without their margin. Continuous data are
-    returned as they are, unsplit: their distribution is scaled already, and a density must not depend on the sample.
+    the training examples, at most `limit` evenly spaced ones are read, without their margin. Continuous data of no file
+    are returned as they are, unsplit: their distribution is scaled already, and a density must not depend on the
+    sample.
 
     Raises InputError for an empty dataset, or training examples whose values are all the same.
     """
     if len(dataset) == 0:
         raise InputError("data: the dataset is empty")
-    if dataset.spec.levels is None:
+    if dataset.spec.levels is None and dataset.spec.value_range is None:
         return dataset
     training, _ = dataset.split(held_out, seed)
     read = training.evenly(limit)

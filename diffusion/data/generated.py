@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from diffusion.data.hashing import hashed
 
-Made: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+Made: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
 
 
 class Generated(ABC):

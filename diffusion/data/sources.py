@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, Protocol
 
 from diffusion.data.dataset import Dataset, standardized
 from diffusion.data.images.decoding import PixelFormat
 from diffusion.data.images.open_folder import open_folder
 from diffusion.data.images.scan import FolderError
+from diffusion.data.spec import MAX_CHANNELS, DataSpec
 from diffusion.data.synthetic.dead_leaves import NOISE as LEAVES_NOISE
 from diffusion.data.synthetic.dead_leaves import R_MAX, R_MIN, Leaves, dead_leaves
 from diffusion.data.synthetic.digits import write_digits
@@ -18,6 +21,8 @@ from diffusion.data.synthetic.texture import texture
 from diffusion.errors import require
 
 Log = Callable[[str], None]
+# The sources that read files.
+FROM_FILES = ("folder", "digits", "texture")
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,9 @@ class DataOptions:
     a texture an image file or a folder.
     `size` is (height, width) in pixels, or one number for both; images are resized to cover it and cropped, while
     textures are only cropped.
-    `channels` is 1 for gray, 3 for RGB, or 4 for RGB with alpha.
+    `channels` is 1 for gray, 3 for RGB, 4 for RGB with alpha, or any number up to 16 for as many bands.
+    `range` has the values of files that become black and white, as [0, 4095] for 12 bits, or is "measured": the lowest
+    and the highest value of all images. Without it they are those of each file's own depth, to 8 bits.
     `labels` takes the classes from the first subfolder on each path, the .cls files of shards, the ClassLabel column of
     a Hugging Face dataset or the modes of a mixture.
     `background` is the RGB color on which transparent pixels are composited, unless `channels` is 4.
@@ -52,6 +59,7 @@ class DataOptions:
     path: str = ""
     size: int | tuple[int, int] = 64
     channels: int = 3
+    range: Literal["measured"] | tuple[float, float] | None = None
     labels: bool = False
     background: tuple[int, int, int] = (255, 255, 255)
     flip: bool = False
@@ -68,7 +76,12 @@ class DataOptions:
     def __post_init__(self) -> None:
         require(self.source in SOURCES, "source", f"one of {', '.join(SOURCES)}", repr(self.source))
         require(min(self.shape) >= 1, "size", "positive", self.size)
-        require(self.channels in (1, 3, 4), "channels", "1, 3 or 4", self.channels)
+        require(1 <= self.channels <= MAX_CHANNELS, "channels", f"1 to {MAX_CHANNELS}", self.channels)
+        if isinstance(self.range, tuple):
+            increasing = self.range[0] < self.range[1] and all(map(math.isfinite, self.range))
+            require(increasing, "range", "an increasing pair, or 'measured'", list(self.range))
+        made = self.range is not None and self.source not in FROM_FILES
+        require(not made, "range", f"unset for {self.source}, which reads no files", self.range)
         gray = self.source != "dead_leaves" or self.channels == 1
         require(gray, "channels", "1 for dead_leaves", self.channels)
         require(all(0 <= v <= 255 for v in self.background), "background", "three values of 0 to 255", self.background)
@@ -92,25 +105,39 @@ class DataOptions:
         return PixelFormat(self.channels, self.background)
 
 
-def open_source(options: DataOptions, log: Log) -> Dataset:
+class Opener(Protocol):
+    """Opens the examples of a source; `spec` is that of a model which was trained on them, if there is one."""
+
+    def __call__(self, options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset: ...  # noqa: D102
+
+
+def open_source(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset:
     """Opens all examples of an experiment, training and held-out ones together; `log` receives each line of the report.
+
+    Files are read in the range and the levels of `spec`, that of a model which was trained on them, if it is given:
+    they may have changed since, and would be measured as others.
 
     The mean and std of the spec are those of the training examples alone, the first part of
     `split(options.held_out, options.seed)`.
 
     Raises FolderError for a folder that cannot be used, InputError for examples whose values are all the same.
     """
-    dataset = SOURCES[options.source](options, log)
+    dataset = SOURCES[options.source](options, log, spec)
     return standardized(dataset, held_out=options.held_out, seed=options.seed)
 
 
-def _folder(options: DataOptions, log: Log) -> Dataset:
+def _format(options: DataOptions, spec: DataSpec | None) -> PixelFormat:
+    return options.pixel_format if spec is None else PixelFormat.of(spec, options.background)
+
+
+def _folder(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset:
     if not options.path:
         raise FolderError("data.path: is not set; name your image folder, as in data.path=FOLDER")
     return open_folder(
         options.path,
         size=options.shape,
-        pixel_format=options.pixel_format,
+        pixel_format=_format(options, spec),
+        value_range=options.range,
         labels=options.labels,
         margin=options.margin,
         min_images=options.min_images,
@@ -119,12 +146,12 @@ def _folder(options: DataOptions, log: Log) -> Dataset:
     )
 
 
-def _digits(options: DataOptions, log: Log) -> Dataset:
+def _digits(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset:
     path = write_digits(Path(options.path or "digits"))
-    return _folder(replace(options, path=str(path)), log)
+    return _folder(replace(options, path=str(path)), log, spec)
 
 
-def _texture(options: DataOptions, log: Log) -> Dataset:
+def _texture(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset:
     if not options.path:
         raise FolderError("data.path: is not set; name an image file or a folder, as in data.path=FILE")
     return texture(
@@ -132,26 +159,31 @@ def _texture(options: DataOptions, log: Log) -> Dataset:
         options.count,
         options.seed,
         size=options.shape,
-        pixel_format=options.pixel_format,
+        pixel_format=_format(options, spec),
+        value_range=options.range,
         hole=options.hole,
         log=log,
     )
 
 
-def _dead_leaves(options: DataOptions, log: Log) -> Dataset:
+def _dead_leaves(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset:
     leaves = Leaves(*options.radii, LEAVES_NOISE if options.noise is None else options.noise)
     return dead_leaves(options.count, options.seed, options.shape, leaves)
 
 
-def _swiss_roll(options: DataOptions, log: Log) -> Dataset:
+def _swiss_roll(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset:
     return swiss_roll(options.count, options.seed, ROLL_NOISE if options.noise is None else options.noise)
 
 
-SOURCES: dict[str, Callable[[DataOptions, Log], Dataset]] = {
+def _mixture(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset:
+    return mixture(options.count, options.seed, labels=options.labels)
+
+
+SOURCES: dict[str, Opener] = {
     "folder": _folder,
     "digits": _digits,
     "texture": _texture,
     "dead_leaves": _dead_leaves,
     "swiss_roll": _swiss_roll,
-    "mixture": lambda options, log: mixture(options.count, options.seed, labels=options.labels),
+    "mixture": _mixture,
 }

@@ -140,7 +140,7 @@ def test_digits_are_written_and_read(tmp_path: Path) -> None:
     [
         ({"source": "foldr"}, f"source: must be one of {', '.join(SOURCES)}, got 'foldr'"),
         ({"size": (4, 0)}, "size: must be positive, got (4, 0)"),
-        ({"channels": 2}, "channels: must be 1, 3 or 4, got 2"),
+        ({"channels": 17}, "channels: must be 1 to 16, got 17"),
         ({"source": "dead_leaves", "channels": 3}, "channels: must be 1 for dead_leaves, got 3"),
         ({"background": (0, 256, 0)}, "background: must be three values of 0 to 255, got (0, 256, 0)"),
         ({"margin": -1}, "margin: must be 0 or more, got -1"),

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.data.dataset import Dataset
+from diffusion.data.images import depth
 from diffusion.data.images.cache import Packed, pack
 from diffusion.data.images.container import Container
 from diffusion.data.images.decoding import RGB, PixelFormat
+from diffusion.data.images.depth import RangeOption
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, listing, open_container, scan, table
 from diffusion.data.spec import DataSpec
 
@@ -24,6 +26,7 @@ def open_folder(
     *,
     size: tuple[int, int],
     pixel_format: PixelFormat = RGB,
+    value_range: RangeOption = None,
     labels: bool = False,
     margin: int = 0,
     cache: Path | None = None,
@@ -34,6 +37,7 @@ def open_folder(
 ) -> Dataset:
     """Opens the images at a path at the size (h, w), with a margin on all sides; the log names every file left out.
 
+    A `value_range`, [low, high] or "measured", becomes that of the pixel format, whose own one is taken as it is.
     Files at the path are never written to; decoded images are kept in the cache.
 
     Raises FolderError when the folder or the cache cannot be used, when the folder holds fewer than `min_images`
@@ -45,6 +49,8 @@ def open_folder(
     found = scan(container, labels=labels, cache=folder, progress=progress)
     height, width = size[0] + 2 * margin, size[1] + 2 * margin
     _report_scan(found, height, width, log)
+    if pixel_format.value_range is None and pixel_format.levels == RGB.levels:
+        pixel_format = _ranged(found, pixel_format, value_range, folder, max_bad, log, progress)
     packed = pack(
         found,
         size=(height, width),
@@ -54,8 +60,31 @@ def open_folder(
     )
     _report_packed(found, packed, log)
     _check(container, len(packed.values), len(packed.problems), min_images, max_bad)
-    spec = DataSpec((pixel_format.channels, *size), levels=256, classes=found.classes)
+    spec = DataSpec(
+        (pixel_format.channels, *size),
+        levels=pixel_format.levels,
+        classes=found.classes,
+        value_range=pixel_format.value_range,
+    )
     return Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents)
+
+
+def _ranged(
+    found: Scan,
+    pixel_format: PixelFormat,
+    value_range: RangeOption,
+    cache: Path,
+    max_bad: float,
+    log: Callable[[str], None],
+    progress: bool,
+) -> PixelFormat:
+    """Returns the format with the range of the images, and logs what is to be said of it."""
+    measured = depth.measure(found, cache, value_range, progress=progress)
+    count = len(found.entries)
+    chosen = depth.resolve(pixel_format, value_range, measured, min(count - 1, max(FEW_BAD, int(max_bad * count))))
+    for line in depth.lines(measured, chosen, value_range, depth.modes_of(found)):
+        log(line)
+    return chosen
 
 
 def _report_scan(found: Scan, height: int, width: int, log: Callable[[str], None]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,20 @@ import numpy.typing as npt
 from diffusion.data.dataset import Dataset
 from diffusion.data.generated import Generated
 from diffusion.data.hashing import hashed, uniform
-from diffusion.data.images.decoding import RGB, SUFFIXES, ImageError, PixelFormat, Pixels, decode, printable
+from diffusion.data.images import depth
+from diffusion.data.images.decoding import (
+    RGB,
+    SUFFIXES,
+    BinaryFile,
+    ImageError,
+    PixelFormat,
+    Pixels,
+    decode,
+    printable,
+    read_bands,
+    read_header,
+)
+from diffusion.data.images.depth import RangeOption
 from diffusion.data.images.scan import FolderError, scan
 from diffusion.data.names import Numbered
 from diffusion.data.spec import DataSpec
@@ -103,7 +118,7 @@ class Crops(Generated):
     def make(self, numbers: npt.NDArray[np.int64]) -> Pixels:
         """Cuts the crops with the given numbers: (B, C, h, w)."""
         height, width = self.places[0].crop
-        crops = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        crops = np.empty((len(numbers), *self.shape[1:]), self.photographs[0].dtype)
         for crop, chosen, place in zip(crops, *self._choose(numbers), strict=True):
             row, column = self.places[chosen](int(place))
             crop[:] = self.photographs[chosen][:, row : row + height, column : column + width]
@@ -117,6 +132,7 @@ def texture(
     *,
     size: tuple[int, int],
     pixel_format: PixelFormat = RGB,
+    value_range: RangeOption = None,
     hole: int = 0,
     log: Callable[[str], None] = print,
 ) -> Dataset:
@@ -130,6 +146,8 @@ def texture(
     require(n >= 1, "data.count", "at least 1", n)
     require(hole >= 0, "data.hole", "0 or more", hole)
     images, places = [], []
+    if pixel_format.value_range is None and pixel_format.levels == RGB.levels:
+        pixel_format = _ranged(path, pixel_format, value_range, log)
     for name, pixels in _images(path, pixel_format, log):
         place = Places(pixels.shape[:2], size, hole)
         if place.count:
@@ -144,24 +162,56 @@ def texture(
             "make data.size or data.hole smaller"
         )
     crops = Crops(tuple(images), tuple(places), n, seed)
-    spec = DataSpec((pixel_format.channels, *size), levels=256)
+    spec = DataSpec((pixel_format.channels, *size), levels=pixel_format.levels, value_range=pixel_format.value_range)
     return Dataset(crops, spec, None, Numbered("crop", n), contents=crops.contents())
+
+
+def _ranged(
+    path: str | os.PathLike[str], pixel_format: PixelFormat, value_range: RangeOption, log: Callable[[str], None]
+) -> PixelFormat:
+    """Returns the format with the range of the images at a path, and logs what is to be said of it."""
+    results, modes = [], Counter[str]()
+    ends = value_range if isinstance(value_range, tuple) else None
+    for name, opened in _streams(path):
+        with suppress(ImageError), opened() as stream:
+            mode = read_header(name, stream).mode
+            modes[mode] += 1
+            if value_range is not None or depth.is_deep(mode):
+                stream.seek(0)
+                results.append(depth.values_of(read_bands(name, stream), ends))
+    found = depth.together(results)
+    chosen = depth.resolve(pixel_format, value_range, found, 0)
+    for line in depth.lines(found, chosen, value_range, modes):
+        log(line)
+    return chosen
 
 
 def _images(
     path: str | os.PathLike[str], pixel_format: PixelFormat, log: Callable[[str], None]
 ) -> Iterator[tuple[str, Pixels]]:
-    """Yields the name and the pixels (H, W, C) of every image that can be decoded at a path."""
+    """Yields the name and the pixels (H, W, C) of every image that can be decoded at a path.
+
+    Raises ImageError where the path is a file that cannot be decoded.
+    """
+    alone = Path(path).is_file() and Path(path).suffix.lower() in SUFFIXES
+    for name, opened in _streams(path):
+        try:
+            with opened() as stream:
+                pixels = decode(name, pixel_format, stream)
+        except ImageError as error:
+            if alone:
+                raise
+            log(f"left out  {error}")
+        else:
+            yield printable(name), pixels
+
+
+def _streams(path: str | os.PathLike[str]) -> Iterator[tuple[str, Callable[[], BinaryFile]]]:
+    """Yields the name of every image at a path, a file or a container, and a function that opens it."""
     if (file := Path(path)).is_file() and file.suffix.lower() in SUFFIXES:
-        yield printable(file), decode(file, pixel_format)
+        yield os.fspath(file), lambda: file.open("rb")
         return
     found = scan(path, labels=False, progress=False)
     for entry in found.entries:
         name = os.path.join(found.container.name, entry.path)
-        try:
-            with found.container.open(entry.path, entry.offset, entry.size) as stream:
-                pixels = decode(name, pixel_format, stream)
-        except ImageError as error:
-            log(f"left out  {error}")
-        else:
-            yield printable(name), pixels
+        yield name, partial(found.container.open, entry.path, entry.offset, entry.size)
