@@ -90,14 +90,14 @@ def open_examples(model: Model, folder: Path | None) -> tuple[Dataset | None, Da
     """
     options, classes = model.config.data, model.spec.classes
     if folder is None:
-        examples = relabel(open_source(options, distributed.say), classes, "data.path")
+        examples = relabel(open_source(options, distributed.say, model.spec), classes, "data.path")
         return examples.split(options.held_out, options.seed)
     if not model.spec.is_image:
         raise InputError(f"--data: this model was trained on points, got the folder {folder}")
     # Opened as a source, the folder gets no mean and deviation of its own. They are the model's, and those of a folder
     # of a single color could not be used.
     source = replace(options, source="folder", path=str(folder), labels=bool(classes), min_images=1)
-    return None, relabel(SOURCES["folder"](source, distributed.say), classes, "--data")
+    return None, relabel(SOURCES["folder"](source, distributed.say, model.spec), classes, "--data")
 
 
 def relabel(examples: Dataset, classes: tuple[str, ...], field: str) -> Dataset:

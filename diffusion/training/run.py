@@ -57,7 +57,7 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
                 if distributed.is_main():
                     stack.enter_context(lock.held(run, distributed.say))
                     prepare(experiment, run, strict=strict)
-                dataset = open_source(experiment.data, distributed.say)
+                dataset = open_source(experiment.data, distributed.say, spec_of(run))
             return _train(experiment, run, dataset, interrupt)
     except Stopped as stopped:
         saved = next(iter(checkpoint.folders(run)), None)
@@ -92,6 +92,12 @@ def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt
     return outcome.exit_code
 
 
+def spec_of(run: Path) -> DataSpec | None:
+    """Returns the spec of the examples that a run was begun with, from its newest checkpoint; None without one."""
+    found, _ = checkpoint.newest(run)
+    return None if found is None else DataSpec.from_dict(checkpoint.read(found, "model").description["spec"])
+
+
 def in_original_units(dataset: Dataset, run: Path) -> Dataset:
     """Returns the examples in the units in which the run began.
 
@@ -101,11 +107,10 @@ def in_original_units(dataset: Dataset, run: Path) -> Dataset:
     Raises InputError for examples of another shape or number of gray levels, or of other classes, than the run was
     trained on.
     """
-    found, _ = checkpoint.newest(run)
-    if found is None:
+    before, now = spec_of(run), dataset.spec
+    if before is None:
         return dataset
-    before, now = DataSpec.from_dict(checkpoint.read(found, "model").description["spec"]), dataset.spec
-    for name in ("shape", "levels", "classes"):
+    for name in ("shape", "levels", "value_range", "classes"):
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
             raise InputError(

@@ -162,8 +162,8 @@ def resolve(pixel_format: PixelFormat, value_range: RangeOption, depth: Depth, a
     The levels are the whole numbers of the range; data are continuous where the images hold floating-point values, or
     the range has other ends or more than 65,536 numbers.
 
-    Raises FolderError where more images than `allowed` need a range and there is none, and where all measured values are
-    the same.
+    Raises FolderError where more images than `allowed` need a range and there is none, and where a range is to be
+    measured of values that are all the same.
     """
     if value_range is None:
         unknown = depth.deep.unknown + depth.floating.unknown
@@ -197,9 +197,7 @@ def lines(depth: Depth, pixel_format: PixelFormat, value_range: RangeOption, mod
     if pixel_format.value_range is None:
         return [*_without(depth), *said]
     low, high = pixel_format.value_range
-    levels = "continuous" if pixel_format.levels is None else f"{pixel_format.levels:,} gray levels"
-    how = ", measured" if value_range == MEASURED else ""
-    said.insert(0, f"range     {low:,.9g} to {high:,.9g}{how}: {levels}, in which likelihoods are measured")
+    said.insert(0, stated(pixel_format, ", measured" if value_range == MEASURED else ""))
     used = depth.ends
     if used[1] - used[0] < LITTLE * (high - low):
         said.append(f"range     the images use {used[0]:,.9g} to {used[1]:,.9g} of it alone")
@@ -215,6 +213,14 @@ def lines(depth: Depth, pixel_format: PixelFormat, value_range: RangeOption, mod
         counts = [f"{part.images:,} of {name}" for name, part in _named(depth) if part.images]
         said.append(f"range     MIXED depths share it: {', '.join(counts)}; white of one may be black of another")
     return said
+
+
+def stated(pixel_format: PixelFormat, origin: str = "") -> str:
+    """Returns the line about the range and the levels of a format that has a range."""
+    assert pixel_format.value_range is not None
+    low, high = pixel_format.value_range
+    levels = "continuous values" if pixel_format.levels is None else f"{pixel_format.levels:,} gray levels"
+    return f"range     {low:,.9g} to {high:,.9g}{origin}: {levels}, the unit of likelihoods"
 
 
 def _named(depth: Depth) -> list[tuple[str, Values]]:

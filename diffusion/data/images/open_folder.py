@@ -51,6 +51,8 @@ def open_folder(
     _report_scan(found, height, width, log)
     if pixel_format.value_range is None and pixel_format.levels == RGB.levels:
         pixel_format = _ranged(found, pixel_format, value_range, folder, max_bad, log, progress)
+    elif pixel_format.value_range is not None:
+        log(depth.stated(pixel_format, ", as the model was trained"))
     packed = pack(
         found,
         size=(height, width),
