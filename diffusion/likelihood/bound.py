@@ -217,10 +217,14 @@ def checked_times(x: Tensor, times: Tensor, quantization: Quantization | None) -
     return times
 
 
-def check_finite(x: Tensor) -> None:
-    """Raises InputError if a value of x (B, *) is not finite; the error names the first such example."""
+def check_finite(x: Tensor, name: str = "x", *, numbered: bool = True) -> None:
+    """Raises InputError if a value of x (B, *), called `name`, is not finite.
+
+    The error names the first such example if they are `numbered`.
+    """
     bad = ~x.isfinite().flatten(1).all(1)
     if bad.any():
         number = int(bad.nonzero()[0])
         value = x[number][~x[number].isfinite()][0]
-        raise InputError(f"x: must be finite, got {float(value)} in example {number}")
+        whose = f" in example {number}" if numbered else ""
+        raise InputError(f"{name}: must be finite, got {float(value)}{whose}")

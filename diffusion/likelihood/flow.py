@@ -162,9 +162,51 @@ class FlowODE:
         trace = torch.stack(forms, 1).double()
         if self.exact:
             trace = trace.sum(1, keepdim=True)
-        alpha = math.sqrt(1 / (1 + math.exp(-2 * half)))
-        slope = alpha * (mean.double() - alpha * y)
-        return torch.cat([slope.flatten(1), alpha * trace - alpha**2 * dim], 1)
+        alpha = _alpha(half)
+        return torch.cat([velocity(mean, y, half).flatten(1), alpha * trace - alpha**2 * dim], 1)
+
+
+@torch.no_grad()
+def transport(
+    denoiser: AnyDenoiser,
+    x: Tensor,
+    *,
+    to_noise: bool,
+    solver: Solver | None = None,
+    label: Tensor | None = None,
+) -> Tensor:
+    """Takes examples x (B, C, *) along the flow to the noise that they come from, or with `to_noise` False noise to
+    examples: (B, C, *) float64.
+
+    The two directions are inverse to each other up to the error of the solver, `Adaptive` by default. The denoiser runs
+    in the dtype of x. Raises InputError if x is not finite, FloatingPointError if the flow fails.
+    """
+    check_finite(x)
+    schedule, rescaled = denoiser.schedule, Rescaled(denoiser)
+    clean, noisy = schedule.log_snr_max / 2, schedule.log_snr_min / 2
+
+    def slope(half: float, state: Tensor) -> Tensor:
+        y = state.reshape(x.shape)
+        t = rescaled.schedule.time(torch.tensor(2 * half, dtype=torch.float64))
+        return velocity(rescaled(y.to(x), t, label).mean, y, half).flatten(1)
+
+    solve, scale = solver or Adaptive(), _alpha(clean)
+    start, end = (clean, noisy) if to_noise else (noisy, clean)
+    y = solve(slope, x.double().flatten(1) * (scale if to_noise else 1.0), start, end)
+    if not y.isfinite().all():
+        raise FloatingPointError("flow: ended in values that are not finite; take more steps, or the adaptive solver")
+    return (y if to_noise else y / scale).reshape(x.shape)
+
+
+def velocity(mean: Tensor, y: Tensor, half: float) -> Tensor:
+    """dy/dℓ = α (x̂ - α y) at the half log-SNR `half`, with x̂ = `mean`: (B, *) float64."""
+    alpha = _alpha(half)
+    return alpha * (mean.double() - alpha * y)
+
+
+def _alpha(half: float) -> float:
+    """α = √sigmoid(2ℓ) where α² + σ² = 1."""
+    return math.sqrt(1 / (1 + math.exp(-2 * half)))
 
 
 def quadratic_forms(

@@ -23,14 +23,16 @@ from torch import Tensor
 
 from diffusion import grids
 from diffusion.data import DataSpec
-from diffusion.data.spec import Label
+from diffusion.data.images.decoding import WHITE, Color
 from diffusion.denoiser import AnyDenoiser
-from diffusion.errors import InputError, require
+from diffusion.errors import require
 from diffusion.likelihood import bound, flow, importance
 from diffusion.likelihood.bound import Bound, Bound2015, Quantization
 from diffusion.likelihood.flow import Dequantization, FlowLikelihood, Hutchinson, dequantize, diffuse
 from diffusion.likelihood.importance import PathWeights
 from diffusion.likelihood.ode import Solver
+from diffusion.model.accept import Border
+from diffusion.model.conversion import Labels, Several, plain_label
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.schedules import Schedule
 
@@ -41,8 +43,9 @@ STEPS, PATH_STEPS = 100_000, 256
 class Likelihood:
     """The likelihoods of a model, as `Model.likelihood` returns them: in nats per example, (B,) float64.
 
-    Examples x are (B, C, H, W), uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D). `numbers` are
-    the numbers of the examples, by default 0, 1, ..., and another `repeat` makes another, independent estimate. `label`
+    Examples x are (B, C, H, W), uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D); or whatever
+    else people hold of them (`Border.batch`), with the `background` behind what is transparent. `numbers` are the
+    numbers of the examples, by default 0, 1, ..., and another `repeat` makes another, independent estimate. `label`
     is one for all examples, a number or a name, or one for each, -1 for an example without a label. The denoiser runs
     in `dtype`. `trajectory` is the number of steps, uniform in time, that the model was trained on, 0 for a model of
     continuous time.
@@ -58,6 +61,7 @@ class Likelihood:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     trajectory: int = 0
+    background: Color = WHITE
 
     @property
     def quantization(self) -> Quantization | None:
@@ -69,7 +73,7 @@ class Likelihood:
 
     def bound(
         self,
-        x: Tensor,
+        x: Several,
         *,
         steps: int | None = None,
         draws: int | None = 64,
@@ -78,26 +82,27 @@ class Likelihood:
         seed: int = 0,
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
-        label: Label | None = None,
+        label: Labels | None = None,
     ) -> Bound:
         """The trajectory bound on -log p(x) by terms (`bound.bound`), on the grid `times(steps)`."""
-        numbers = range(len(x)) if numbers is None else numbers
+        values = self.encode(x)
+        numbers = range(len(values)) if numbers is None else numbers
         return bound.bound(
             self.denoiser,
-            self.encode(x),
+            values,
             self.times(steps),
             quantization=self.quantization,
             draws=draws,
             continuous=continuous,
             variance_interp=variance_interp,
-            label=self._labels(label, len(x)),
+            label=self._labels(label, len(values)),
             randn=example_noise(seed, Stream.PATH, repeat, numbers),
             offset=step_offsets(seed, repeat, numbers),
         )
 
     def bound_2015(
         self,
-        x: Tensor,
+        x: Several,
         *,
         steps: int | None = None,
         draws: int | None = 64,
@@ -106,28 +111,30 @@ class Likelihood:
         seed: int = 0,
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
-        label: Label | None = None,
+        label: Labels | None = None,
     ) -> Bound2015:
         """K, the bound of 2015 on the log-density of the standardized values (`bound.bound_2015`).
 
         Images are dequantized.
         """
-        numbers = range(len(x)) if numbers is None else numbers
+        encoded = self.encode(x)
+        numbers = range(len(encoded)) if numbers is None else numbers
+        values = self.dequantized(encoded, seed, repeat, numbers)
         return bound.bound_2015(
             self.denoiser,
-            self.continuous(x, seed, repeat, numbers),
+            values,
             self.times(steps),
             draws=draws,
             continuous=continuous,
             variance_interp=variance_interp,
-            label=self._labels(label, len(x)),
+            label=self._labels(label, len(values)),
             randn=example_noise(seed, Stream.PATH, repeat, numbers),
             offset=step_offsets(seed, repeat, numbers),
         )
 
     def flow(
         self,
-        x: Tensor,
+        x: Several,
         *,
         probes: Hutchinson | None = None,
         solver: Solver | None = None,
@@ -135,7 +142,7 @@ class Likelihood:
         seed: int = 0,
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
-        label: Label | None = None,
+        label: Labels | None = None,
     ) -> FlowLikelihood:
         """log p by the probability-flow ODE (`flow.log_likelihood`).
 
@@ -144,47 +151,49 @@ class Likelihood:
         is by "uniform" noise, or by the "noise" of the schedule's clean end, which a model that has learned the gray
         levels needs.
         """
-        numbers = range(len(x)) if numbers is None else numbers
+        encoded = self.encode(x)
+        numbers = range(len(encoded)) if numbers is None else numbers
         require(dequantization in get_args(Dequantization), "dequantization", "uniform or noise", repr(dequantization))
         nats: float | Tensor = self.log_volume
         if dequantization == "noise" and self.quantization is not None:
             randn = example_noise(seed, Stream.DEQUANTIZATION, repeat, numbers)
-            values, nats = diffuse(self.encode(x), self.quantization, self.denoiser.schedule, randn)
+            values, nats = diffuse(encoded, self.quantization, self.denoiser.schedule, randn)
             values = values.to(self.dtype)
         else:
-            values = self.continuous(x, seed, repeat, numbers)
+            values = self.dequantized(encoded, seed, repeat, numbers)
         return flow.log_likelihood(
             self.denoiser,
             values,
             probes=probes,
             solver=solver,
-            label=self._labels(label, len(x)),
+            label=self._labels(label, len(values)),
             randn=example_noise(seed, Stream.PATH, repeat, numbers),
         ).shifted(nats)
 
     def path_weights(
         self,
-        x: Tensor,
+        x: Several,
         *,
         steps: int | None = None,
         paths: int = 16,
         variance_interp: float = 0.0,
         seed: int = 0,
         numbers: Sequence[int] | None = None,
-        label: Label | None = None,
+        label: Labels | None = None,
     ) -> PathWeights:
         """The importance weights of `paths` paths (`importance.path_weights`) on the grid `times(steps)`, 256 steps by
         default.
         """
+        values = self.encode(x)
         return importance.path_weights(
             self.denoiser,
-            self.encode(x),
+            values,
             self.times((self.trajectory or PATH_STEPS) if steps is None else steps),
             paths=paths,
             quantization=self.quantization,
             variance_interp=variance_interp,
-            label=self._labels(label, len(x)),
-            randn=example_noise(seed, Stream.PATH, 0, range(len(x)) if numbers is None else numbers),
+            label=self._labels(label, len(values)),
+            randn=example_noise(seed, Stream.PATH, 0, range(len(values)) if numbers is None else numbers),
         )
 
     @property
@@ -208,35 +217,28 @@ class Likelihood:
             return grids.UniformTime()(schedule, self.trajectory)
         return even_times(schedule, STEPS if steps is None else steps)
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Several) -> Tensor:
         """Encodes examples as the model's values, (B, *) in `dtype` on its device."""
-        if x.shape[1:] != self.spec.shape or len(x) == 0:
-            raise InputError(f"x: must be (B, {str(self.spec.shape)[1:-1]}) of the data, got {tuple(x.shape)}")
-        bound.check_finite(x)
+        given = Border(self.spec, self.background).batch(x)
         if self.spec.levels is None:
-            return ((x - self.spec.mean) / self.spec.std).to(self.device, self.dtype)
-        rule = "x: must lie in [0, 1], or be uint8"
-        if x.dtype == torch.bool:
-            raise InputError(f"{rule}, got bool")
-        # In float64, because some integer types cannot be compared.
-        exact, top = x.double(), 1 if x.is_floating_point() else self.spec.top
-        if not 0 <= float(exact.min()) <= float(exact.max()) <= top:
-            number = int(((exact < 0) | (exact > top)).flatten(1).any(1).nonzero()[0])
-            worst = exact[number].flatten()[(exact[number].flatten() - top / 2).abs().argmax()]
-            raise InputError(f"{rule}, got {float(worst):g} in example {number}")
-        values = self.spec.quantize(x) if x.is_floating_point() else x
+            return ((given - self.spec.mean) / self.spec.std).to(self.device, self.dtype)
+        values = self.spec.quantize(given) if given.is_floating_point() else given
         return self.spec.encode(values).to(self.device, self.dtype)
 
-    def continuous(self, x: Tensor, seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
+    def continuous(self, x: Several, seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
         """Encodes examples, and adds uniform noise as wide as one gray level to quantized data."""
-        values, quantization = self.encode(x), self.quantization
+        return self.dequantized(self.encode(x), seed, repeat, numbers)
+
+    def dequantized(self, values: Tensor, seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
+        """Adds uniform noise as wide as one gray level to values (B, *) of quantized data; returns others unchanged."""
+        quantization = self.quantization
         if quantization is None:
             return values
         randn = example_noise(seed, Stream.DEQUANTIZATION, repeat, numbers)
         return dequantize(values, quantization, randn).to(self.dtype)
 
-    def _labels(self, label: Label | None, n: int) -> Tensor | None:
-        return self.spec.label_numbers(label, n, unlabeled=True, device=self.device)
+    def _labels(self, label: Labels | None, n: int) -> Tensor | None:
+        return self.spec.label_numbers(plain_label(label), n, unlabeled=True, device=self.device)
 
 
 @lru_cache(maxsize=8)

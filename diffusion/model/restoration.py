@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from diffusion.data import DataSpec
 from diffusion.errors import require
+from diffusion.model.pictures import save_restorations, to_images
 from diffusion.restoration import Method, statistics
 
 # Values that are sorted at a time; torch.quantile takes at most 2^24.
@@ -56,13 +60,15 @@ class Restoration:
     and broadcasts against the image. Where every value was restored, `image` and `restored` are None and `part` is
     (n, *), the restorations themselves.
 
-    Statistics are computed on the part alone. `whole` puts any values of the part in their places.
+    Statistics are computed on the part alone. `whole` puts any values of the part in their places. `spec` is that of
+    the data, which says how images are written.
     """
 
     part: Tensor
     diagnostics: Diagnostics
     image: Tensor | None = None
     restored: Tensor | None = None
+    spec: DataSpec | None = None
 
     @property
     def n(self) -> int:
@@ -121,6 +127,26 @@ class Restoration:
             return values
         around = self.image if elsewhere is None else torch.full_like(self.image, elsewhere)
         return around.expand(*values.shape[:-1], *self.image.shape).masked_scatter(self.restored, values)
+
+    def images(self) -> list[Image.Image]:
+        """The restorations as images of Pillow, in the values of files (`pictures.to_images`)."""
+        return [image for i in range(self.n) for image in to_images(self.sample(i), self._known_spec)]
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Writes the restorations as restored-0, restored-1, ... and their mean as mean into a folder, and returns the
+        paths.
+
+        PNG files carry the diagnostics. Raises InputError for a folder that holds such results already.
+        """
+        info = {"diagnostics": self.diagnostics.to_dict()}
+        samples = (self.sample(i) for i in range(self.n))
+        return save_restorations(Path(folder).expanduser(), samples, self.mean, self._known_spec, info)
+
+    @property
+    def _known_spec(self) -> DataSpec:
+        require(self.spec is not None, "spec", "that of the data, as Model.solve sets it", self.spec)
+        assert self.spec is not None
+        return self.spec
 
     def select(self, x: Tensor) -> Tensor:
         """The values of an example x, shaped as one restoration, where something was restored: as `part[0]`."""

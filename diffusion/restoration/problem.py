@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from diffusion.errors import InputError, require
+from diffusion.errors import InputError, range_hint, require
 from diffusion.operators import Linear, Mask, Operator, Selection, conjugate_gradients, standardized
 
 # Up to this many observations the default method weighs particles: with more, one particle would carry all the weight.
 FEW = 16
 # Without noise y may miss the range of A by this share of its own size, which the tolerance of a method leaves too.
 SHARE = 1e-3
+# A value of y may miss what A makes of the bounds of x by this share of their distance, and by so many standard
+# deviations of the noise, of which one in a billion values is farther off.
+MARGIN, DEVIATIONS = 0.5, 6
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,23 @@ class Problem:
         require(len(self.y) == self.examples, "y", whose, tuple(self.y.shape))
 
     @classmethod
-    def checked(cls, y: Tensor, operator: Operator, noise: float, shape: tuple[int, ...]) -> Problem:
+    def checked(
+        cls,
+        y: Tensor,
+        operator: Operator,
+        noise: float,
+        shape: tuple[int, ...],
+        *,
+        bounds: tuple[float, float] | None = None,
+    ) -> Problem:
         """The problem of finding x of `shape` from y (*), on the CPU in float32; all of its input is checked here.
 
+        `bounds` are the least and the largest value of x, if there are such.
+
         Raises InputError for noise that is not finite and 0 or more, for a y of another shape than A(x) has, for y that
-        is not floating point or not finite where something is known, and without noise for a y that no x gives.
+        is not floating point or not finite where something is known, for y or noise far beyond what A makes of the
+        bounds, for a mask that shows nothing or hides nothing from which noise is to be removed, and without noise for
+        a y that no x gives.
         """
         # The y of a mask may have been given to `Model.inpaint`, as its image.
         name, hides = ("image, or y", " where known") if isinstance(operator, Mask) else ("y", "")
@@ -55,11 +71,15 @@ class Problem:
         rule = f"of the shape {expected} that the operator makes of {shape}"
         require(tuple(y.shape) == expected, "y", rule, tuple(y.shape))
         require(y.is_floating_point(), name, "floating point, white as 1 in images (divide bytes by 255)", y.dtype)
+        if isinstance(operator, Mask):
+            _check_mask(operator.known, noise)
         given = y[None].detach().cpu().float()
         # The values that a mask hides are never looked at: they may be anything.
         problem = cls(operator, operator(given) if isinstance(operator, Mask) else given, noise, shape)
         bad = int((~problem.y.isfinite()).sum())
         require(not bad, name, f"finite{hides}", f"NaN or infinity in {bad} of {y.numel()} values")
+        if bounds is not None and problem.y.numel():
+            problem._check_bounds(bounds, name, hides)
         if not isinstance(operator, Mask):  # The y of a mask was just made by it.
             problem.check_range(torch.zeros(1, *shape))
         return problem
@@ -130,6 +150,42 @@ class Problem:
         missed = [(compact.y.to(x) - compact.operator(row[None])).square().mean() for row in x]
         return torch.stack(missed).mean().sqrt()
 
+    def _check_bounds(self, bounds: tuple[float, float], name: str, hides: str) -> None:
+        """Raises InputError for values of y, or noise, that are far beyond what A makes of x within the bounds."""
+        values = self.y.flatten()
+        first, last = int(values.argmin()), int(values.argmax())
+        least, most = float(values[first]), float(values[last])
+        (low, _), (_, high) = (self._image_of(bounds, place) for place in (first, last))
+        span = max(high - low, bounds[1] - bounds[0])
+        rule = f"at most {span:g} for values in [{bounds[0]:g}, {bounds[1]:g}]; divide that of bytes by 255"
+        require(self.noise <= span, "noise", rule, self.noise)
+        exact = isinstance(self.operator, Mask) and not self.noise
+        slack = 0.0 if exact else MARGIN * (high - low) + DEVIATIONS * self.noise
+        if low - slack <= least and most <= high + slack:
+            return
+        worst = most if most - high > low - least else least
+        made = "" if isinstance(self.operator, Mask) else "what the operator makes of values "
+        rule = f"in [{bounds[0]:g}, {bounds[1]:g}]{hides}"
+        raise InputError(f"{name}: must be {made}{rule}, got {worst:g}{range_hint(least, most)}")
+
+    def _image_of(self, bounds: tuple[float, float], place: int) -> tuple[float, float]:
+        """The least and the largest value that A gives at a place of y, flattened, for x within the bounds.
+
+        They are exact for a linear A. For any other they are those of constant examples and of one of black and white
+        noise, which JPEG brings farthest from its range.
+        """
+        low, high = bounds
+        if isinstance(self.operator, Mask):
+            return bounds
+        if not isinstance(self.operator, Linear):
+            made = [torch.aminmax(self.operator(low + (high - low) * x)) for x in _probes(self.x_shape)]
+            return min(float(y.min) for y in made), max(float(y.max) for y in made)
+        unit = torch.zeros_like(self.y)
+        unit.flatten()[place] = 1
+        row = self.operator.adjoint(unit, torch.zeros(1, *self.x_shape))
+        positive, negative = float(row.clamp(min=0).sum()), float(row.clamp(max=0).sum())
+        return positive * low + negative * high, positive * high + negative * low
+
     def check_range(self, like: Tensor) -> None:
         """Raises InputError if without noise no example like `like`, (1, C, *), gives y, as far as float64 can tell.
 
@@ -151,6 +207,27 @@ class Problem:
         raise InputError(
             "y: without noise it must be what the operator gives for some example, got one that misses it by "
             f"{missed:.2g} (root mean square); say with noise how far it is off"
+        )
+
+
+def _probes(shape: tuple[int, ...]) -> Iterator[Tensor]:
+    """Examples (1, *) in [0, 1] that show the range of an operator."""
+    for value in (0.0, 0.25, 0.5, 0.75, 1.0):
+        yield torch.full((1, *shape), value)
+    yield torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).round()
+
+
+def _check_mask(known: Tensor, noise: float) -> None:
+    """Raises InputError for a mask with which nothing is restored."""
+    if not known.any():
+        raise InputError(
+            "known: must be True where something is known, got False everywhere; samples without anything known are "
+            "those of Model.sample"
+        )
+    if known.all() and not noise:
+        raise InputError(
+            "known: must be False where something is to be restored, got True everywhere; to remove noise, say with "
+            "noise how strong it is"
         )
 
 

@@ -1,0 +1,161 @@
+"""Converts what people hold to tensors: tensors, NumPy arrays, images of Pillow, paths of files, masks and labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeAlias, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffusion.data import ImageError, PixelFormat, decode, read_header
+from diffusion.data.images.decoding import BLACK, to_tensor
+from diffusion.data.spec import Label
+from diffusion.errors import InputError, require
+
+Picture: TypeAlias = Image.Image | str | os.PathLike[str]
+Given: TypeAlias = Tensor | npt.NDArray[np.generic] | Picture
+Several: TypeAlias = Given | Sequence[Given] | Sequence[Sequence[float]]
+Labels: TypeAlias = Label | Sequence[int | str] | npt.NDArray[np.generic] | np.generic
+KINDS = "a tensor, a NumPy array, an image of Pillow or the path of a file"
+# Modes of Pillow that PNG files hold; TIFF files hold the others.
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+# Integers from this value on are white in a mask of 8 bits.
+HALF = 128
+
+
+def is_picture(value: object) -> TypeGuard[Picture]:
+    """Whether a value is an image of Pillow or a path."""
+    return isinstance(value, (Image.Image, str, os.PathLike))
+
+
+def as_tensor(value: object, name: str) -> Tensor:
+    """Returns a tensor, an array or nested lists of numbers as a tensor.
+
+    Raises InputError for anything else, and for complex numbers.
+    """
+    if isinstance(value, Tensor):
+        x = value.detach()
+    else:
+        try:
+            array = np.asarray(value)
+            # Torch knows neither negative strides nor the other order of bytes.
+            x = torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape))
+        except (TypeError, ValueError):
+            raise InputError(f"{name}: must be {KINDS}, got {type(value).__name__}") from None
+        if not isinstance(value, np.ndarray) and x.dtype == torch.float64:
+            x = x.float()
+    if x.is_complex():
+        raise InputError(f"{name}: must be real numbers, got {x.dtype}")
+    return x
+
+
+def channels_first(x: Tensor, channels: int, name: str, *, torch_order: bool) -> Tensor:
+    """Returns an image (C, H, W), (H, W, C), or (H, W) for one channel, as (C, H, W).
+
+    One that could be either is taken as (C, H, W) with `torch_order`, else it is refused. One that is neither is
+    returned as it is.
+    """
+    if x.ndim == 2 and channels == 1:
+        return x[None]
+    if x.ndim != 3 or x.shape[2] != channels:
+        return x
+    if x.shape[0] != channels:
+        return x.permute(2, 0, 1)
+    if not torch_order and tuple(x.shape) != (1, 1, 1):
+        raise InputError(
+            f"{name}: may be C x H x W or H x W x C, got an array {tuple(x.shape)}; give a tensor (C, H, W), or an "
+            "image of Pillow"
+        )
+    return x
+
+
+def decoded(value: Picture, pixel_format: PixelFormat, name: str) -> Tensor:
+    """Returns the image of a file or of Pillow in units, (C, H, W), decoded as images of the data are.
+
+    Raises InputError for an image that cannot be decoded so; the error names the file, or the argument.
+    """
+    try:
+        if isinstance(value, Image.Image):
+            return to_tensor(decode(name, pixel_format, _file(value)), pixel_format)
+        return to_tensor(decode(_path(value), pixel_format), pixel_format)
+    except ImageError as error:
+        raise InputError(f"{name}: {error.reason if isinstance(value, Image.Image) else error}") from error
+
+
+def size_of(value: Picture, name: str) -> tuple[int, int]:
+    """Returns the size (H, W) of the image of a file or of Pillow, turned upright.
+
+    Raises InputError for one that cannot be read.
+    """
+    try:
+        header = read_header(name, _file(value)) if isinstance(value, Image.Image) else read_header(_path(value))
+    except ImageError as error:
+        raise InputError(f"{name}: {error.reason if isinstance(value, Image.Image) else error}") from error
+    return header.height, header.width
+
+
+def mask(value: object, shape: tuple[int, ...], name: str = "known") -> Tensor:
+    """Returns a mask of an example of a shape as a bool tensor that broadcasts against it: True where it is known.
+
+    Pictures are known where they are at least half white, integers where they are 1, or from 128 on if they go beyond
+    1, floats in [0, 1] from 0.5 on. Masks of images are (H, W), (C, H, W) or (H, W, C), with one channel or all.
+
+    Raises InputError for other values and kinds, and for a picture that is transparent or whose values are 0 and 1.
+    """
+    if is_picture(value):
+        gray = decoded(value, PixelFormat(2, BLACK), name)
+        if float(gray[1].min()) < 1:
+            raise InputError(f"{name}: must be opaque, white where it is known and black where not; it is transparent")
+        if 0 < float(gray[0].max()) < 2 / 255:
+            raise InputError(f"{name}: must be black and white, got values of 0 and 1; multiply them by 255")
+        return gray[:1] >= HALF / 255
+    known = as_tensor(value, name)
+    if known.ndim == 3 == len(shape) and not _broadcasts(known.shape, shape):
+        turned = known.permute(2, 0, 1)
+        known = turned if _broadcasts(turned.shape, shape) else known
+    if known.dtype == torch.bool:
+        return known
+    values = known.double()
+    least, most = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
+    whole = not known.is_floating_point()
+    rule = "True where known and False elsewhere, 0 and 255, or in [0, 1]"
+    require(0 <= least <= most <= (255 if whole else 1), name, rule, f"values from {least:g} to {most:g}")
+    return known >= HALF if whole and most > 1 else values >= 0.5
+
+
+def plain_label(label: Labels | None) -> Label | None:
+    """Returns labels with numbers and names of NumPy as those of Python."""
+    found: Any = label
+    if isinstance(label, (np.ndarray, np.generic)):
+        found = label.tolist()
+    elif isinstance(label, Sequence) and not isinstance(label, str):
+        found = [each.item() if isinstance(each, np.generic) else each for each in label]
+    return found  # type: ignore[no-any-return]
+
+
+def _broadcasts(mine: Sequence[int], its: Sequence[int]) -> bool:
+    return len(mine) <= len(its) and all(a in (1, b) for a, b in zip(mine[::-1], its[::-1], strict=False))
+
+
+def _path(value: str | os.PathLike[str]) -> Path:
+    return Path(value).expanduser()
+
+
+def _file(image: Image.Image) -> BytesIO:
+    """Returns an image of Pillow as a file without loss, with its profile and its orientation."""
+    buffer = BytesIO()
+    known = image.mode in PNG_MODES or image.mode in ("CMYK", "F", "I", "LAB", "YCbCr")
+    shown = image if known else image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if shown.mode in PNG_MODES:
+        shown.save(buffer, format="PNG", compress_level=0, exif=image.getexif())
+    else:
+        shown.save(buffer, format="TIFF", exif=image.getexif())
+    buffer.seek(0)
+    return buffer
