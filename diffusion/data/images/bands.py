@@ -46,14 +46,14 @@ class Bands:
     def full(self) -> Range | None:
         """The values of black and white by the type of the values alone; None where it does not tell them.
 
-        Whole numbers of other types count as 16 bits if they fit into them.
+        Unsigned numbers of more bits count as 16 bits if they fit into them.
         """
         kind = self.values.dtype.kind
         if self.white is not None or kind == "b":
             return 0, self.white or 1
         if kind == "u" and self.values.dtype.itemsize <= 2:
             return 0, int(np.iinfo(self.values.dtype).max)
-        if kind in "iu" and self.values.min() >= 0 and self.values.max() <= DEEP:
+        if kind == "u" and self.values.max() <= DEEP:
             return 0, DEEP
         return None
 

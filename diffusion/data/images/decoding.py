@@ -164,6 +164,7 @@ def _opened(path: str | os.PathLike[str], file: BinaryFile | None) -> Iterator[S
     try:
         with ExitStack() as stack:
             given = file or stack.enter_context(open(path, "rb"))
+            given.seek(0)
             head = given.read(HEAD)
             given.seek(0)
             if head.startswith(ARRAY):
@@ -215,6 +216,6 @@ def _unidentified(head: bytes, file: BinaryFile | str | os.PathLike[str]) -> str
         found = jpeg_kind(opened) if kind == "a JPEG" else ""
     if found:
         return f"{kind} of a kind that is not read ({found})"
-    if kind.split()[1] in FORMATS:
+    if kind.split(" ", 1)[1].removesuffix(" file").upper() in {*FORMATS, "NETPBM"}:
         return f"{kind} that is damaged, or of a kind that is not read"
     return f"{kind}, which is not read; convert it to one of {', '.join(FORMATS)}"

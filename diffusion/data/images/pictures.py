@@ -76,10 +76,8 @@ class Picture(Source):
         )
 
     def _gray(self, image: Image.Image) -> Bands:
-        values, white = np.asarray(image)[:, :, None], self._netpbm_white
-        if image.mode.startswith("I;16") or self.image.format == "PNG":
-            values = values.astype(np.uint16)
-        return Bands(_unscaled(values, 65535, white), "gray", white=white)
+        white = self._netpbm_white
+        return Bands(_unscaled(_deep_gray(image), 65535, white), "gray", white=white)
 
     def _deep_color(self, frame: int) -> Bands:
         tile = self.image.tile[0]
@@ -138,11 +136,20 @@ def _unscaled(values: Pixels, top: int, white: int | None) -> Pixels:
     return values if white is None else np.rint(values * (white / top)).astype(np.uint16)
 
 
+def _deep_gray(image: Image.Image) -> Pixels:
+    """Returns the values (H, W, 1) of an image that is gray and deep.
+
+    Pillow holds unsigned numbers of 16 bits as signed ones of 32 at times, which count as unsigned if none is negative.
+    """
+    values = np.asarray(image)[:, :, None]
+    return values.astype(np.uint32) if values.dtype.kind == "i" and values.min() >= 0 else values
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scales 16-bit gray, which Pillow keeps in the modes I and I;16*, to 8 bits; returns other images unchanged."""
     if not image.mode.startswith(("I", "F")):
         return image
-    bands = Bands(np.asarray(image)[:, :, None], "gray")
+    bands = Bands(_deep_gray(image), "gray")
     if bands.full is None:
         raise no_range(bands)
     return Image.fromarray(EIGHT.stored(bands.values, bands.full)[:, :, 0])
