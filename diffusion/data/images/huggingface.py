@@ -137,7 +137,8 @@ def _splits(path: str, name: str, split: str) -> Mapping[str, Dataset]:
         import datasets
     except ImportError as error:
         raise InputError(
-            f"data.path: {path} needs the package datasets, which is not installed; pip install 'diffusion[datasets]'"
+            f"data.path: {path} needs the package datasets, which is not installed; "
+            "pip install 'reverse-diffusion[datasets]'"
         ) from error
     try:
         if _is_saved(Path(name)):

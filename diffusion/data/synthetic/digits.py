@@ -53,6 +53,6 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise FolderError("digits: they come with scikit-learn; install it: pip install 'diffusion[demo]'") from error
+        raise FolderError("digits: they come with scikit-learn; install it: pip install scikit-learn") from error
     digits = load_digits()
     return np.round(digits.images * (255 / 16)).astype(np.uint8), digits.target

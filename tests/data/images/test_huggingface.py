@@ -167,5 +167,5 @@ def test_what_cannot_be_loaded_is_explained(saved: Path, tmp_path: Path, monkeyp
         with pytest.raises(InputError, match=rf"data\.path: {nameless} names no dataset; write hf://OWNER/NAME or "):
             scan(nameless)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(InputError, match=r"needs the package datasets, .*pip install 'diffusion\[datasets\]'"):
+    with pytest.raises(InputError, match=r"needs the package datasets, .*pip install 'reverse-diffusion\[datasets\]'"):
         scan(saved)
