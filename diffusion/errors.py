@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Something given to the package cannot be used; the message names it and its value, and says what to do."""
@@ -11,6 +14,26 @@ def require(condition: object, field: str, rule: str, value: object) -> None:
     """Raises InputError with the message "`field`: must be `rule`, got `value`" unless the condition holds."""
     if not condition:
         raise InputError(f"{field}: must be {rule}, got {value}")
+
+
+def nearest(word: object, valid: Iterable[str], *, quoted: bool = False) -> str:
+    """Returns "; did you mean NAME?" with the name of `valid` that is most like a word; empty where none is like it."""
+    name = closest(word, valid)
+    return f"; did you mean {name!r}?" if name and quoted else f"; did you mean {name}?" if name else ""
+
+
+def closest(word: object, valid: Iterable[str]) -> str:
+    """Returns the name of `valid` that is most like a word, empty where none is like it.
+
+    Capitals do not matter, nor whether parts are joined by a dash or by an underscore.
+    """
+    plain = {_plain(name): name for name in valid}
+    near = difflib.get_close_matches(_plain(str(word)), plain, 1, cutoff=0.5)
+    return plain[near[0]] if near else ""
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold().replace("_", "-")
 
 
 def range_hint(least: float, most: float) -> str:

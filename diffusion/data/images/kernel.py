@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffusion.data.images.formats import PILLOW_FORMATS
 from diffusion.errors import InputError
+from diffusion.files import expanded
 
 # Modes of Pillow whose values are those of one channel, of any depth.
 ONE_CHANNEL = ("1", "L", "I", "I;16", "I;16L", "I;16B", "F")
@@ -24,7 +25,7 @@ def read_kernel(file: str) -> Tensor:
 
     Raises InputError for a file that cannot be read, holds colors, or sums to 0.
     """
-    path = Path(file).expanduser()
+    path = expanded(file)
     try:
         values = _values(path)
     except (OSError, ValueError) as error:

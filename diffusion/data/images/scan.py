@@ -21,6 +21,7 @@ from diffusion.data.images.huggingface import find_dataset
 from diffusion.data.images.index import Index, open_index
 from diffusion.data.images.shards import find_shards
 from diffusion.errors import InputError
+from diffusion.files import expanded
 
 # The numbers of sizes, modes or formats that a table lists, and of classes, problems or suffixes.
 SIZES = 4
@@ -50,9 +51,10 @@ def open_container(path: str | os.PathLike[str]) -> Container:
 
     Raises FolderError when the path names none of them, InputError when a dataset cannot be loaded.
     """
-    if dataset := find_dataset(os.fspath(path)):
+    written = os.fspath(path) if "://" in os.fspath(path) else os.fspath(expanded(path))
+    if dataset := find_dataset(written):
         return dataset
-    return find_shards(Path(path)) or Folder(_existing(Path(path)))
+    return find_shards(Path(written)) or Folder(_existing(Path(written)))
 
 
 def scan(
@@ -103,7 +105,7 @@ def _labeled(found: Scan) -> Scan:
 def default_cache() -> Path:
     """Returns the default folder of the cache: $DIFFUSION_CACHE, $XDG_CACHE_HOME/diffusion or ~/.cache/diffusion."""
     default = os.environ.get("DIFFUSION_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "diffusion"
-    return Path(default).expanduser().resolve()
+    return expanded(default).resolve()
 
 
 def cache_folder(cache: Path | None, root: Path) -> Path:
@@ -111,7 +113,7 @@ def cache_folder(cache: Path | None, root: Path) -> Path:
 
     Raises FolderError when it lies within the folder of images at `root` or cannot be written.
     """
-    folder = cache.expanduser().resolve() if cache else default_cache()
+    folder = expanded(cache).resolve() if cache else default_cache()
     if folder.is_relative_to(root.resolve()):
         raise FolderError(
             f"cache: {printable(folder)} lies within the folder of images {printable(root)}, which is never "
@@ -140,7 +142,9 @@ def _existing(folder: Path) -> Path:
     missing = folder.absolute().relative_to(parent).parts[0]
     similar = difflib.get_close_matches(missing, os.listdir(parent))
     advice = f"; did you mean {' or '.join(printable(parent / name) for name in similar)}?" if similar else ""
-    raise FolderError(f"data.path: {printable(folder)} does not exist; {printable(parent)} does{advice}")
+    # Of a name alone the folder in which the program runs says nothing.
+    where = "" if parent == Path.cwd() and not folder.is_absolute() else f"; {printable(parent)} does"
+    raise FolderError(f"data.path: {printable(folder)} does not exist{where}{advice}")
 
 
 def _nothing_found(container: Container, problems: tuple[LeftOut, ...], others: dict[str, int]) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from diffusion.data.images.decoding import printable
 from diffusion.data.images.scan import FolderError
+from diffusion.files import expanded
 
 CLASSES = tuple(map(str, range(10)))
 
@@ -23,6 +24,7 @@ def write_digits(folder: Path) -> Path:
 
     Raises FolderError when the folder holds something else, or scikit-learn is missing.
     """
+    folder = expanded(folder)
     if _complete(folder):
         return folder
     if folder.exists():

@@ -34,6 +34,7 @@ from diffusion.data.images.scan import FolderError, scan
 from diffusion.data.names import Numbered
 from diffusion.data.spec import DataSpec
 from diffusion.errors import require
+from diffusion.files import expanded
 from diffusion.randomness import example_seed
 
 
@@ -193,7 +194,8 @@ def _images(
 
     Raises ImageError where the path is a file that cannot be decoded.
     """
-    alone = Path(path).is_file() and Path(path).suffix.lower() in SUFFIXES
+    path = expanded(path)
+    alone = path.is_file() and path.suffix.lower() in SUFFIXES
     for name, opened in _streams(path):
         try:
             with opened() as stream:
