@@ -18,6 +18,7 @@ from diffusion.data import ImageError, PixelFormat, decode, read_header
 from diffusion.data.images.decoding import BLACK, to_tensor
 from diffusion.data.spec import Label
 from diffusion.errors import InputError, require
+from diffusion.files import expanded
 
 Picture: TypeAlias = Image.Image | str | os.PathLike[str]
 Given: TypeAlias = Tensor | npt.NDArray[np.generic] | Picture
@@ -145,7 +146,7 @@ def _broadcasts(mine: Sequence[int], its: Sequence[int]) -> bool:
 
 
 def _path(value: str | os.PathLike[str]) -> Path:
-    return Path(value).expanduser()
+    return expanded(value)
 
 
 def _file(image: Image.Image) -> BytesIO:

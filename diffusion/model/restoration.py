@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffusion.data import DataSpec
 from diffusion.errors import require
+from diffusion.files import expanded
 from diffusion.model.pictures import save_restorations, to_images
 from diffusion.restoration import Method, statistics
 
@@ -140,7 +141,7 @@ class Restoration:
         """
         info = {"diagnostics": self.diagnostics.to_dict()}
         samples = (self.sample(i) for i in range(self.n))
-        return save_restorations(Path(folder).expanduser(), samples, self.mean, self._known_spec, info)
+        return save_restorations(expanded(folder), samples, self.mean, self._known_spec, info)
 
     @property
     def _known_spec(self) -> DataSpec:

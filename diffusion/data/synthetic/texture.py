@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -210,7 +209,7 @@ def _images(
 
 def _streams(path: str | os.PathLike[str]) -> Iterator[tuple[str, Callable[[], BinaryFile]]]:
     """Yields the name of every image at a path, a file or a container, and a function that opens it."""
-    if (file := Path(path)).is_file() and file.suffix.lower() in SUFFIXES:
+    if (file := expanded(path)).is_file() and file.suffix.lower() in SUFFIXES:
         yield os.fspath(file), lambda: file.open("rb")
         return
     found = scan(path, labels=False, progress=False)
