@@ -1,20 +1,25 @@
-"""Reads damaged images: decodes their pixels, and which of them are known."""
+"""Reads images to restore: their values in units of the data, and which of them are known."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageColor
+from PIL import Image
 from torch import Tensor
 
+from diffusion.commands.feather import ramp
 from diffusion.commands.listing import ImageFile
+from diffusion.commands.marks import Marked, grown
+from diffusion.commands.masks import WHITE, fitted, read_mask
+from diffusion.commands.pad import Pad
 from diffusion.data import DataSpec, PixelFormat, decode, read_header, resize_and_crop
-from diffusion.data.images.decoding import BLACK, Color, Pixels, composite, to_tensor
+from diffusion.data.images.bands import arranged
+from diffusion.data.images.decoding import RGB, Color, Pixels, decode_to_look_at, read_bands, to_tensor
 from diffusion.errors import InputError, require
 from diffusion.operators import Operator
 from diffusion.operators.operator import Size
@@ -23,79 +28,150 @@ Known = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Marked:
-    """The color in which unknown pixels are drawn: each of their channels differs from it by at most `threshold`, in
-    [0, 1].
+class Marking:
+    """How it is said what of an image is unknown, besides its mask file or its transparency.
+
+    `marked` is a color. A mask may be `inverted`, and have a part for each channel (`by_channel`). What is unknown is
+    grown by `grow` pixels; by default by the rim of the color. It is blended into what is known over `feather` pixels,
+    and the image is enlarged by a `pad`.
+
+    Raises InputError for options without effect and for numbers below 0.
     """
 
-    color: str
-    threshold: float = 0.1
+    marked: Marked | None = None
+    inverted: bool = False
+    by_channel: bool = False
+    grow: int | None = None
+    feather: int = 0
+    pad: Pad | None = None
 
     def __post_init__(self) -> None:
-        require(0 <= self.threshold <= 1, "--threshold", "in [0, 1]", self.threshold)
-        try:
-            ImageColor.getrgb(self.color)
-        except ValueError as error:
-            raise InputError(f"--unknown-color: must be a color such as #ff00ff, got {self.color!r}") from error
+        require(self.grow is None or self.grow >= 0, "--grow", "0 or more pixels", self.grow)
+        require(self.feather >= 0, "--feather", "0 or more pixels", self.feather)
 
-    def known(self, pixels: Pixels) -> Known:
-        """Whether each of the pixels (H, W, 3) is known: (H, W, 1)."""
-        color = np.array(ImageColor.getrgb(self.color)[:3])
-        difference = np.abs(pixels.astype(np.int16) - color).max(2, keepdims=True)
-        return np.asarray(difference > 255 * self.threshold)
+
+@dataclass(frozen=True)
+class Damaged:
+    """An image of which a part is unknown: `image` (C, H, W) in units, and the `known` values, (1 or C, H, W).
+
+    `notices` are to be printed before the work. `blend` (1, H, W) is the share of restorations in what is shown, where
+    they are blended with known pixels; None where nothing is blended.
+    """
+
+    image: Tensor
+    known: Tensor
+    notices: tuple[str, ...] = ()
+    blend: Tensor | None = None
 
 
 def read_damaged(
     file: ImageFile,
     spec: DataSpec,
     background: Color,
-    marked: Marked | None = None,
+    marking: Marking = Marking(),
     *,
     whole: bool = False,
     resize: bool = False,
-) -> tuple[Tensor, Tensor, str]:
-    """Reads an image: (C, H, W) in [0, 1], its mask of known pixels (1, H, W), and a notice if it was resized.
+) -> Damaged:
+    """Reads an image, and which of its pixels are known: by its mask, by a color, or by its transparency.
 
-    With `resize` an image of another size is resized to that of the data. Pixels are known where the mask is at least
-    half white, or where they differ from the color `marked`; in both cases the image is composited on the background of
-    the data. Without a mask and a color, pixels are known where the image is opaque, and its colors are those of the
-    file.
+    With `resize` an image of another size is resized to that of the data. With a mask or a color the image is
+    composited on the background of the data. Without them pixels are known that are nearly as opaque as any, and their
+    colors are those of the file.
 
     Raises InputError when the sizes of image and mask differ, when both a mask and a color are given, when an image
     without transparency has neither, and when all pixels are known, unless `whole` says that they may be.
     """
     path, (channels, height, width) = file.path, spec.shape
+    pixel_format = PixelFormat.of(spec, background)
+    pixels, hidden, notices = _read(file, pixel_format, marking)
+    if hidden.shape[2] not in (1, channels):
+        raise InputError(
+            f"--mask-channels: {file.mask} has {hidden.shape[2]} channels, but the model has {channels}; a mask by "
+            "channel has as many"
+        )
+    if marking.grow is not None:
+        hidden = grown(hidden, marking.grow)
+    if marking.pad is not None:
+        pixels, hidden = marking.pad.around(pixels), ~marking.pad.with_false(~hidden)
+    if not hidden.any() and not (whole and (file.mask is not None or marking.marked)):
+        raise InputError(_nothing_unknown(file, marking.marked))
+    if hidden.all():
+        raise InputError(f"{path}: all of it is to be filled; to draw new images use: diffusion sample")
+    blend = ramp(hidden, marking.feather)
+    hidden = grown(hidden, marking.feather)
+    if resize and pixels.shape[:2] != (height, width):
+        parts = np.split(~hidden, hidden.shape[2], 2)
+        known = np.concatenate([fit_known(part, (height, width)) for part in parts], 2)
+        if known.all() and not whole:
+            raise InputError(f"{path}: no unknown pixels are left after --resize, which cuts off margins; leave it out")
+        notices = (*notices, resized(path.name, pixels, spec))
+        pixels, hidden, blend = resize_and_crop(pixels, (height, width), pixel_format), ~known, None
+    return Damaged(
+        to_tensor(pixels, pixel_format),
+        torch.tensor(~hidden).permute(2, 0, 1),
+        notices,
+        None if blend is None else torch.from_numpy(blend).permute(2, 0, 1),
+    )
+
+
+def _read(file: ImageFile, pixel_format: PixelFormat, marking: Marking) -> tuple[Pixels, Known, tuple[str, ...]]:
+    """Reads the pixels (H, W, C) of an image, its hidden values (H, W, 1 or C), and notices."""
+    path, marked = file.path, marking.marked
     if file.mask is not None and marked is not None:
         raise InputError(f"--unknown-color: must not be given with --mask, got {marked.color} and {file.mask}")
     if file.mask is not None:
-        pixels = decode(path, PixelFormat(channels, background))
-        known = read_mask(file.mask, path, pixels.shape[:2])
-    elif marked is not None:
-        rgba = decode(path, PixelFormat(4, background))
-        shown = composited(rgba, background)
-        pixels, known = rgba if channels == 4 else converted(shown, channels), marked.known(shown[:, :, :3])
-    else:
-        # The colors are taken as stored. Compositing would change those of half-transparent pixels that count as known.
+        pixels = decode(path, pixel_format)
+        mask = read_mask(file.mask, inverted=marking.inverted, by_channel=marking.by_channel)
+        mask = fitted(mask, file.mask, path, pixels.shape[:2])
+        return pixels, ~mask.known, mask.notices
+    for option, given in (("--invert-mask", marking.inverted), ("--mask-channels", marking.by_channel)):
+        if given:
+            raise InputError(f"{option}: needs a mask, and {path} has none")
+    if marked is not None:
+        jpeg = read_header(path).format == "JPEG"
+        hidden = marked.hidden(_shown(path, pixel_format), jpeg=jpeg, rim=marking.grow is None)
+        return decode(path, pixel_format), hidden, ()
+    return _opaque(path, pixel_format)
+
+
+def _shown(path: Path, pixel_format: PixelFormat) -> Pixels:
+    """The colors that an image shows, (H, W, 3) of 8 bits."""
+    if pixel_format.value_range is not None or pixel_format.channels not in (1, 3, 4):
+        return decode_to_look_at(path)
+    return decode(path, replace(RGB, background=pixel_format.background))
+
+
+def _opaque(path: Path, pixel_format: PixelFormat) -> tuple[Pixels, Known, tuple[str, ...]]:
+    """Reads an image whose transparent pixels are hidden.
+
+    The colors are taken as stored: compositing would change those of half-transparent pixels that count as known.
+    """
+    bands = read_bands(path)
+    if not bands.alpha:
+        return decode(path, pixel_format), np.zeros((*bands.values.shape[:2], 1), bool), ()
+    opacity = bands.values[:, :, -1:].astype(np.float64)
+    hidden = opacity < WHITE * max(float(opacity.max()), 1e-9)
+    part = int((hidden & (opacity > 0)).sum())
+    notices = (f"{path.name}: {part:,} pixels that are transparent in part are filled too",) * bool(part)
+    if pixel_format.value_range is None and pixel_format.levels == 256 and pixel_format.channels in (1, 3, 4):
         rgba = decode(path, PixelFormat(4))
-        pixels, known, whole = converted(rgba, channels), rgba[:, :, 3:] >= 128, False
-    if known.all() and not whole:
-        raise InputError(_nothing_unknown(file, marked))
-    if not resize or pixels.shape[:2] == (height, width):
-        return to_tensor(pixels), torch.tensor(known).permute(2, 0, 1), ""
-    fitted = fit_known(known, (height, width))
-    if fitted.all() and not whole:
-        raise InputError(f"{path}: no unknown pixels are left after --resize, which cuts off margins; leave it out")
-    return (
-        to_tensor(resize_and_crop(pixels, (height, width))),
-        torch.tensor(fitted).permute(2, 0, 1),
-        resized(path.name, pixels, spec),
-    )
+        return _without_alpha(rgba, pixel_format.channels), hidden, notices
+    if pixel_format.channels in (2, 4):
+        return decode(path, pixel_format), hidden, notices
+    ends = pixel_format.value_range or bands.full or bands.ends
+    stripped = replace(bands, values=bands.colors, alpha=False)
+    values, _ = arranged(stripped, pixel_format.channels, pixel_format.background, ends)
+    return pixel_format.stored(values, ends), hidden, notices
 
 
 def _nothing_unknown(file: ImageFile, marked: Marked | None) -> str:
     """The message that all pixels of an image are known."""
     if file.mask is not None:
-        return f"--mask: {file.mask} shows all of {file.path} as known; black is what is to be filled"
+        return (
+            f"--mask: {file.mask} shows all of {file.path} as known; black is what is to be filled, or with "
+            "--invert-mask white"
+        )
     if marked is not None:
         return f"{file.path}: nothing in it has --unknown-color {marked.color}; raise --threshold or check the color"
     return (
@@ -113,35 +189,13 @@ def fit_known(known: Known, size: Size) -> Known:
     # The Lanczos kernel, which shrinks, reaches 3 pixels of the smaller image; the kernel that enlarges reaches 2 of
     # the given image. Cropping alone has no kernel.
     reach = 0 if scale == 1 else math.ceil(3 * max(scale, 1.0))
-    hidden = _dilated(_dilated(~known[:, :, 0], reach).T, reach).T
+    hidden = grown(~known, reach)
     # Where the kernel reaches pixels that were hidden, at least half of it lies in the dilated hole in each direction,
     # a quarter in all. Elsewhere its negative lobes alone lower the mask, by some hundredths, which must not count.
-    return resize_and_crop(255 * (~hidden[:, :, None]).astype(np.uint8), size) >= 0.8 * 255
+    return resize_and_crop(255 * (~hidden).astype(np.uint8), size) >= 0.8 * 255
 
 
-def _dilated(hidden: Known, reach: int) -> Known:
-    """Dilates hidden pixels (H, W) by `reach` rows up and down. The cost does not depend on `reach`."""
-    ends = np.cumsum(np.pad(hidden, ((reach + 1, reach), (0, 0))), 0, dtype=np.int32)
-    return np.asarray(ends[2 * reach + 1 :] > ends[: len(hidden)])
-
-
-def read_mask(mask: Path, image: Path, size: tuple[int, ...]) -> Known:
-    """Reads a mask for an image of the size (H, W): its known pixels, (H, W, 1)."""
-    known = decode(mask, PixelFormat(1, BLACK)) >= 128
-    if known.shape[:2] != size:
-        raise InputError(
-            f"--mask: {mask} is {known.shape[1]} x {known.shape[0]} pixels, but {image} is "
-            f"{size[1]} x {size[0]}; a mask has the size of its image"
-        )
-    return np.asarray(known)
-
-
-def composited(rgba: Pixels, background: Color) -> Pixels:
-    """Composites pixels (H, W, 4) on a background, which makes them opaque: (H, W, 4)."""
-    return np.asarray(composite(Image.fromarray(rgba), background))
-
-
-def converted(rgba: Pixels, channels: int) -> Pixels:
+def _without_alpha(rgba: Pixels, channels: int) -> Pixels:
     """The colors of pixels (H, W, 4) without regard to their alpha, (H, W, C); their luma for one channel."""
     if channels == 1:
         return np.asarray(Image.fromarray(rgba[:, :, :3]).convert("L"))[:, :, None]
@@ -149,15 +203,17 @@ def converted(rgba: Pixels, channels: int) -> Pixels:
 
 
 def read_clean(path: Path, spec: DataSpec, background: Color, *, resize: bool = False) -> tuple[Tensor, str]:
-    """Reads an intact image, (C, H, W) in [0, 1], and a notice if it was resized.
+    """Reads an intact image, (C, H, W) in units, and a notice if it was resized.
 
     With `resize` an image of another size is resized to that of the data.
     """
-    channels, height, width = spec.shape
-    pixels = decode(path, PixelFormat(channels, background))
+    _, height, width = spec.shape
+    pixel_format = PixelFormat.of(spec, background)
+    pixels = decode(path, pixel_format)
     if not resize or pixels.shape[:2] == (height, width):
-        return to_tensor(pixels), ""
-    return to_tensor(resize_and_crop(pixels, (height, width))), resized(path.name, pixels, spec)
+        return to_tensor(pixels, pixel_format), ""
+    fitting = resize_and_crop(pixels, (height, width), pixel_format)
+    return to_tensor(fitting, pixel_format), resized(path.name, pixels, spec)
 
 
 def resized(name: str, pixels: Pixels, spec: DataSpec) -> str:
@@ -169,9 +225,12 @@ def resized(name: str, pixels: Pixels, spec: DataSpec) -> str:
 
 def read_observation(
     path: Path, operator: Operator, spec: DataSpec, background: Color
-) -> tuple[Tensor, tuple[int, ...]]:
-    """Reads a degraded image, (C, H, W) in [0, 1], and the shape of the image that the operator degraded."""
+) -> tuple[Tensor, Operator, tuple[int, ...]]:
+    """Reads a degraded image, (C, H, W) in units, with the operator for its size, and the shape of the image before."""
     header = read_header(path)
-    shape = spec.shape[0], *operator.size_before((header.height, header.width))
+    observed = header.height, header.width
+    operator = operator.resolved(observed)
+    shape = spec.shape[0], *operator.size_before(observed)
     channels = operator(torch.zeros(1, *shape)).shape[1]
-    return to_tensor(decode(path, PixelFormat(channels, background))), shape
+    pixel_format = replace(PixelFormat.of(spec, background), channels=channels)
+    return to_tensor(decode(path, pixel_format), pixel_format), operator, shape

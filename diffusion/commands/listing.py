@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusion.commands.pairing import mask_beside, mask_in, masks_among, same
 from diffusion.data.images.folder import FolderWalk
 from diffusion.errors import InputError
 
@@ -15,23 +16,30 @@ from diffusion.errors import InputError
 class ImageFile:
     """An image file, its mask file if it has one, and the folder of its restorations within that of all images.
 
-    `problem` says why it cannot be restored, where that is known from its name alone.
+    `problem` says why it cannot be restored, where that is known without reading it. `beside` says that the mask was
+    found beside the image by its name.
     """
 
     path: Path
     mask: Path | None
     folder: Path
     problem: str = ""
+    beside: bool = False
 
 
 def list_images(
-    paths: Sequence[Path], masks: Path | None = None, *, is_result: Callable[[Path, Path], bool] = lambda *_: False
+    paths: Sequence[Path],
+    masks: Path | None = None,
+    *,
+    paired: bool = False,
+    is_result: Callable[[Path, Path], bool] = lambda *_: False,
 ) -> list[ImageFile]:
     """Lists the images at `paths`, files or folders, with their masks.
 
-    `masks` is one mask file for all images, or a folder with a mask for each image, of the same name up to the suffix.
-    An image without a mask there has that as its problem. Files in a folder for which `is_result(folder, file)` holds
-    are left out.
+    `masks` is one mask file for all images, or a folder with a mask for each image, of the same name up to the suffix
+    or marked as its mask, as x_mask.png for x.jpg. An image without a mask there, or that is its own mask, has that as
+    its problem. Without `masks`, and if they are to be `paired`, a mask so marked beside an image is its mask. In a
+    folder such masks are no images. Files in a folder for which `is_result(folder, file)` holds are left out.
 
     Raises InputError when there is no image, and when two would be restored into the same folder.
     """
@@ -47,11 +55,14 @@ def list_images(
                 f"{path}: must have a name of its own, got that of {taken[folder]}, restored into {folder}"
             )
         taken[folder] = path
-        if mask_of is not None and name not in mask_of:
+        mask = masks if mask_of is None else mask_in(mask_of, name, path)
+        beside = mask_beside(path) if masks is None and paired else None
+        problem = ""
+        if mask_of is not None and mask is None:
             problem = f"--mask: must hold {name}.png, or of another suffix, for {path}; {masks} does not"
-            listed.append(ImageFile(path, None, folder, problem))
-        else:
-            listed.append(ImageFile(path, masks if mask_of is None else mask_of[name], folder))
+        elif mask is not None and same(mask, path):
+            problem = f"--mask: {mask} is the image itself; name a mask, in which black is what is to be filled"
+        listed.append(ImageFile(path, mask or beside, folder, problem, beside is not None))
     return listed
 
 
@@ -64,7 +75,9 @@ def _within(path: Path, is_result: Callable[[Path, Path], bool], *, alone: bool)
     if not path.is_dir():
         return [(path, Path(path.stem), Path(path.stem))]
     prefix = Path() if alone else Path(path.resolve().name)
-    files = [file for file in _files(path) if not is_result(path, path / file)]
+    found = [file for file in _files(path) if not is_result(path, path / file)]
+    masks = set(masks_among(found).values())
+    files = [file for file in found if file not in masks]
     count = Counter(file.with_suffix("") for file in files)
     named = [(file, file.with_suffix("")) for file in files]
     return [(path / file, name, prefix / (name if count[name] == 1 else file)) for file, name in named]

@@ -11,13 +11,16 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion.commands.images import (
-    Marked,
+    Damaged,
+    Marking,
     fit_known,
     read_clean,
     read_damaged,
     read_observation,
 )
 from diffusion.commands.listing import ImageFile
+from diffusion.commands.marks import Marked
+from diffusion.commands.pad import Pad
 from diffusion.data import DataSpec, resize_and_crop
 from diffusion.errors import InputError
 from diffusion.operators import parse
@@ -49,9 +52,13 @@ def known() -> np.ndarray:
 
 
 def read(path: Path, channels: int = 3, **options: object) -> tuple[Tensor, Tensor, str]:
-    mask = options.pop("mask", None)
-    background = options.pop("background", WHITE)
-    return read_damaged(ImageFile(path, mask, Path("x")), SPECS[channels], background, **options)  # type: ignore[arg-type]
+    """The image, its known pixels, and the notices in one text; a color is taken without its rim unless told."""
+    mask, marked = options.pop("mask", None), options.pop("marked", None)
+    background, grow = options.pop("background", WHITE), options.pop("grow", None if marked is None else 0)
+    marking = Marking(marked=marked, grow=grow)  # type: ignore[arg-type]
+    file = ImageFile(path, mask, Path("x"))  # type: ignore[arg-type]
+    found = read_damaged(file, SPECS[channels], background, marking, **options)  # type: ignore[arg-type]
+    return found.image, found.known, "; ".join(found.notices)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -115,7 +122,7 @@ def test_an_image_in_which_nothing_is_unknown_is_named(tmp_path: Path) -> None:
     path = save(pixels(3), tmp_path / "full.png")
     white = save(np.full((6, 8), 255, dtype=np.uint8), tmp_path / "white.png")
     with pytest.raises(
-        InputError, match=r"--mask: .*white\.png shows all of .*full\.png as known; black is what is to"
+        InputError, match=r"--mask: .*white\.png shows all of .*full\.png as known; black is what is to be"
     ):
         read(path, mask=white)
     with pytest.raises(
@@ -186,7 +193,7 @@ def test_another_size_is_kept_or_brought_to_that_of_the_model(tmp_path: Path) ->
 )
 def test_an_observation_tells_the_size_of_its_image(tmp_path: Path, text: str, channels: int, factor: int) -> None:
     path = save(pixels(3), tmp_path / "seen.png")
-    y, shape = read_observation(path, parse(text), SPECS[3], (0, 0, 0))
+    y, _, shape = read_observation(path, parse(text), SPECS[3], (0, 0, 0))
     luma = np.asarray(Image.open(path).convert("L"))[..., None]
     expected = pixels(3) if channels == 3 else luma
     assert np.array_equal((y * 255).round().numpy(), np.moveaxis(expected, 2, 0))
@@ -199,3 +206,67 @@ def test_what_an_operator_refuses_is_said_by_it(tmp_path: Path) -> None:
         read_observation(path, parse("gray"), SPECS[4], (0, 0, 0))
     with pytest.raises(InputError, match="blur: must be given an image larger than the kernel's reach of 8x8"):
         read_observation(path, parse("blur:sigma=2"), SPECS[3], (0, 0, 0))
+
+
+def masked(tmp_path: Path, **options: object) -> Damaged:
+    """What is read of an image with a mask, 6x8."""
+    mask = save(known().astype(np.uint8) * 255, tmp_path / "mask.png")
+    photo = save(pixels(3), tmp_path / "photo.png")
+    marking = Marking(**options)  # type: ignore[arg-type]
+    return read_damaged(ImageFile(photo, mask, Path("x")), SPECS[3], WHITE, marking)
+
+
+def test_what_is_unknown_grows_by_as_many_pixels_as_asked_for(tmp_path: Path) -> None:
+    assert torch.equal(masked(tmp_path).known[0], torch.tensor(known()))
+    grown = ~np.pad(~known(), 1)
+    grown = np.stack([np.roll(grown, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1)]).all(0)[1:-1, 1:-1]
+    assert np.array_equal(masked(tmp_path, grow=1).known[0].numpy(), grown)
+    assert bool(masked(tmp_path, inverted=True).known[0].eq(torch.tensor(~known())).all())
+
+
+def test_a_feathered_hole_is_restored_in_full_and_shown_in_part(tmp_path: Path) -> None:
+    found = masked(tmp_path, feather=1)
+    assert found.blend is not None and bool((found.blend[0][torch.tensor(~known())] == 1).all())
+    ring = ~found.known[0] & torch.tensor(known())
+    assert torch.allclose(found.blend[0][ring], torch.tensor(0.5)) and float(found.blend[0][found.known[0]].max()) == 0
+
+
+def test_padding_is_unknown_beside_the_hole_and_needs_none(tmp_path: Path) -> None:
+    found = masked(tmp_path, pad=Pad(left=2, bottom=1))
+    assert found.image.shape == (3, 7, 10)
+    assert torch.equal(found.known[0, :6, 2:], torch.tensor(known())) and not found.known[0, :, :2].any()
+    assert torch.equal((found.image[:, :6, 2:] * 255).round(), torch.tensor(pixels(3)).movedim(2, 0).float())
+    photo = tmp_path / "photo.png"
+    alone = read_damaged(ImageFile(photo, None, Path("x")), SPECS[3], WHITE, Marking(pad=Pad(top=3)))
+    assert bool(alone.known[0, 3:].all()) and not alone.known[0, :3].any()
+
+
+def test_each_channel_may_have_a_mask_of_its_own(tmp_path: Path) -> None:
+    parts = np.stack([known(), np.ones((6, 8), bool), np.roll(known(), 3, 1)], 2)
+    mask = save(parts.astype(np.uint8) * 255, tmp_path / "parts.png")
+    photo = save(pixels(3), tmp_path / "photo.png")
+    found = read_damaged(ImageFile(photo, mask, Path("x")), SPECS[3], WHITE, Marking(by_channel=True))
+    assert np.array_equal(found.known.permute(1, 2, 0).numpy(), parts)
+    with pytest.raises(InputError, match=r"--mask-channels: .*parts\.png has 3 channels, but the model has 1"):
+        read_damaged(ImageFile(photo, mask, Path("x")), SPECS[1], WHITE, Marking(by_channel=True))
+
+
+def test_options_of_a_mask_need_one_and_a_mask_that_hides_everything_is_refused(tmp_path: Path) -> None:
+    photo = ImageFile(save(pixels(3), tmp_path / "photo.png"), None, Path("x"))
+    for name, marking in (("--invert-mask", Marking(inverted=True)), ("--mask-channels", Marking(by_channel=True))):
+        with pytest.raises(InputError, match=f"{name}: needs a mask, and .*photo.png has none"):
+            read_damaged(photo, SPECS[3], WHITE, marking)
+    with pytest.raises(InputError, match=r"photo\.png: all of it is to be filled"):
+        masked(tmp_path, grow=8)
+    with pytest.raises(InputError, match="--grow: must be 0 or more pixels, got -1"):
+        Marking(grow=-1)
+
+
+def test_deep_values_are_read_in_the_range_of_the_model(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (6, 8)).astype(np.uint16)
+    photo = save(values, tmp_path / "deep.png")
+    mask = save(known().astype(np.uint8) * 255, tmp_path / "mask.png")
+    spec = DataSpec((1, 6, 8), 4096, mean=2000.0, std=900.0, value_range=(0, 4095))
+    found = read_damaged(ImageFile(photo, mask, Path("x")), spec, WHITE)
+    assert np.array_equal((found.image[0] * 4095).round().numpy(), values)
+    assert np.array_equal((read_clean(photo, spec, WHITE)[0][0] * 4095).round().numpy(), values)

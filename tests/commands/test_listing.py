@@ -13,7 +13,8 @@ from diffusion.errors import InputError
 
 def save(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 6)).save(path)
+    # Masks have other contents than images: a mask that equals its image is refused.
+    Image.new("RGB", (8, 6), "white" if "m" in path.parts else "red").save(path)
     return path
 
 
@@ -68,3 +69,35 @@ def test_images_without_a_place_of_their_own_are_named(tmp_path: Path) -> None:
         list_images([tmp_path / "empty"])
     with pytest.raises(InputError, match="IMAGE: no images there"):
         list_images([])
+
+
+@pytest.mark.parametrize("mask", ["x_mask.png", "x-mask.bmp", "x.mask.png", "MASK_x.png", "x_Mask.tif"])
+def test_a_mask_beside_its_image_is_found_by_its_name_and_is_no_image(tmp_path: Path, mask: str) -> None:
+    for name in ("x.jpg", mask, "mask.png", "y_mask.png", "inner/x.png"):
+        save(tmp_path / "a" / name)
+    found = list_images([tmp_path / "a"], paired=True)
+    masks = {file.path.name: file.mask and file.mask.name for file in found if file.path.parent == tmp_path / "a"}
+    # The mask of an image that is not there, and a file of that name alone, may be photographs.
+    assert masks == {"x.jpg": mask, "mask.png": None, "y_mask.png": None}
+    assert [file.beside for file in found if file.path.name == "x.jpg"] == [True]
+    alone = list_images([tmp_path / "a" / "x.jpg"], paired=True)
+    assert alone[0].mask == tmp_path / "a" / mask and alone[0].beside
+    assert list_images([tmp_path / "a" / "x.jpg"])[0].mask is None
+    assert mask not in {file.path.name for file in list_images([tmp_path / "a"])}
+
+
+def test_a_folder_of_images_and_masks_pairs_them_and_no_image_masks_itself(tmp_path: Path) -> None:
+    for name in ("x.jpg", "x_mask.png", "y.png"):
+        save(tmp_path / "m" / name)
+    first, second = list_images([tmp_path / "m"], tmp_path / "m" / ".." / "m")
+    assert first.path.name == "x.jpg" and first.mask is not None and first.mask.name == "x_mask.png"
+    assert second.mask is None and "--mask: must hold y.png" in second.problem
+
+
+def test_an_image_given_as_its_own_mask_is_refused_under_any_name(tmp_path: Path) -> None:
+    photo = save(tmp_path / "x.png")
+    (tmp_path / "link.png").symlink_to(photo)
+    (tmp_path / "copy.png").write_bytes(photo.read_bytes())
+    for mask in ("x.png", "link.png", "copy.png"):
+        [file] = list_images([photo], tmp_path / mask)
+        assert f"--mask: {tmp_path / mask} is the image itself; name a mask" in file.problem
