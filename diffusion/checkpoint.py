@@ -26,8 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusion.errors import InputError
-from diffusion.files import TEMPORARY, sync
+from diffusion.errors import InputError, closest
+from diffusion.files import TEMPORARY, expanded, sync
 
 OLDEST, FORMAT = 1, 2
 MANIFEST = "manifest.json"
@@ -169,17 +169,50 @@ def newest(run: Path) -> tuple[Path | None, list[str]]:
     return None, problems
 
 
+def named(path: Path) -> Path:
+    """Returns the run folder that a path means or, for one of its checkpoints, RUN/step-N, where its results belong.
+
+    A file in a run or in a checkpoint means the folder that it lies in, and the folder of checkpoints means its run.
+    RUN/step-N is beside the checkpoints, which are removed as a run goes on.
+    """
+    path = expanded(path)
+    path = path if path.name and path.name != ".." else path.resolve()
+    inside = path.is_file() and any((path.parent / name).exists() for name in (MANIFEST, FOLDER))
+    if inside or path.suffix == ".safetensors" or path.name == MANIFEST:
+        path = path.parent
+    if path.name == FOLDER and path.is_dir() and not (path / FOLDER).is_dir():
+        return _outer(path)
+    if path.name.startswith(PREFIX) and path.absolute().parent.name == FOLDER:
+        return _outer(_outer(path)) / path.name
+    return path
+
+
+def _outer(path: Path) -> Path:
+    """The folder that a path lies in, by its name where the path has it."""
+    return path.parent if path.parent.name else path.absolute().parent
+
+
+def run_of(path: Path) -> Path:
+    """Returns the run folder of a path that `named` returned, which for RUN/step-N is RUN."""
+    checkpoint = path.parent / FOLDER / path.name
+    return path.parent if path.name.startswith(PREFIX) and checkpoint.is_dir() else path
+
+
 def find(path: Path) -> tuple[Path, list[str]]:
-    """Returns the newest whole checkpoint of a run folder, or `path` itself if it is a checkpoint, and a line about
-    each damaged one.
+    """Returns the newest whole checkpoint of the run, or the checkpoint, that `named` takes a path for, and a line
+    about each damaged one.
 
     Raises CheckpointError saying what is missing and how to get it.
     """
+    path = named(path)
+    path = path if run_of(path) == path else path.parent / FOLDER / path.name
+    if not path.exists():
+        raise CheckpointError(_missing(path))
     if (path / MANIFEST).exists() or (path.name.startswith(PREFIX) and not (path / FOLDER).is_dir()):
         verify(path)
         return path, []
     if not path.is_dir():
-        raise CheckpointError(f"{path}: no such run folder; it is made by: diffusion train CONFIG --out {path}")
+        raise CheckpointError(_missing(path))
     folder, problems = newest(path)
     if folder is None:
         damaged = "".join(f"\n  {problem}" for problem in problems)
@@ -188,6 +221,18 @@ def find(path: Path) -> tuple[Path, list[str]]:
             f"start or go on with training: diffusion train CONFIG --out {path}{damaged}"
         )
     return folder, problems
+
+
+def _missing(path: Path) -> str:
+    """Says that there is no run folder, and which one is meant if one is like it."""
+    if path.exists():
+        return f"{path}: is a file; name a run folder, such as runs/digits"
+    if path.name.startswith(PREFIX) and (there := folders(path.parent)):
+        return f"{path}: no such checkpoint; there are {', '.join(folder.name for folder in reversed(there))}"
+    runs = [file.parent for parent in {path.parent, Path("runs")} for file in parent.glob(f"*/{FOLDER}")]
+    near = closest(path.name, names := {run.name: str(run) for run in runs})
+    hint = f"did you mean {names[near]}?" if near else f"it is made by: diffusion train CONFIG --out {path}"
+    return f"{path}: no such run folder; {hint}"
 
 
 def verify(folder: Path) -> int:

@@ -1,16 +1,22 @@
-"""The `diffusion` command: parses the options, then imports the file of the command and runs it."""
+"""The `diffusion` command: parses the options, then imports the file of the command and runs it.
+
+Mistakes that `diffusion.arguments` finds are one line on standard error; tyro explains the others in a box.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import tyro
 
+import diffusion
+from diffusion.arguments import HELP, arranged, with_expanded_paths
 from diffusion.commands import options
-from diffusion.errors import InputError
+from diffusion.errors import InputError, nearest
 
 DESCRIPTION = "Diffusion models of a folder of images: train, sample, restore damaged images, measure the likelihood."
 
@@ -23,6 +29,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "demo": Command(options.Demo, "demo:demo"),
     "train": Command(options.Train, "train:train"),
     "distill": Command(options.Distill, "distill:distill"),
     "sample": Command(options.Sample, "sample:sample"),
@@ -33,7 +40,10 @@ COMMANDS: dict[str, Command] = {
     "inspect": Command(options.Inspect, "inspect:inspect"),
     "verify-resume": Command(options.VerifyResume, "verify_resume:verify_resume"),
     "doctor": Command(options.Doctor, "doctor:doctor"),
+    "schema": Command(options.Schema, "schema:schema"),
 }
+# The command that tyro itself answers, as it alone knows all options.
+COMPLETION = "completion"
 # Options and their values that had another name once, by command; an error says the new one.
 RENAMED: dict[str, dict[tuple[str, str], str]] = {
     "distill": {("--calls", ""): "--nfe"},
@@ -44,8 +54,11 @@ RENAMED: dict[str, dict[tuple[str, str], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses arguments, by default those of the process, runs their command and returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    return _dispatch(arguments, arguments[0] if arguments else "", prog="diffusion")
+    given = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
+    if given == ["--version"]:
+        print(f"diffusion {diffusion.__version__}")
+        return 0
+    return _dispatch(given, given[0], prog="diffusion")
 
 
 def main_as(name: str) -> int:
@@ -55,14 +68,46 @@ def main_as(name: str) -> int:
 
 def _dispatch(arguments: Sequence[str], name: str, *, prog: str) -> int:
     if renamed := _renamed(arguments, name):
-        print(f"error: {renamed}", file=sys.stderr)
-        return 2
-    if prog == "diffusion":
-        kinds = {command: entry.options for command, entry in COMMANDS.items()}
-        chosen = tyro.extras.subcommand_cli_from_dict(kinds, prog=prog, description=DESCRIPTION, args=arguments)
-    else:
-        chosen = tyro.cli(COMMANDS[name].options, prog=prog, args=arguments)
+        return _failed(renamed)
+    try:
+        if prog == "diffusion":
+            chosen = _parse_all(_arranged(arguments, name, program=True))
+        else:
+            chosen = tyro.cli(COMMANDS[name].options, prog=prog, args=_arranged(arguments, name, program=False))
+    except InputError as error:
+        return _failed(error)
+    if isinstance(chosen, options.Completion):
+        return _complete(chosen.shell)
     return run(chosen)
+
+
+def _parse_all(arguments: Sequence[str]) -> Any:  # noqa: ANN401, the options of any command
+    """Parses a command and its options."""
+    kinds = {name: entry.options for name, entry in COMMANDS.items()} | {COMPLETION: options.Completion}
+    return tyro.extras.subcommand_cli_from_dict(kinds, prog="diffusion", description=DESCRIPTION, args=arguments)
+
+
+def _complete(shell: str) -> int:
+    """Prints the script by which a shell completes commands and options."""
+    _parse_all(["--tyro-print-completion", shell])
+    return 0
+
+
+def _arranged(arguments: Sequence[str], name: str, *, program: bool) -> list[str]:
+    """Returns arguments in the order that tyro takes. Raises InputError for a command or option that does not exist."""
+    rest = arguments[1:] if program else arguments
+    if program and (name in HELP or name.startswith("--tyro-")):
+        return [*arguments]
+    kinds: dict[str, Any] = {command: entry.options for command, entry in COMMANDS.items()}
+    kinds[COMPLETION] = options.Completion
+    if name not in kinds:
+        raise InputError(f"{name}: no such command{nearest(name, kinds)}; there are {', '.join(kinds)}")
+    return [*([name] if program else []), *arranged(rest, kinds[name], name, kinds.items())]
+
+
+def _failed(error: object) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
 
 
 def _renamed(arguments: Sequence[str], name: str) -> str:
@@ -83,10 +128,20 @@ def run(chosen: Any) -> int:  # noqa: ANN401, the options of any command
     entry = next(entry for entry in COMMANDS.values() if entry.options is type(chosen))
     module, _, function = entry.function.partition(":")
     try:
+        chosen = _as_meant(chosen)
         code: int = getattr(importlib.import_module(f"diffusion.commands.{module}"), function)(chosen)
     except (InputError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _failed(error)
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _as_meant(chosen: Any) -> Any:  # noqa: ANN401, the options of any command
+    """Returns options with paths expanded, and with the run that a file or a folder of it stands for."""
+    chosen = with_expanded_paths(chosen)
+    if not hasattr(chosen, "run"):
+        return chosen
+    from diffusion.checkpoint import named
+
+    return replace(chosen, run=named(chosen.run))

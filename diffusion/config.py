@@ -8,7 +8,6 @@ fields. Nothing in a file can name code outside these registries.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,10 +16,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from diffusion import shipped
 from diffusion.backbones import BACKBONES, BackboneConfig, UNetConfig
 from diffusion.data import DataOptions
 from diffusion.denoiser import PARAMETERIZATIONS, EDMPrecond, Parameterization
-from diffusion.errors import InputError, require
+from diffusion.errors import InputError, closest, nearest, require
+from diffusion.files import expanded, read_text
 from diffusion.grids import GRIDS, Grid, Karras
 from diffusion.noise_levels import NOISE_LEVELS, LogNormal, Measured, NoiseLevels
 from diffusion.objectives import WEIGHTINGS, EDMError, Exact, Weighting
@@ -33,8 +34,6 @@ Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 # The width of the EMA that weights all steps alike (`training.ema.std`): no power function of the step is wider.
 WIDEST = 12**-0.5
-# Keys of [data] that hold text, which may look like a number or a date.
-TEXTS = frozenset(field.name for field in fields(DataOptions) if isinstance(field.default, str))
 
 
 class ConfigError(InputError):
@@ -228,24 +227,49 @@ RENAMED: dict[str, dict[str, str]] = {
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads a TOML file and applies overrides like `training.batch=32`.
+    """Reads a TOML file, or the shipped one of that name, and applies overrides like `training.batch=32`.
 
     The values of overrides are TOML too, in which quotes may be left out. Raises ConfigError naming the file, the key
     and the nearest valid one.
     """
+    found = locate(path)
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.toml")], 1)
-        hint = f"; did you mean {path.parent / near[0]}.toml?" if near else ""
-        raise ConfigError(f"{path}: no such config file{hint}") from None
+        tree = tomllib.loads(read_text(found))
+    except InputError as error:
+        raise ConfigError(str(error)) from None
     except (ValueError, OSError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+        backslash = any(word in str(error).lower() for word in ("unescaped", "hex value"))
+        hint = "; folders of Windows are written with / or in single quotes, as 'C:\\photos'" if backslash else ""
+        raise ConfigError(f"{path}: not a TOML file: {error}{hint}") from None
     for name, values in tree.items():
         if isinstance(values, dict):
             tree[name] = _renamed(name, values, str(path))
     _override_all(tree, overrides)
     return from_dict(tree, where=str(path))
+
+
+def locate(path: Path) -> Path:
+    """Returns the TOML file that a path means: itself, or with .toml, or the shipped configuration of that name.
+
+    Raises ConfigError that names the nearest one.
+    """
+    path, known = expanded(path), shipped.configurations()
+    bare = path.name == str(path) and path.name
+    here = path if path.suffix == ".toml" or not path.name else path.with_name(f"{path.name}.toml")
+    for file in (path, here):
+        if file.is_file():
+            return file
+    if bare and here.stem in known:
+        return known[here.stem]
+    if path.is_dir():
+        raise ConfigError(
+            f"{path}: is a folder, not a TOML file; to train on its images: diffusion train folder64 data.path={path}"
+        )
+    beside = path.parent.glob("*.toml") if path.parent.is_dir() else ()
+    names = {name: name for name in known} | {file.stem: str(file) for file in beside}
+    near = closest(here.stem, names)
+    hint = f"did you mean {names[near]}?" if near else f"the shipped ones are {', '.join(known)}"
+    raise ConfigError(f"{path}: no such config file; {hint}")
 
 
 def override(experiment: Config, overrides: Sequence[str]) -> Config:
@@ -299,7 +323,7 @@ def _choose(name: str, section: dict[str, Any], where: str) -> type:
     choice = section.pop("name", _default_name(name))
     if not isinstance(choice, str) or choice not in registry:
         valid = ", ".join(registry)
-        near = _nearest(str(choice), registry)
+        near = nearest(choice, registry, quoted=True)
         raise ConfigError(f"{where}: {name}.name: must be one of {valid}, got {choice!r}{near}")
     return registry[choice]
 
@@ -333,12 +357,7 @@ def _check_keys(
 ) -> None:
     for key in values:
         if key not in valid:
-            raise ConfigError(f"{where}: {prefix}{key}: no such key{_nearest(key, valid)}; valid: {', '.join(valid)}")
-
-
-def _nearest(word: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(word, list(valid), 1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where}: {prefix}{key}: no such key{nearest(key, valid, quoted=True)}; valid: {', '.join(valid)}")
 
 
 def _override_all(tree: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -356,15 +375,22 @@ def _parse(override: str) -> tuple[str, str, Any]:
     name, separator, text = override.partition("=")
     parts = name.strip().split(".")
     if not separator or len(parts) != 2:
-        raise ConfigError(f"{override!r}: an override has the form section.key=value, as in training.batch=32")
+        having = [f"{section}.{parts[-1]}" for section, keys in _keys().items() if parts[-1] in keys]
+        meant = f"; did you mean {' or '.join(having)}?" if having else ""
+        raise ConfigError(f"{override!r}: an override has the form section.key=value, as in training.batch=32{meant}")
     section, key = parts
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         value = text.strip()
-    if section == "data" and key in TEXTS and not isinstance(value, str):
+    if isinstance(_keys().get(section, {}).get(key), str) and not isinstance(value, str):
         value = text.strip()  # A folder may be called 2015.
     return section, key, value
+
+
+def _keys() -> dict[str, dict[str, Any]]:
+    """The keys of every section with their defaults; those of a component are of the default one."""
+    return {section.name: vars(section.default) for section in fields(Config)}  # type: ignore[arg-type]
 
 
 def _override(tree: dict[str, Any], section: str, key: str, value: Any) -> None:  # noqa: ANN401, as TOML has it

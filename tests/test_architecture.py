@@ -131,12 +131,13 @@ def test_data_know_nothing_of_theory_networks_or_experiments(path: Path) -> None
 FLOORS: tuple[set[str], ...] = (
     LEAVES,
     THEORY | {"backbones", "data", "figures"},
+    {"shipped"},
     {"config", "checkpoint"},
     {"model"},
     {"evaluation"},
     {"training"},
     {"commands"},
-    {"cli"},
+    {"cli", "arguments"},
     {"__main__", ""},
 )
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
@@ -208,13 +209,15 @@ def test_no_pickle_is_read_or_written(path: Path) -> None:
 
 
 def test_the_command_line_imports_nothing_heavy_before_it_has_parsed() -> None:
-    light = {"diffusion.errors", "diffusion.cli", "diffusion.draw", "diffusion.registries", "diffusion.commands"}
+    light = {"diffusion", "diffusion.errors", "diffusion.files", "diffusion.arguments", "diffusion.cli", "diffusion.draw", "diffusion.registries", "diffusion.commands"}
     options = sorted((ROOT / "commands" / "options").glob("*.py"))
     light |= {"diffusion.commands.options", *(f"diffusion.{module(path)}" for path in options)}
     for name in (
         *(str(path.relative_to(ROOT).with_suffix("")) for path in options),
         "cli",
+        "arguments",
         "errors",
+        "files",
         "draw",
         "registries",
         "commands/__init__",

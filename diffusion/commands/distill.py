@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from diffusion import training
+from diffusion.checkpoint import run_of
 from diffusion.commands.options import Distill
 from diffusion.training.distill import student
 
 
 def distill(options: Distill) -> int:
     """Trains the student and returns the exit code."""
-    out = options.out or options.run.with_name(f"{options.run.name}-{options.nfe}")
+    run = run_of(options.run)
+    name = run.name if run == options.run else f"{run.name}-{options.run.name}"
+    out = options.out or run.with_name(f"{name}-{options.nfe}")
     return training.train(student(options.run, options.nfe, options.overrides), out)

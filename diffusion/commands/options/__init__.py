@@ -5,14 +5,16 @@ The names that an option may take are read from the source of the registries (`r
 """
 
 from diffusion.commands.options.common import DrawArguments
-from diffusion.commands.options.inspecting import Doctor, Inspect
+from diffusion.commands.options.inspecting import Completion, Doctor, Inspect, Schema
 from diffusion.commands.options.measuring import Compare, Evaluate
 from diffusion.commands.options.restoring import Inpaint, Restorations, Restore
 from diffusion.commands.options.sampling import Sample
-from diffusion.commands.options.training import Distill, Train, VerifyResume
+from diffusion.commands.options.training import Demo, Distill, Train, VerifyResume
 
 __all__ = [
     "Compare",
+    "Completion",
+    "Demo",
     "Distill",
     "Doctor",
     "DrawArguments",
@@ -22,6 +24,7 @@ __all__ = [
     "Restorations",
     "Restore",
     "Sample",
+    "Schema",
     "Train",
     "VerifyResume",
 ]

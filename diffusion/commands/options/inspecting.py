@@ -1,10 +1,12 @@
-"""The options of the commands that look at data and at the machine: inspect, doctor."""
+"""The options of the commands that look at data, at the machine and at the program: inspect, doctor, schema,
+completion.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -33,3 +35,19 @@ class Doctor:
 
     The exit code is 1 if something is broken.
     """
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Write a JSON Schema of configurations, by which an editor completes and checks their keys and values."""
+
+    out: Path | None = None
+    """The file to write instead of printing."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Print the script by which a shell completes commands and options; docs/command-line.md says where to put it."""
+
+    shell: Annotated[Literal["bash", "zsh", "tcsh"], tyro.conf.Positional, tyro.conf.arg(metavar="SHELL")]
+    """bash, zsh or tcsh."""

@@ -1,4 +1,4 @@
-"""The options of the commands that train: train, distill, verify-resume."""
+"""The options of the commands that train: demo, train, distill, verify-resume."""
 
 from __future__ import annotations
 
@@ -9,11 +9,24 @@ from diffusion.commands.options.common import ConfigFile, Overrides, Run
 
 
 @dataclass(frozen=True)
+class Demo:
+    """Train on handwritten digits that come with the package, then sample, restore and evaluate: minutes on a CPU.
+
+    It is `diffusion train digits`, whose experiment is in configs/digits.toml.
+    """
+
+    overrides: Overrides = ()
+    """Values that replace those of the experiment, such as training.steps=300."""
+    out: Path | None = None
+    """The run folder; runs/digits by default."""
+
+
+@dataclass(frozen=True)
 class Train:
     """Train a model. The same command again goes on where it stopped; Ctrl-C saves."""
 
     config: ConfigFile
-    """A TOML file, as in configs/."""
+    """A TOML file, or the name of a shipped one, such as digits or folder64."""
     overrides: Overrides = ()
     """Values that replace those of the file, such as data.path=photos training.steps=5000."""
     out: Path | None = None
@@ -43,7 +56,7 @@ class VerifyResume:
     """
 
     config: ConfigFile
-    """A TOML file, as in configs/."""
+    """A TOML file, or the name of a shipped one."""
     overrides: Overrides = ()
     """Values that replace those of the file."""
     steps: int = 6
