@@ -38,21 +38,36 @@ PAPER = (228, 228, 228)
 Curve = Sequence[tuple[float, float]]
 
 
+def shown(x: Tensor) -> Tensor:
+    """Returns the channels of images (*, C, H, W) that pictures show: all of 1, 3 or 4, else those of `shown_bands`."""
+    count = x.shape[-3]
+    return x if count in (1, 3, 4) else x[..., : 1 if count == 2 else COLORS, :, :]
+
+
+def shown_bands(channels: int) -> str:
+    """Says which of the bands of an image its pictures show; empty where they show all of them."""
+    if channels in (1, 3, 4):
+        return ""
+    return f"band 1 of {channels}" if channels == 2 else f"bands 1 to {COLORS} of {channels} as red, green and blue"
+
+
 def to_image(x: Tensor) -> Image.Image:
-    """Converts an image (C, H, W) in [0, 1], of 1, 3 or 4 channels, to one of Pillow."""
+    """Converts an image (C, H, W) in [0, 1] to one of Pillow, of the channels that are `shown`."""
+    x = shown(x)
     array = (x.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
 def tile(x: Tensor, *, columns: int | None = None) -> Tensor:
-    """Tiles images (N, C, H, W) row by row: (3 or 4, H', W'). By default there are about as many columns as rows.
+    """Tiles images (N, C, H, W) row by row, with the channels that are `shown`: (3 or 4, H', W').
 
-    Small images are enlarged by an integer factor, so that their pixels keep their values.
+    By default there are about as many columns as rows. Small images are enlarged by an integer factor, so that their
+    pixels keep their values.
     """
     from torchvision.utils import make_grid
 
     scale = max(1, SHOWN_SIDE // max(x.shape[-2:]))
-    x = _enlarged(x, scale)
+    x = _enlarged(shown(x), scale)
     picture: Tensor = make_grid(
         x, nrow=columns or math.ceil(math.sqrt(len(x))), padding=max(2, scale // 2), pad_value=PAPER[0] / 255
     )
@@ -111,14 +126,21 @@ def save_animation(frames: Sequence[Tensor], path: Path, *, seconds: float = 2.0
 
 
 def restoration(
-    damaged: Tensor, samples: Tensor, std: Tensor, *, known: Tensor | None = None, original: Tensor | None = None
+    damaged: Tensor,
+    samples: Tensor,
+    std: Tensor,
+    *,
+    mean: Tensor | None = None,
+    known: Tensor | None = None,
+    original: Tensor | None = None,
 ) -> Image.Image:
     """Draws a row of labeled panels: damaged, mask, restorations, their mean and standard deviation, original.
 
     `samples` are (N, C, H, W), of which the first few are shown; all other images are (C, H, W); values are in [0, 1].
     The damaged image may have another number of channels and be smaller by an integer factor. The standard deviation is
     scaled so that its largest value is white. Large images are shown smaller by an integer factor. Mask and original
-    are left out if they are None, mean and standard deviation if there is one sample.
+    are left out if they are None, mean and standard deviation if there is one sample. `mean` is by default that of the
+    samples, which may be some of all.
     """
     deviation = std.mean(0, keepdim=True)
     top = float(deviation.max())
@@ -127,7 +149,10 @@ def restoration(
         panels.append(("mask", known.float().amin(0, keepdim=True)))
     panels += [(f"restored {i + 1}", sample) for i, sample in enumerate(samples[:SHOWN_SAMPLES])]
     if len(samples) > 1:
-        panels += [("mean", samples.mean(0)), (f"std (white {top:.2f})", deviation / max(top, 1e-9))]
+        panels += [
+            ("mean", samples.mean(0) if mean is None else mean),
+            (f"std (white {top:.2f})", deviation / max(top, 1e-9)),
+        ]
     if original is not None:
         panels.append(("original", original))
     side = max(samples.shape[-2:])
@@ -227,7 +252,8 @@ def _reduced(x: Tensor, factor: int) -> Tensor:
 
 
 def _rgb(x: Tensor) -> Tensor:
-    return x.expand(COLORS, -1, -1) if len(x) == 1 else x[:COLORS]
+    x = shown(x)[:COLORS]
+    return x.expand(COLORS, -1, -1) if len(x) == 1 else x
 
 
 def captioned(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:

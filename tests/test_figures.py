@@ -42,6 +42,22 @@ def test_to_image_keeps_every_gray_level(channels: int) -> None:
     assert torch.equal(pixels(image).long(), levels)
 
 
+@pytest.mark.parametrize(("channels", "bands"), [(2, [0]), (5, [0, 1, 2]), (16, [0, 1, 2])])
+def test_pictures_of_other_bands_show_the_first_and_say_so(channels: int, bands: list[int]) -> None:
+    x = images(2, channels)
+    name = "band 1" if len(bands) == 1 else "bands 1 to 3"
+    assert figures.shown_bands(channels).startswith(f"{name} of {channels}")
+    assert torch.equal(pixels(figures.to_image(x[0])), (255 * x[0, bands]).round().to(torch.uint8))
+    assert torch.equal(figures.tile(x), figures.tile(x[:, bands]))
+    whole = figures.restoration(x[0], x, x.std(0), original=x[1])
+    part = figures.restoration(x[0, bands], x[:, bands], x.std(0).mean(0, keepdim=True), original=x[1, bands])
+    assert torch.equal(pixels(whole), pixels(part))
+
+
+def test_pictures_of_gray_colors_and_alpha_show_all() -> None:
+    assert [figures.shown_bands(channels) for channels in (1, 3, 4)] == ["", "", ""]
+
+
 def test_to_image_clamps_what_lies_outside() -> None:
     assert pixels(figures.to_image(torch.tensor([[[-1.0, 0.5, 2.0]]]))).flatten().tolist() == [0, 128, 255]
 

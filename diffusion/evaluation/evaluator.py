@@ -46,7 +46,8 @@ class Setting:
         require(len(examples) > 0, "data.held_out", "positive to evaluate on examples kept from training", 0)
         got = examples.spec
         require(got.shape == spec.shape, "data", f"of the model's shape {spec.shape}", got.shape)
-        require(got.levels == spec.levels, "data", f"{_stored(spec)}, as the model's", _stored(got))
+        same = (got.levels, got.value_range) == (spec.levels, spec.value_range)
+        require(same, "data", f"{_stored(spec)}, as the model's", _stored(got))
         named = examples.labels is not None and bool(spec.classes)
         rule = f"of the model's classes {spec.classes}, in their order"
         require(not named or got.classes == spec.classes, "data", rule, got.classes)
@@ -55,7 +56,8 @@ class Setting:
 
 def _stored(spec: DataSpec) -> str:
     """How examples are stored, in words for an error."""
-    return f"of {spec.levels} levels" if spec.levels else "continuous"
+    stored = f"of {spec.levels} levels" if spec.levels else "continuous"
+    return f"{stored} from {spec.value_range[0]:g} to {spec.value_range[1]:g}" if spec.value_range else stored
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from diffusion.errors import InputError
 from diffusion.evaluation.evaluator import Evaluation, Evaluator, Setting
 from diffusion.evaluation.intervals import Estimate, estimate
 from diffusion.likelihood.importance import ENOUGH, PathWeights
-from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, null_log_likelihood
+from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, meaning, null_log_likelihood
 from diffusion.model import Model
 from diffusion.model.likelihood import Likelihood
 
@@ -39,11 +39,11 @@ PIXEL = "bits/pixel, all colors together"
 class LikelihoodEvaluation(Evaluation):
     """-log p of examples by one estimator; `kind` says whether it is a bound or an estimate.
 
-    For 8-bit images the unit is bits/dim, which measures their probability, per scalar; for continuous data it is
-    bits/vector, which measures the density of their standardized values. `terms` ends with the "total", and `values`
-    has the total of each example. `k` states the same total as K and K - L_null of the 2015 paper. `by_log_snr` is the
-    KL by log-SNR, with an entry (log-SNR, KL in `unit` per unit of log-SNR, standard error) for each bin.
-    `log_weights` has the log-weights of the paths of each example, in nats.
+    For images of discrete gray levels the unit is bits/dim, which measures their probability, per scalar; for
+    continuous data it is bits/vector, which measures the density of their standardized values. `terms` ends with the
+    "total", and `values` has the total of each example. `k` states the same total as K and K - L_null of the 2015
+    paper. `by_log_snr` is the KL by log-SNR, with an entry (log-SNR, KL in `unit` per unit of log-SNR, standard error)
+    for each bin. `log_weights` has the log-weights of the paths of each example, in nats.
     """
 
     k: dict[str, Estimate] | None = None
@@ -237,11 +237,18 @@ def summary(estimator: Estimator, likelihood: Likelihood, measurements: Measurem
         count,
         terms,
         tuple((measurements.terms[:, -1] * factor).tolist()),
-        notes(measurements, factor),
+        (*said_of(spec), *notes(measurements, factor)),
         as_2015(terms["total"], spec),
         curve(measurements.by_log_snr, schedule.log_snr_min, width, factor),
         tuple(map(tuple, measurements.log_weights.tolist())) if measurements.log_weights.shape[1] else (),
     )
+
+
+def said_of(spec: DataSpec) -> tuple[str, ...]:
+    """What the unit measures, where the images are read in a range of file values: one sentence."""
+    if spec.value_range is None:
+        return ()
+    return (meaning(spec.levels, spec.value_range, dim=spec.dim, std=spec.std),)
 
 
 def as_2015(total: Estimate, spec: DataSpec) -> dict[str, Estimate]:

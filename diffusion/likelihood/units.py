@@ -1,6 +1,7 @@
 """The units of a log-likelihood. One nat is 1/ln 2 bits; apart from that, the units differ in what they measure.
 
-    bits/dim      -log2 P(x) per scalar, for the probability of an 8-bit image: a uniform guess has 8
+    bits/dim      -log2 P(x) per scalar, for the probability of an image of discrete gray levels: a uniform guess has
+                  log2 of their number, 8 for 8-bit images and 12 for 4,096 levels
     bits/vector   -log2 p(x) for all scalars of an example together, for the density of continuous data in units of
                   their standard deviation
     bits/pixel    log2 p(x) for all colors of a pixel together, for the density of data scaled to unit variance, as in
@@ -30,13 +31,33 @@ def bits(nats: Quantity) -> Quantity:
 
 
 def bits_per_dim(nats: Quantity, dim: int) -> Quantity:
-    """Converts nats per example of `dim` scalars to bits per scalar; for 8-bit images a uniform guess has 8."""
+    """Converts nats per example of `dim` scalars to bits per scalar."""
     return bits(nats) / dim
 
 
 def bits_per_pixel(bits_per_dim: float, *, colors: int, std: float) -> float:
     """Converts bits/dim of an image to K in bits/pixel. `std` is the standard deviation of the data in gray levels."""
     return colors * (math.log2(std) - bits_per_dim)
+
+
+def meaning(levels: int | None, value_range: tuple[float, float], *, dim: int, std: float) -> str:
+    """Says what a likelihood of images in a range of file values is of.
+
+    `levels` is the number of gray levels between the ends of the range, None for continuous data. `std` is the standard
+    deviation of the data in gray levels, for continuous data as a share of the range. The density of continuous data
+    depends on the unit of the values: with a unit s times as large it has dim log2 s bits less.
+    """
+    low, high = value_range
+    if levels is not None:
+        return (
+            f"bits/dim: of {levels:,} gray levels, the values {low:,.9g} to {high:,.9g} of the files; a uniform guess "
+            f"has {math.log2(levels):.4f}, and numbers of other ranges or depths do not compare"
+        )
+    unit = std * (high - low)
+    return (
+        f"bits/vector: of the density of the values in units of their standard deviation, {unit:.6g} in the values of "
+        f"the files; of their density in the values of the files it is {dim * math.log2(unit):+.4f}"
+    )
 
 
 def null_log_likelihood(dim: int, *, second_moment: float = 1.0) -> float:

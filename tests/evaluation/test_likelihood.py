@@ -108,6 +108,54 @@ def test_the_flow_of_images_has_the_bits_per_dim_of_their_gray_levels() -> None:
     assert set(total.errors) == {"examples", "dequantization", "probes", "solver"}
 
 
+@pytest.mark.parametrize(
+    ("levels", "mean", "std"), [(4096, 2047.5, 400.0), (65536, 20_000.0, 3000.0)], ids=["12 bits", "16 bits"]
+)
+@pytest.mark.parametrize("method", [BoundEstimator(draws=64), FlowEstimator(probes=2)], ids=["bound", "flow"])
+def test_deep_images_have_the_entropy_of_their_levels(method: Estimator, levels: int, mean: float, std: float) -> None:
+    """White images of a normal distribution, whose entropy in gray levels is log2(std sqrt(2 pi e)) per pixel."""
+    top = float(levels - 1)
+    spec = DataSpec((1, 5, 5), levels, (), mean, std, (0.0, top))
+    x = torch.randn(60, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    values = (mean + std * x).round().clamp(0, top).numpy().astype(np.uint16)
+    dataset = Dataset(values, spec, None, [str(i) for i in range(60)])
+    oracle = replace(WHITE, schedule=EDM(0.002, 100.0))
+    result = evaluate(model(oracle, spec), dataset, method=method)
+    normal = torch.distributions.Normal(mean, std)
+    gray = torch.from_numpy(values.astype(np.float64))
+    truth = -(normal.cdf(gray + 0.5) - normal.cdf(gray - 0.5)).log2().mean().item()
+    entropy = math.log2(std * math.sqrt(2 * math.pi * math.e))
+    total = result.terms["total"]
+    inner = math.hypot(*(error for name, error in total.errors.items() if name not in ("examples", "solver")))
+    assert abs(total.mean - truth) < 4 * inner + total.errors.get("solver", 0) + 4e-3
+    assert abs(truth - entropy) < 0.1
+    assert result.unit == "bits/dim"
+    assert f"of {levels:,} gray levels, the values 0 to {levels - 1:,} of the files" in result.table()
+    assert f"a uniform guess has {math.log2(levels):.4f}" in result.table()
+
+
+def test_continuous_images_say_the_unit_of_their_density() -> None:
+    spec = DataSpec((1, 5, 5), None, (), 0.5, 0.125, (-4.0, 4.0))
+    x = torch.randn(20, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    dataset = Dataset((0.5 + 0.125 * x).numpy(), spec, None, [str(i) for i in range(20)])
+    result = evaluate(model(WHITE, spec), dataset, method=FlowEstimator(probes=2))
+    truth = (WHITE.nll(x.double()) / math.log(2)).mean().item()
+    assert result.unit == "bits/vector" and result.mean["total"] == pytest.approx(truth, abs=0.2)
+    # The deviation is 1 in the values of the files, in which the density is the same.
+    assert "standard deviation, 1 in the values of the files; of their density in the values of the files it is +0" in (
+        result.table()
+    )
+
+
+def test_images_in_another_range_are_refused() -> None:
+    dataset = images(4)
+    other = replace(dataset, spec=replace(SPEC, value_range=(0.0, 100.0)))
+    with pytest.raises(
+        InputError, match="data: must be of 256 levels, as the model's, got of 256 levels from 0 to 100"
+    ):
+        evaluate(model(WHITE, SPEC), other, method=BoundEstimator(draws=2))
+
+
 ATOMS = [
     BoundEstimator(draws=64),
     ImportanceEstimator(steps=400, paths=4),

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, null_log_likelihood
+from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, meaning, null_log_likelihood
 
 NULL = null_log_likelihood(1) / math.log(2)
 
@@ -45,3 +45,20 @@ def test_a_density_becomes_the_probability_of_a_gray_level_by_its_width() -> Non
 def test_bits_per_dim() -> None:
     assert bits_per_dim(torch.tensor(12 * math.log(256)), 12).item() == pytest.approx(8)
     assert bits(torch.tensor(math.log(2))).item() == pytest.approx(1)
+
+
+def test_the_meaning_of_bits_says_the_levels_and_what_a_guess_has() -> None:
+    text = meaning(4096, (0, 4095), dim=64, std=500.0)
+    assert text.startswith("bits/dim: of 4,096 gray levels, the values 0 to 4,095 of the files")
+    assert "a uniform guess has 12.0000" in text
+
+
+def test_a_density_in_the_values_of_files_differs_by_the_unit() -> None:
+    """The density of d normal values of deviation s has d log2 s bits more than that of the standardized ones."""
+    dim, std, low, high = 6, 0.125, -2.0, 6.0
+    text = meaning(None, (low, high), dim=dim, std=std)
+    deviation = std * (high - low)
+    entropies = [dim * torch.distributions.Normal(0.0, s).entropy().item() / math.log(2) for s in (1.0, deviation)]
+    assert f"{deviation:g} in the values of the files" in text
+    assert text.endswith(f"{entropies[1] - entropies[0]:+.4f}")
+    assert meaning(None, (0.0, 40.0), dim=3, std=0.2).endswith("+9.0000")
