@@ -1,14 +1,14 @@
 """`diffusion inpaint` and `diffusion restore`: draw restorations of images and write them.
 
-Every image is read once and its problem is checked once, all before the first one is restored. They wait in memory,
-12 bytes for each RGB pixel.
+Images are read, restored and written one after the other. What can be told of all of them without reading their pixels
+is checked before the first one.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,162 +16,243 @@ import torch
 from torch import Tensor
 
 from diffusion import config, distributed
-from diffusion.commands import results
-from diffusion.commands.images import Marked, read_clean, read_damaged, read_observation
+from diffusion.commands import observing, remarks, results
+from diffusion.commands.batch import Batch
+from diffusion.commands.canvas import Canvas, canvas, project
+from diffusion.commands.feather import blended
+from diffusion.commands.images import Marking, read_clean, read_damaged, read_observation
 from diffusion.commands.listing import ImageFile, list_images
+from diffusion.commands.marks import Marked
 from diffusion.commands.options import Inpaint, Restore
+from diffusion.commands.own_results import OwnResults
+from diffusion.commands.pad import Pad
+from diffusion.commands.photograph import Photograph, read_photograph
+from diffusion.commands.places import Place, Request, weights_hash
+from diffusion.commands.remarks import ROUNDING
+from diffusion.commands.targets import Targets, lost
 from diffusion.data.images.decoding import Color
-from diffusion.errors import InputError
+from diffusion.errors import InputError, require
 from diffusion.model import Model, load
 from diffusion.model.restoration import Restoration
-from diffusion.operators import Mask, Operator, parse
+from diffusion.operators import Mask
 from diffusion.randomness import ExampleNoise, Stream, example_seed
-from diffusion.restoration import Problem
-
-# The standard deviation of the error of rounding to 8 bits, which is uniform within half a gray level of 0.
-ROUNDING = 1 / 255 / math.sqrt(12)
+from diffusion.restoration import Problem, windows
+from diffusion.restoration.parts import split
 
 
 @dataclass(frozen=True)
 class Task:
     """One image to restore: its problem, the damaged image as it is shown, and the settings to note with the results.
 
-    `known` is the mask (1, H, W) and `original` the image before it was damaged, where there are such. `notice` is a
-    line to print before the work.
+    `known` is the mask (1 or C, H, W) and `original` the image before it was damaged, where there are such. `notices`
+    are printed before the work. Restorations are shown by the share `blend` (1, H, W) over `damaged`, if there is one,
+    and the image was enlarged by a `pad`.
     """
 
-    file: ImageFile
     problem: Problem
     damaged: Tensor
     note: dict[str, Any]
     known: Tensor | None = None
     original: Tensor | None = None
-    notice: str = ""
+    notices: tuple[str, ...] = ()
+    blend: Tensor | None = None
+    pad: Pad | None = None
+
+
+Read = Callable[[int, ImageFile], Task]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command, the model of its run, and the image files that it restores."""
+    """A command, the model of its run, the results that are asked for, and the image files that it restores.
+
+    With `alone` a single file was named. `own` are the results of this package that were left out.
+    """
 
     model: Model
     command: Inpaint | Restore
+    targets: Targets
     files: list[ImageFile]
+    alone: bool
+    own: list[Path] = field(default_factory=list)
 
     @property
     def background(self) -> Color:
         """The color behind transparent pixels, as in training."""
         return self.model.config.data.background
 
-    def folder(self, file: ImageFile) -> Path:
-        """The folder of an image's restorations: `--out` for a single file, else a folder below it for each image."""
-        run, out, paths = self.command.run, self.command.options.out, self.command.images
-        first, alone = paths[0], len(paths) == 1
-        if alone and not first.is_dir():
-            return out or run / f"restored-{first.stem}"
-        name = f"restored-{first.resolve().name}" if alone else "restored"
-        return (out or run / name) / file.folder
+    @cached_property
+    def request(self) -> Request:
+        """What its results are made of besides an image."""
+        network = self.model.denoiser.backbone
+        assert isinstance(network, torch.nn.Module)
+        damages = isinstance(self.command, Restore) and self.command.damage
+        return Request.of(self.command, weights_hash(network.state_dict()), numbered=damages)
 
 
 def inpaint(command: Inpaint) -> int:
     """Restores the unknown part of images."""
-    marked = None if command.unknown_color is None else Marked(command.unknown_color, command.threshold)
-    files = list_images(command.images, command.mask)
-    job = Job(_load(command.run), command, files)
-    return _restore(job, lambda _, file: _masked(job, command, file, marked))
+    marking = _marking(command)
+    job = _job(command, command.mask)
+    return _restore(job, lambda _, file: _masked(job, command, file, marking))
 
 
 def restore(command: Restore) -> int:
     """Restores degraded images, or with `damage` whole images that it degrades first."""
-    operator = parse(command.operator)
-    noise = ROUNDING if command.noise is None else command.noise
+    observing.check(command)
     if command.options.resize and not command.damage:
         raise InputError("--resize: needs --damage, before which whole images are resized; degraded ones cannot be")
-    files = list_images(command.images)
-    job = Job(_load(command.run), command, files)
-    note = {"operator": command.operator, "noise": noise, "damage": command.damage}
+    job = _job(command, None)
     task = _damaged if command.damage else _degraded
-    return _restore(job, lambda number, file: task(job, number, file, operator, noise, note))
+    return _restore(job, lambda number, file: task(job, command, number, file))
 
 
-def _load(run: Path) -> Model:
+def _job(command: Inpaint | Restore, masks: Path | None) -> Job:
+    """Lists the images of a command and loads its model."""
+    targets = Targets.of(command.options)
+    own: list[Path] = []
+
+    def is_result(folder: Path, file: Path) -> bool:
+        return OwnResults(folder, command.options.out, own)(file)
+
+    try:
+        paired = isinstance(command, Inpaint) and command.unknown_color is None
+        files = list_images(command.images, masks, paired=paired, is_result=is_result)
+    except InputError as error:
+        if own:
+            raise InputError(f"{error}, but {_left_out(own)}; name them as files to restore them") from error
+        raise
+    alone = len(command.images) == 1 and not command.images[0].is_dir()
     distributed.join()
-    model = load(run)
+    model = load(command.run)
     if not model.spec.is_image:
-        raise InputError(f"{run}: this model was trained on points; restoring files needs a model of images")
-    return model
+        raise InputError(f"{command.run}: this model was trained on points; restoring files needs a model of images")
+    return Job(model, replace(command, options=targets.options), targets, files, alone, own)
 
 
-def _masked(job: Job, command: Inpaint, file: ImageFile, marked: Marked | None) -> Task:
+def _left_out(own: list[Path]) -> str:
+    more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+    return f"{own[0]}{more} {'are results' if more else 'is a result'} of this package"
+
+
+def _marking(command: Inpaint) -> Marking:
+    """How the command says what is unknown. Raises InputError for options without effect."""
+    if command.unknown_color is None:
+        require(command.threshold is None, "--threshold", "given with --unknown-color alone", command.threshold)
+    marked = None if command.unknown_color is None else Marked(command.unknown_color, command.threshold)
+    pad = None if command.pad is None else Pad.parse(command.pad)
+    return Marking(marked, command.invert_mask, command.mask_channels, command.grow, command.feather, pad)
+
+
+def _masked(job: Job, command: Inpaint, file: ImageFile, marking: Marking) -> Task:
     """The task of filling the unknown part of an image."""
-    image, known, notice = read_damaged(
+    found = read_damaged(
         file,
         job.model.spec,
         job.background,
-        marked,
+        marking,
         whole=command.noise > 0,  # Then there is noise to remove.
         resize=command.options.resize,
     )
+    image, known = found.image, found.known
     filled = 1 - float(known.float().mean())
     note = {"mask": file.mask and file.mask.name, "noise": command.noise, "filled": filled}
     problem = Problem.checked(image, Mask(known), command.noise, tuple(image.shape))
-    return Task(file, problem, torch.where(known, image, 0.5), note, known, notice=notice)
+    shown = image if found.blend is not None else torch.where(known, image, 0.5)
+    beside = (f"{file.path.name}: its mask is {file.mask.name}, beside it",) if file.mask and file.beside else ()
+    return Task(problem, shown, note, known, notices=(*beside, *found.notices), blend=found.blend, pad=marking.pad)
 
 
-def _degraded(job: Job, number: int, file: ImageFile, operator: Operator, noise: float, note: dict[str, Any]) -> Task:
+def _degraded(job: Job, command: Restore, number: int, file: ImageFile) -> Task:
     """The task of restoring an image that is degraded already."""
-    y, shape = read_observation(file.path, operator, job.model.spec, job.background)
-    return Task(file, Problem.checked(y, operator, noise, shape), y, note)
+    operator, told = observing.operator(command, file.path)
+    y, operator, shape = read_observation(file.path, operator, job.model.spec, job.background)
+    noise, more = observing.noise(command, file.path, y)
+    return Task(Problem.checked(y, operator, noise, shape), y, _note(command, noise), notices=(*told, *more))
 
 
-def _damaged(job: Job, number: int, file: ImageFile, operator: Operator, noise: float, note: dict[str, Any]) -> Task:
+def _damaged(job: Job, command: Restore, number: int, file: ImageFile) -> Task:
     """The task of restoring a whole image that is degraded here; its noise depends on the number of the image."""
-    options = job.command.options
+    options = command.options
+    operator, _ = observing.operator(command, file.path)
     image, notice = read_clean(file.path, job.model.spec, job.background, resize=options.resize)
-    y = operator(image[None])
+    y, noise = operator(image[None]), ROUNDING if command.noise is None else command.noise
     y = (y + noise * ExampleNoise([example_seed(options.draw.seed, Stream.DAMAGE, number)])(y))[0]
     problem = Problem.checked(y, operator, noise, tuple(image.shape))
-    return Task(file, problem, y, note, original=image, notice=notice)
+    return Task(problem, y, _note(command, noise), original=image, notices=(notice,) * bool(notice))
 
 
-def _restore(job: Job, read: Callable[[int, ImageFile], Task]) -> int:
-    """Reads all images, restores them one after the other, and writes the results in the main process."""
-    options, main = job.command.options, distributed.is_main()
+def _note(command: Restore, noise: float) -> dict[str, Any]:
+    return {"operator": command.operator, "noise": noise, "damage": command.damage}
+
+
+def _restore(job: Job, read: Read) -> int:
+    """Restores all images one after the other, and writes the results in the main process."""
+    options = job.command.options
     options.draw.checked()
-    tasks = []
-    for number, file in enumerate(job.files):
-        if file.problem:
-            raise InputError(file.problem)
-        try:
-            tasks.append(read(number, file))
-        except InputError as error:
-            raise InputError(_named(file, error)) from error
-    for task in tasks:
-        if task.notice:
-            distributed.say(task.notice)
-        try:
-            found = job.model.solve(task.problem, options.draw, method=options.method, shared=True, progress=main)
-        except (InputError, FloatingPointError) as error:
-            raise type(error)(_named(task.file, error)) from error
-        if main:
-            results.write(
-                job.folder(task.file),
-                task.file.path,
-                found,
-                _info(job, task, found),
-                damaged=task.damaged,
-                known=task.known,
-                original=task.original,
-            )
-    return 0
+    places, line = job.targets.places(job.request, job.files, job.command.run, job.command.images, alone=job.alone)
+    if job.own:
+        distributed.say(f"{len(job.own)} results of this package are left out, such as {job.own[0]}")
+    if line:
+        distributed.say(line)
+    return Batch(places, job.alone)(lambda number, place, left: _one(job, read, number, place, left))
 
 
-def _info(job: Job, task: Task, found: Restoration) -> dict[str, Any]:
+def _one(job: Job, read: Read, number: int, place: Place, left: str) -> None:
+    """Reads, restores and writes one image."""
+    file, draw, options = place.file, job.command.options.draw, job.command.options
+    task, photograph = read(number, file), read_photograph(file.path)
+    if task.pad is not None:
+        photograph = photograph.padded(task.pad)
+    prepared, notices = _canvas(job, task, photograph)
+    encoding = job.targets.encoding(photograph, prepared, place.path)
+    told = (*photograph.notices, *notices, *lost(prepared, encoding))
+    for notice in (*task.notices, *(f"{file.path.name}: {text}" for text in told)):
+        distributed.say(notice)
+    sides = job.model.spec.shape[1:]
+    parts = split(task.problem, sides)
+    if work := remarks.work(sum(windows.count(part.problem, sides, part.tiling) for part in parts), sides, draw.n):
+        distributed.say(f"{left}{file.path.name}: {work}")
+    main = distributed.is_main()
+    found = project(job.model.solve(task.problem, draw, method=options.method, shared=True, progress=main), prepared)
+    if not main:
+        return
+    found = blended(found, task.damaged, task.blend)
+    info, record = _info(job, task, file, found), job.request.record(file, number)
+    if encoding is None:
+        shown = results.Shown(task.damaged, task.known, task.original)
+        results.write(place.path, found, prepared, info, record, shown)
+    else:
+        results.write_one(place.path, found, prepared, encoding, info, mean=job.targets.mean)
+        if place.root is not None:
+            results.note(place.root, place.path, info, record, found)
+    noise, filling = task.problem.noise, "" if task.known is None else remarks.filled(task.known)
+    print(f"{left}{place.path}: {remarks.done(file.path.name, found.diagnostics, draw.n, draw.seed, noise, filling)}")
+    if warning := remarks.noise_warning(noise, found.diagnostics.residual, task.problem.observations):
+        print(f"{file.path.name}: {warning}")
+
+
+def _canvas(job: Job, task: Task, photograph: Photograph) -> tuple[Canvas, tuple[str, ...]]:
+    """What the restorations of an image are written into."""
+    shape, y = task.problem.x_shape, task.problem.y
+    known = None if task.problem.noise else task.known
+    return canvas(
+        photograph,
+        shape,
+        job.model.spec,
+        known=known,
+        background=job.background,
+        colorizes=y.ndim == 4 and y.shape[1] < shape[0],
+    )
+
+
+def _info(job: Job, task: Task, file: ImageFile, found: Restoration) -> dict[str, Any]:
     """The settings that every picture of a restoration carries."""
     model, draw = job.model, job.command.options.draw
     return {
         "run": job.command.run.name,
         "step": model.step,
-        "image": task.file.path.name,
+        "image": file.path.name,
         **task.note,
         "n": draw.n,
         "method": found.diagnostics.method.name,
@@ -181,8 +262,3 @@ def _info(job: Job, task: Task, found: Restoration) -> dict[str, Any]:
         "label": draw.label,
         "guidance": model.config.sampling.guidance if draw.guidance is None else draw.guidance,
     }
-
-
-def _named(file: ImageFile, error: Exception) -> str:
-    """The message of an error about one image of many, with the name of the image."""
-    return str(error) if str(file.path) in str(error) else f"{file.path}: {error}"

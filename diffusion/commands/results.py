@@ -1,91 +1,151 @@
-"""Writes the restorations of one image: pictures, statistics, and the settings that made them."""
+"""Writes the restorations of one image: pictures, statistics, and the settings that made them, or one file alone."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from diffusion import figures
-from diffusion.files import write_text
+from diffusion.commands.canvas import Canvas
+from diffusion.commands.own_results import RECORD, RECORDS
+from diffusion.commands.writing import PNG, Encoding, write_image
+from diffusion.files import TEMPORARY, sync, write_text
 from diffusion.model.restoration import Restoration
 from diffusion.restoration import statistics
 
 # The confidence of the intervals by pixel, and the files of their bounds.
 CONFIDENCE = 0.9
-BOUNDS = ("low.png", "high.png")
+BOUNDS = ("low", "high")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image as the figure of its restorations shows it: as it was given, (C, H, W), its mask (1 or C, H, W), and
+    the image before it was damaged, where there are such.
+    """
+
+    damaged: Tensor
+    known: Tensor | None = None
+    original: Tensor | None = None
 
 
 def write(
-    folder: Path,
-    image: Path,
-    found: Restoration,
-    info: dict[str, Any],
-    *,
-    damaged: Tensor,
-    known: Tensor | None,
-    original: Tensor | None,
+    folder: Path, found: Restoration, canvas: Canvas, info: dict[str, Any], record: dict[str, Any], shown: Shown
 ) -> None:
     """Writes restorations, their mean, deviation and bounds, a figure of all and a JSON file into a folder.
 
-    Every picture carries `info`. `damaged` is the image as it is shown, (C, H, W) like `original`; `known` its mask.
+    Restorations, mean and bounds are written in the values of the photograph, with what stands beside its pixels. Every
+    picture carries `info`; the JSON file has the `record` too. All are written beside the folder first, and the JSON
+    file is moved last: where it is, the others are complete.
 
     Raises ValueError for numbers that are not finite, before anything is written.
     """
     # The text is made first: numbers that are not finite raise an error here, before any picture is written.
-    accuracy = {} if original is None else _accuracy(found, original)
-    text = json.dumps({**info, "diagnostics": found.diagnostics.to_dict(), **accuracy}, indent=1, allow_nan=False)
-    count = len(found.samples)
-    bounds = statistics.interval(found.samples, confidence=CONFIDENCE)
-    held = statistics.held_probability(count, confidence=CONFIDENCE)
-    std = found.std[: figures.COLORS]
-    top = float(std.max())
-    _remove_older(folder, image, count, damaged=original is not None)
-    for i, restored in enumerate(found.samples):
-        figures.save_png(restored, folder / f"restored-{i}.png", {**info, "index": i})
-    figures.save_png(found.mean, folder / "mean.png", info)
-    for name, bound in zip(BOUNDS, bounds, strict=True):
-        figures.save_png(bound, folder / name, {**info, "interval": held})
-    figures.save_png(std / max(top, 1e-9), folder / "std.png", {**info, "white": top})
-    if original is not None:
-        figures.save_png(damaged, folder / "damaged.png", info)
-    picture = figures.restoration(damaged, found.samples, found.std, known=known, original=original)
-    figures.save_png(picture, folder / "restoration.png", info)
-    write_text(folder / "restoration.json", text)
-    windows = found.diagnostics.windows
-    done = f"{info['image']} restored {info['n']} times by {info['method']}{f' in {windows} windows' * (windows > 1)}"
-    filled = f", {info['filled']:.0%} filled" if "filled" in info else ""
-    print(f"{folder}: {done}{filled} in {found.diagnostics.seconds:.1f} s, seed {info['seed']}")
+    accuracy = {} if shown.original is None else _accuracy(found, shown.original)
+    numbers = {"diagnostics": found.diagnostics.to_dict(), **accuracy}
+    text = json.dumps({**info, **record, **numbers}, indent=1, allow_nan=False)
+    encoding = PNG if not PNG.refuses(canvas.dtype, canvas.bands, alpha=canvas.alpha) else Encoding("TIFF")
+    suffix = ".png" if encoding is PNG else ".tif"
+    with _staged(folder) as stage:
+
+        def save(name: str, x: Tensor, **more: object) -> None:
+            write_image(
+                canvas.values(x),
+                stage / f"{name}{suffix}",
+                encoding,
+                canvas.metadata,
+                alpha=canvas.alpha,
+                info={**info, **more},
+            )
+
+        for i in range(found.n):
+            save(f"restored-{i}", found.sample(i), index=i)
+        save("mean", found.mean)
+        held = statistics.held_probability(found.n, confidence=CONFIDENCE)
+        for name, bound in zip(BOUNDS, found.interval(CONFIDENCE), strict=True):
+            save(name, bound, interval=held)
+        std = found.std
+        top = float(std[: figures.COLORS].max())
+        figures.save_png(std[: figures.COLORS] / max(top, 1e-9), stage / "std.png", {**info, "white": top})
+        if shown.original is not None:
+            figures.save_png(shown.damaged, stage / "damaged.png", info)
+        figures.save_png(_figure(found, std, shown), stage / "restoration.png", info)
+        write_text(stage / RECORD, text)
+
+
+def write_one(
+    path: Path, found: Restoration, canvas: Canvas, encoding: Encoding, info: dict[str, Any], *, mean: bool
+) -> None:
+    """Writes the first of restorations, or their mean, to a file in an encoding."""
+    x = found.mean if mean else found.sample(0)
+    write_image(canvas.values(x), path, encoding, canvas.metadata, alpha=canvas.alpha, info=info)
+
+
+def note(root: Path, result: Path, info: dict[str, Any], record: dict[str, Any], found: Restoration) -> None:
+    """Records a file below a root among the results there, after it was written."""
+    entry = {"result": result.relative_to(root).as_posix(), **info, **record}
+    line = json.dumps({**entry, "diagnostics": found.diagnostics.to_dict()}, allow_nan=False)
+    path = root / RECORDS
+    # A line that an interruption cut off is ended first.
+    cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if cut else "") + line + "\n")
+    sync(path)
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """Yields a folder beside another one, whose files are moved there at the end, the record after all others."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stage = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
+    stage.mkdir(exist_ok=True)
+    try:
+        yield stage
+        folder.mkdir(exist_ok=True)
+        (folder / RECORD).unlink(missing_ok=True)
+        for path in sorted(stage.iterdir(), key=lambda path: path.name == RECORD):
+            path.replace(folder / path.name)
+        sync(folder)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _figure(found: Restoration, std: Tensor, shown: Shown) -> Image.Image:
+    """The figure of restorations, of which some are shown; large ones are made smaller one at a time."""
+    factor = math.ceil(max(found.shape[-2:]) / figures.LARGEST_PANEL)
+
+    def small(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x.float()[None], min(factor, *x.shape[-2:]))[0] if factor > 1 else x
+
+    samples = torch.stack([small(found.sample(i)) for i in range(min(found.n, figures.SHOWN_SAMPLES))])
+    return figures.restoration(
+        small(shown.damaged),
+        samples,
+        small(std),
+        mean=small(found.mean),
+        known=None if shown.known is None else small(shown.known.float()),
+        original=None if shown.original is None else small(shown.original),
+    )
 
 
 def _accuracy(found: Restoration, original: Tensor) -> dict[str, float]:
     """The PSNR of the mean, if it is finite, and the coverage of the intervals, if the samples are enough for them."""
     psnr = float(statistics.psnr(found.mean[None], original[None]))
     numbers = {"psnr_of_mean": psnr} if math.isfinite(psnr) else {}
-    if len(found.samples) >= statistics.fewest(CONFIDENCE):
-        covered = statistics.coverage(found.samples, original, confidence=CONFIDENCE)
+    if found.n >= statistics.fewest(CONFIDENCE):
+        truth = found.select(original)
+        covered = statistics.coverage(found.part, truth, confidence=CONFIDENCE)
         numbers["coverage_90"] = float(covered.mean())
     return numbers
-
-
-def _remove_older(folder: Path, image: Path, n: int, *, damaged: bool) -> None:
-    """Removes the pictures that an earlier command wrote for an image and that n restorations do not replace."""
-    numbered = (path for path in folder.glob("restored-*.png") if re.fullmatch("restored-(0|[1-9][0-9]*)", path.stem))
-    older = [path for path in numbered if int(path.stem.removeprefix("restored-")) >= n]
-    if not damaged and (folder / "damaged.png").exists():
-        older.append(folder / "damaged.png")
-    for path in older:
-        if _made_of(path) == image.name and not path.samefile(image):
-            path.unlink()
-
-
-def _made_of(path: Path) -> str | None:
-    """The name of the image that a picture was made of, None for a picture of anything else."""
-    try:
-        return figures.read_info(path)["image"]  # type: ignore[no-any-return]
-    except (OSError, KeyError, TypeError, ValueError):  # The picture is not one of this command.
-        return None

@@ -82,12 +82,18 @@ def test_an_image_of_another_size_is_covered_by_windows_or_resized(
     call("inpaint", trained, photo, "--mask", mask, *wanted, "--out", out)
     assert "photo.png restored 2 times by mmps in 15 windows" in capsys.readouterr().out
     check_restoration(out, photo, known.repeat_interleave(2, 0).repeat_interleave(3, 1), 2)
+    Image.open(photo).resize((72, 64)).save(photo)
+    corner = np.full((64, 72), 255, np.uint8)
+    corner[:4, :4] = 0
+    Image.fromarray(corner).save(mask)
     call("inpaint", trained, photo, "--mask", mask, *wanted, "--out", tmp_path / "resized", "--resize")
-    assert "photo.png: resized and cropped from 24 x 16 to the model's 8 x 8" in capsys.readouterr().out
+    assert "photo.png: resized and cropped from 72 x 64 to the model's 8 x 8" in capsys.readouterr().out
     assert image_of(tmp_path / "resized" / "mean.png").shape == (3, 8, 8)
 
 
-@pytest.mark.parametrize(("operator", "size"), [("downsample:factor=2", (24, 16)), ("gray", (10, 6)), ("jpeg", (4, 9))])
+@pytest.mark.parametrize(
+    ("operator", "size"), [("downsample:factor=2", (24, 16)), ("gray", (10, 6)), ("jpeg:quality=10", (4, 9))]
+)
 def test_what_is_left_of_an_image_tells_its_size(
     trained: Path, damaged: tuple, tmp_path: Path, operator: str, size: tuple[int, int]
 ) -> None:
@@ -124,7 +130,7 @@ def test_a_folder_and_what_is_drawn_in_a_color(run: Path, damaged: tuple, tmp_pa
     (tmp_path / "masks" / "two.png").unlink()
     values = np.where(known[..., None], np.array(Image.open(photo)), np.array([255, 0, 255])).astype(np.uint8)
     Image.fromarray(values).save(drawn := tmp_path / "drawn.png")
-    call("inpaint", run, drawn, "--unknown-color", "#ff00ff", *QUICK, "--out", tmp_path / "out")
+    call("inpaint", run, drawn, "--unknown-color", "#ff00ff", "--grow", 0, *QUICK, "--out", tmp_path / "out")
     again = [image_of(folder / "restored-1.png") for folder in (tmp_path / "out", run / "restored-photos" / "one")]
     assert torch.equal(*again)
 
@@ -160,7 +166,8 @@ def test_without_a_word_the_noise_is_that_of_eight_bits(trained: Path, damaged: 
 def test_of_restorations_that_are_not_finite_nothing_is_written(
     trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    options = ["--operator", "denoise", "--method", "zero", "--n", 2, "--steps", 16, "--out", tmp_path / "out"]
+    drawn = ["--method", "zero", "--n", 2, "--steps", 16, "--out", tmp_path / "out"]
+    options = ["--operator", "denoise", "--noise", 0.0011, *drawn]
     message = fails(capsys, "restore", trained, damaged[0], *options)
     assert f"error: {damaged[0]}: method: zero gave 2 of 2 restorations that are not finite; take more" in message
     assert not (tmp_path / "out").exists()
@@ -176,13 +183,15 @@ def test_what_cannot_be_restored(trained: Path, damaged: tuple, tmp_path: Path, 
     assert "noise" in fails(capsys, "inpaint", trained, photo, "--mask", mask, "--method", "zero")
     assert "n: must be at least 1, got 0" in fails(capsys, "inpaint", trained, photo, "--mask", mask, "--n", "0")
     assert "--resize: needs --damage" in fails(capsys, "restore", trained, photo, "--operator", "gray", "--resize")
-    Image.open(photo).resize((9, 8)).save(photo.with_name("odd.png"))
-    damage = "--operator", "downsample:factor=2", "--damage"
-    sized = fails(capsys, "restore", trained, photo.with_name("odd.png"), *damage)
-    assert "downsample:factor=2: must be given sides that it divides, got 8x9" in sized
+    sized = fails(capsys, "restore", trained, photo, "--operator", "downsample:size=7x9")
+    assert "downsample.size: must be at least 8x8, that of the small image, got 7x9" in sized
+    damaged_to = fails(capsys, "restore", trained, photo, "--operator", "downsample:size=7x9", "--damage")
+    assert "downsample.size: must be resolved by the size of the small image, or a factor" in damaged_to
+    blind = fails(capsys, "restore", trained, photo, "--operator", "blur")
+    assert "operator blur: must say how strong the damage was, as in blur:sigma=...; it is not estimated" in blind
     assert "got 'blurr'" in fails(capsys, "restore", trained, photo, "--operator", "blurr")
     assert "misses it by" in fails(
-        capsys, "restore", trained, photo, "--operator", "blur:border=circular", "--noise", "0"
+        capsys, "restore", trained, photo, "--operator", "blur:sigma=2,border=circular", "--noise", "0"
     )
     Image.open(mask).resize((9, 10)).save(mask)
     message = fails(capsys, "inpaint", trained, photo, "--mask", mask)
@@ -192,12 +201,15 @@ def test_what_cannot_be_restored(trained: Path, damaged: tuple, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("options", "size", "reason"),
     [
-        (["--operator", "downsample:factor=2", "--damage"], (9, 8), "downsample:factor=2: must be given sides that it"),
-        (["--operator", "blur:border=circular", "--noise", 0], (8, 8), "y: without noise it must be what the operator"),
+        (
+            ["--operator", "blur:sigma=2,border=circular", "--noise", 0],
+            (8, 8),
+            "y: without noise it must be what the operator",
+        ),
         (["--operator", "blur:sigma=3"], (5, 5), "blur: must be given an image larger than the kernel's reach"),
     ],
 )
-def test_of_a_folder_what_cannot_be_restored_is_named_before_the_first_is(
+def test_of_a_folder_what_cannot_be_restored_is_named_and_the_rest_is_restored(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture, options: list, size: tuple[int, int], reason: str
 ) -> None:
     photos = tmp_path / "photos"
@@ -205,8 +217,12 @@ def test_of_a_folder_what_cannot_be_restored_is_named_before_the_first_is(
     Image.new("RGB", (16, 16), (9, 90, 200)).save(photos / "a.png")
     values = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     Image.fromarray(values).save(photos / "b.png")
-    message = fails(capsys, "restore", trained, photos, *options, *QUICK, "--out", tmp_path / "out")
-    assert message.startswith(f"error: {photos / 'b.png'}: {reason}") and not (tmp_path / "out").exists()
+    arguments = ["restore", trained, photos, *options, *QUICK, "--out", tmp_path / "out"]
+    assert cli.main([str(a) for a in arguments]) == 1
+    said = capsys.readouterr()
+    assert f"error: 1 of 2 images were not restored:\n  {photos / 'b.png'}: {reason}" in said.err
+    assert "1 restored" in said.out and (tmp_path / "out" / "a" / "restoration.json").exists()
+    assert not (tmp_path / "out" / "b").exists()
 
 
 def test_each_image_of_a_folder_is_damaged_by_noise_of_its_own(trained: Path, damaged: tuple, tmp_path: Path) -> None:
@@ -227,23 +243,39 @@ def test_each_image_of_a_folder_is_damaged_by_noise_of_its_own(trained: Path, da
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.1
 
 
-def test_what_an_earlier_result_left_is_removed_and_nothing_else(trained: Path, damaged: tuple, tmp_path: Path) -> None:
+def test_results_are_never_mixed_with_others_nor_replaced(
+    trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A named folder is refused; without one another place is found and said; the same results are left as they are."""
     photo, out = damaged[0], tmp_path / "out"
-    options = ["--operator", "denoise", "--noise", 0.1, "--steps", 1, "--out", out]
-    call("restore", trained, photo, *options, "--n", 4, "--damage")
-    kept = {"notes.txt", "restored-7.png", "restored-x.png", "other.png"}
-    (out / "notes.txt").write_text("mine")
-    Image.open(photo).save(out / "restored-7.png")  # Of somebody else.
-    for name in ("restored-x.png", "other.png"):
-        (out / name).write_bytes((out / "restored-3.png").read_bytes())
-    call("restore", trained, photo, *options, "--n", 2)
-    assert {p.name for p in out.iterdir()} == {"restored-0.png", "restored-1.png", *RESTORED, *kept}
+    options = ["--operator", "denoise", "--noise", 0.1, "--steps", 1]
+    call("restore", trained, photo, *options, "--n", 4, "--out", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    message = fails(capsys, "restore", trained, photo, *options, "--n", 2, "--out", out)
+    assert f"--out: {out} holds restorations with other settings; name another folder" in message
+    (tmp_path / "b").mkdir()
+    other = tmp_path / "b" / photo.name
+    Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(other)
+    assert "holds restorations of another image" in fails(
+        capsys, "restore", trained, other, *options, "--n", 4, "--out", out
+    )
+    call("restore", trained, photo, *options, "--n", 4, "--out", out)
+    assert "is restored already and left as it is (--again restores it)" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    for seed in (0, 1, 0):
+        call("restore", trained, photo, *options, "--n", 1, "--seed", seed)
+    first, second = trained / f"restored-{photo.stem}", trained / f"restored-{photo.stem}-2"
+    assert [json.loads((folder / "restoration.json").read_text())["seed"] for folder in (first, second)] == [0, 1]
+    assert not (trained / f"restored-{photo.stem}-3").exists()
 
 
-def test_an_image_that_lies_among_its_restorations_stays(trained: Path, damaged: tuple, tmp_path: Path) -> None:
+def test_an_image_that_lies_among_its_restorations_stays(
+    trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     out = tmp_path / "out"
     options = ["--operator", "denoise", "--noise", 0.1, *QUICK, "--out", out]
     (tmp_path / "damaged.png").write_bytes(damaged[0].read_bytes())
     call("restore", trained, tmp_path / "damaged.png", *options, "--damage")
-    call("restore", trained, out / "damaged.png", *options)
-    assert (out / "damaged.png").exists()
+    before = (out / "damaged.png").read_bytes()
+    assert "holds restorations with other settings" in fails(capsys, "restore", trained, out / "damaged.png", *options)
+    assert (out / "damaged.png").read_bytes() == before

@@ -1,4 +1,4 @@
-"""The files of one image's restorations: what they say, and which older ones they replace."""
+"""The files of one image's restorations: what they say, and that they are complete where their record is."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from diffusion import figures
 from diffusion.commands import results
+from diffusion.commands.canvas import canvas
+from diffusion.commands.photograph import read_photograph
+from diffusion.data import DataSpec
 from diffusion.model.restoration import Diagnostics, Restoration
 from diffusion.restoration import statistics
 from diffusion.restoration.methods import Guided
 from tests.conftest import image_of
+
+SPEC = DataSpec((3, 6, 5), 256, mean=100.0, std=50.0)
 
 
 @pytest.fixture
@@ -33,29 +39,21 @@ def info(n: int, image: str = "photo.png", **more: object) -> dict[str, Any]:
     return {"image": image, "n": n, "method": "mmps", "seed": 3, **more}
 
 
-def write(folder: Path, found: Restoration, image: str = "photo.png", original: Tensor | None = None) -> None:
-    """Writes restorations of an image that lies in another folder."""
-    path = folder.parent / "images" / image
-    path.parent.mkdir(exist_ok=True)
-    path.touch()
-    results.write(
-        folder,
-        path,
-        found,
-        info(len(found.samples), image),
-        damaged=found.samples[0],
-        known=None,
-        original=original,
-    )
+def write(folder: Path, found: Restoration, original: Tensor | None = None) -> None:
+    """Writes restorations of a black photograph of 8 bits."""
+    folder.parent.mkdir(exist_ok=True)
+    photo = folder.parent / "photo.png"
+    Image.new("RGB", (5, 6)).save(photo)
+    made, _ = canvas(read_photograph(photo), (3, 6, 5), SPEC, known=None, background=(255, 255, 255))
+    shown = results.Shown(found.samples[0], None, original)
+    results.write(folder, found, made, info(found.n), {"image_sha256": "x"}, shown)
 
 
 def restored(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("restored-*.png"))
 
 
-def test_pictures_are_those_of_the_samples_and_carry_their_settings(
-    out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pictures_are_those_of_the_samples_and_carry_their_settings(out: Path) -> None:
     found = restoration(3)
     write(out, found)
     low, high = found.interval(results.CONFIDENCE)
@@ -68,9 +66,12 @@ def test_pictures_are_those_of_the_samples_and_carry_their_settings(
     assert figures.read_info(out / "std.png")["white"] == pytest.approx(float(found.std.max()))
     assert figures.read_info(out / "low.png")["interval"] == pytest.approx(0.5), "of three samples"
     written = json.loads((out / "restoration.json").read_text())
-    assert written == {**info(3), "diagnostics": json.loads(json.dumps(found.diagnostics.to_dict()))}
+    assert written == {
+        **info(3),
+        "image_sha256": "x",
+        "diagnostics": json.loads(json.dumps(found.diagnostics.to_dict())),
+    }
     assert not (out / "damaged.png").exists()
-    assert capsys.readouterr().out == f"{out}: photo.png restored 3 times by mmps in 0.5 s, seed 3\n"
 
 
 @pytest.mark.parametrize("n", [18, 19])
@@ -102,26 +103,35 @@ def test_nothing_is_written_or_removed_where_a_number_is_not_finite(out: Path) -
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_older_pictures_of_the_same_image_are_removed_and_no_others(out: Path) -> None:
-    write(out, restoration(5), original=restoration(1).samples[0])
-    figures.save_png(torch.zeros(3, 4, 4), out / "restored-7.png", {"image": "another.png"})
-    figures.save_png(torch.zeros(3, 4, 4), out / "restored-08.png", {"image": "photo.png"})
-    (out / "restored-9.png").write_text("no picture")
-    write(out, restoration(2))
-    assert restored(out) == [
-        "restored-0.png",
-        "restored-08.png",
-        "restored-1.png",
-        "restored-7.png",
-        "restored-9.png",
-    ]
-    assert not (out / "damaged.png").exists(), "this time nothing was damaged to try it out"
+def test_the_record_is_moved_last_so_that_it_marks_what_is_complete(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption at any moment leaves no record of pictures that are not there."""
+    moved: list[str] = []
+    replace = Path.replace
+
+    def stop(self: Path, target: Path) -> Path:
+        moved.append(target.name)
+        if target.parent == out and len(list(out.iterdir())) == 3:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write(out, restoration(3))
+    monkeypatch.undo()
+    assert not (out / "restoration.json").exists()
+    assert not list(out.parent.glob(".tmp-*"))
+    write(out, restoration(3))
+    assert restored(out) == ["restored-0.png", "restored-1.png", "restored-2.png"]
+    assert (out / "restoration.json").exists()
 
 
-def test_the_image_itself_is_never_removed(out: Path) -> None:
-    """A restoration may be restored again where it lies."""
-    write(out, restoration(4), "restored-3.png")
-    image = out / "restored-3.png"
-    found = restoration(2)
-    results.write(out, image, found, info(2, image.name), damaged=found.samples[0], known=None, original=None)
-    assert restored(out) == ["restored-0.png", "restored-1.png", "restored-3.png"]
+def test_results_under_the_names_of_images_are_recorded_line_by_line(tmp_path: Path) -> None:
+    found = restoration(1)
+    for name in ("a.png", "b/c.png"):
+        results.note(tmp_path, tmp_path / name, info(1), {"number": 0}, found)
+    lines = [json.loads(line) for line in (tmp_path / "restorations.jsonl").read_text().splitlines()]
+    assert [line["result"] for line in lines] == ["a.png", "b/c.png"] and lines[0]["diagnostics"]["nfe"] == 4
+    with (tmp_path / "restorations.jsonl").open("a") as file:
+        file.write('{"result": "cut')
+    results.note(tmp_path, tmp_path / "d.png", info(1), {}, found)
+    assert json.loads((tmp_path / "restorations.jsonl").read_text().splitlines()[-1])["result"] == "d.png"
