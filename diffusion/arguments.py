@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
-from diffusion.errors import InputError, nearest
+from diffusion.errors import InputError, nearest, require_one
 from diffusion.files import expanded
 
 Options = TypeVar("Options")
@@ -50,14 +50,14 @@ def arranged(arguments: Sequence[str], kind: type, command: str, others: Iterabl
     Raises InputError for an option that does not exist, for a value that is no number or no word of those allowed, and
     for more or fewer positional arguments than the command takes.
     """
+    if any(word in HELP or word.startswith("--tyro-") for word in arguments):
+        return [*arguments]
     known = [*arguments_of(kind)]
     named = {name: argument for argument in known if not argument.positional for name in argument.names}
     placed, given, waiting = [], [], [*arguments]
     while waiting:
         word = waiting.pop(0)
         name, equals, value = word.partition("=")
-        if word in HELP or name.startswith("--tyro-"):
-            return [*arguments]
         if not _is_option(word):
             placed.append(word)
             continue
@@ -129,8 +129,8 @@ def _check(name: str, argument: Argument, values: list[str]) -> None:
             except ValueError:
                 raise InputError(f"{name}: must be {NUMBERS[kind]}, got {value!r}") from None  # type: ignore[index]
         words = [*map(str, get_args(kind))] if get_origin(kind) is Literal else []
-        if words and value not in (*words, "None"):
-            raise InputError(f"{name}: must be one of {', '.join(words)}, got {value!r}{nearest(value, words)}")
+        if words and value != "None":
+            require_one(value, name, words)
 
 
 def _unknown(
@@ -140,11 +140,9 @@ def _unknown(
     bare = name.lstrip("-")
     if "." in bare:
         return f"{name}: an override is written without dashes, as in {bare}={'VALUE' if value is None else value}"
-    if near := nearest(name, named):
-        return f"{name}: no such option of {command}{near}"
     having = [other for other, kind in others if any(name in argument.names for argument in arguments_of(kind))]
-    belongs = f"; it is one of {', '.join(having)}" if having else ""
-    return f"{name}: no such option of {command}{belongs}; all are shown by: diffusion {command} --help"
+    hint = f"; {', '.join(having)} {'has' if len(having) == 1 else 'have'} it" if having else nearest(name, named)
+    return f"{name}: no such option of {command}{hint or f'; all are shown by: diffusion {command} --help'}"
 
 
 def _check_number(placed: list[str], known: list[Argument], command: str) -> None:

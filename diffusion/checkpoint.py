@@ -176,10 +176,10 @@ def named(path: Path) -> Path:
     RUN/step-N is beside the checkpoints, which are removed as a run goes on.
     """
     path = expanded(path)
-    path = path if path.name and path.name != ".." else path.resolve()
     inside = path.is_file() and any((path.parent / name).exists() for name in (MANIFEST, FOLDER))
     if inside or path.suffix == ".safetensors" or path.name == MANIFEST:
         path = path.parent
+    path = path if path.name and path.name != ".." else path.resolve()
     if path.name == FOLDER and path.is_dir() and not (path / FOLDER).is_dir():
         return _outer(path)
     if path.name.startswith(PREFIX) and path.absolute().parent.name == FOLDER:

@@ -55,6 +55,8 @@ RENAMED: dict[str, dict[tuple[str, str], str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses arguments, by default those of the process, runs their command and returns its exit code."""
     given = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
+    if given[0] == "help":
+        given = [*given[1:], "--help"]
     if given == ["--version"]:
         print(f"diffusion {diffusion.__version__}")
         return 0

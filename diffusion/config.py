@@ -8,6 +8,7 @@ fields. Nothing in a file can name code outside these registries.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -349,7 +350,9 @@ def _validate(cls: type, values: dict[str, Any], section: str, where: str) -> An
         field, *rest = first["loc"]
         # Numbers in the rest are positions in a list; the other entries are pydantic's names for the types of a union.
         key = ".".join(map(str, (section, field, *(part for part in rest if isinstance(part, int)))))
-        raise ConfigError(f"{where}: {key}: {message[0].lower() + message[1:]}, got {first['input']!r}") from None
+        words = re.findall(r"'([^']*)'", message) if first["type"] == "literal_error" else ()
+        text = f"{message[0].lower() + message[1:]}, got {first['input']!r}{nearest(first['input'], words)}"
+        raise ConfigError(f"{where}: {key}: {text}") from None
 
 
 def _check_keys(
@@ -357,7 +360,9 @@ def _check_keys(
 ) -> None:
     for key in values:
         if key not in valid:
-            raise ConfigError(f"{where}: {prefix}{key}: no such key{nearest(key, valid, quoted=True)}; valid: {', '.join(valid)}")
+            raise ConfigError(
+                f"{where}: {prefix}{key}: no such key{nearest(key, valid, quoted=True)}; valid: {', '.join(valid)}"
+            )
 
 
 def _override_all(tree: dict[str, Any], overrides: Sequence[str]) -> None:

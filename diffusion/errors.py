@@ -16,6 +16,13 @@ def require(condition: object, field: str, rule: str, value: object) -> None:
         raise InputError(f"{field}: must be {rule}, got {value}")
 
 
+def require_one(value: object, field: str, valid: Iterable[str]) -> None:
+    """Raises InputError, which names the nearest one, unless a value is one of the `valid` words."""
+    words = [*valid]
+    if not isinstance(value, str) or value not in words:
+        raise InputError(f"{field}: must be one of {', '.join(words)}, got {value!r}{nearest(value, words)}")
+
+
 def nearest(word: object, valid: Iterable[str], *, quoted: bool = False) -> str:
     """Returns "; did you mean NAME?" with the name of `valid` that is most like a word; empty where none is like it."""
     name = closest(word, valid)
@@ -28,12 +35,12 @@ def closest(word: object, valid: Iterable[str]) -> str:
     Capitals do not matter, nor whether parts are joined by a dash or by an underscore.
     """
     plain = {_plain(name): name for name in valid}
-    near = difflib.get_close_matches(_plain(str(word)), plain, 1, cutoff=0.5)
+    near = difflib.get_close_matches(_plain(str(word)), plain, 1)
     return plain[near[0]] if near else ""
 
 
 def _plain(name: str) -> str:
-    return name.strip().casefold().replace("_", "-")
+    return name.strip().lstrip("-").casefold().replace("_", "-")
 
 
 def range_hint(least: float, most: float) -> str:

@@ -8,7 +8,6 @@ line must know the names before torch is imported, and reads them from the sourc
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import math
 import pkgutil
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from diffusion.errors import InputError
+from diffusion.errors import InputError, nearest
 
 Component = TypeVar("Component")
 Value = bool | int | float | str
@@ -102,9 +101,8 @@ def parse_fields(
     if name not in registry:
         name = name.lower()
     if name not in registry:
-        near = difflib.get_close_matches(name, registry, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"{what}: must be one of {', '.join(registry)}, got {text.partition(':')[0]!r}{hint}")
+        given = text.partition(":")[0]
+        raise InputError(f"{what}: must be one of {', '.join(registry)}, got {given!r}{nearest(given, registry)}")
     kind = registry[name]
     types = {field.name: known for field in fields(kind) if (known := _type(field)) is not None}  # type: ignore[arg-type]
     defaults = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
@@ -116,7 +114,7 @@ def parse_fields(
         key = key if key in types else key.lower()
         if key not in types or not value:
             takes = ", ".join(f"{key}={_written(defaults[key])}" for key in types) or "no options"
-            raise InputError(f"{what} {name}: takes {takes}; got {option!r}")
+            raise InputError(f"{what} {name}: takes {takes}; got {option!r}{nearest(key, types)}")
         if key in given:
             raise InputError(f"{what} {name}: must be given {key} once, got {given[key]!r} and {value!r}")
         given[key] = _value(f"{name}.{key}", value, types[key])

@@ -21,7 +21,7 @@ from diffusion.backbones.backbone import Backbone, BackboneConfig
 from diffusion.backbones.embedding import Embedding
 from diffusion.backbones.fourier import LevelFeatures
 from diffusion.backbones.layers import downsample
-from diffusion.errors import require
+from diffusion.errors import require, require_one
 
 DESIGNS: dict[str, ModuleType] = {"magnitude": magnitude, "group_norm": group_norm}
 HEAD_CHANNELS = 64
@@ -39,6 +39,9 @@ class UNetConfig(BackboneConfig):
     `fourier` is the number of periods, 1, 2, 4, ... times the spacing of the gray levels of the data, at which the
     network receives sin and cos of its input besides the input itself (`LevelFeatures`). They resolve the last bits of
     a pixel, which matter to a likelihood; 2 periods suffice.
+
+    `dropout` is the share of values that blocks drop in training. `design` is magnitude, which keeps the scale of signals
+    by construction, or group_norm.
 
     `patch` folds patch x patch pixels into channels before the first layer: patch 2 costs a quarter of patch 1, at some
     loss of detail.
@@ -72,7 +75,7 @@ class UNetConfig(BackboneConfig):
         require(1 <= self.patch <= PATCH, "patch", f"1 to {PATCH}", self.patch)
         require(0 <= self.fourier <= FOURIER, "fourier", f"0 to {FOURIER}", self.fourier)
         require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
-        require(self.design in DESIGNS, "design", f"one of {', '.join(DESIGNS)}", self.design)
+        require_one(self.design, "design", DESIGNS)
 
     def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> UNet:
         """Returns a new U-Net. Raises InputError for Fourier features of continuous data."""

@@ -78,10 +78,9 @@ def component(section: str, kind: type) -> dict[str, Any]:
     properties = {}
     for name, value in found.get("properties", {}).items():
         words = {"enum": list(WORDS[section, name])} if (section, name) in WORDS else {}
-        properties[name] = {**value, **words, **({"description": told[name]} if told.get(name) else {})}
-    first = (inspect.getdoc(kind) or "").partition("\n\n")[0]
+        properties[name] = {**value, **words, "description": told[name]}
     return {
-        "description": " ".join(first.split()),
+        "description": " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split()),
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
@@ -98,20 +97,22 @@ def _plain(schema: Any) -> Any:  # noqa: ANN401, any value of JSON
 def descriptions(kind: type) -> dict[str, str]:
     """Returns what is said of the fields of a dataclass, by their names.
 
-    It is the string below a field, or else what the docstring of the class says from the sentence that has the field in
-    backticks up to the next such sentence or the end of the paragraph.
+    It is the string below a field, or else what the docstring of the class says from the first sentence that has the
+    field in backticks up to the next one about another field or the end of the paragraph, or else its first paragraph.
     """
     names = [field.name for field in fields(kind)]
-    found = dict.fromkeys(names, "")
-    for paragraph in (inspect.getdoc(kind) or "").split("\n\n"):
+    found: dict[str, str] = {}
+    paragraphs = [" ".join(paragraph.split()) for paragraph in (inspect.getdoc(kind) or "").split("\n\n")]
+    for paragraph in paragraphs:
         subjects: list[str] = []
-        for sentence in END.split(" ".join(paragraph.split())):
+        for sentence in END.split(paragraph):
             if sentence.startswith("Raises "):
                 break
-            subjects = [name for name in names if f"`{name}`" in sentence] or subjects
+            new = [name for name in names if f"`{name}`" in sentence and name not in found]
+            subjects = new or [name for name in names if sentence.startswith(f"`{name}`")] or subjects
             for name in subjects:
-                found[name] = f"{found[name]} {sentence}".lstrip()
-    return found | _below_fields(kind)
+                found[name] = f"{found.get(name, '')} {sentence}".lstrip()
+    return dict.fromkeys(names, paragraphs[0]) | found | _below_fields(kind)
 
 
 def _below_fields(kind: type) -> dict[str, str]:

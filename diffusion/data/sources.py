@@ -18,7 +18,7 @@ from diffusion.data.synthetic.dead_leaves import R_MAX, R_MIN, Leaves, dead_leav
 from diffusion.data.synthetic.digits import write_digits
 from diffusion.data.synthetic.points import ROLL_NOISE, mixture, swiss_roll
 from diffusion.data.synthetic.texture import texture
-from diffusion.errors import require
+from diffusion.errors import require, require_one
 
 Log = Callable[[str], None]
 # The sources that read files.
@@ -74,7 +74,7 @@ class DataOptions:
     noise: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.source in SOURCES, "source", f"one of {', '.join(SOURCES)}", repr(self.source))
+        require_one(self.source, "source", SOURCES)
         require(min(self.shape) >= 1, "size", "positive", self.size)
         require(1 <= self.channels <= MAX_CHANNELS, "channels", f"1 to {MAX_CHANNELS}", self.channels)
         if isinstance(self.range, tuple):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion.errors import require
+from diffusion.errors import require, require_one
 
 Slope = Callable[[float, Tensor], Tensor]
 SAFETY, SHRINK, GROW, SMALLEST = 0.9, 0.2, 5.0, 1e-10
@@ -97,7 +97,7 @@ class Fixed(Solver):
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, "solver.steps", "at least 1", self.steps)
-        require(self.method in TABLEAUS, "solver.method", f"one of {', '.join(TABLEAUS)}", repr(self.method))
+        require_one(self.method, "solver.method", TABLEAUS)
 
     def __call__(self, slope: Slope, y: Tensor, start: float, end: float) -> Tensor:
         """Returns y at `end`, given y at `start`: (B, N) float64 -> (B, N)."""

@@ -25,7 +25,7 @@ from diffusion.data import DataSpec
 from diffusion.data.spec import Label
 from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.draw import Draw, DrawOptions
-from diffusion.errors import InputError, require
+from diffusion.errors import InputError, require, require_one
 from diffusion.guidance import ClassifierFree, LastEstimate
 from diffusion.likelihood.bound import Bound
 from diffusion.memory import auto_batch_size
@@ -307,7 +307,7 @@ class Model:
     def _sampler(self, sampler: str | samplers.Sampler | None) -> samplers.Sampler | None:
         if not isinstance(sampler, str):
             return sampler
-        require(sampler in samplers.SAMPLERS, "sampler", f"one of {', '.join(samplers.SAMPLERS)}", repr(sampler))
+        require_one(sampler, "sampler", samplers.SAMPLERS)
         return samplers.SAMPLERS[sampler]()
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from diffusion.denoiser import AnyDenoiser
-from diffusion.errors import InputError, require
+from diffusion.errors import InputError, require, require_one
 from diffusion.guidance import Labeled, LastEstimate
 from diffusion.operators import Identity
 from diffusion.restoration.corrections import DPSStep, RangeNull
@@ -102,7 +102,7 @@ def choose(method: str | Method, sampler: Sampler | None, problem: Problem) -> M
     Raises InputError for an unknown name, and for a sampler that the method does not take.
     """
     if isinstance(method, str):
-        require(method in (AUTO, *METHODS), "method", f"one of {', '.join((AUTO, *METHODS))}", repr(method))
+        require_one(method, "method", (AUTO, *METHODS))
         method = default(problem) if method == AUTO else METHODS[method]()
     return method if sampler is None else method.with_sampler(sampler)
 

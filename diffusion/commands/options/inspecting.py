@@ -49,5 +49,5 @@ class Schema:
 class Completion:
     """Print the script by which a shell completes commands and options; docs/command-line.md says where to put it."""
 
-    shell: Annotated[Literal["bash", "zsh", "tcsh"], tyro.conf.Positional, tyro.conf.arg(metavar="SHELL")]
-    """bash, zsh or tcsh."""
+    shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional, tyro.conf.arg(metavar="SHELL")]
+    """bash or zsh."""
