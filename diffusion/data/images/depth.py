@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -275,3 +275,30 @@ def modes_of(found: Scan) -> dict[str, int]:
     names = found.entries.content["modes"]
     counts = np.bincount(found.entries.rows["mode"], minlength=len(names))
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
+
+
+def channels_of(mode: str) -> int:
+    """Returns the number of bands of a mode of a header, without alpha: 1 for gray, 3 for RGB, or any other."""
+    if " x " in mode:
+        return int(mode.split()[0])
+    return 1 if mode in ("1", "L", "LA", "La", "LA;16") or mode.startswith(("I", "F")) else 3
+
+
+def suggestion(modes: dict[str, int], depth: Depth | None) -> dict[str, Any]:
+    """Returns keys of [data] that suit images, by their modes and their values if they were measured.
+
+    These are the `channels`, and a `range` where the values need one or would lose levels without it.
+    """
+    counts = {channels_of(mode) for mode, number in modes.items() if number} or {3}
+    keys: dict[str, Any] = {"channels": counts.pop() if len(counts) == 1 else 3}
+    if depth is None:
+        return keys
+    unknown = depth.deep.unknown + depth.floating.unknown
+    ends: Range | None = None
+    if unknown:
+        ends = replace(depth, shallow=Values()).ends
+    elif depth.deep.images > depth.shallow.images:
+        ends = suggested(depth.deep)
+    elif depth.shallow.images and depth.shallow.high - depth.shallow.low < LITTLE * depth.shallow.white:
+        ends = depth.shallow.low, depth.shallow.high
+    return {**keys, "range": list(ends)} if ends is not None and ends[0] < ends[1] else keys

@@ -179,6 +179,24 @@ def test_a_source_is_opened_in_the_range_of_its_model_though_it_has_grown(tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("modes", "measured", "keys"),
+    [
+        ({"L": 3}, None, {"channels": 1}),
+        ({"L": 3, "RGBA": 1}, None, {"channels": 3}),
+        ({"5 x uint16": 2}, depth.Depth(deep=depth.Values(2, 0, 1812, 65535)), {"channels": 5, "range": [0, 4095]}),
+        ({"F": 2}, depth.Depth(floating=depth.Values(2, -1.5, 2.5, 0, 2)), {"channels": 1, "range": [-1.5, 2.5]}),
+        ({"RGB": 2}, depth.Depth(shallow=depth.Values(2, 0, 250, 255)), {"channels": 3}),
+        ({"L": 2}, depth.Depth(shallow=depth.Values(2, 3, 17, 255)), {"channels": 1, "range": [3, 17]}),
+        ({"I;16": 2}, depth.Depth(deep=depth.Values(2, 0, 60_000, 65535)), {"channels": 1, "range": [0, 65535]}),
+    ],
+)
+def test_channels_and_range_are_suggested(
+    modes: dict[str, int], measured: depth.Depth | None, keys: dict[str, Any]
+) -> None:
+    assert depth.suggestion(modes, measured) == keys
+
+
+@pytest.mark.parametrize(
     ("mode", "is_deep", "is_floating"),
     [
         *(("L", False, False), ("RGBA", False, False), ("RGB+1", False, False), ("5 x uint8", False, False)),
