@@ -67,7 +67,9 @@ class Reporter:
         if not (folder / "real.png").exists():
             real = display_examples(self.train, count)
             figures.save_png(figures.draw(model.spec.decode(model.spec.encode(real))), folder / "real.png", {})
-        info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
+            if shown := _shown(model):
+                self.say(f"pictures show {shown['shown']}")
+        info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling), **_shown(model)}
         figures.save_png(figures.draw(x), self._picture(model.step), info)
 
     def _picture(self, step: int) -> Path:
@@ -106,7 +108,7 @@ class Reporter:
         result = evaluate(model, self.held_out, limit=FINAL_IMAGES, shared=True) if self.measures else None
         if not distributed.is_main():
             return
-        info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling)}
+        info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling), **_shown(model)}
         rows = FILM_ROWS if model.spec.is_image else FILM_POINTS
         frames = model.film(rows, label=model.in_turn(rows))
         figures.save_png(figures.film(frames), self.run / "film.png", info)
@@ -120,6 +122,12 @@ class Reporter:
             self.say(result.table())
         figures.save_png(figures.draw(x), self.run / LAST_FILE, info)
         self.say(f"{self.run}: {', '.join([*written, LAST_FILE])}")
+
+
+def _shown(model: Model) -> dict[str, str]:
+    """Says which bands the pictures of a model show, as an entry of their metadata; empty where they show all."""
+    bands = figures.shown_bands(model.spec.shape[0]) if model.spec.is_image else ""
+    return {"shown": bands} if bands else {}
 
 
 def display_examples(dataset: Dataset, count: int) -> Tensor:
