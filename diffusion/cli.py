@@ -6,6 +6,7 @@ Mistakes that `diffusion.arguments` finds are one line on standard error; tyro e
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -44,6 +45,8 @@ COMMANDS: dict[str, Command] = {
 }
 # The command that tyro itself answers, as it alone knows all options.
 COMPLETION = "completion"
+# The number of SIGPIPE, which not all systems have.
+BROKEN_PIPE = 13
 # Options and their values that had another name once, by command; an error says the new one.
 RENAMED: dict[str, dict[tuple[str, str], str]] = {
     "distill": {("--calls", ""): "--nfe"},
@@ -71,6 +74,15 @@ def main_as(name: str) -> int:
 def _dispatch(arguments: Sequence[str], name: str, *, prog: str) -> int:
     if renamed := _renamed(arguments, name):
         return _failed(renamed)
+    try:
+        return _run_parsed(arguments, name, prog=prog)
+    except BrokenPipeError:
+        # Whoever reads the output has read enough, as in `diffusion --help | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + BROKEN_PIPE
+
+
+def _run_parsed(arguments: Sequence[str], name: str, *, prog: str) -> int:
     try:
         if prog == "diffusion":
             chosen = _parse_all(_arranged(arguments, name, program=True))
@@ -132,6 +144,8 @@ def run(chosen: Any) -> int:  # noqa: ANN401, the options of any command
     try:
         chosen = _as_meant(chosen)
         code: int = getattr(importlib.import_module(f"diffusion.commands.{module}"), function)(chosen)
+    except BrokenPipeError:
+        raise
     except (InputError, OSError, FloatingPointError) as error:
         return _failed(error)
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ line must know the names before torch is imported, and reads them from the sourc
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import math
 import pkgutil
@@ -114,7 +115,7 @@ def parse_fields(
         key = key if key in types else key.lower()
         if key not in types or not value:
             takes = ", ".join(f"{key}={_written(defaults[key])}" for key in types) or "no options"
-            raise InputError(f"{what} {name}: takes {takes}; got {option!r}{nearest(key, types)}")
+            raise InputError(f"{what} {name}: takes {takes}; got {option!r}{nearest(key, {*types} - {key})}")
         if key in given:
             raise InputError(f"{what} {name}: must be given {key} once, got {given[key]!r} and {value!r}")
         given[key] = _value(f"{name}.{key}", value, types[key])
