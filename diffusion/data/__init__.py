@@ -11,7 +11,8 @@ from diffusion.data.images.container import LeftOut
 from diffusion.data.images.decoding import Header, ImageError, PixelFormat, decode, read_header, resize_and_crop
 from diffusion.data.images.index import Entry
 from diffusion.data.images.open_folder import open_folder
-from diffusion.data.images.scan import FolderError, Scan, scan, table
+from diffusion.data.images.report import table
+from diffusion.data.images.scan import FolderError, Scan, scan
 from diffusion.data.sources import SOURCES, DataOptions, open_source
 from diffusion.data.spec import DataSpec
 from diffusion.data.stream import SampleStream

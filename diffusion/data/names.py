@@ -42,24 +42,31 @@ class _Texts(Lazy[str]):
 
 @dataclass(frozen=True, eq=False)
 class Names(_Texts):
-    """N texts whose UTF-8 bytes are concatenated in `text` (bytes,); the i-th ends at `ends[i]`, `ends` (N,).
+    """N texts whose UTF-8 bytes lie in `text` (bytes,): the i-th from `starts[i]` to `ends[i]`, (N,) each.
 
-    Bytes that are not UTF-8 are shown as backslashes and hexadecimal digits.
+    Without `starts`, each begins where the one before it ends. `pages` (N,) are numbers from 0 that are written behind
+    the names, counted from 1, as in stack.tif#3; -1 stands for none. Bytes that are not UTF-8 are shown as backslashes
+    and hexadecimal digits.
     """
 
     text: npt.NDArray[np.uint8]
     ends: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64] | None = None
+    pages: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.ends)
 
     def encoded(self, number: int) -> bytes:
-        """Returns the bytes of the name at a number."""
-        return self.text[self.ends[number - 1] if number else 0 : self.ends[number]].tobytes()
+        """Returns the bytes of the name at a number, without its page."""
+        before = self.ends[number - 1] if number else np.int64(0)
+        start = before if self.starts is None else self.starts[number]
+        return self.text[start : self.ends[number]].tobytes()
 
     def item(self, number: int) -> str:
         """Decodes the name at a number."""
-        return self.encoded(number).decode("utf-8", "backslashreplace")
+        name = self.encoded(number).decode("utf-8", "backslashreplace")
+        return name if self.pages is None or self.pages[number] < 0 else f"{name}#{self.pages[number] + 1}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from diffusion.data.dataset import Dataset, standardized
 from diffusion.data.images.decoding import PixelFormat
 from diffusion.data.images.open_folder import open_folder
+from diffusion.data.images.pages import FIRST, PAGES
 from diffusion.data.images.scan import FolderError
 from diffusion.data.spec import MAX_CHANNELS, DataSpec
 from diffusion.data.synthetic.dead_leaves import NOISE as LEAVES_NOISE
@@ -21,6 +22,8 @@ from diffusion.data.synthetic.texture import texture
 from diffusion.errors import require, require_one
 
 Log = Callable[[str], None]
+# The words for yes and no that configurations may write as texts.
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # The sources that read files.
 FROM_FILES = ("folder", "digits", "texture")
 
@@ -30,15 +33,17 @@ class DataOptions:
     """The source of the examples of an experiment, and how they are prepared.
 
     `source` is folder, digits, texture, dead_leaves, swiss_roll or mixture.
-    `path` is an image folder, tar shards or hf://OWNER/NAME:SPLIT; for digits it is the folder they are written to, for
-    a texture an image file or a folder.
+    `path` is an image folder, tar or zip files, a folder in them, or hf://OWNER/NAME:SPLIT; for digits it is the folder
+    they are written to, for a texture an image file or a folder.
     `size` is (height, width) in pixels, or one number for both; images are resized to cover it and cropped, while
     textures are only cropped.
     `channels` is 1 for gray, 3 for RGB, 4 for RGB with alpha, or any number up to 16 for as many bands.
     `range` has the values of files that become black and white, as [0, 4095] for 12 bits, or is "measured": the lowest
     and the highest value of all images. Without it they are those of each file's own depth, to 8 bits.
-    `labels` takes the classes from the first subfolder on each path, the .cls files of shards, the ClassLabel column of
-    a Hugging Face dataset or the modes of a mixture.
+    `labels` takes the classes from the first subfolder on each path, the .cls files of shards, the dataset.json of
+    StyleGAN, the ClassLabel column of a Hugging Face dataset or the modes of a mixture. It may also be a table, CSV,
+    TSV, JSON or JSON lines within the folder or beside it, or "prefix": the text before the number of a name.
+    `pages` is "first", or "all" to take every page of a TIFF stack and every frame of an animation as an image.
     `background` is the RGB color on which transparent pixels are composited, unless `channels` is 4.
     `flip` mirrors half of the training examples at random.
     `margin` is the random crop padding: training crops are shifted by up to this number of pixels in each direction.
@@ -60,7 +65,8 @@ class DataOptions:
     size: int | tuple[int, int] = 64
     channels: int = 3
     range: Literal["measured"] | tuple[float, float] | None = None
-    labels: bool = False
+    labels: bool | str = False
+    pages: str = FIRST
     background: tuple[int, int, int] = (255, 255, 255)
     flip: bool = False
     margin: int = 0
@@ -75,6 +81,11 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         require_one(self.source, "source", SOURCES)
+        if isinstance(self.labels, str) and self.labels.strip().lower() in BOOLEANS:
+            object.__setattr__(self, "labels", BOOLEANS[self.labels.strip().lower()])
+        files = isinstance(self.labels, bool) or self.source == "folder"
+        require(files, "labels", f"true or false for {self.source}", repr(self.labels))
+        require(self.pages in PAGES, "pages", f"one of {', '.join(PAGES)}", repr(self.pages))
         require(min(self.shape) >= 1, "size", "positive", self.size)
         require(1 <= self.channels <= MAX_CHANNELS, "channels", f"1 to {MAX_CHANNELS}", self.channels)
         if isinstance(self.range, tuple):
@@ -139,6 +150,7 @@ def _folder(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dat
         pixel_format=_format(options, spec),
         value_range=options.range,
         labels=options.labels,
+        pages=options.pages,
         margin=options.margin,
         min_images=options.min_images,
         max_bad=options.max_bad,
@@ -176,7 +188,7 @@ def _swiss_roll(options: DataOptions, log: Log, spec: DataSpec | None = None) ->
 
 
 def _mixture(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset:
-    return mixture(options.count, options.seed, labels=options.labels)
+    return mixture(options.count, options.seed, labels=bool(options.labels))
 
 
 SOURCES: dict[str, Opener] = {

@@ -1,7 +1,8 @@
 """The cache of decoded images: the pixels of a container at one size, in one memory-mapped file outside of it.
 
-An entry of the cache is named by a hash of the settings and of the names and bytes of all files, so that a changed file
-or setting leads to another entry, and a copied folder to the same one.
+An entry of the cache is named by a hash of the settings and one of the names and bytes of all files, so that a changed
+file or setting leads to another entry, and a copied folder to the same one. A new entry copies the images that others
+of the same settings hold already (sharing.py), and replaces the one of an earlier state of the folder (uses.py).
 """
 
 from __future__ import annotations
@@ -11,28 +12,31 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from diffusion.data.dataset import content_hash
-from diffusion.data.images import store
+from diffusion.data.images import sharing, store, uses
 from diffusion.data.images.container import Container, LeftOut
-from diffusion.data.images.decoding import ImageError, PixelFormat, Pixels, decode_at, printable
+from diffusion.data.images.decoding import ImageError, PixelFormat, Pixels, decode_frames_at, printable
 from diffusion.data.images.formats import READERS
 from diffusion.data.images.index import Entry
+from diffusion.data.images.pages import by_file, runs
 from diffusion.data.images.parallel import in_order
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, unwritable
 from diffusion.data.names import select
 
 # The version of the cache. It is to be raised when the code changes such that the same files and settings give other
 # pixels or another layout.
-LAYOUT = 3
-VALUES, CONTENTS = "values.npy", "contents.npy"
+LAYOUT = 4
+# The first part of the names of entries of packed images.
+PIXELS = "pixels"
 
 
 @dataclass(frozen=True)
@@ -81,50 +85,50 @@ def pack(
     when no image can be decoded; ImageError when a file disappears in the meantime.
     """
     settings = _Settings(size, pixel_format)
-    entry = cache_folder(cache, scan.container.root) / _key(scan, settings)
-    content = store.read(entry) or _build(entry, scan, settings, progress)
-    failed = {int(row): reason for row, reason in content["failed"].items()}
-    left_out = (LeftOut(scan.entries[row].path, reason) for row, reason in failed.items())
+    place = cache_folder(cache, scan.container.root) / f"{_family(settings)}-{scan.entries.content['identity']}"
+    entry = sharing.read(place) or _build(place, scan, settings, progress)
+    uses.note(place, scan.container.root)
+    failed = entry.failed
+    left_out = (LeftOut(scan.entries.located(number), reason) for number, reason in failed.items())
     names: Sequence[str] = scan.entries.names
     labels = scan.entries.rows["group"]
+    kept = np.delete(np.arange(len(names)), [*failed])
     if failed:
-        kept = np.delete(np.arange(len(names)), [*failed])
         names, labels = select(names, kept), labels[kept]
     return Packed(
-        values=store.array(entry / VALUES),
+        values=entry.values,
         labels=labels if scan.classes else None,
         names=names,
-        contents=store.array(entry / CONTENTS),
+        contents=by_file(scan.entries, kept, entry.contents),
         problems=(*scan.problems, *left_out),
         copies=scan.entries.content["copies"],
     )
 
 
-def _key(scan: Scan, settings: _Settings) -> str:
+def _family(settings: _Settings) -> str:
     # The versions of the decoders count as settings because another one may give other pixels.
-    facts = [LAYOUT, READERS, *astuple(settings), scan.entries.content["identity"]]
-    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+    facts = [LAYOUT, READERS, *astuple(settings)]
+    return f"{PIXELS}-{hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()}"
 
 
-def _build(entry: Path, scan: Scan, settings: _Settings, progress: bool) -> store.Manifest:
-    cache, entries = entry.parent, scan.entries
-    decoding = partial(_image, scan.container, settings)
-    rows = in_order(decoding, entries, len(entries), title="decoding images", progress=progress)
+def _build(place: Path, scan: Scan, settings: _Settings, progress: bool) -> sharing.Entry:
+    cache, entries = place.parent, scan.entries
+    shared = sharing.find(cache, _family(settings), entries.rows["digest"])
     try:
         with store.unfinished(cache) as folder:
             _check_space(cache, len(entries) * math.prod(settings.shape) * settings.pixel_format.dtype.itemsize)
-            failed = _write(folder, rows, settings)
+            failed = _write(folder, scan, shared, settings, progress)
             if len(failed) == len(entries):
                 row, reason = failed.popitem()
-                problem = LeftOut(entries[row].path, reason)
+                problem = LeftOut(entries.located(row), reason)
                 raise FolderError(f"data.path: no image in {scan.container.name} can be decoded; {problem}")
-            store.publish(folder, entry, {"failed": failed})
+            store.publish(folder, place, {"failed": failed, "images": len(entries) - len(failed)} | asdict(settings))
     except OSError as error:
         raise unwritable(cache, error) from error
-    content = store.read(entry)
-    if content is None:
-        raise FolderError(f"cache: {printable(entry)} does not hold what was just written to it; is the disk failing?")
-    return content
+    entry = sharing.read(place)
+    if entry is None:
+        raise FolderError(f"cache: {printable(place)} does not hold what was just written to it; is the disk failing?")
+    return entry
 
 
 def _check_space(cache: Path, needed: int) -> None:
@@ -136,29 +140,53 @@ def _check_space(cache: Path, needed: int) -> None:
         )
 
 
-def _write(folder: Path, rows: Iterable[Pixels | str], settings: _Settings) -> dict[int, str]:
-    """Writes images as they arrive; returns the reasons of those that failed, by their numbers among all."""
-    failed = {}
-    values = store.growing(folder / VALUES, settings.pixel_format.dtype, settings.shape)
-    contents = store.growing(folder / CONTENTS, np.uint64)
-    with values as add_image, contents as add_content:
-        for number, row in enumerate(rows):
-            if isinstance(row, str):
-                failed[number] = row
-            else:
-                add_image(row[None])
-                add_content(np.array([content_hash(row)], np.uint64))
+def _write(folder: Path, scan: Scan, shared: sharing.Shared, settings: _Settings, progress: bool) -> dict[int, str]:
+    """Writes all images, copied from other entries or decoded as they arrive.
+
+    Returns the reasons of those that failed, by their numbers among all.
+    """
+    failed: dict[int, str] = {}
+    entries, missing = scan.entries, shared.missing.tolist()
+    decoding = partial(_images, scan.container, settings)
+    waiting = runs((entries[number] for number in missing), math.prod(settings.shape))
+    total, shown = None if entries.held is not None else len(missing), progress and bool(missing)
+    decoded = chain.from_iterable(in_order(decoding, waiting, total, title="decoding images", progress=shown))
+    with store.growing(folder / sharing.DIGESTS, "S16") as add_digest:
+        add_digest(np.ascontiguousarray(entries.rows["digest"]))
+    values = store.growing(folder / sharing.VALUES, settings.pixel_format.dtype, settings.shape)
+    contents = store.growing(folder / sharing.CONTENTS, np.uint64)
+    with values as add_images, contents as add_contents:
+        for run in shared.runs():
+            failed |= run.failed()
+            for images, hashes in run.copies():
+                add_images(images)
+                add_contents(hashes)
+            new = 0 if run.entry else len(run)
+            for number, row in enumerate(islice(decoded, new), run.start):
+                if isinstance(row, str):
+                    failed[number] = row
+                else:
+                    add_images(row[None])
+                    add_contents(np.array([content_hash(row)], np.uint64))
     return failed
 
 
-def _image(container: Container, settings: _Settings, entry: Entry) -> Pixels | str:
-    """Returns an image as (C, h, w), or the reason why it cannot be decoded."""
-    path = os.path.join(container.name, entry.path)
+def _images(container: Container, settings: _Settings, pages: list[Entry]) -> list[Pixels | str]:
+    """Returns images of one file, pages or the only one, each as (C, h, w) or the reason why it cannot be decoded."""
+    first = pages[0]
+    path = os.path.join(container.name, first.path)
+    frames = (page.frame for page in pages)
     try:
-        with container.open(entry.path, entry.offset, entry.size) as file:
-            image = decode_at(path, settings.pixel_format, settings.size, file)
+        with container.open(first.path, first.offset, first.size) as file:
+            found = [*decode_frames_at(path, settings.pixel_format, settings.size, file, frames)]
     except ImageError as error:
-        if error.transient:
-            raise
-        return error.reason
-    return image.transpose(2, 0, 1)
+        found = [error] * len(pages)
+    return [_row(each) for each in found]
+
+
+def _row(decoded: Pixels | ImageError) -> Pixels | str:
+    if not isinstance(decoded, ImageError):
+        return decoded.transpose(2, 0, 1)
+    if decoded.transient:
+        raise decoded
+    return decoded.reason

@@ -8,7 +8,7 @@ either converted faithfully or refused. What a file holds is found by its first 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from PIL import Image, UnidentifiedImageError
@@ -39,6 +39,7 @@ __all__ = [
     "composite",
     "decode",
     "decode_at",
+    "decode_frames_at",
     "decode_to_look_at",
     "decode_with_alpha",
     "printable",
@@ -103,15 +104,19 @@ def decode_with_alpha(
 ) -> tuple[Pixels, bool]:
     """Decodes as `decode` does, and says whether the last channel is alpha: a fourth band may be anything."""
     with _opened(path, file) as source:
-        eight = pixel_format.value_range is None and pixel_format.levels == 256 and pixel_format.channels in (1, 3, 4)
-        if eight and isinstance(source, Picture):
-            return source.pixels(pixel_format, frame)
-        bands = source.bands(frame)
-        ends = pixel_format.value_range or bands.full
-        if ends is None:
-            raise no_range(bands)
-        values, alpha = arranged(bands, pixel_format.channels, pixel_format.background, ends)
-        return pixel_format.stored(values, ends), alpha
+        return _decoded(source, pixel_format, frame)
+
+
+def _decoded(source: Source, pixel_format: PixelFormat, frame: int) -> tuple[Pixels, bool]:
+    eight = pixel_format.value_range is None and pixel_format.levels == 256 and pixel_format.channels in (1, 3, 4)
+    if eight and isinstance(source, Picture):
+        return source.pixels(pixel_format, frame)
+    bands = source.bands(frame)
+    ends = pixel_format.value_range or bands.full
+    if ends is None:
+        raise no_range(bands)
+    values, alpha = arranged(bands, pixel_format.channels, pixel_format.background, ends)
+    return pixel_format.stored(values, ends), alpha
 
 
 def read_bands(path: str | os.PathLike[str], file: BinaryFile | None = None, *, frame: int = 0) -> Bands:
@@ -155,6 +160,30 @@ def decode_at(
     """
     pixels, alpha = decode_with_alpha(path, pixel_format, file, frame=frame)
     return resize_and_crop(pixels, size, pixel_format, alpha=alpha)
+
+
+def decode_frames_at(
+    path: str | os.PathLike[str],
+    pixel_format: PixelFormat,
+    size: tuple[int, int],
+    file: BinaryFile,
+    frames: Iterable[int],
+) -> Iterator[Pixels | ImageError]:
+    """Decodes frames of an open image file in increasing order as `decode_at` does, each (h, w, C) or why it cannot be.
+
+    The file is opened once, since reaching a frame may need all those before it.
+
+    Raises ImageError when the file cannot be opened as an image.
+    """
+    with _opened(path, file) as source:
+        for frame in frames:
+            try:
+                pixels, alpha = _decoded(source, pixel_format, frame)
+                yield resize_and_crop(pixels, size, pixel_format, alpha=alpha)
+            except Exception as error:  # As in `_opened`.
+                failed = ImageError(path, _reason(error, b"", path, file))
+                failed.__cause__ = error
+                yield failed
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A folder of image files: the names of all files in it and below it, and a fingerprint of them."""
+"""A folder of image files, or one file: the names of all images in it and below it, and a fingerprint of them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import merge
 from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from diffusion.data.images.container import Container, Member, Walk
-from diffusion.data.images.decoding import SUFFIXES, BinaryFile
+from diffusion.data.images.decoding import BinaryFile
+from diffusion.data.images.formats import HEAD
+from diffusion.data.images.junk import OWN, listed_results
 from diffusion.data.images.store import stamp
 
 # The number of names of one folder that are sorted in memory; more names are sorted by merging files.
@@ -32,8 +35,40 @@ class Folder(Container):
         """Starts a pass over all images, in natural order if they are to be read."""
         return FolderWalk(self.root, ordered=reading)
 
+    def text(self, path: str) -> bytes | None:
+        """Returns the bytes of a file in the folder; None where there is none."""
+        file = self.root / path
+        return file.read_bytes() if file.is_file() else None
+
     def _open(self, path: str, offset: int, size: int) -> BinaryFile:
         return (self.root / path).open("rb")
+
+
+@dataclass(frozen=True)
+class File(Container):
+    """The container of one image file."""
+
+    kind = "file"
+    labeling = "one file has none"
+
+    def walk(self, *, reading: bool) -> FileWalk:
+        """Starts a pass over the file."""
+        return FileWalk(self.root)
+
+    def _open(self, path: str, offset: int, size: int) -> BinaryFile:
+        return self.root.open("rb")
+
+
+@dataclass
+class FileWalk(Walk):
+    """A walk that yields the file at a path."""
+
+    path: Path
+
+    def __iter__(self) -> Iterator[Member]:
+        status = self.path.stat()
+        self.note_file(self.path.name, status)
+        yield Member(self.path.name, stamp=stamp(status))
 
 
 @dataclass
@@ -41,28 +76,32 @@ class FolderWalk(Walk):
     """A walk through the folder `root`, whose members are named by their paths relative to it.
 
     They come in natural order if `ordered`, else in the order of the file system, which is faster. Links are followed,
-    and a folder is read once however many links lead to it. Names that start with a dot are skipped. The classes are
-    the folders directly in the root.
+    and a folder is read once however many links lead to it. What nobody means is skipped, such as names that start with
+    a dot. The classes are the folders directly in the root. `results` are the recorded results of this package that
+    were found so far.
     """
 
     root: Path
     ordered: bool
     visited: set[tuple[int, int]] = field(default_factory=set)
+    results: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Member]:
         return self._visit("", None)
 
     def _visit(self, folder: str, group: str | None) -> Iterator[Member]:
         absolute = os.path.join(self.root, folder)
-        later = []
+        later, images = [], 0
         try:
             this = os.stat(absolute)
             if (this.st_dev, this.st_ino) in self.visited:
                 self.leave_out(folder, "a link to a folder that is read already")
                 return
             self.visited.add((this.st_dev, this.st_ino))
+            results = listed_results(absolute)
+            self.results |= {os.path.normpath(os.path.join(folder, name)) for name in results}
             with os.scandir(absolute) as entries:
-                names = (entry.name for entry in entries if not entry.name.startswith("."))
+                names = (entry.name for entry in entries if not self._skips(folder, entry.name))
                 for name in natural(names) if self.ordered else names:
                     path = os.path.join(folder, name)
                     status = _status(os.path.join(absolute, name))
@@ -71,10 +110,13 @@ class FolderWalk(Walk):
                             yield from self._enter(path, group)
                         else:
                             later.append(path)
-                    elif self._is_image(path, status):
+                    elif self._reads(path, status):
+                        images += 1
                         yield Member(path, group=group, stamp=None if status is None else stamp(status))
         except OSError as error:
             self.leave_out(folder, f"the folder cannot be read: {error.strerror}")
+        if images:
+            self.count(folder.replace(os.sep, "/"), images)
         for path in natural(later):  # If several links lead to a folder, the first in this order counts.
             yield from self._enter(path, group)
 
@@ -84,17 +126,32 @@ class FolderWalk(Walk):
             self.classes.append(path)
         return self._visit(path, group or path)
 
-    def _is_image(self, path: str, status: os.stat_result | None) -> bool:
-        if os.path.splitext(path)[1].lower() not in SUFFIXES:
-            self.ignore(path)
-            self.note(path)
-        elif status is not None and stat.S_ISREG(status.st_mode):
-            self.note_file(path, status)
+    def _skips(self, folder: str, name: str) -> bool:
+        if self.skips(name):
+            self.note(os.path.join(folder, name))
             return True
+        return False
+
+    def _reads(self, path: str, status: os.stat_result | None) -> bool:
+        regular = status is not None and stat.S_ISREG(status.st_mode)
+        if not self.is_image(path, partial(self._head, path) if regular and self.ordered else bytes):
+            self.note(path)
+        elif status is not None and regular:
+            self.note_file(path, status)
+            if path not in self.results:
+                return True
+            self.skipped[OWN] += 1
         else:
             broken = os.path.islink(self.root / path)
             self.leave_out(path, "a broken link" if broken else "not a regular file")
         return False
+
+    def _head(self, path: str) -> bytes:
+        try:
+            with open(self.root / path, "rb") as file:
+                return file.read(HEAD)
+        except OSError:
+            return b""
 
     def leave_out(self, path: str, reason: str) -> None:
         """Adds a path that cannot be used to the problems, and to the fingerprint, as it is found without reading."""
@@ -121,6 +178,11 @@ def natural(names: Iterable[str]) -> Iterator[str]:
         runs.append(_spilled(run))
         run = sorted(sorted(following), key=_key)
     return merge(*map(_lines, runs), run, key=lambda name: (_key(name), name)) if runs else iter(run)
+
+
+def path_key(path: str) -> list[tuple[str, str]]:
+    """Returns a key that sorts paths with slashes as a walk through their folders yields them."""
+    return [(_key(name), name) for name in path.split("/")]
 
 
 def _key(name: str) -> str:

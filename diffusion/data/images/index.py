@@ -11,8 +11,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffusion.data.images import store
+from diffusion.data.images import store, uses
 from diffusion.data.images.container import Container, LeftOut, Member, Walk
 from diffusion.data.images.decoding import Header, ImageError, read_header
-from diffusion.data.images.formats import FORMATS, READERS
+from diffusion.data.images.formats import FORMATS, HEAD, READERS
+from diffusion.data.images.junk import OWN, carries_settings
 from diffusion.data.images.parallel import in_order
+from diffusion.data.images.unread import unread_content
 from diffusion.data.names import Lazy, Names
 
 # The version of the index. It is to be raised when the code changes such that the same files give another one.
-LAYOUT = 3
+LAYOUT = 5
 ROWS, TEXT = "rows.npy", "text.npy"
+# The first part of the names of entries that are an index.
+INDEX = "index"
 
-# `end` is the end of the name in the concatenation of all names. `mode`, `format` and `group` are numbers in the lists
-# of the manifest. The group is the class, or -1 without one. `offset` and `size` are those of the member.
+# `start` and `end` are those of the name in the concatenation of all names. `frame` is the number of the page that an
+# image is, or -1 where it is its whole file, whose `frames` are counted. `mode`, `format` and `group` are numbers in
+# the lists of the manifest, and `notices` one in its lists of notices of a header. The group is the class, or -1
+# without one.
+# `offset` and `size` are those of the member. `state` is a hash of where it lies and of the stamp of its file.
 ROW = np.dtype(
     [
+        ("start", "<i8"),
         ("end", "<i8"),
         ("group", "<i8"),
         ("offset", "<i8"),
@@ -42,9 +50,12 @@ ROW = np.dtype(
         ("width", "<i4"),
         ("height", "<i4"),
         ("frames", "<i4"),
+        ("frame", "<i4"),
         ("mode", "<i2"),
         ("format", "<i2"),
+        ("notices", "<i2"),
         ("digest", "S16"),
+        ("state", "S16"),
     ]
 )
 
@@ -53,7 +64,7 @@ ROW = np.dtype(
 class Entry:
     """An image: its path within the container, its header, its label (-1 without classes), and where its bytes lie.
 
-    `offset` and `size` are those of its `Member`.
+    `offset` and `size` are those of its `Member`. `frame` is the number of its page in the file.
     """
 
     path: Path
@@ -61,6 +72,7 @@ class Entry:
     label: int = -1
     offset: int = 0
     size: int = 0
+    frame: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +81,19 @@ class Index(Lazy[Entry]):
 
     `content` is the manifest. It holds the names of the modes, formats and groups (the classes with images), the
     problems, all classes with or without images, the number of images that repeat the bytes of another (`copies`), the
-    counts of other files, a hash of all names and bytes (`identity`), and of each notice of the headers the number of
-    images that it is about, and the first of them. Entries have labels only if `labeled`.
+    counts of other files, a hash of all names and bytes (`identity`), the lists of notices that headers have, and of
+    each notice the number of images that it is about, and the first of them. Of image files that are not read it holds
+    the same by suffix (`unread`). It further holds what a `Walk` has of `skipped` files, `folders` and `tables`, and
+    whether all images are results of this package (`only_results`). Entries have labels only if `labeled`.
+
+    Where files with several pages are an image for each, `held` (N,) has a hash of the file.
     """
 
     rows: npt.NDArray[np.void]
     text: npt.NDArray[np.uint8]
     content: dict[str, Any]
     labeled: bool = False
+    held: npt.NDArray[np.uint64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -85,15 +102,21 @@ class Index(Lazy[Entry]):
         """Returns the image at a number."""
         row = self.rows[number]
         mode, kind = self.content["modes"][row["mode"]], self.content["formats"][row["format"]]
-        header = Header(int(row["width"]), int(row["height"]), mode, kind, int(row["frames"]))
+        notices = tuple(self.content["lists"][row["notices"]])
+        header = Header(int(row["width"]), int(row["height"]), mode, kind, int(row["frames"]), notices)
         path = Path(os.fsdecode(self.names.encoded(number)))
         label = int(row["group"]) if self.labeled else -1
-        return Entry(path, header, label, int(row["offset"]), int(row["size"]))
+        return Entry(path, header, label, int(row["offset"]), int(row["size"]), max(0, int(row["frame"])))
+
+    def located(self, number: int) -> Path:
+        """Returns the path of the image at a number within the container, with its page if it is one."""
+        name, frame = os.fsdecode(self.names.encoded(number)), int(self.rows["frame"][number])
+        return Path(name if frame < 0 else f"{name}#{frame + 1}")
 
     @cached_property
     def names(self) -> Names:
         """The path of every image within the container, as printable text."""
-        return Names(self.text, self.rows["end"])
+        return Names(self.text, self.rows["end"], self.rows["start"], self.rows["frame"])
 
     @property
     def problems(self) -> tuple[LeftOut, ...]:
@@ -104,18 +127,22 @@ class Index(Lazy[Entry]):
 def open_index(container: Container, cache: Path | None, *, progress: bool) -> Index:
     """Returns the index of a container, from the cache if it holds one of the container in its present state.
 
-    A new index is kept in the cache, unless there is none, a file was changed within the last moments, or the system
-    refused to read a file. It is then a temporary file, which vanishes with the process.
+    A new index takes what the cache knows of files that have not changed since the last one, and replaces that. It is
+    kept in the cache, unless there is none, a file was changed within the last moments, or the system refused to read a
+    file. It is then a temporary file, which vanishes with the process.
 
     Raises OSError when the index cannot be written.
     """
     fingerprint, count = container.glance()
-    if cache is not None and (known := _open(cache / _name(container.root, fingerprint))):
+    name = _name(container.root, fingerprint)
+    if cache is not None and (known := _open(cache / name)):
+        uses.note(cache / name, container.root)
         return known
+    before = None if cache is None else _last(cache, container.root)
     with store.unfinished(cache or Path(tempfile.gettempdir())) as folder:
         began = time.time_ns()
         walk = container.walk(reading=True)
-        results = in_order(partial(_read, container), walk, count, title="reading files", progress=progress)
+        results = in_order(partial(_read, container, before), walk, count, title="reading files", progress=progress)
         names, problems, lasting = _write(folder, results, walk)
         rows = store.array(folder / ROWS)
         content = names | {
@@ -123,21 +150,30 @@ def open_index(container: Container, cache: Path | None, *, progress: bool) -> I
             "classes": walk.classes,
             "others": dict(walk.others.most_common()),
             "problems": [*((str(p.path), p.reason) for p in walk.problems), *problems],
+            "unread": {suffix: [found.count, found.example] for suffix, found in walk.unread.items()},
+            "skipped": dict(walk.skipped.most_common()),
+            "folders": dict(walk.folders),
+            "tables": walk.tables,
         }
         fresh = Index(rows, store.array(folder / TEXT), content)
         if cache is None or not lasting or not store.settled(walk.newest, began):
             return fresh
         entry = cache / _name(container.root, walk.fingerprint)
         store.publish(folder, entry, content)
+        uses.note(entry, container.root)
         return _open(entry) or fresh
 
 
 def _name(root: Path, fingerprint: int) -> str:
     # The path is part of the key: two mounted disk images may hold different files of equal names, inodes, sizes and
     # times.
-    reader = json.dumps([LAYOUT, READERS, FORMATS, fingerprint])
+    return f"{_family(root)}-{fingerprint:032x}"
+
+
+def _family(root: Path) -> str:
+    reader = json.dumps([LAYOUT, READERS, FORMATS])
     key = hashlib.blake2b(reader.encode() + os.fsencode(root.resolve()), digest_size=16)
-    return f"index-{key.hexdigest()}"
+    return f"{INDEX}-{key.hexdigest()}"
 
 
 def _open(entry: Path) -> Index | None:
@@ -146,55 +182,148 @@ def _open(entry: Path) -> Index | None:
 
 
 @dataclass(frozen=True)
-class _Unread:
-    """A member that could not be read; `transient` if another pass may be able to read it."""
+class _Known:
+    """An earlier index of a container, whose rows are found by their state."""
+
+    index: Index
+    order: npt.NDArray[np.int64]
+
+    def __call__(self, member: Member) -> tuple[Header, bytes] | None:
+        """Returns header and hash of a member that has not changed since, else None."""
+        if member.stamp is None:
+            return None
+        # NumPy drops zeros at the end of bytes.
+        states, state = self.index.rows["state"], _state(member).rstrip(b"\0")
+        place = int(np.searchsorted(states, state, sorter=self.order))
+        if place == len(states) or states[number := int(self.order[place])] != state:
+            return None
+        return self.index[number].header, self.index.rows["digest"][number].ljust(16, b"\0")
+
+
+def _last(cache: Path, root: Path) -> _Known | None:
+    """Returns the index of an earlier state of the container at a root, if the cache has one."""
+    for entry in cache.glob(f"{_family(root)}-*"):
+        if (index := _open(entry)) and not index.content["only_results"]:
+            return _Known(index, np.argsort(index.rows["state"], kind="stable"))
+    return None
+
+
+def _state(member: Member) -> bytes:
+    """Returns a hash of where a member lies and of the stamp of its file; empty where there is no stamp."""
+    if member.stamp is None:
+        return b""
+    facts = "\0".join((member.path, *map(str, (member.offset, member.size, *member.stamp))))
+    return hashlib.blake2b(os.fsencode(facts), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A member with its header and a hash of its bytes; `own` if it is a result of this package."""
+
+    member: Member
+    header: Header
+    digest: bytes
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A member that could not be read; `transient` if another pass may be able to read it.
+
+    `suffix` is that of the format that the file has, if that is one which is not read.
+    """
 
     path: str
     reason: str
     transient: bool
+    suffix: str | None = None
 
 
-def _read(container: Container, member: Member) -> tuple[Member, Header, bytes] | _Unread:
+def _read(container: Container, before: _Known | None, member: Member) -> _Read | _Failed:
     """Returns a member with its header and a hash of its bytes, or the reason why it could not be read."""
+    if before is not None and (known := before(member)):
+        return _Read(member, *known)
     try:
         with container.open(member.path, member.offset, member.size) as file:
-            header = read_header(member.path, file)
+            try:
+                header = read_header(member.path, file)
+            except ImageError as error:
+                file.seek(0)
+                suffix = None if error.transient else unread_content(file.read(HEAD))
+                return _Failed(member.path, error.reason, error.transient, suffix)
+            own = carries_settings(header.format, file)
             file.seek(0)
-            return member, header, store.digest(file)
+            return _Read(member, header, store.digest(file), own)
     except ImageError as error:
-        return _Unread(member.path, error.reason, error.transient)
+        return _Failed(member.path, error.reason, error.transient)
     except OSError as error:
-        return _Unread(member.path, error.strerror or str(error), transient=True)
+        return _Failed(member.path, error.strerror or str(error), transient=True)
+
+
+@dataclass
+class _Images:
+    """The images among what was read: not the results of this package, unless `only_results` are there.
+
+    Others that could not be read are added to `walk`, or to `problems`. Another pass over the same files gives the same
+    if it is `lasting`.
+    """
+
+    results: Iterable[_Read | _Failed]
+    walk: Walk
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    lasting: bool = True
+    only_results: bool = False
+
+    def __iter__(self) -> Iterator[_Read]:
+        own: list[_Read] | None = []
+        for result in self.results:
+            if isinstance(result, _Failed):
+                self._leave_out(result)
+            elif not result.own:
+                own = None
+                yield result
+            else:
+                self.walk.skipped[OWN] += 1
+                if own is not None:
+                    own.append(result)
+        if own:
+            self.only_results = True
+            self.walk.skipped[OWN] -= len(own)
+            yield from own
+
+    def _leave_out(self, failed: _Failed) -> None:
+        self.lasting &= not failed.transient
+        if failed.suffix is None:
+            self.problems.append((failed.path, failed.reason))
+        else:
+            self.walk.not_read(failed.suffix, failed.path)
 
 
 def _write(
-    folder: Path, results: Iterable[tuple[Member, Header, bytes] | _Unread], walk: Walk
+    folder: Path, results: Iterable[_Read | _Failed], walk: Walk
 ) -> tuple[dict[str, Any], list[tuple[str, str]], bool]:
     """Writes rows and names as they arrive.
 
     Returns a part of the manifest (the names of modes, formats and groups, and the identity), the problems, and whether
     another pass over the same files would give the same.
     """
-    modes, formats, groups = _Codes(), _Codes(), _Codes()
-    problems, lasting, end = [], True, 0
+    modes, formats, groups, lists = _Codes(), _Codes(), _Codes(), _Codes()
+    images, end = _Images(results, walk), 0
     notices: dict[str, list[Any]] = {}
     identity = hashlib.blake2b(digest_size=16)
     with store.growing(folder / ROWS, ROW) as add_row, store.growing(folder / TEXT, np.uint8) as add_text:
-        for result in results:
-            if isinstance(result, _Unread):
-                problems.append((result.path, result.reason))
-                lasting &= not result.transient
-                continue
-            member, header, digest = result
+        for read in images:
+            member, header, digest = read.member, read.header, read.digest
             name = os.fsencode(member.path)
             for notice in header.notices:
                 notices.setdefault(notice, [0, member.path])[0] += 1
             identity.update(name + b"\0" + digest)
-            end += len(name)
+            start, end = end, end + len(name)
             group = -1 if member.group is None else groups[member.group]
-            size = header.width, header.height, header.frames
-            kind = modes[header.mode], formats[header.format]
-            add_row(np.array([(end, group, member.offset, member.size, *size, *kind, digest)], ROW))
+            size = header.width, header.height, header.frames, -1
+            kind = modes[header.mode], formats[header.format], lists[json.dumps(header.notices)]
+            place = start, end, group, member.offset, member.size
+            add_row(np.array([(*place, *size, *kind, digest, _state(member))], ROW))
             add_text(np.frombuffer(name, np.uint8))
     used = [name for name in walk.classes if name in groups]
     if used != [*groups]:
@@ -204,9 +333,11 @@ def _write(
         "formats": [*formats],
         "groups": used,
         "identity": identity.hexdigest(),
+        "lists": [json.loads(text) for text in lists],
         "notices": notices,
+        "only_results": images.only_results,
     }
-    return names, problems, lasting and walk.lasting
+    return names, images.problems, images.lasting and walk.lasting
 
 
 def _renumber(path: Path, order: list[int]) -> None:

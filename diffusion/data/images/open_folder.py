@@ -14,7 +14,9 @@ from diffusion.data.images.cache import Packed, pack
 from diffusion.data.images.container import Container
 from diffusion.data.images.decoding import RGB, PixelFormat
 from diffusion.data.images.depth import RangeOption
-from diffusion.data.images.scan import FolderError, Scan, cache_folder, listing, open_container, scan, table
+from diffusion.data.images.pages import FIRST
+from diffusion.data.images.report import crop_line, enlarged_line, listing, table
+from diffusion.data.images.scan import FolderError, Scan, cache_folder, open_container, scan
 from diffusion.data.spec import DataSpec
 
 # The number of unusable files that never stops a run, whatever their share.
@@ -27,7 +29,8 @@ def open_folder(
     size: tuple[int, int],
     pixel_format: PixelFormat = RGB,
     value_range: RangeOption = None,
-    labels: bool = False,
+    labels: bool | str = False,
+    pages: str = FIRST,
     margin: int = 0,
     cache: Path | None = None,
     min_images: int = 8,
@@ -37,6 +40,7 @@ def open_folder(
 ) -> Dataset:
     """Opens the images at a path at the size (h, w), with a margin on all sides; the log names every file left out.
 
+    `labels` and `pages` are those of `scan`; images without a class are left out, where classes are asked for.
     A `value_range`, [low, high] or "measured", becomes that of the pixel format, whose own one is taken as it is.
     Files at the path are never written to; decoded images are kept in the cache.
 
@@ -46,7 +50,7 @@ def open_folder(
     """
     container = open_container(path)
     folder = cache_folder(cache, container.root)
-    found = scan(container, labels=labels, cache=folder, progress=progress)
+    found = scan(container, labels=labels, pages=pages, cache=folder, progress=progress)
     height, width = size[0] + 2 * margin, size[1] + 2 * margin
     _report_scan(found, height, width, log)
     if pixel_format.value_range is None and pixel_format.levels == RGB.levels:
@@ -61,14 +65,19 @@ def open_folder(
         progress=progress,
     )
     _report_packed(found, packed, log)
-    _check(container, len(packed.values), len(packed.problems), min_images, max_bad)
+    bad = len(packed.problems) + found.unusable - len(found.problems)
+    usable = len(packed.values) if packed.labels is None else int(np.count_nonzero(packed.labels >= 0))
+    _check(container, usable, bad, min_images, max_bad)
     spec = DataSpec(
         (pixel_format.channels, *size),
         levels=pixel_format.levels,
         classes=found.classes,
         value_range=pixel_format.value_range,
     )
-    return Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents)
+    dataset = Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents)
+    if packed.labels is None or usable == len(packed.labels):
+        return dataset
+    return dataset.subset(np.flatnonzero(packed.labels >= 0))
 
 
 def _ranged(
@@ -90,12 +99,10 @@ def _ranged(
 
 
 def _report_scan(found: Scan, height: int, width: int, log: Callable[[str], None]) -> None:
-    """Logs the table of a scan, and the number of images that are smaller than the size they are packed at."""
+    """Logs the table of a scan, and what becomes of its images at the size that they are packed at."""
     log(table(found))
-    rows = found.entries.rows
-    small = np.count_nonzero((rows["width"] < width) | (rows["height"] < height))
-    if small:
-        log(f"enlarged  {small:,} images, smaller than {width}x{height}")
+    for line in (*enlarged_line(found, (height, width)), *crop_line(found, (height, width))):
+        log(line)
 
 
 def _report_packed(found: Scan, packed: Packed, log: Callable[[str], None]) -> None:

@@ -47,6 +47,14 @@ def resize_and_crop(
     return resized if form.top >= 255 else resized.clip(0, form.top)
 
 
+def kept(
+    width: npt.NDArray[np.int32], height: npt.NDArray[np.int32], size: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """Returns the share of the area of images of these sizes, (N,) each, that `resize_and_crop` keeps: (N,)."""
+    aspect = (width / height) / (size[1] / size[0])
+    return np.minimum(aspect, 1 / aspect)
+
+
 def _eight_bits(part: Pixels, size: tuple[int, int], kernel: Image.Resampling, box: Box) -> Pixels:
     picture = Image.fromarray(part.squeeze(2) if part.shape[2] == 1 else part)
     return np.asarray(picture.resize((size[1], size[0]), kernel, box=box)).reshape(*size, part.shape[2])

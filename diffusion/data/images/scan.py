@@ -1,4 +1,4 @@
-"""The scan of a container: every image with its header and label, every unusable file with the reason, and a table."""
+"""The scan of a container: every image with its header and label, and every unusable file with the reason."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import difflib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from diffusion.data.images.container import Container, LeftOut
-from diffusion.data.images.decoding import printable
-from diffusion.data.images.folder import Folder
+from diffusion.data.images.container import Container, LeftOut, Unread
+from diffusion.data.images.decoding import SUFFIXES, printable
+from diffusion.data.images.folder import File, Folder
 from diffusion.data.images.huggingface import find_dataset
 from diffusion.data.images.index import Index, open_index
+from diffusion.data.images.labeling import PREFIX, Classes, by_prefix, by_stylegan_table, by_table
+from diffusion.data.images.layout import find_splits, find_targets, find_wrapper
+from diffusion.data.images.pages import ALL, FIRST, paged
 from diffusion.data.images.shards import find_shards
+from diffusion.data.images.unread import advice_on
 from diffusion.errors import InputError
 from diffusion.files import expanded
-
-# The numbers of sizes, modes or formats that a table lists, and of classes, problems or suffixes.
-SIZES = 4
-LINES = 10
 
 
 class FolderError(InputError):
@@ -36,7 +35,7 @@ class FolderError(InputError):
 class Scan:
     """The findings in a container: its images, their classes, the problems, and the counts of other files by suffix.
 
-    `classes` is empty for a scan without labels.
+    `classes` is empty for a scan without labels, and `labeling` then too: sentences about where labels come from.
     """
 
     container: Container
@@ -44,32 +43,62 @@ class Scan:
     classes: tuple[str, ...]
     problems: tuple[LeftOut, ...]
     others: dict[str, int]
+    labeling: tuple[str, ...] = ()
+
+    @property
+    def unread(self) -> dict[str, Unread]:
+        """The image files of formats that are not read, by suffix."""
+        return {suffix: Unread(*found) for suffix, found in self.entries.content["unread"].items()}
+
+    @property
+    def unusable(self) -> int:
+        """The number of image files that cannot be used."""
+        return len(self.problems) + sum(found.count for found in self.unread.values())
+
+    @cached_property
+    def folders(self) -> Counter[str]:
+        """The number of images by folder, as people mean it: within the folder or archive at the path."""
+        counts: Counter[str] = Counter()
+        for folder, count in self.entries.content["folders"].items():
+            counts[self.container.inside(f"{folder}/_").rpartition("/")[0].lstrip("/")] += count
+        return counts
 
 
 def open_container(path: str | os.PathLike[str]) -> Container:
-    """Opens the container that a path names: a Hugging Face dataset, tar shards, or else a folder of images.
+    """Opens the container that a path names: a Hugging Face dataset, archives, an image, or else a folder of images.
 
     Raises FolderError when the path names none of them, InputError when a dataset cannot be loaded.
     """
     written = os.fspath(path) if "://" in os.fspath(path) else os.fspath(expanded(path))
     if dataset := find_dataset(written):
         return dataset
-    return find_shards(Path(written)) or Folder(_existing(Path(written)))
+    place = Path(written)
+    if place.suffix.lower() in SUFFIXES and place.is_file():
+        return File(place)
+    return find_shards(place) or Folder(_existing(place))
 
 
 def scan(
-    images: str | os.PathLike[str] | Container, *, labels: bool, cache: Path | None = None, progress: bool = True
+    images: str | os.PathLike[str] | Container,
+    *,
+    labels: bool | str,
+    pages: str = FIRST,
+    cache: Path | None = None,
+    progress: bool = True,
 ) -> Scan:
     """Reads the headers of all images of a container, or of the container at a path, in its order.
 
     The images of a folder and of its subfolders come in natural order of names, 2 before 10. Links are followed, and a
-    folder is read once however many links lead to it. Names that start with a dot are skipped. With `labels`, an image
-    of a folder belongs to the class named by the first subfolder on its path. A file that is damaged behind its header
-    is found only by decoding it, as `pack` does. With a folder as `cache`, a container in which nothing changed since
-    the last scan is not read again.
+    folder is read once however many links lead to it. What nobody means is skipped, such as names that start with a
+    dot. With `labels`, an image of a folder belongs to the class named by the first subfolder on its path; with the
+    name of a table as `labels`, to the one that it states, and with "prefix" to the one that its name begins with. With
+    "all" `pages`, each page of a file is an image. A file that is damaged behind its header is found only by decoding
+    it, as `pack` does. With a folder as `cache`, a container in which nothing changed since the last scan is not read
+    again.
 
     Raises FolderError when there is no such container, it holds no readable image, or its images lack the class that
-    `labels` asks for, and when the cache cannot be written.
+    `labels` asks for, or folders are no classes, and when the cache cannot be written; InputError for a table of labels
+    that cannot be used.
     """
     container = images if isinstance(images, Container) else open_container(images)
     try:
@@ -78,19 +107,44 @@ def scan(
         raise unwritable(cache or Path(tempfile.gettempdir()), error) from error
     others = entries.content["others"]
     if not entries:
-        raise FolderError(_nothing_found(container, entries.problems, others))
-    found = Scan(container, entries, (), entries.problems, others)
-    return _labeled(found) if labels else found
+        raise FolderError(_nothing_found(container, entries))
+    found = Scan(container, paged(entries) if pages == ALL else entries, (), entries.problems, others)
+    if labels is False:
+        return found
+    return _labeled(found) if labels is True else _with(found, _classes(found, labels))
+
+
+def _classes(found: Scan, option: str) -> Classes:
+    if option == PREFIX:
+        return by_prefix(found.container, found.entries)
+    return by_table(found.container, found.entries, option)
+
+
+def _with(found: Scan, classes: Classes) -> Scan:
+    """Returns the scan with these classes; images without one have the label -1."""
+    rows = np.array(found.entries.rows)
+    rows["group"] = classes.numbers
+    return replace(
+        found,
+        entries=replace(found.entries, rows=rows, labeled=True),
+        classes=tuple(map(printable, classes.names)),
+        labeling=classes.said,
+    )
 
 
 def _labeled(found: Scan) -> Scan:
     """Returns the scan with a label for every entry; its classes are those that have images."""
+    if classes := by_stylegan_table(found.container, found.entries):
+        return _with(found, classes)
     loose = np.flatnonzero(found.entries.rows["group"] < 0)
     if len(loose):
+        tables = found.entries.content["tables"]
+        table = f'name their table, as in data.labels="{tables[0]}", ' if tables else ""
         raise FolderError(
             f"data.labels: {len(loose)} images in {found.container.name} have no class, like "
-            f"{found.entries.names[loose[0]]}: {found.container.labeling}, or set data.labels=false"
+            f"{found.entries.names[loose[0]]}: {found.container.labeling}, {table}or set data.labels=false"
         )
+    _refuse_layouts(found)
     used = found.entries.content["groups"]
     empty = set(found.entries.content["classes"]) - set(used)
     unused = [name for name in found.entries.content["classes"] if name in empty]
@@ -100,6 +154,34 @@ def _labeled(found: Scan) -> Scan:
         classes=tuple(map(printable, used)),
         problems=(*found.problems, *(LeftOut(Path(name), "not a class: no image in it") for name in unused)),
     )
+
+
+def _refuse_layouts(found: Scan) -> None:
+    """Raises FolderError where the folders of the first level are no classes, but parts of a data set or around it."""
+    groups, folders, name = found.entries.content["groups"], found.folders, found.container.name
+    if not set(groups) <= {folder.partition("/")[0] for folder in folders}:  # Files of an archive have said them.
+        return
+    if parts := find_splits(folders):
+        raise FolderError(
+            f"data.labels: {', '.join(parts.counts)} in {name} are parts of a data set rather than classes; set "
+            f"data.path={os.path.join(name, parts.first)}, or rename them"
+        )
+    if targets := find_targets(folders):
+        image, target = targets[0]
+        raise FolderError(
+            f"data.labels: {target} lies beside {image} in {name} and seems to hold masks or labels, not a class; set "
+            f"data.path={os.path.join(name, image)} and data.labels=false, or rename it"
+        )
+    if len(groups) == 1 and (inner := find_wrapper(folders)):
+        raise FolderError(
+            f"data.labels: {inner.parent} would be the only class in {name}, and holds {_few(inner.counts)}; set "
+            f"data.path={os.path.join(name, inner.parent)}"
+        )
+
+
+def _few(names: Iterable[str]) -> str:
+    listed = [*names]
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3:,} more" if len(listed) > 3 else "")
 
 
 def default_cache() -> Path:
@@ -147,77 +229,16 @@ def _existing(folder: Path) -> Path:
     raise FolderError(f"data.path: {printable(folder)} does not exist{where}{advice}")
 
 
-def _nothing_found(container: Container, problems: tuple[LeftOut, ...], others: dict[str, int]) -> str:
+def _nothing_found(container: Container, entries: Index) -> str:
     """Says what was found instead of images, since the path is usually off by a folder."""
-    counts = [f"{count} {suffix}" for suffix, count in others.items()] or ["no other files"]
-    text = f"data.path: 0 readable images in {container.name} ({', '.join(counts)})"
-    if problems:
-        text += f"; {len(problems)} could not be read, such as {problems[0]}"
+    content = entries.content
+    counts = [f"{count} {suffix}" for suffix, count in content["others"].items()]
+    text = f"data.path: 0 readable images in {container.name} ({', '.join(counts) or 'no other files'})"
+    unread = {suffix: count for suffix, (count, _) in content["unread"].items()}
+    for todo, suffixes in advice_on(unread):
+        text += f"; {', '.join(f'{unread[suffix]:,} {suffix}' for suffix in suffixes)} are not read: {todo}"
+    if entries.problems:
+        text += f"; {len(entries.problems)} could not be read, such as {entries.problems[0]}"
+    if content["skipped"]:
+        text += f"; skipped: {', '.join(f'{count:,} {name}' for name, count in content['skipped'].items())}"
     return text
-
-
-def table(scan: Scan) -> str:
-    """Returns the table of a scan: images by size, mode, format and class, the problems, and the ignored files."""
-    entries = scan.entries
-    rows = [
-        (scan.container.kind, [scan.container.name]),
-        ("images", [f"{len(entries):,}"]),
-        ("sizes", _sizes(entries.rows["width"], entries.rows["height"])),
-        ("modes", [_counts(_counter(entries.rows["mode"], entries.content["modes"]))]),
-        ("formats", [_counts(_counter(entries.rows["format"], entries.content["formats"]))]),
-    ]
-    animated = np.count_nonzero(entries.rows["frames"] > 1)
-    if animated:
-        rows.append(("frames", [f"{animated:,} files hold several; the first is used"]))
-    if scan.classes:
-        labels = _counter(entries.rows["group"], scan.classes)
-        rows.append(("classes", [f"{len(labels):,}: {_counts(labels, LINES)}"]))
-    if entries.content["notices"]:
-        notices = (
-            f"{count:,} images: {text}, such as {path}" for text, (count, path) in entries.content["notices"].items()
-        )
-        rows.append(("notices", listing([*notices])))
-    if scan.problems:
-        rows.append(("left out", listing(scan.problems)))
-    if scan.others:
-        rows.append(("ignored", [_counts(Counter(scan.others), LINES)]))
-    return "\n".join(_aligned(rows))
-
-
-def listing(items: Sequence[object], count: int | None = None) -> list[str]:
-    """Returns lines for the first LINES items, and one for the number of the others; `count` is the number of all."""
-    more = (len(items) if count is None else count) - LINES
-    lines = [str(item) for item in items[:LINES]]
-    return [*lines, f"and {more:,} more"] if more > 0 else lines
-
-
-def _counter(numbers: npt.NDArray[Any], names: Sequence[str]) -> Counter[str]:
-    """Counts how often each number occurs, by its name, in the order of the numbers."""
-    counts = np.bincount(numbers, minlength=len(names))
-    return Counter({name: int(count) for name, count in zip(names, counts, strict=True)})
-
-
-def _sizes(width: npt.NDArray[Any], height: npt.NDArray[Any]) -> list[str]:
-    by_area = np.argsort(width * height, kind="stable")
-    pixels = np.stack([width, height], axis=1)[by_area]
-    smallest, median, largest = (f"{w}x{h}" for w, h in pixels[[0, len(pixels) // 2, -1]])
-    if smallest == largest:
-        return [f"all {smallest}"]
-    _, first, counts = np.unique(pixels.view("<i8"), return_index=True, return_counts=True)
-    order = np.argsort(first)
-    names = Counter({"{}x{}".format(*pixels[first[i]]): int(counts[i]) for i in order})
-    return [
-        f"smallest {smallest}, median {median}, largest {largest} (width x height)",
-        f"commonest: {_counts(names, SIZES)}",
-    ]
-
-
-def _counts(counter: Counter[str], limit: int = SIZES) -> str:
-    text = ", ".join(f"{name} ({count:,})" for name, count in counter.most_common(limit))
-    return text + (f", and {len(counter) - limit:,} more" if len(counter) > limit else "")
-
-
-def _aligned(rows: Iterable[tuple[str, list[str]]]) -> Iterable[str]:
-    for name, lines in rows:
-        for i, line in enumerate(lines):
-            yield f"{name if i == 0 else '':<10}{line}"
