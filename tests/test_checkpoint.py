@@ -307,6 +307,86 @@ def test_a_checkpoint_folder_is_found_by_itself(tmp_path: Path) -> None:
         checkpoint.find(folder)
 
 
+@pytest.mark.parametrize(
+    ("path", "means"),
+    [
+        ("run", "run"),
+        ("run/", "run"),
+        ("run/config.json", "run"),
+        ("run/checkpoints", "run"),
+        ("run/checkpoints/", "run"),
+        ("run/checkpoints/step-00000002", "run/step-00000002"),
+        ("run/checkpoints/step-00000002/model.safetensors", "run/step-00000002"),
+        ("run/checkpoints/step-00000002/training.safetensors", "run/step-00000002"),
+        ("run/checkpoints/step-00000002/manifest.json", "run/step-00000002"),
+        ("run/step-00000002", "run/step-00000002"),
+        ("~/run/checkpoints/step-00000002", "run/step-00000002"),
+        ("copy/model.safetensors", "copy"),
+        ("run/samples/a.png", "run/samples/a.png"),
+    ],
+)
+def test_a_file_or_a_folder_of_a_run_means_the_run_or_its_checkpoint(
+    path: str, means: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest, older = write(tmp_path / "run", 3), write(tmp_path / "run", 2)
+    newest = write(tmp_path / "run", 3)
+    shutil.copytree(older, tmp_path / "copy")
+    (tmp_path / "run" / "config.json").write_text("{}")
+    (tmp_path / "run" / "samples").mkdir()
+    (tmp_path / "run" / "samples" / "a.png").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for start in (tmp_path, Path()):
+        monkeypatch.chdir(tmp_path)
+        given = Path(path) if path[0] == "~" else start / path
+        found = checkpoint.named(given)
+        assert found.absolute() == tmp_path / means
+        if means.endswith("png"):
+            with pytest.raises(CheckpointError, match=r"a\.png: is a file; name a run folder, such as runs/digits"):
+                checkpoint.find(given)
+            continue
+        expected = {"run": newest, "copy": tmp_path / "copy"}.get(means, older)
+        assert checkpoint.find(given)[0].absolute() == expected
+        assert checkpoint.run_of(found).absolute() == tmp_path / ("copy" if means == "copy" else "run")
+
+
+def test_the_folder_in_which_a_command_runs_may_be_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = write(tmp_path / "run", 3)
+    for folder, path in (("run", "."), ("run/checkpoints", "."), ("run/checkpoints", ".."), ("run/checkpoints", "../")):
+        monkeypatch.chdir(tmp_path / folder)
+        assert checkpoint.named(Path(path)) == tmp_path / "run"
+        assert checkpoint.find(Path(path)) == (newest, [])
+    monkeypatch.chdir(newest)
+    assert checkpoint.named(Path("model.safetensors")) == tmp_path / "run" / newest.name
+    assert checkpoint.named(Path(".")) == tmp_path / "run" / newest.name
+
+
+def test_a_run_may_be_called_checkpoints(tmp_path: Path) -> None:
+    newest = write(tmp_path / "checkpoints", 3)
+    assert checkpoint.named(tmp_path / "checkpoints") == tmp_path / "checkpoints"
+    assert checkpoint.find(tmp_path / "checkpoints") == (newest, [])
+    assert checkpoint.named(tmp_path / "checkpoints" / "checkpoints") == tmp_path / "checkpoints"
+
+
+def test_the_nearest_run_and_the_checkpoints_there_are_are_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for step in (2, 3):
+        write(tmp_path / "runs" / "digits", step)
+    for path, message in {
+        "runs/digit": "runs/digit: no such run folder; did you mean runs/digits?",
+        "digits": "digits: no such run folder; did you mean runs/digits?",
+        "xyzzy": "xyzzy: no such run folder; it is made by: diffusion train CONFIG --out xyzzy",
+        "runs/digits/step-00000004": "runs/digits/step-00000004: no such checkpoint; "
+        "there are step-00000002, step-00000003",
+        "runs/digits/checkpoints/step-4": "runs/digits/step-4: no such checkpoint; "
+        "there are step-00000002, step-00000003",
+    }.items():
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.find(Path(path))
+        assert str(caught.value) == message
+
+
 def test_the_metadata_hold_the_experiment_and_the_description_of_the_data(trained: Path) -> None:
     folder, _ = checkpoint.find(trained)
     description = checkpoint.read(folder, "model").description

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import diffusion
 from diffusion import cli
 from tests.conftest import fails
 from tests.forkserver import launch
@@ -19,21 +21,104 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
-    ("arguments", "parts"),
+    ("arguments", "message"),
     [
-        (["sample", "run", "--smapler", "ddim"], ["--smapler", "--sampler"]),
-        (["sample", "run", "--sampler", "euler"], ["euler", "ddim"]),
-        (["sample", "run", "--n", "many"], ["many"]),
-        (["sample"], ["RUN"]),
-        (["smaple", "run"], ["sample"]),
+        (["sample", "run", "--smapler", "ddim"], "--smapler: no such option of sample; did you mean --sampler?"),
+        (["sample", "run", "--sampler", "hen"], "did you mean heun?"),
+        (["sample", "run", "--n", "many"], "--n: must be a whole number, got 'many'"),
+        (["sample"], "RUN: is missing; the command is: diffusion sample RUN"),
+        (["evaluate", "run", "--unknown-color", "red"], "--unknown-color: no such option of evaluate; inpaint has it"),
+        (["smaple", "run"], "smaple: no such command; did you mean sample?; there are demo, train, "),
+        (["complete", "bash"], "complete: no such command"),
+        (["completion", "bsh"], "SHELL: must be one of bash, zsh, got 'bsh'; did you mean bash?"),
+        (["train", "digits", "--training.steps=4"], "an override is written without dashes, as in training.steps=4"),
     ],
 )
-def test_a_mistyped_option_is_named(capsys: pytest.CaptureFixture, arguments: list[str], parts: list[str]) -> None:
+def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    text = fails(capsys, *arguments)
+    assert message in text and text.startswith("error: ") and text.count("\n") == 1
+
+
+def test_what_only_tyro_knows_is_explained_in_its_box(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["restore", "run", "photo.png"])
+    captured = capsys.readouterr()
+    assert caught.value.code == 2 and "--operator" in captured.err + captured.out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["help"]])
+def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
-    captured = capsys.readouterr()
-    assert caught.value.code == 2
-    assert all(part in captured.err + captured.out for part in parts)
+    text = capsys.readouterr().out
+    assert caught.value.code == 0 and all(name in text for name in (*cli.COMMANDS, cli.COMPLETION))
+
+
+def test_help_of_a_command_and_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["help", "distill"])
+    assert "--nfe" in capsys.readouterr().out
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"diffusion {diffusion.__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_the_script_of_completion_knows_every_command(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["completion", shell])
+    script = capsys.readouterr().out
+    assert caught.value.code in (0, None)
+    assert all(name in script for name in cli.COMMANDS) and "--unknown-color" in script and "dpmpp_2m" in script
+
+
+def test_bash_completes_commands_and_options() -> None:
+    done = subprocess.run(["bash", "-c", COMPLETE], capture_output=True, text=True, cwd=ROOT)
+    commands, listed, chosen = (line.split() for line in done.stdout.splitlines())
+    assert set(commands) == {name for name in cli.COMMANDS if name.startswith("d")}, done.stderr
+    assert "--sampler" in listed and "--unknown-color" not in listed
+    assert "ddim" in chosen and "ddpm" in chosen and "heun" not in chosen
+
+
+COMPLETE = f"""
+eval "$({sys.executable} -m diffusion completion bash)"
+complete_words() {{
+    COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+    $(complete -p diffusion | sed -E 's/.*-F ([^ ]+).*/\\1/') diffusion "${{@: -1}}"
+    echo "${{COMPREPLY[@]}}"
+}}
+complete_words diffusion d
+complete_words diffusion sample run --
+complete_words diffusion sample run --sampler dd
+"""
+
+
+@pytest.mark.parametrize("arguments", ["--help", "completion bash", "--version"])
+def test_a_reader_that_has_read_enough_is_no_error(arguments: str) -> None:
+    command = f"{sys.executable} -u -m diffusion {arguments} | :; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_the_run_may_be_named_by_a_file_in_it(trained: Path, tmp_path: Path) -> None:
+    """Samples of a checkpoint lie beside the checkpoints, which are removed as a run goes on."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    folder = run / "checkpoints" / "step-00000020"
+    before = sorted(path.name for path in folder.iterdir())
+    for number, path in enumerate((run / "config.json", run / "checkpoints", folder / "model.safetensors", folder)):
+        assert cli.main(["sample", str(path), "--n", "1", "--steps", "1", "--seed", str(number)]) == 0
+    assert {path.parent.name for path in run.glob("samples-*/00000.png")} == {"samples-0", "samples-1"}
+    assert {path.parent.name for path in run.glob("step-00000020/samples-*/00000.png")} == {"samples-2", "samples-3"}
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_paths_of_options_begin_at_home_and_may_hold_variables(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(trained.parent))
+    monkeypatch.setenv("RESULTS", str(tmp_path))
+    assert cli.main(["sample", f"~/{trained.name}", "--n", "1", "--steps", "1", "--out=$RESULTS/a"]) == 0
+    assert (tmp_path / "a" / "00000.png").exists()
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

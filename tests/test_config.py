@@ -122,6 +122,9 @@ def test_the_order_of_overrides_does_not_matter(file: Path) -> None:
         ("training.bacth=3", ["training.bacth", "did you mean 'batch'?"]),
         ("trainign.batch=3", ["trainign", "did you mean 'training'?"]),
         ("schedule.name=cosin", ["schedule.name", "'cosin'", "did you mean 'cosine'?"]),
+        ("training.precision=fp3", ["training.precision", "'fp32'", "did you mean fp32?"]),
+        ("data.source=floder", ["data.source", "got 'floder'; did you mean folder?"]),
+        ("backbone.design=groupnorm", ["backbone.design", "did you mean group_norm?"]),
         ("schedule.name=5", ["schedule.name", "one of linear, cosine", "got 5"]),
         ("schedule.name=['cosine']", ["schedule.name", "got ['cosine']"]),
         ("backbone.width=3", ["backbone.width", "no such key", "valid: channels"]),
@@ -170,9 +173,57 @@ def test_a_missing_file_names_a_near_one(file: Path) -> None:
 def test_a_file_that_is_not_toml_says_where(file: Path) -> None:
     file.write_text("[training]\nbatch = = 3\n")
     assert "not a TOML file" in message(file) and "line 2" in message(file)
-    file.write_bytes(b"\xff\xfe\x00")
-    assert "not a TOML file" in message(file)
     assert "not a TOML file" in message(file.parent)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
+def test_a_file_that_an_editor_of_windows_saved_is_read(file: Path, encoding: str) -> None:
+    expected = load(file)
+    file.write_bytes(TEXT.replace("\n", "\r\n").encode(encoding))
+    assert load(file) == expected
+
+
+def test_an_encoding_that_is_not_that_of_toml_is_named(file: Path) -> None:
+    file.write_bytes(TEXT.encode("utf-16"))
+    assert message(file) == f"{file}: is saved as UTF-16, as PowerShell and Notepad write it; save it as UTF-8"
+    file.write_bytes(TEXT.replace("photos", "Größe").encode("cp1252"))
+    assert "line 3 is not UTF-8 (byte 0xF6)" in message(file)
+
+
+@pytest.mark.parametrize("path", [r"C:\photos", r"C:\Users\me", r"C:\xray"])
+def test_a_backslash_of_windows_in_a_string_is_explained(file: Path, path: str) -> None:
+    file.write_text(f'[data]\npath = "{path}"\n')
+    text = message(file)
+    assert "line 2" in text and text.endswith(r"written with / or in single quotes, as 'C:\photos'")
+    file.write_text(f"[data]\npath = '{path}'\n")
+    assert load(file).data.path == path
+
+
+def test_a_path_of_a_config_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(file.parent))
+    assert load(Path("~") / file.name) == load(file)
+    assert load(Path("~/small")) == load(file)
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("batch=3", "; did you mean training.batch?"),
+        ("steps=3", "; did you mean training.steps or sampling.steps?"),
+        ("training.steps", "; did you mean training.steps or sampling.steps?"),
+        ("xyzzy=3", ""),
+        ("a.training.batch=3", "; did you mean training.batch?"),
+    ],
+)
+def test_an_override_without_its_section_names_those_that_have_the_key(file: Path, override: str, hint: str) -> None:
+    form = "an override has the form section.key=value, as in training.batch=32"
+    assert message(file, override) == f"{override!r}: {form}{hint}"
+
+
+@pytest.mark.parametrize("key", ["data.path", "training.start", "distillation.teacher"])
+def test_every_key_that_holds_text_may_look_like_a_number(file: Path, key: str) -> None:
+    section, _, name = key.partition(".")
+    assert getattr(getattr(load(file, [f"{key}=2015"]), section), name) == "2015"
 
 
 def test_the_rules_hold_for_configs_made_in_code() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffusion.errors import InputError, require
+from diffusion.errors import InputError, closest, nearest, require
 
 
 def test_a_broken_rule_is_stated_with_its_field_and_value() -> None:
@@ -21,3 +21,14 @@ def test_whatever_counts_as_true_is_a_condition_that_holds(condition: object) ->
 def test_whatever_counts_as_false_is_a_condition_that_does_not_hold(condition: object) -> None:
     with pytest.raises(ValueError, match=r"^field: must be rule, got None$"):
         require(condition, "field", "rule", None)
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [("cosin", "cosine"), ("COSINE", "cosine"), ("low_discrepancy", "low-discrepancy"), ("--batch", "batch"), (3, "")],
+)
+def test_the_nearest_name_is_offered_whatever_its_capitals_and_dashes(word: object, name: str) -> None:
+    valid = ["cosine", "low-discrepancy", "batch"]
+    assert closest(word, valid) == name
+    assert nearest(word, valid) == (f"; did you mean {name}?" if name else "")
+    assert nearest(word, valid, quoted=True) == (f"; did you mean {name!r}?" if name else "")

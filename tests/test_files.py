@@ -1,4 +1,4 @@
-"""A file is replaced as a whole or not at all, and nothing temporary is left."""
+"""Files are replaced as a whole or not at all; paths and encodings are taken as people have them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diffusion.files import TEMPORARY, replacing, sync, write_text
+from diffusion.errors import InputError
+from diffusion.files import TEMPORARY, expanded, read_text, replacing, sync, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -74,3 +75,67 @@ def test_files_and_folders_can_be_synced_and_must_exist(tmp_path: Path) -> None:
     sync(tmp_path)
     with pytest.raises(FileNotFoundError):
         sync(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("~/photos", "/home/me/photos"),
+        ("~", "/home/me"),
+        ("$DATA/photos", "/data/photos"),
+        ("${DATA}/a/$NAME", "/data/a/flowers"),
+        ("a~", "a~"),
+        ("~x.png", "~x.png"),
+        ("a$", "a$"),
+        ("./a/", "a"),
+    ],
+)
+def test_home_and_variables_in_a_path_are_what_a_shell_makes_of_them(
+    monkeypatch: pytest.MonkeyPatch, written: str, meant: str
+) -> None:
+    for name, value in {"HOME": "/home/me", "DATA": "/data", "NAME": "flowers"}.items():
+        monkeypatch.setenv(name, value)
+    assert expanded(written) == expanded(Path(written)) == Path(meant)
+
+
+def test_a_path_that_exists_is_left_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("~", "$RECYCLE.BIN"):
+        (tmp_path / name).mkdir()
+        assert expanded(name) == Path(name)
+
+
+def test_a_variable_that_is_not_set_and_a_user_who_does_not_exist_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    for written in ("$NOWHERE/a", "x/${NOWHERE}/a"):
+        with pytest.raises(InputError, match=r"the variable \$\{?NOWHERE\}? is not set$"):
+            expanded(written)
+    with pytest.raises(InputError, match=r"^~nobody-of-this-name/a: there is no user 'nobody-of-this-name' whose"):
+        expanded("~nobody-of-this-name/a")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.txt").write_bytes("naïve\r\nλ".encode(encoding))
+    assert read_text(tmp_path / "a.txt") == "naïve\r\nλ"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a".encode("utf-16"), "is saved as UTF-16, as PowerShell and Notepad write it; save it as UTF-8"),
+        (b"\xfe\xff\x00a", "is saved as UTF-16; save it as UTF-8"),
+        ("a".encode("utf-32"), "is saved as UTF-32; save it as UTF-8"),
+        ("ab".encode("utf-16-le"), "is no text in UTF-8, as it has zero bytes; if it is UTF-16, save it as UTF-8"),
+        (
+            "a = 1\nb = 'größe'".encode("cp1252"),
+            "line 2 is not UTF-8 (byte 0xF6): it is saved in another encoding, such as Windows-1252; save it as UTF-8",
+        ),
+    ],
+)
+def test_another_encoding_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_text(path)
+    assert str(caught.value) == f"{path}: {message}"

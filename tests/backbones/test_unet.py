@@ -149,7 +149,7 @@ def test_gradients_are_those_of_finite_differences(design: str) -> None:
     ("options", "message"),
     [
         ({"attention": (3,)}, "attention: must be stages from 0 to 2, got (3,)"),
-        ({"design": "plain"}, "design: must be one of magnitude, group_norm, got plain"),
+        ({"design": "plain"}, "design: must be one of magnitude, group_norm, got 'plain'"),
         ({"channels": (32, 64, 224)}, "channels: must be divided by the number of heads"),
         ({"channels": ()}, "channels: must be one to 12 widths of 2 to 16384, got ()"),
         ({"blocks": 0}, "blocks: must be 1 to 64, got 0"),
