@@ -20,14 +20,16 @@ from typing import get_args, get_type_hints
 
 from packaging.requirements import Requirement
 
+from diffusion.commands.foreign import DISTRIBUTION, foreign
 from diffusion.commands.options import Doctor
 
-PACKAGE = "diffusion"
 # With less free disk space than this many bytes a run of images will soon stop.
 SPACE = 2e9
 # The processes of one machine exchange gradients through shared memory. Containers often have only 64 MB.
 SHARED = 1e9
 PATIENCE_S = 120
+# The width of the names.
+WIDTH = len(DISTRIBUTION) + 2
 SAME_SOURCE = "pip install --upgrade --force-reinstall torch torchvision, both from the same index"
 
 
@@ -42,7 +44,7 @@ class Finding:
 
     def __str__(self) -> str:
         mark = "BROKEN: " if self.broken else ""
-        return f"{self.name:12s}{mark}{self.text}" + (f"\n{'':12s}-> {self.cure}" if self.cure else "")
+        return f"{self.name:{WIDTH}s}{mark}{self.text}" + (f"\n{'':{WIDTH}s}-> {self.cure}" if self.cure else "")
 
 
 def doctor(options: Doctor) -> int:
@@ -61,7 +63,7 @@ def report(findings: list[Finding]) -> str:
     """Writes the findings as text, with a verdict at the end."""
     broken, notes = (sum(f.broken is state and bool(f.cure) for f in findings) for state in (True, False))
     verdict = "nothing is broken" if not broken else f"{broken} broken"
-    return "\n".join([*map(str, findings), f"{'verdict':12s}{verdict}{f', {notes} to look at' if notes else ''}"])
+    return "\n".join([*map(str, findings), f"{'verdict':{WIDTH}s}{verdict}{f', {notes} to look at' if notes else ''}"])
 
 
 def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -82,15 +84,20 @@ def _system() -> Iterator[Finding]:
 def _packages() -> Iterator[Finding]:
     """Compares the versions of this package's requirements, and of their requirements, with those installed."""
     try:
-        yield Finding(PACKAGE, importlib.metadata.version(PACKAGE))
-        needed = importlib.metadata.requires(PACKAGE) or []
+        yield Finding(DISTRIBUTION, importlib.metadata.version(DISTRIBUTION))
+        needed = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
-        yield Finding(PACKAGE, "not installed, run from its folder", "pip install -e .")
+        yield Finding(DISTRIBUTION, "not installed, run from its folder", "pip install -e .")
         return
     for text in needed:
         requirement = Requirement(text)
         if requirement.marker is None:
             yield _version(requirement)
+
+
+def _foreign() -> Iterator[Finding]:
+    for other in foreign():
+        yield Finding("foreign", other.text.replace(str(Path.home()), "~"), other.cure, broken=other.broken)
 
 
 def _version(requirement: Requirement) -> Finding:
@@ -207,4 +214,4 @@ def _launcher() -> Iterator[Finding]:
         yield Finding("launched", " ".join(variables))
 
 
-CHECKS = (_system, _packages, _torchvision, _devices, _shared_memory, _disk, _trackers, _launcher)
+CHECKS = (_system, _packages, _foreign, _torchvision, _devices, _shared_memory, _disk, _trackers, _launcher)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,9 +61,9 @@ def versions(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], needed:
 def test_versions_that_do_not_fit_together_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     versions(
         monkeypatch,
-        {"diffusion": "1.0", "torch": "2.13.0+cpu", "torchvision": "0.29.2", "pillow": "11.0.0"},
+        {"reverse-diffusion": "1.0", "torch": "2.13.0+cpu", "torchvision": "0.29.2", "pillow": "11.0.0"},
         {
-            "diffusion": [
+            "reverse-diffusion": [
                 "torch>=2.10",
                 "torchvision>=0.25",
                 "pillow>=12.2",
@@ -73,7 +74,7 @@ def test_versions_that_do_not_fit_together_are_broken(monkeypatch: pytest.Monkey
         },
     )
     found = by_name(doctor._packages())
-    assert found["diffusion"].text == "1.0" and not found["torch"].broken and "ruff" not in found
+    assert found["reverse-diffusion"].text == "1.0" and not found["torch"].broken and "ruff" not in found
     assert found["torchvision"].broken and "0.29.2 needs torch>=2.14.0, but torch is 2.13.0+cpu" in str(
         found["torchvision"]
     )
@@ -100,7 +101,7 @@ def test_a_check_that_fails_is_a_finding_and_not_the_end(monkeypatch: pytest.Mon
     first, sick, last = doctor.examine()
     assert (first.name, last.name) == ("first", "last")
     assert sick.name == "sick" and sick.broken and "ImportError: no such library" in str(sick)
-    assert doctor.report([first, sick, last]).endswith("verdict     1 broken")
+    assert doctor.report([first, sick, last]).endswith(f"{'verdict':{doctor.WIDTH}s}1 broken")
 
 
 def test_little_space_is_noted_and_a_cache_that_cannot_be_written_is_broken(
@@ -127,3 +128,21 @@ def test_shared_memory_of_a_container_is_noted(monkeypatch: pytest.MonkeyPatch) 
     found = by_name(doctor._shared_memory())
     if Path("/dev/shm").is_dir():
         assert "--shm-size" in found["shm"].cure and not found["shm"].broken
+
+
+def test_a_foreign_package_of_the_same_name_is_reported_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", (doctor._packages, doctor._foreign))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "diffusion-6.12.2.dist-info").mkdir()
+    (tmp_path / "diffusion-6.12.2.dist-info" / "METADATA").write_text("Name: diffusion\nVersion: 6.12.2\n")
+    (tmp_path / "diffusion").mkdir()
+    (tmp_path / "diffusion" / "__init__.py").write_text("")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    cli.main(["doctor"])
+    text = capsys.readouterr().out
+    assert (
+        "diffusion 6.12.2 installs another package diffusion" in text and "-> pip uninstall diffusion, then: " in text
+    )
+    assert "~/diffusion/__init__.py is another package of this name" in text and str(tmp_path) not in text
