@@ -60,7 +60,7 @@ def scaled(bands: int, top: float, dtype: npt.DTypeLike, seed: int = 0) -> Array
     return whole.astype(dtype).squeeze()
 
 
-def saved(image: Image.Image, format: str, **options: Any) -> bytes:
+def saved(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: ANN401, options of Pillow
     """Returns the bytes of an image file."""
     file = BytesIO()
     image.save(file, format, **options)
@@ -110,7 +110,8 @@ def modes() -> Iterator[Kind]:
                 values = read(data)
             except (OSError, ValueError, KeyError):
                 continue  # The format has no such mode.
-            span = {"I;16": (0, 65535), "I": (0, 65535), "F": (0.0, 1.0)}.get(mode)
+            deep = values.dtype.itemsize > 1  # Else the format has brought the image to 8 bits.
+            span = {"I;16": (0, 65535), "I": (0, 65535), "F": (0.0, 1.0)}.get(mode) if deep else None
             yield Kind(f"{mode.replace(';', '')}.{suffix}", data, values, suffix in ("jpg", "avif"), span)
 
 
@@ -198,7 +199,7 @@ def matrix_profile(primaries: tuple[tuple[float, float, float], ...], gamma: flo
         b"cprt": b"text\0\0\0\0none\0",
         b"wtpt": xyz((0.9642, 1.0, 0.8249)),
         **{key: xyz(values) for key, values in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)},
-        **{key: curve for key in (b"rTRC", b"gTRC", b"bTRC")},
+        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
     }
     body, table = b"", b""
     for key, data in tags.items():

@@ -1,7 +1,7 @@
 """Faults by the hundred, and whether anything is lost.
 
-    python -m benchmarks.campaign [--kills 300] [--signals 100] [--images 5000] [--files 2000] [--no-processes]
-        [--seed 0] [--check]
+    python -m benchmarks.campaign [--kills 300] [--signals 100] [--images 5000] [--files 2000] [--no-border]
+        [--no-processes] [--seed 0] [--check]
 
 Runs are killed (SIGKILL) or asked to end (SIGTERM) at random moments of start, training, sampling and saving, and
 started again by the same command until they end. Then weights, their EMA, optimizer moments, logged numbers and samples
@@ -10,7 +10,9 @@ than one seen before. Saving a checkpoint is killed, and made to fail, at each o
 under limits of the size of files.
 
 Images, checkpoints and configurations are mutated at random. Each must be read, or refused with one of the package's
-own errors, within a time limit; nothing may be written elsewhere and no code of the file may run. In runs of two
+own errors, within a time limit; nothing may be written elsewhere and no code of the file may run. Images of every mode,
+depth, number of bands, profile and orientation go through inspect, train and restore, and what is known of them must be
+their own values. In runs of two
 processes, one of the two is ended by SIGTERM, and in another run by SIGKILL.
 """
 
@@ -36,6 +38,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import common
+from benchmarks.border_campaign import border
 from benchmarks.common import Goal
 from benchmarks.data import write_images
 from benchmarks.faults import (
@@ -365,7 +368,15 @@ def launched(place: Path, run: Path) -> subprocess.Popen[bytes]:
 
 
 def campaign(
-    place: Path, *, kills: int, signals: int, images: int, files: int, processes: bool, seed: int
+    place: Path,
+    *,
+    kills: int,
+    signals: int,
+    images: int,
+    files: int,
+    images_through: bool,
+    processes: bool,
+    seed: int,
 ) -> list[Outcome]:
     """Returns the outcomes of all faults; `place` is a folder for temporary files."""
     single_threaded()
@@ -386,7 +397,22 @@ def campaign(
     outcomes.append(reading("checkpoints", place, files // 2, seed, read_checkpoint(golden)))
     shipped = sorted((ROOT / "configs").glob("*.toml"))
     outcomes.append(reading("configurations", place, files - files // 2, seed, read_config(shipped)))
+    if images_through:
+        outcomes += through(place)
     return outcomes + (two_processes(place) if processes else [])
+
+
+def through(place: Path) -> list[Outcome]:
+    """Takes border images through inspect, train and restore in a child process (`border_campaign`)."""
+    answer = place / "border.json"
+
+    def work() -> None:
+        answer.write_text(json.dumps([[each.fault, each.tried, each.lost] for each in border(place / "border")]))
+
+    status = forked(work, place / "errors.txt")
+    if status:
+        return [Outcome("border images", 1, (f"ended with {status}: {(place / 'errors.txt').read_text()[-300:]}",))]
+    return [Outcome(fault, tried, tuple(lost)) for fault, tried, lost in json.loads(answer.read_text())]
 
 
 def main() -> None:
@@ -396,6 +422,7 @@ def main() -> None:
     options.add_argument("--signals", type=int, default=100, help="runs ended by SIGTERM")
     options.add_argument("--images", type=int, default=5000, help="mutated images")
     options.add_argument("--files", type=int, default=2000, help="mutated checkpoints and configurations")
+    options.add_argument("--no-border", dest="border", action="store_false", help="leave out border images")
     options.add_argument("--no-processes", dest="processes", action="store_false", help="leave out runs of two")
     options.add_argument("--seed", type=int, default=0, help="seed of the moments and mutations")
     chosen = options.parse_args()
@@ -406,6 +433,7 @@ def main() -> None:
             signals=chosen.signals,
             images=chosen.images,
             files=chosen.files,
+            images_through=chosen.border,
             processes=chosen.processes,
             seed=chosen.seed,
         )

@@ -159,7 +159,7 @@ def canvas(
     neutral = neutral and (colors == 1 or _is_neutral(bands, seen))
     if neutral and colors > 1:
         notices.append("has no colored pixel: it is restored in gray")
-    alpha = own.alpha or (channels == 4 and own.kind == "rgb")
+    alpha = own.alpha or (channels == 4 and own.kind == "rgb" and colors == 3)
     if own.alpha and not same_size:
         alpha = channels == 4
         notices.append("is transparent in parts, its results are not, as they have another size")

@@ -14,7 +14,7 @@ from benchmarks import faults
 from benchmarks.faults import Outcome, forked, mutated, mutated_tree, pictures, state_of
 from tests.forkserver import launch
 
-FEW = ["--kills", "2", "--signals", "0", "--images", "200", "--files", "60", "--no-processes"]
+FEW = ["--kills", "2", "--signals", "0", "--images", "200", "--files", "60", "--no-border", "--no-processes"]
 
 
 @pytest.fixture(scope="module")
