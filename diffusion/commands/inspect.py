@@ -6,36 +6,28 @@ training by it on this machine.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from diffusion import config, distributed, model
 from diffusion.commands.options import Inspect
+from diffusion.commands.suggestion import suggest, toml
 from diffusion.config import Config
-from diffusion.data import DataSpec, Scan, scan, table
+from diffusion.data import DataSpec, PixelFormat, Scan, scan, table
+from diffusion.data.images import depth
+from diffusion.data.images.container import Container
 from diffusion.data.images.duplicates import check_pixels, copies, pair_lines
-from diffusion.data.images.scan import LINES, cache_folder, listing, open_container
+from diffusion.data.images.report import LINES, crop_line, enlarged_line, listing
+from diffusion.data.images.scan import cache_folder, open_container
+from diffusion.errors import InputError
 from diffusion.files import write_text
-from diffusion.noise_levels import LogNormal
 from diffusion.precision import Autocast, use_bf16
 
-# The sizes that may be suggested, and the fraction of the images that may be smaller and have to be enlarged.
-SIZES, ENLARGED = (8, 16, 32, 64, 128, 256), 0.1
-# The networks by size, as in configs/folder64.toml, folder128.toml and folder256.toml; smaller images train as 64 does.
-NETWORKS: dict[int, dict[str, Any]] = {
-    64: {"channels": [128, 256, 384], "blocks": 3, "attention": [1, 2]},
-    128: {"channels": [96, 192, 288, 384], "blocks": 2, "attention": [2, 3]},
-    256: {"channels": [64, 128, 192, 256, 384], "blocks": 2, "attention": [3, 4]},
-}
-# Steps and batch by size.
-TRAINING = {64: (200_000, 128), 128: (300_000, 64), 256: (400_000, 32)}
 # With fewer images than this a network of the suggested size memorizes them.
 FEW = 5000
 # The timed part of a step has at most this many positions, such as pixels. It is repeated until it has taken ENOUGH_S
@@ -61,11 +53,18 @@ class Cost:
 def inspect(options: Inspect) -> int:
     """Prints the report, and writes the suggested configuration where `--out` says so."""
     container = open_container(options.path)
-    found = scan(container, labels=options.labels, cache=cache_folder(None, container.root))
+    cache = cache_folder(None, container.root)
+    found, labels = labeled(options, container, cache)
     print(table(found))
     print("\n".join(repeated(found, decode=options.decode)))
-    tree = suggest(found, options.path, labels=options.labels)
+    measured, modes = depth.measure(found, cache) if options.decode else None, depth.modes_of(found)
+    keys = depth.suggestion(modes, measured)
+    if measured is not None:
+        print("\n".join(depth.lines(measured, PixelFormat(keys["channels"]), None, modes)) or "depth     8 bits")
+    tree = suggest(found, options.path, labels=labels, keys=keys)
     experiment = config.from_dict(tree)
+    for line in (*enlarged_line(found, experiment.data.shape), *crop_line(found, experiment.data.shape)):
+        print(line)
     text = toml(tree)
     print(f"\nA configuration to start from\n\n{text}")
     if len(found.entries) < FEW:
@@ -76,6 +75,25 @@ def inspect(options: Inspect) -> int:
         write_text(options.out, text)
         print(f"{options.out}: written; train with: diffusion train {options.out}")
     return 0
+
+
+def labeled(options: Inspect, container: Container, cache: Path) -> tuple[Scan, bool | str]:
+    """Returns the scan of a container with labels, and the value of data.labels that gives them.
+
+    These are the labels that the options ask for, or else those of a table that lies in the container and names classes
+    of most images.
+    """
+    asked = options.labels_from or options.labels
+    found = scan(container, labels=asked, pages=options.pages, cache=cache)
+    for path in found.entries.content["tables"] if not asked else ():
+        name = container.inside(path)
+        try:
+            with_table = scan(container, labels=name, pages=options.pages, cache=cache)
+        except InputError:
+            continue
+        if len(with_table.classes) > 1:
+            return with_table, name
+    return found, asked
 
 
 def repeated(found: Scan, *, decode: bool) -> list[str]:
@@ -97,49 +115,6 @@ def repeated(found: Scan, *, decode: bool) -> list[str]:
 
 def _indented(lines: list[str]) -> list[str]:
     return [f"{'':10s}{line}" for line in lines]
-
-
-def suggest(found: Scan, path: str, *, labels: bool) -> dict[str, Any]:
-    """Suggests the sections and keys of a configuration for a scan, as the shipped ones for image folders have them.
-
-    The size is the largest power of two, up to 256, that all but a tenth of the images reach in both directions. Images
-    larger than 64 are trained at higher noise, by the log of the ratio of the sides, because their neighboring pixels
-    are more alike.
-    """
-    rows, modes = found.entries.rows, found.entries.content["modes"]
-    side = np.quantile(np.minimum(rows["width"], rows["height"]), ENLARGED, method="lower")
-    size = max((size for size in SIZES if size <= side), default=SIZES[0])
-    gray = all(mode in ("1", "L", "LA") or mode.startswith("I") for mode in modes)
-    base = max(size, min(NETWORKS))
-    steps, batch = TRAINING[base]
-    return {
-        "data": {
-            "path": path,
-            "size": size,
-            "channels": 1 if gray else 3,
-            **({"labels": True} if labels else {}),
-            "flip": True,
-            "margin": size // 16,
-        },
-        "backbone": {"name": "unet", **NETWORKS[base]},
-        **({"noise_levels": {"name": "log_normal", "mean": shifted(size)}} if size > min(NETWORKS) else {}),
-        "training": {"steps": steps, "batch": batch, "lr": 0.01, "warmup": 2000},
-        "report": {"samples": 2000, "evaluate": 4000, "checkpoint": 2000, **({"pictures": 16} if size > 128 else {})},
-    }
-
-
-def shifted(size: int) -> float:
-    """The mean of log(σ/α) in training for images of a size above 64, rounded to a tenth."""
-    return round(LogNormal.mean + math.log(size / min(NETWORKS)), 1)
-
-
-def toml(tree: dict[str, Any]) -> str:
-    """Writes sections of keys with plain values as TOML."""
-    sections = [
-        "\n".join([f"[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())])
-        for name, values in tree.items()
-    ]
-    return "\n\n".join(sections) + "\n"
 
 
 def cost(experiment: Config, classes: int, *, measure: bool) -> Cost:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from torch import Tensor
 
 from diffusion import cli, config
 from diffusion.commands import inspect
-from diffusion.commands.inspect import Cost, cost, costs, duration, shifted, suggest, toml
-from diffusion.config import Config
-from diffusion.data import scan
+from diffusion.commands.inspect import Cost, cost, costs, duration
 from diffusion.objectives import Objective, TrajectoryBound
 from diffusion.training.adaptive import AdaptiveObjective
-from tests.conftest import ROOT, draw_shapes
+from tests.conftest import draw_shapes
 
 TINY = {"channels": [8, 16], "blocks": 1, "attention": [1]}
 
 
 @pytest.fixture
 def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspect, "NETWORKS", {64: TINY})
+    monkeypatch.setattr("diffusion.commands.suggestion.NETWORKS", {64: TINY})
 
 
 def folder(path: Path, sizes: list[tuple[int, int]], mode: str = "RGB") -> Path:
@@ -32,10 +30,6 @@ def folder(path: Path, sizes: list[tuple[int, int]], mode: str = "RGB") -> Path:
     for i, size in enumerate(sizes):
         Image.new(mode, size, i).save(path / f"{i}.png")
     return path
-
-
-def suggestion(path: Path) -> Config:
-    return config.from_dict(suggest(scan(path, labels=False, progress=False), str(path), labels=False))
 
 
 def test_the_report_says_what_is_there_and_writes_a_configuration_that_trains(
@@ -69,44 +63,12 @@ def test_without_decoding_and_measuring_only_the_index_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = folder(tmp_path / "images", [(70, 80)] * 3)
-    monkeypatch.setattr("diffusion.data.images.duplicates.decode", None)
+    monkeypatch.setattr("diffusion.data.images.duplicates.decode_to_look_at", None)
     monkeypatch.setattr(inspect, "timed", None)
     assert cli.main(["inspect", str(images), "--no-decode", "--no-measure"]) == 0
     text = capsys.readouterr().out
     assert "size = 64" in text and "M parameters" in text
     assert "alike" not in text and "images/s" not in text
-
-
-@pytest.mark.parametrize("size", [64, 128, 256])
-def test_what_is_suggested_for_a_size_is_what_is_shipped_for_it(tmp_path: Path, size: int) -> None:
-    suggested = suggestion(folder(tmp_path / "images", [(size, size + 10)]))
-    shipped = config.load(ROOT / "configs" / f"folder{size}.toml", [f"data.path={tmp_path / 'images'}"])
-    assert suggested == shipped
-
-
-def test_a_tenth_of_the_images_may_be_enlarged(tmp_path: Path) -> None:
-    sizes = [(300, 400)] * 18 + [(40, 400)] * 2
-    assert suggestion(folder(tmp_path / "a", [*sizes, (300, 300)])).data.size == 256
-    assert suggestion(folder(tmp_path / "b", [*sizes, (40, 40)])).data.size == 32
-    assert suggestion(folder(tmp_path / "c", [(5, 5)])).data.size == 8
-
-
-@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("I;16", 1), ("RGB", 3), ("P", 3)])
-def test_gray_images_get_one_channel(tmp_path: Path, mode: str, channels: int) -> None:
-    assert suggestion(folder(tmp_path / "images", [(64, 64)] * 2, mode)).data.channels == channels
-
-
-def test_more_noise_by_the_log_of_the_ratio_of_sides() -> None:
-    for size in (128, 256):
-        assert shifted(size) == pytest.approx(-0.5 + math.log(size / 64), abs=0.05)
-
-
-def test_toml_survives_the_way_through_the_parser(tmp_path: Path) -> None:
-    tree = {"data": {"path": 'a "quoted" \\ path é', "size": 32, "flip": True}, "noise_levels": {"mean": 0.2}}
-    (tmp_path / "x.toml").write_text(toml(tree))
-    experiment = config.load(tmp_path / "x.toml")
-    assert experiment.data.path == tree["data"]["path"] and experiment.data.flip
-    assert experiment.noise_levels.mean == 0.2  # type: ignore[attr-defined]
 
 
 def test_the_cost_counts_what_there_is(tiny_network: None) -> None:
@@ -160,3 +122,18 @@ def test_the_objective_of_training_is_what_is_timed(
     monkeypatch.setattr(inspect, "REPEATS", 2)
     found = cost(config.from_dict(tree), 0, measure=True)
     assert sizes == [4, 4] and found.images == 4 and found.seconds is not None and found.seconds > 0
+
+
+def test_deep_files_are_said_and_a_range_is_suggested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "microscope"
+    images.mkdir()
+    for i in range(9):
+        values = np.random.default_rng(i).integers(0, 1800, (8, 8)).astype(np.uint16)
+        Image.fromarray(values).save(images / f"{i}.png")
+    out = tmp_path / "suggested.toml"
+    assert cli.main(["inspect", str(images), "--no-measure", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "depth     9 images of more than 8 bits: values " in text
+    assert "of 256 levels remain; set data.range=[0, 4095]" in text
+    data = config.load(out).data
+    assert (data.channels, data.range) == (1, (0, 4095))

@@ -13,14 +13,18 @@ import tyro
 
 @dataclass(frozen=True)
 class Inspect:
-    """Report on an image folder, tar shards or a Hugging Face dataset without training: what is in it, what repeats or
-    is damaged, a configuration to start from, and the cost of training by it on this machine.
+    """Report on an image folder, an image, tar or zip files or a Hugging Face dataset without training: what is in it,
+    what repeats or is damaged, a configuration to start from, and the cost of training by it on this machine.
     """
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     """The folder, or whatever data.path may be."""
     labels: bool = False
     """Show the classes."""
+    labels_from: str = ""
+    """Take the classes from a table (CSV, TSV, JSON, JSON lines), or from the file names: "prefix"."""
+    pages: Literal["first", "all"] = "first"
+    """Take every page of a file with several as an image, or only the first."""
     decode: bool = True
     """Decode every image, which finds damaged ones and near duplicates."""
     measure: bool = True

@@ -47,12 +47,11 @@ def resize_and_crop(
     return resized if form.top >= 255 else resized.clip(0, form.top)
 
 
-def kept(
-    width: npt.NDArray[np.int32], height: npt.NDArray[np.int32], size: tuple[int, int]
-) -> npt.NDArray[np.float64]:
+def kept(width: npt.NDArray[Any], height: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Returns the share of the area of images of these sizes, (N,) each, that `resize_and_crop` keeps: (N,)."""
     aspect = (width / height) / (size[1] / size[0])
-    return np.minimum(aspect, 1 / aspect)
+    share: npt.NDArray[np.float64] = np.minimum(aspect, 1 / aspect)
+    return share
 
 
 def _eight_bits(part: Pixels, size: tuple[int, int], kernel: Image.Resampling, box: Box) -> Pixels:
