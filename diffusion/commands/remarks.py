@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from diffusion.model.planning import Plan, duration
 from diffusion.model.restoration import Diagnostics
 
 # The standard deviation of the error of rounding to 8 bits, which is uniform within half a gray level of 0.
@@ -27,10 +28,14 @@ def filled(known: Tensor) -> str:
     return f"{count / hidden.numel():.0%} filled"
 
 
-def work(windows: int, sides: tuple[int, ...], n: int) -> str:
-    """How much work restorations are, where it is more than one window."""
+def work(plan: Plan, sides: tuple[int, ...], n: int) -> str:
+    """How much work n restorations are, and about how long they take, where it is more than one window."""
+    if plan.windows <= 1:
+        return ""
+    places = f" in {plan.parts:,} places" if plan.parts > 1 else ""
     times = f", {n} times" if n > 1 else ""
-    return f"{windows:,} windows of {sides[1]}x{sides[0]}{times}" if windows > 1 else ""
+    about = "" if plan.seconds is None else f", about {duration(plan.seconds)}"
+    return f"{plan.windows:,} windows of {sides[1]}x{sides[0]}{places}{times}{about}"
 
 
 def done(name: str, diagnostics: Diagnostics, n: int, seed: int, noise: float, filling: str = "") -> str:

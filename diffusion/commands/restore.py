@@ -36,8 +36,7 @@ from diffusion.model import Model, load
 from diffusion.model.restoration import Restoration
 from diffusion.operators import Mask
 from diffusion.randomness import ExampleNoise, Stream, example_seed
-from diffusion.restoration import Problem, windows
-from diffusion.restoration.parts import split
+from diffusion.restoration import Problem
 
 
 @dataclass(frozen=True)
@@ -209,9 +208,8 @@ def _one(job: Job, read: Read, number: int, place: Place, left: str) -> None:
     told = (*photograph.notices, *notices, *lost(prepared, encoding))
     for notice in (*task.notices, *(f"{file.path.name}: {text}" for text in told)):
         distributed.say(notice)
-    sides = job.model.spec.shape[1:]
-    parts = split(task.problem, sides)
-    if work := remarks.work(sum(windows.count(part.problem, sides, part.tiling) for part in parts), sides, draw.n):
+    plan = job.model.plan(task.problem, draw, method=options.method, shared=True)
+    if work := remarks.work(plan, job.model.spec.shape[1:], draw.n):
         distributed.say(f"{left}{file.path.name}: {work}")
     main = distributed.is_main()
     found = project(job.model.solve(task.problem, draw, method=options.method, shared=True, progress=main), prepared)

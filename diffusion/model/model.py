@@ -29,6 +29,7 @@ from diffusion.errors import InputError, require, require_one
 from diffusion.guidance import ClassifierFree, LastEstimate
 from diffusion.likelihood.bound import Bound
 from diffusion.memory import auto_batch_size
+from diffusion.model import planning
 from diffusion.model.likelihood import Likelihood
 from diffusion.model.restoration import Restoration
 from diffusion.model.solving import RESTORATION_STEPS, Solver, shape_of
@@ -237,6 +238,15 @@ class Model:
         FloatingPointError for restorations that are not finite.
         """
         return self._solver(problem, draw, method).solve(problem, draw.n, shared=shared, progress=progress)
+
+    def plan(
+        self, problem: Problem, draw: Draw, *, method: str | Method = AUTO, shared: bool = False
+    ) -> planning.Plan:
+        """What `solve` will take: windows, evaluations of the network, and about how many seconds.
+
+        Raises InputError for options that `solve` refuses.
+        """
+        return planning.plan(self._solver(problem, draw, method), problem, draw.n, shared=shared)
 
     def _solver(self, problem: Problem, draw: Draw, method: str | Method) -> Solver:
         self._refuse_student("restoration")

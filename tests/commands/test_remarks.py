@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diffusion.commands import remarks
+from diffusion.model.planning import Plan
 from diffusion.model.restoration import Diagnostics
 from diffusion.restoration.methods import Guided
 
@@ -44,5 +45,7 @@ def test_noise_that_cannot_be_right_is_named_with_what_it_likely_is() -> None:
 
 
 def test_the_work_is_told_where_it_is_more_than_one_window() -> None:
-    assert remarks.work(2961, (32, 64), 8) == "2,961 windows of 64x32, 8 times"
-    assert remarks.work(1, (8, 8), 8) == "" and remarks.work(2, (8, 8), 1) == "2 windows of 8x8"
+    many = Plan(50, 2961, 12000, 1234567, 400.0)
+    assert remarks.work(many, (32, 64), 8) == "2,961 windows of 64x32 in 50 places, 8 times, about 6.7 min"
+    assert remarks.work(Plan(1, 1, 30, 32, 100.0), (8, 8), 8) == ""
+    assert remarks.work(Plan(1, 2, 30, 64), (8, 8), 1) == "2 windows of 8x8"
