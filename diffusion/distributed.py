@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from diffusion import progress
+
 # The main process may take hours to pack a folder while the others wait.
 PATIENCE = timedelta(days=1)
 # The messages of gloo about a lost process; other backends raise DistError.
@@ -50,9 +52,9 @@ def is_main() -> bool:
 
 
 def say(text: str) -> None:
-    """Prints a text in the main process alone."""
+    """Prints a text in the main process alone (`progress.say`)."""
     if is_main():
-        print(text)
+        progress.say(text)
 
 
 def device() -> torch.device:

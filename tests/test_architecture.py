@@ -35,7 +35,7 @@ THEORY = {
     "likelihood",
     "precision",
 }
-LEAVES = {"randomness", "errors", "files", "memory", "distributed", "registries", "draw"}
+LEAVES = {"progress", "randomness", "errors", "files", "memory", "distributed", "registries", "draw"}
 STANDARD = set(sys.stdlib_module_names)
 
 
@@ -112,8 +112,8 @@ def test_what_is_named_quick_or_slow_exists() -> None:
 
 @pytest.mark.parametrize("path", files(*THEORY, *LEAVES), ids=ids)
 def test_theory_knows_torch_and_itself(path: Path) -> None:
-    assert others(path) <= {"torch"}
-    assert used(path) <= ({"errors"} if module(path) in LEAVES else THEORY | LEAVES)
+    assert others(path) <= ({"tqdm"} if module(path) == "progress" else {"torch"})
+    assert used(path) <= ({"errors", "progress"} if module(path) in LEAVES else THEORY | LEAVES)
 
 
 @pytest.mark.parametrize("path", files("backbones"), ids=ids)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diffusion.commands.options import Compare
 from diffusion.data import PixelFormat, decode, read_header
@@ -20,6 +19,7 @@ from diffusion.errors import InputError
 from diffusion.evaluation import lpips
 from diffusion.evaluation.intervals import estimate
 from diffusion.files import write_text
+from diffusion.progress import track
 from diffusion.restoration.similarity import SIDE, ssim
 from diffusion.restoration.statistics import psnr
 
@@ -52,7 +52,7 @@ def compare(options: Compare) -> int:
             f"{options.images}: must hold images of the names of those in {options.originals}, got {shown}"
         )
     found, problems = [], [f"{name}: has no original" for name in first if name not in paired]
-    for name in tqdm(natural(paired), total=len(paired), desc="comparing", unit="image", disable=len(paired) < 2):
+    for name in track(natural(paired), len(paired), "comparing", "image", show=len(paired) > 1):
         try:
             found.append(compared(name, *paired[name], distance))
         except InputError as error:

@@ -16,7 +16,6 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diffusion import distributed, figures, memory
 from diffusion.data import Dataset, DataSpec
@@ -27,6 +26,7 @@ from diffusion.likelihood.importance import ENOUGH, PathWeights
 from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, meaning, null_log_likelihood
 from diffusion.model import Model
 from diffusion.model.likelihood import Likelihood
+from diffusion.progress import track
 
 # The most examples in a batch. Large examples are fewer, `memory.POSITIONS` positions in all.
 BATCH = 128
@@ -179,7 +179,7 @@ class Estimator(Evaluator):
             mine = distributed.share(len(starts))
             starts = starts[mine.start : mine.stop]
         batches = [self.empty(likelihood)]
-        for start in tqdm(starts, desc="evaluating", disable=not setting.progress):
+        for start in track(starts, len(starts), "evaluating", "batch", show=setting.progress):
             numbers = range(start, min(start + batch, count))
             values, label = examples.batch(numbers)
             if examples.spec.is_image:

@@ -9,12 +9,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diffusion import distributed, gaussian, samplers
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser
 from diffusion.guidance import LastEstimate
+from diffusion.progress import bar
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 
 
@@ -89,11 +89,11 @@ class Drawing:
         With `shared` these are the share of this process. No more than one batch is held.
         """
         mine = distributed.share(self.n) if shared else range(self.n)
-        with tqdm(total=len(mine), desc="sampling", unit="image", disable=not progress) as bar:
+        with bar(len(mine), "sampling", "image", show=progress) as moving:
             for start in range(mine.start, mine.stop, batch):
                 rows = range(start, min(start + batch, mine.stop))
                 for _, x in self.walk(rows):
                     last = x
                 yield range(self.first + rows.start, self.first + rows.stop), last.cpu()
                 del x, last
-                bar.update(len(rows))
+                moving.update(len(rows))

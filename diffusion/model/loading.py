@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diffusion import checkpoint, config, distributed
 from diffusion.backbones import Backbone
@@ -19,6 +18,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError
 from diffusion.memory import tune_malloc
 from diffusion.model.model import Model
+from diffusion.progress import say
 
 
 def build(experiment: Config, spec: DataSpec) -> Backbone:
@@ -48,7 +48,7 @@ def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
     """
     folder, problems = checkpoint.find(Path(run))
     for problem in problems:
-        tqdm.write(f"{problem}; using {folder.name} instead")
+        say(f"{problem}; using {folder.name} instead")
     stored = checkpoint.read(folder, "model")
     try:
         experiment = config.from_dict(stored.description["config"], where=str(folder))

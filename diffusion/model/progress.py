@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+
+from diffusion.progress import Bar
 
 # The passes that the first step of a run is taken to have: an evaluation, and backward passes where there are any.
 FIRST_PASSES = 4
@@ -23,7 +23,7 @@ class Progress:
     step is being taken is read off the time of each evaluation, and is the same for all methods.
     """
 
-    bar: tqdm[Any]
+    bar: Bar
     times: Tensor
     windows: int = 0
     done: int = 0

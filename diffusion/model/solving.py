@@ -17,7 +17,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from diffusion import distributed
 from diffusion.data import DataSpec
@@ -26,6 +25,7 @@ from diffusion.errors import require
 from diffusion.model.progress import Progress
 from diffusion.model.restoration import Diagnostics, Restoration
 from diffusion.operators import Identity, Operator
+from diffusion.progress import bar
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration import Method, Problem, restore, windows
 from diffusion.restoration.counting import CountingDenoiser
@@ -83,8 +83,8 @@ class Solver:
         values, rows = torch.full((len(mine), count), torch.nan), []
         runs = self.runs(parts, mine)
         total = sum(run.windows for run in runs) * self.steps
-        with tqdm(total=total, desc="restoring", unit="window", disable=not progress) as bar:
-            moving = Progress(bar, self.times)
+        with bar(total, "restoring", "window", show=progress) as moved:
+            moving = Progress(moved, self.times)
             for run in runs:
                 moving.begin(run.windows)
                 found, row = self._draw(run, moving)

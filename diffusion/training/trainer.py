@@ -8,7 +8,6 @@ A run is a function of its configuration and data: the examples, crops, noise le
 from __future__ import annotations
 
 import math
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from diffusion import checkpoint, distributed, model
+from diffusion import checkpoint, distributed, model, progress
 from diffusion.config import Config, TrainingConfig
 from diffusion.data import Dataset
 from diffusion.errors import InputError
@@ -27,6 +25,7 @@ from diffusion.files import sync
 from diffusion.memory import tune_malloc
 from diffusion.model import Model
 from diffusion.precision import use_bf16
+from diffusion.progress import Bar
 from diffusion.training import metrics, objective, sharding, state
 from diffusion.training.adaptive import AdaptiveObjective
 from diffusion.training.batches import Batch, BatchMaker
@@ -142,7 +141,7 @@ class Trainer:
     def say(self, text: str) -> None:
         """Prints a line above the progress bar, once for all processes."""
         if self.accelerator.is_main_process:
-            tqdm.write(text, file=sys.stdout)
+            progress.say(text)
 
     @property
     def model(self) -> Model:
@@ -297,7 +296,7 @@ class Trainer:
         self.step, _ = self._load_state()
         return True
 
-    def _log(self, norm: Tensor, waited: float, bar: tqdm) -> None:
+    def _log(self, norm: Tensor, waited: float, bar: Bar) -> None:
         numbers = self.monitor.collect(waited)
         numbers |= {"lr": self.learning_rate(self.step - 1), "grad_norm": float(norm)}
         bar.set_postfix_str(
@@ -330,15 +329,9 @@ class Trainer:
         """Returns the signal that any process received, 0 for none; the answer is the same on all processes."""
         return distributed.largest(interrupt.signal or 0)
 
-    def _progress_bar(self) -> tqdm:
-        return tqdm(
-            total=self.config.training.steps,
-            initial=self.step,
-            unit="step",
-            mininterval=0.5,
-            disable=not self.accelerator.is_main_process,
-            dynamic_ncols=True,
-        )
+    def _progress_bar(self) -> Bar:
+        show, steps = self.accelerator.is_main_process, self.config.training.steps
+        return progress.bar(steps, "training", "step", show=show, done=self.step, report=True)
 
     def _headline(self) -> str:
         parameters = sum(p.numel() for p in self.network.parameters())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from tqdm import tqdm
+from diffusion.progress import bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,17 +22,16 @@ def in_order(
 ) -> Iterator[Result]:
     """Yields the results of a function in the order of the items, with few of them in memory however many there are.
 
-    With `progress`, and on a terminal only, a bar named `title` is shown, which runs to the `total`, if known.
+    With `progress` it is shown under the `title`, up to the `total`, if known.
     """
     workers = min(os.cpu_count() or 1, MAX_WORKERS)
     pending: deque[Future[Result]] = deque()
-    bar = tqdm(total=total, desc=title, unit="file", disable=None if progress else True)
-    with bar, ThreadPoolExecutor(workers) as pool:
+    with bar(total, title, "file", show=progress) as moving, ThreadPoolExecutor(workers) as pool:
         for item in items:
             pending.append(pool.submit(function, item))
             if len(pending) > 4 * workers:
                 yield pending.popleft().result()
-                bar.update()
+                moving.update()
         while pending:
             yield pending.popleft().result()
-            bar.update()
+            moving.update()
