@@ -80,18 +80,18 @@ def arguments_of(kind: type) -> Iterator[Argument]:
     """Yields the arguments that tyro makes of the fields of a dataclass, and of those that it holds without a name."""
     hints = get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
-        hint, marks = hints[field.name], ()
+        hint: Any = hints[field.name]
+        marks: Sequence[Any] = ()
         if get_origin(hint) is Annotated:
-            hint, *marks = get_args(hint)  # type: ignore[assignment]
-        if dataclasses.is_dataclass(hint):
-            yield from arguments_of(hint)  # type: ignore[arg-type]
+            hint, *marks = get_args(hint)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            yield from arguments_of(hint)
             continue
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         positional, name = tyro.conf.Positional in marks, field.name.replace("_", "-")
+        names: tuple[str, ...] = (f"--{name}", f"--no-{name}") if hint is bool else (f"--{name}",)
         if positional:
             names = (next((mark.metavar for mark in marks if getattr(mark, "metavar", None)), name),)
-        else:
-            names = (f"--{name}", f"--no-{name}") if hint is bool else (f"--{name}",)
         kinds, many = ((), False) if hint is bool else _values(hint)
         yield Argument(names, kinds, many, positional, required)
 
@@ -125,9 +125,9 @@ def _check(name: str, argument: Argument, values: list[str]) -> None:
     for kind, value in zip(argument.kinds, values, strict=False):
         if kind in NUMBERS and value != "None":
             try:
-                kind(value)  # type: ignore[operator]
+                kind(value)
             except ValueError:
-                raise InputError(f"{name}: must be {NUMBERS[kind]}, got {value!r}") from None  # type: ignore[index]
+                raise InputError(f"{name}: must be {NUMBERS[kind]}, got {value!r}") from None
         words = [*map(str, get_args(kind))] if get_origin(kind) is Literal else []
         if words and value != "None":
             require_one(value, name, words)

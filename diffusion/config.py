@@ -395,7 +395,7 @@ def _parse(override: str) -> tuple[str, str, Any]:
 
 def _keys() -> dict[str, dict[str, Any]]:
     """The keys of every section with their defaults; those of a component are of the default one."""
-    return {section.name: vars(section.default) for section in fields(Config)}  # type: ignore[arg-type]
+    return {section.name: vars(section.default) for section in fields(Config)}
 
 
 def _override(tree: dict[str, Any], section: str, key: str, value: Any) -> None:  # noqa: ANN401, as TOML has it

@@ -47,9 +47,7 @@ class Bar(Protocol):
         ...
 
 
-def bar(
-    total: int | None, title: str, unit: str, *, show: bool = True, done: int = 0, report: bool = False
-) -> Bar:
+def bar(total: int | None, title: str, unit: str, *, show: bool = True, done: int = 0, report: bool = False) -> Bar:
     """Returns the progress of `total` parts, None if their number is not known, of which `done` are done already.
 
     Without `show` nothing is written. With `report` the lines of files and pipes also come with the first numbers

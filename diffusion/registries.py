@@ -8,7 +8,6 @@ line must know the names before torch is imported, and reads them from the sourc
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import math
 import pkgutil

@@ -35,7 +35,7 @@ THEORY = {
     "likelihood",
     "precision",
 }
-LEAVES = {"progress", "randomness", "errors", "files", "memory", "distributed", "registries", "draw"}
+LEAVES = {"progress", "interrupt", "randomness", "errors", "files", "memory", "distributed", "registries", "draw"}
 STANDARD = set(sys.stdlib_module_names)
 
 

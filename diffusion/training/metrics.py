@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from diffusion.config import Config, to_dict
 from diffusion.errors import InputError
 from diffusion.files import write_text
-from diffusion.training.interrupt import limited
+from diffusion.interrupt import limited
 
 METRICS = "metrics.jsonl"
 # The key of the bound on held-out examples, followed by its unit; its standard error has the same key and a suffix.

@@ -19,8 +19,8 @@ from diffusion.config import Config, ConfigError
 from diffusion.data import Dataset, DataSpec, open_source
 from diffusion.errors import InputError
 from diffusion.files import write_text
+from diffusion.interrupt import Interrupt, Stopped
 from diffusion.training import lock
-from diffusion.training.interrupt import Interrupt, Stopped
 from diffusion.training.trainer import Outcome, Trainer
 
 RESOLVED = "config.json"

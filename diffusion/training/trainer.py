@@ -22,6 +22,7 @@ from diffusion.config import Config, TrainingConfig
 from diffusion.data import Dataset
 from diffusion.errors import InputError
 from diffusion.files import sync
+from diffusion.interrupt import Interrupt
 from diffusion.memory import tune_malloc
 from diffusion.model import Model
 from diffusion.precision import use_bf16
@@ -31,7 +32,6 @@ from diffusion.training.adaptive import AdaptiveObjective
 from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.ema import PowerEMA
 from diffusion.training.gradient import Gradient
-from diffusion.training.interrupt import Interrupt
 from diffusion.training.metrics import METRICS, Tracker
 from diffusion.training.monitor import LossByLogSNR, Monitor
 from diffusion.training.nonfinite import LIMIT, NonFiniteGuard

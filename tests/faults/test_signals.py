@@ -15,9 +15,9 @@ from benchmarks.faults import digest
 from diffusion import checkpoint, samplers
 from diffusion.config import Config
 from diffusion.evaluation import BoundEstimator
+from diffusion.interrupt import Interrupt, Stopped, limited
 from diffusion.training import run as runs
 from diffusion.training import state, train
-from diffusion.training.interrupt import Interrupt, Stopped, limited
 from diffusion.training.report import Reporter
 from tests.conftest import tiny
 

@@ -452,11 +452,13 @@ def start_afresh(program: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)]
+)
 def test_a_signal_saves_and_the_same_command_goes_on(shapes: Path, tmp_path: Path, number: int, code: int) -> None:
     config, run = tmp_path / "shapes.toml", tmp_path / "run"
     config.write_text(TOML.format(path=json.dumps(str(shapes)), steps=100_000))
-    # One of the two shows that a fork, which starts at once, is not told from a process that imports everything.
+    # One of them shows that a fork, which starts at once, is not told from a process that imports everything.
     process = (start_afresh if number == signal.SIGINT else launch)(command(config, run))
     try:
         while not (run / "metrics.jsonl").exists() and process.poll() is None:
@@ -471,8 +473,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(shapes: Path, tmp_path: Pat
     assert f"stopped at step {step}, saved in {run}; the same command goes on from here" in out
     assert "Traceback" not in err
     assert rows(run)[-1]["step"] == step
-    if number == signal.SIGTERM:
-        return  # One of the two is enough to show the way on.
+    if number != signal.SIGINT:
+        return  # One of them is enough to show the way on.
     config.write_text(TOML.format(path=json.dumps(str(shapes)), steps=step + 2))
     resumed = launch(command(config, run))
     out, err = resumed.communicate(timeout=60)

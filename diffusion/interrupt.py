@@ -1,4 +1,4 @@
-"""Signals (Ctrl-C and termination), and calls that do not return."""
+"""Signals (Ctrl-C, termination, and those of clusters and terminals), and calls that do not return."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+# Signals of people, and of what ends a process for good. A second one of these ends it at once.
+ENDING = ("SIGINT", "SIGTERM", "SIGBREAK")
+# Signals of a terminal that closes, of schedulers before a time limit (SLURM, LSF, Grid Engine) and of a limit of CPU
+# time. They may come several times, or just before one that ends.
+WARNING = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+
+
+def _known(names: tuple[str, ...]) -> tuple[signal.Signals, ...]:
+    """The signals that this system has."""
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
 class Stopped(BaseException):
@@ -20,10 +31,11 @@ class Stopped(BaseException):
 
 
 class Interrupt:
-    """A context in which the first SIGINT or SIGTERM raises Stopped, or within `deferred` only sets `signal`.
+    """A context in which the first signal of ENDING or WARNING raises Stopped, or within `deferred` only sets `signal`.
 
-    A second signal acts as it would have outside of the context. In threads other than the main one, such as the
-    workers of notebooks, signals are left alone.
+    SIGHUP is left alone where it is ignored, as under nohup. After the first signal a second one of ENDING acts as it
+    would have outside of the context, while those of WARNING are ignored within it, so that they cannot end a process
+    that saves. In threads other than the main one, such as the workers of notebooks, signals are left alone.
     """
 
     def __init__(self) -> None:
@@ -32,7 +44,9 @@ class Interrupt:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (*_known(ENDING), *_known(WARNING)):
+            if number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             try:
                 self._before[number] = signal.signal(number, self._handle)
             except ValueError:
@@ -65,7 +79,8 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        self.__exit__()
+        for other, handler in self._before.items():
+            signal.signal(other, signal.SIG_IGN if other in _known(WARNING) else handler)  # type: ignore[arg-type]
         if self._raises:
             raise Stopped(number)
 
@@ -74,11 +89,12 @@ class Interrupt:
 def limited(seconds: float) -> Iterator[None]:
     """A context that raises TimeoutError after a number of seconds, in the main thread, where there are alarms.
 
-    In other threads there is no limit. Compiled code that does not return for signals goes on waiting.
+    In other threads, and on systems without alarms, there is no limit. Compiled code that does not return for signals
+    goes on waiting.
     """
     try:
         before = signal.signal(signal.SIGALRM, _expire)
-    except ValueError:
+    except (ValueError, AttributeError):
         yield
         return
     signal.setitimer(signal.ITIMER_REAL, seconds)
