@@ -12,11 +12,11 @@ from PIL import Image
 
 from diffusion import data
 from diffusion.data import FolderError, ImageError, Packed, PixelFormat
-from diffusion.data.images import cache, store
-from diffusion.data.images.decoding import decode, printable, resize_and_crop
+from diffusion.data.images import cache, sharing, store
+from diffusion.data.images.decoding import decode, decode_frames_at, printable, resize_and_crop
 from tests.bad_images import BLUE, FOUND_BY_DECODING, GREEN, NOT_UTF8, RED, WHITE, solid
 
-FILES = (cache.VALUES, cache.CONTENTS, store.MANIFEST)
+FILES = (sharing.VALUES, sharing.CONTENTS, sharing.DIGESTS, store.MANIFEST)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(cache, "decode_at", refuse)
+    monkeypatch.setattr(cache, "decode_frames_at", refuse)
 
 
 def test_values_are_the_decoded_images(folder: Path, tmp_path: Path) -> None:
@@ -88,6 +88,136 @@ def test_a_copy_of_the_folder_shares_the_entry(folder: Path, tmp_path: Path, req
     shutil.copytree(folder, tmp_path / "copy")
     request.getfixturevalue("no_decoding")
     assert len(pack(tmp_path / "copy", tmp_path / "cache").values) == 3
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are decoded from here on."""
+    names: list[str] = []
+    decode_frames_at = cache.decode_frames_at
+
+    def noted(path: str, *arguments: object) -> object:
+        names.append(Path(path).name)
+        return decode_frames_at(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cache, "decode_frames_at", noted)
+    return names
+
+
+def test_a_folder_that_grows_by_one_image_decodes_one(folder: Path, tmp_path: Path, decoded: list[str]) -> None:
+    where = tmp_path / "cache"
+    pack(folder, where)
+    decoded.clear()
+    solid(WHITE).save(folder / "b" / "0.png")
+    grown = pack(folder, where)
+    assert decoded == ["0.png"]
+    assert grown.names == ("a.png", "b/0.png", "b/1.png", "c.png")
+    assert len(entries(where)) == 1, "the entry of the earlier state is gone"
+    alone = pack(folder, tmp_path / "other")
+    assert np.array_equal(grown.values, alone.values) and np.array_equal(grown.contents, alone.contents)
+
+
+def test_files_that_are_renamed_moved_removed_and_copied_are_not_decoded_again(
+    folder: Path, tmp_path: Path, no_decoding: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "decode_frames_at", decode_frames_at)
+        pack(folder, tmp_path / "cache")
+    (folder / "a.png").rename(folder / "b" / "2.png")
+    (folder / "c.png").unlink()
+    shutil.copy(folder / "b" / "2.png", folder / "0.png")
+    packed = pack(folder, tmp_path / "cache")
+    assert packed.names == ("0.png", "b/1.png", "b/2.png")
+    for image, color in zip(packed.values, (RED, GREEN, RED), strict=True):
+        assert (image == np.array(color)[:, None, None]).all()
+
+
+def test_a_folder_that_holds_images_of_another_one_shares_them(
+    folder: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    pack(folder, tmp_path / "cache")
+    (tmp_path / "part").mkdir()
+    shutil.copy(folder / "c.png", tmp_path / "part" / "x.png")
+    solid(WHITE).save(tmp_path / "part" / "y.png")
+    decoded.clear()
+    part = pack(tmp_path / "part", tmp_path / "cache")
+    assert decoded == ["y.png"] and (part.values[0] == np.array(BLUE)[:, None, None]).all()
+    assert len(entries(tmp_path / "cache")) == 2, "the other folder is still as it was"
+    pack(folder, tmp_path / "cache", size=(4, 4))
+    assert sorted(decoded) == ["1.png", "a.png", "c.png", "y.png"], "another size shares nothing"
+
+
+def test_an_entry_that_another_folder_uses_stays(folder: Path, tmp_path: Path, decoded: list[str]) -> None:
+    where = tmp_path / "cache"
+    shutil.copytree(folder, tmp_path / "copy")
+    for each in (folder, tmp_path / "copy"):
+        pack(each, where)
+    solid(WHITE).save(folder / "z.png")
+    pack(folder, where)
+    assert len(entries(where)) == 2
+    decoded.clear()
+    pack(tmp_path / "copy", where)
+    assert decoded == []
+    shutil.copy(folder / "z.png", tmp_path / "copy")
+    pack(tmp_path / "copy", where)
+    assert decoded == [] and len(entries(where)) == 1, "both are in the same state again"
+
+
+def test_images_that_cannot_be_decoded_are_remembered_by_their_bytes(
+    zoo: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    (tmp_path / "root").mkdir()
+    for name in ("truncated.png", "truncated.jpg"):
+        shutil.copy(zoo / name, tmp_path / "root")
+    solid(RED).save(tmp_path / "root" / "m.png")
+    first = pack(tmp_path / "root", tmp_path / "cache")
+    solid(GREEN).save(tmp_path / "root" / "a.png")
+    decoded.clear()
+    second = pack(tmp_path / "root", tmp_path / "cache")
+    assert decoded == ["a.png"] and second.problems == first.problems and second.names == ("a.png", "m.png")
+    assert (second.values[0] == np.array(GREEN)[:, None, None]).all()
+    assert (second.values[1] == np.array(RED)[:, None, None]).all()
+
+
+def test_pages_of_a_stack_are_shared_page_by_page(tmp_path: Path, decoded: list[str]) -> None:
+    def save(name: str, *colors: tuple[int, int, int]) -> None:
+        first, *rest = (solid(color) for color in colors)
+        first.save(tmp_path / "stacks" / name, save_all=True, append_images=rest)
+
+    def packed() -> Packed:
+        found = data.scan(tmp_path / "stacks", labels=False, pages="all", progress=False)
+        return data.pack(found, size=(8, 8), pixel_format=PixelFormat(), cache=tmp_path / "cache", progress=False)
+
+    (tmp_path / "stacks").mkdir()
+    save("b.tif", RED, GREEN, BLUE)
+    packed()
+    save("a.tif", GREEN, WHITE)
+    decoded.clear()
+    second = packed()
+    assert decoded == ["a.tif"]
+    for image, color in zip(second.values, (GREEN, WHITE, RED, GREEN, BLUE), strict=True):
+        assert (image == np.array(color)[:, None, None]).all()
+
+
+def test_a_damaged_entry_gives_nothing_away(folder: Path, tmp_path: Path, decoded: list[str]) -> None:
+    pack(folder, tmp_path / "cache")
+    (entry,) = entries(tmp_path / "cache")
+    content = bytearray((entry / sharing.VALUES).read_bytes())
+    content[-1] ^= 1
+    (entry / sharing.VALUES).write_bytes(content)
+    solid(WHITE).save(folder / "d.png")
+    decoded.clear()
+    packed = pack(folder, tmp_path / "cache")
+    assert sorted(decoded) == ["1.png", "a.png", "c.png", "d.png"]
+    assert (packed.values[2] == np.array(BLUE)[:, None, None]).all()
+
+
+def test_values_of_a_run_stay_readable_when_their_entry_is_replaced(folder: Path, tmp_path: Path) -> None:
+    before = pack(folder, tmp_path / "cache")
+    solid(WHITE).save(folder / "0.png")
+    pack(folder, tmp_path / "cache")
+    for image, color in zip(before.values, (RED, GREEN, BLUE), strict=True):
+        assert (image == np.array(color)[:, None, None]).all()
 
 
 def test_changed_bytes_are_seen_even_at_the_same_size_and_time(folder: Path, tmp_path: Path) -> None:
