@@ -209,6 +209,21 @@ def refuse_undrawn_tails(experiment: Config) -> None:
         )
 
 
+def refuse_guidance_of_nothing(experiment: Config) -> None:
+    """Refuses to begin a run that is to be sampled with guidance, which would have nothing to guide by.
+
+    Runs begun with such a configuration may go on. Raises ConfigError that says what to set.
+    """
+    scale, training = experiment.sampling.guidance, experiment.training
+    if scale != 1 and not (experiment.data.labels and training.label_dropout) and not experiment.distillation.teacher:
+        key = "training.label_dropout" if experiment.data.labels else "data.labels"
+        value = "0" if experiment.data.labels else "false"
+        raise ConfigError(
+            f"sampling.guidance: must be 1 where {key} is {value}, as guidance compares the estimates with and without "
+            f"a label, got {scale:g}"
+        )
+
+
 REGISTRIES: dict[str, Mapping[str, type]] = {
     "backbone": BACKBONES,
     "schedule": SCHEDULES,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion.errors import InputError, require
+from diffusion.errors import InputError, nearest, require
 
 Label = int | str | Sequence[int] | Tensor
 
@@ -107,7 +107,8 @@ class DataSpec:
     ) -> Tensor | None:
         """Returns the numbers of n labels, (n,) int64, from one label for all or n of them, by number or class name.
 
-        No label gives None. With `unlabeled` the number -1 stands for an example without a label.
+        A text that is no class name may be a number, unless the name of any class is a number: it would not say which
+        of the two it is. No label gives None. With `unlabeled` the number -1 stands for an example without a label.
 
         Raises InputError that names the classes for a label that does not exist.
         """
@@ -117,16 +118,22 @@ class DataSpec:
         value = label.tolist() if isinstance(label, Tensor) else label
         given = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * n
         numbers = [classes.index(v) if isinstance(v, str) and v in classes else v for v in given]
-        numbers = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in numbers]
+        named_by_numbers = any(map(_is_number, classes))
+        if not named_by_numbers:
+            numbers = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in numbers]
         known = range(-1 if unlabeled else 0, len(classes))
         bad = [v for v in numbers if isinstance(v, bool) or not isinstance(v, int) or v not in known]
         if bad and not classes:
             raise InputError(f"label: this model was trained without labels (data.labels = false), got {value!r}")
         require(len(given) == n, "label", f"one label or {n} of them", given)
         if bad:
-            none = "-1 for none, " if unlabeled else ""
-            names = f"0 to {len(classes) - 1} or one of {', '.join(classes)}"
-            raise InputError(f"label: must be {none}{names}, got {bad[0]!r}")
+            none, names = "-1 for none, " if unlabeled else "", f"one of {', '.join(classes)}"
+            if isinstance(bad[0], str) and named_by_numbers:
+                names = f"the name of a class, and no other number as some are numbers, {names}"
+            else:
+                names = f"0 to {len(classes) - 1} or {names}"
+            hint = nearest(bad[0], classes) if isinstance(bad[0], str) else ""
+            raise InputError(f"label: must be {none}{names}, got {bad[0]!r}{hint}")
         return torch.tensor(numbers, device=device)
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,3 +152,12 @@ class DataSpec:
                 "value_range": None if ends is None else tuple(ends),
             }
         )
+
+
+def _is_number(name: str) -> bool:
+    """Whether the name of a class could be taken for a number."""
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True

@@ -91,8 +91,8 @@ class Model:
     def guided(self, guidance: float | None = None, *, autocast: bool = False) -> AnyDenoiser:
         """The denoiser to sample: with classifier-free guidance of that scale, by default the experiment's.
 
-        With `autocast` its network runs in the precision of sampling. Raises InputError for a scale other than 1 of a
-        distilled model.
+        With `autocast` its network runs in the precision of sampling. Raises InputError for a scale other than 1 that is
+        asked of a distilled model, or of one that was not trained both with and without labels.
         """
         options, denoiser = self.config.sampling, self.denoiser
         if autocast and use_bf16(options.precision, self.device):
@@ -100,6 +100,11 @@ class Model:
         scale = options.guidance if guidance is None else guidance
         if self.teacher and scale != 1:
             raise InputError(f"guidance: this model was distilled with its teacher's guidance in it, got {scale:g}")
+        asked, dropout = guidance not in (None, 1), self.config.training.label_dropout
+        labeled = "with labels (data.labels = false)"
+        require(not asked or self.spec.classes, "guidance", f"1 for this model, which was not trained {labeled}", scale)
+        without = "without labels (training.label_dropout = 0)"
+        require(not asked or dropout, "guidance", f"1 for this model, which was not trained {without}", scale)
         return denoiser if scale == 1 else ClassifierFree(denoiser, scale, options.interval)
 
     @property

@@ -137,6 +137,7 @@ def prepare(experiment: Config, run: Path, *, strict: bool) -> None:
     begun = bool(checkpoint.folders(run))
     if not begun and not experiment.distillation.teacher:
         config.refuse_undrawn_tails(experiment)
+        config.refuse_guidance_of_nothing(experiment)
     tree = config.to_dict(experiment)
     path = run / RESOLVED
     # Before the first checkpoint there is nothing to protect: a mistyped path or a batch too large may be corrected.
