@@ -96,7 +96,8 @@ def open_examples(model: Model, folder: Path | None) -> tuple[Dataset | None, Da
         raise InputError(f"--data: this model was trained on points, got the folder {folder}")
     # Opened as a source, the folder gets no mean and deviation of its own. They are the model's, and those of a folder
     # of a single color could not be used.
-    source = replace(options, source="folder", path=str(folder), labels=bool(classes), min_images=1)
+    labels = options.labels if classes and isinstance(options.labels, str) else bool(classes)
+    source = replace(options, source="folder", path=str(folder), labels=labels, min_images=1)
     return None, relabel(SOURCES["folder"](source, distributed.say, model.spec), classes, "--data")
 
 

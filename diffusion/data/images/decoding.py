@@ -44,6 +44,7 @@ __all__ = [
     "decode_with_alpha",
     "printable",
     "read_bands",
+    "read_frames",
     "read_header",
     "resize_and_crop",
     "to_tensor",
@@ -128,6 +129,16 @@ def read_bands(path: str | os.PathLike[str], file: BinaryFile | None = None, *, 
         return source.bands(frame)
 
 
+def read_frames(path: str | os.PathLike[str], file: BinaryFile, frames: Iterable[int]) -> Iterator[Bands]:
+    """Reads frames of an open image file in increasing order, as `read_bands` does, for which it is opened once.
+
+    Raises ImageError at the first frame that cannot be read.
+    """
+    with _opened(path, file) as source:
+        for frame in frames:
+            yield source.bands(frame)
+
+
 def decode_to_look_at(path: str | os.PathLike[str], file: BinaryFile | None = None) -> Pixels:
     """Decodes an image file of any kind to RGB of 8 bits, (H, W, 3), to compare its looks with those of others.
 
@@ -189,26 +200,26 @@ def decode_frames_at(
 @contextmanager
 def _opened(path: str | os.PathLike[str], file: BinaryFile | None) -> Iterator[Source]:
     """Opens an image without reading its pixels; any error within the context becomes an ImageError."""
-    head = b""
+    head, given = b"", file
     try:
-        with ExitStack() as stack:
-            given = file or stack.enter_context(open(path, "rb"))
-            given.seek(0)
-            head = given.read(HEAD)
-            given.seek(0)
-            if head.startswith(ARRAY):
-                yield Array(given)
-            elif head[128:] == b"DICM":
-                yield Dicom(given)
-            elif head.startswith(TIFFS) and (layout := _unread_layout(given)):
-                yield Tiff(given, layout)
-            else:
-                given.seek(0)
-                image = stack.enter_context(Image.open(given, formats=PILLOW_FORMATS))
+        given = given or open(path, "rb")  # noqa: SIM115, a context manager would cost small images some percent
+        given.seek(0)
+        head = given.read(HEAD)
+        if head.startswith(ARRAY):
+            yield Array(given)
+        elif head[128:] == b"DICM":
+            yield Dicom(given)
+        elif head.startswith(TIFFS) and (layout := _unread_layout(given)):
+            yield Tiff(given, layout)
+        else:
+            with Image.open(given, formats=PILLOW_FORMATS) as image:
                 check_size(*image.size)
                 yield Picture(image, given)
     except Exception as error:  # Readers raise errors of almost every type on damaged files.
         raise ImageError(path, _reason(error, head, path, file)) from error
+    finally:
+        if given is not None and file is None:
+            given.close()
 
 
 def _unread_layout(file: BinaryFile) -> Layout | None:

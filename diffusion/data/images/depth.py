@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -19,9 +20,10 @@ import numpy as np
 from diffusion.data.images import store
 from diffusion.data.images.bands import Bands, shown
 from diffusion.data.images.container import Container
-from diffusion.data.images.decoding import ImageError, read_bands
+from diffusion.data.images.decoding import ImageError, read_frames
 from diffusion.data.images.formats import READERS
 from diffusion.data.images.index import Entry
+from diffusion.data.images.pages import runs
 from diffusion.data.images.parallel import in_order
 from diffusion.data.images.pixel_format import PixelFormat, Range, levels_between
 from diffusion.data.images.scan import FolderError, Scan
@@ -113,21 +115,23 @@ def measure(
         return Depth(*(Values(**part) for part in known["parts"]))
     items = (found.entries[int(number)] for number in numbers)
     reading = partial(_values, found.container, ends)
-    results = in_order(reading, items, len(numbers), title="measuring values", progress=progress)
-    depth = together(result for result in results if result is not None)
+    files = in_order(reading, runs(items, 1), None, title="measuring values", progress=progress)
+    depth = together(chain.from_iterable(files))
     with store.unfinished(cache) as folder:
         store.publish(folder, entry, {"parts": [asdict(part) for part in depth.parts]})
     return depth
 
 
-def _values(container: Container, ends: Range | None, entry: Entry) -> tuple[int, Values] | None:
-    """Returns the kind of an image, 0 to 2 in the order of `Depth`, and its values; None if it cannot be read."""
+def _values(container: Container, ends: Range | None, pages: list[Entry]) -> list[tuple[int, Values]]:
+    """Returns of images of one file that can be read the kind, 0 to 2 in the order of `Depth`, and the values."""
+    first, found = pages[0], []
     try:
-        with container.open(entry.path, entry.offset, entry.size) as file:
-            bands = read_bands(entry.path, file)
+        with container.open(first.path, first.offset, first.size) as file:
+            for bands in read_frames(first.path, file, [page.frame for page in pages]):
+                found.append(values_of(bands, ends))
     except ImageError:
-        return None
-    return values_of(bands, ends)
+        pass
+    return found
 
 
 def values_of(bands: Bands, ends: Range | None) -> tuple[int, Values]:

@@ -54,16 +54,17 @@ def copies(scan: Scan) -> list[Pair]:
 def check_pixels(scan: Scan, *, progress: bool = True) -> PixelCheck:
     """Decodes every image of a scan, a few at a time, to find damaged ones and near duplicates.
 
-    11 bytes of each image are kept in memory.
+    Of a file with several pages it decodes the first, since its neighbors look like each other. 11 bytes of each image
+    are kept in memory.
     """
     hashes = np.zeros(len(scan.entries), np.uint64)
     means = np.zeros((len(scan.entries), 3), np.uint8)
-    usable = np.ones(len(scan.entries), bool)
+    usable = scan.entries.rows["frame"] <= 0
     damaged = []
-    results = in_order(
-        partial(_signature, scan), scan.entries, len(scan.entries), title="decoding images", progress=progress
-    )
-    for number, result in enumerate(results):
+    chosen = np.flatnonzero(usable).tolist()
+    looked_at = (scan.entries[number] for number in chosen)
+    results = in_order(partial(_signature, scan), looked_at, len(chosen), title="decoding images", progress=progress)
+    for number, result in zip(chosen, results, strict=True):
         if isinstance(result, str):
             usable[number] = False
             damaged.append(LeftOut(scan.entries[number].path, result))

@@ -79,8 +79,8 @@ def _frames(scan: Scan) -> Rows:
     if scan.entries.held is not None:
         pages = rows["frame"] >= 0
         files = int(np.count_nonzero(rows["frame"] == 0))
-        alone = " There is no other file, so none is held out." if files == 1 and pages.all() else ""
-        return [("pages", [f"{np.count_nonzero(pages):,} of {files:,} files, held out by file.{alone}"])]
+        alone = ": as there is one file, none is" if files == 1 and pages.all() else ""
+        return [("pages", [f"{np.count_nonzero(pages):,} of {files:,} files, held out by file{alone}"])]
     several = rows["frames"] > 1
     count = int(np.count_nonzero(several))
     if not count:

@@ -101,7 +101,7 @@ def test_a_measurement_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = scan(tmp_path / "a", labels=False, progress=False)
     (tmp_path / "cache").mkdir()
     first = depth.measure(found, tmp_path / "cache", "measured", progress=False)
-    monkeypatch.setattr(depth, "read_bands", None)
+    monkeypatch.setattr(depth, "read_frames", None)
     assert depth.measure(found, tmp_path / "cache", "measured", progress=False) == first
 
 
