@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffusion.errors import InputError, closest, nearest, require
+from diffusion.errors import InputError, closest, nearest, range_hint, require
 
 
 def test_a_broken_rule_is_stated_with_its_field_and_value() -> None:
@@ -32,3 +32,10 @@ def test_the_nearest_name_is_offered_whatever_its_capitals_and_dashes(word: obje
     assert closest(word, valid) == name
     assert nearest(word, valid) == (f"; did you mean {name}?" if name else "")
     assert nearest(word, valid, quoted=True) == (f"; did you mean {name!r}?" if name else "")
+
+
+def test_values_out_of_range_are_told_by_what_they_likely_are() -> None:
+    assert range_hint(0, 255) == "; divide values of 0 to 255 by 255"
+    assert range_hint(0, 4095) == range_hint(0, 65535) == "; divide values of 0 to 65535 by 65535"
+    assert range_hint(-1, 1) == "; values in [-1, 1] become (x + 1) / 2"
+    assert range_hint(0, 1.02) == range_hint(-0.05, 1) == range_hint(-100, 3000) == ""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -69,6 +70,17 @@ class Border:
         self._check_type(x, name)
         check_finite(x, name)
         self._check_range(x, name)
+        return x
+
+    def shown(self, value: Tensor | npt.NDArray[np.generic], name: str) -> Tensor:
+        """Images of any size in units, (B, C, H, W) or one (C, H, W), to be shown.
+
+        Raises InputError for another type or range.
+        """
+        x = self.units(as_tensor(value, name), name)
+        if x.numel():
+            check_finite(x[None], name, numbered=False)
+            self._check_range(x[None], name, numbered=False)
         return x
 
     def latents(self, value: Several, name: str, n: int | None = None) -> Tensor:

@@ -111,12 +111,12 @@ def mask(value: object, shape: tuple[int, ...], name: str = "known") -> Tensor:
     Raises InputError for other values and kinds, and for a picture that is transparent or whose values are 0 and 1.
     """
     if is_picture(value):
-        gray = decoded(value, PixelFormat(2, BLACK), name)
-        if float(gray[1].min()) < 1:
+        if float(decoded(value, PixelFormat(4), name)[3].min()) < 1:
             raise InputError(f"{name}: must be opaque, white where it is known and black where not; it is transparent")
-        if 0 < float(gray[0].max()) < 2 / 255:
+        gray = (decoded(value, PixelFormat(1, BLACK), name) * 255).round()
+        if float(gray.max()) == 1:
             raise InputError(f"{name}: must be black and white, got values of 0 and 1; multiply them by 255")
-        return gray[:1] >= HALF / 255
+        return gray >= HALF
     known = as_tensor(value, name)
     if known.ndim == 3 == len(shape) and not _broadcasts(known.shape, shape):
         turned = known.permute(2, 0, 1)

@@ -2,8 +2,9 @@
 
 model = diffusion.load("runs/digits")
 images = model.sample(16, seed=0)                                # (16, C, H, W) float in [0, 1]
+for numbers, batch in model.samples(50_000): ...                 # one batch in memory at a time
 restored = model.inpaint(image, known, n=8)                      # .samples, .mean, .std, .quantile, .diagnostics
-restored = model.restore(y, operators.parse("blur:sigma=1"), noise=0.05)
+restored = model.restore(y, "blur:sigma=1", noise=0.05)
 nats = model.log_likelihood(images)                              # (16,) lower bounds
 """
 
@@ -11,33 +12,38 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Unpack
 
 import torch
+from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diffusion import distributed, grids, samplers
 from diffusion.config import Config
 from diffusion.data import DataSpec
-from diffusion.data.spec import Label
 from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.draw import Draw, DrawOptions
 from diffusion.errors import InputError, require, require_one
-from diffusion.guidance import ClassifierFree, LastEstimate
+from diffusion.guidance import ClassifierFree
 from diffusion.likelihood.bound import Bound
 from diffusion.memory import auto_batch_size
-from diffusion.model import planning
+from diffusion.model import planning, posing
+from diffusion.model.accept import Border
+from diffusion.model.conversion import Given, Labels, Several, plain_label
+from diffusion.model.drawing import Drawing, FromExample, FromNoise, Start
+from diffusion.model.latents import Latents, spherical
 from diffusion.model.likelihood import Likelihood
+from diffusion.model.pictures import to_images
 from diffusion.model.restoration import Restoration
-from diffusion.model.solving import RESTORATION_STEPS, Solver, shape_of
-from diffusion.operators import Mask, Operator
+from diffusion.model.solving import RESTORATION_STEPS, Solver
+from diffusion.operators import Operator
 from diffusion.precision import Autocast, use_bf16
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration import Method, Problem
 from diffusion.restoration.methods import AUTO, choose
+from diffusion.schedules import lerp_table
 
 # The log-SNR below which an image looks like noise alone.
 FIRST_SEEN = -4.0
@@ -83,7 +89,7 @@ class Model:
         if self.teacher:
             raise InputError("grid: this model was distilled for one grid and samples on no other")
         first, last = self.ends
-        noise = self._noise(seed, range(n), stream=Stream.GRID)(self._blank(n))
+        noise = ExampleNoise([example_seed(seed, Stream.GRID, number) for number in range(n)])(self._blank(n))
         label = self.labels(self.in_turn(n), n)
         grid = grids.measure(self.guided(autocast=True), noise, first=first, last=last, label=label)
         return replace(self, config=replace(self.config, grid=grid))
@@ -116,65 +122,171 @@ class Model:
         """The steps of the grid that `steps` ask for: fewer where times fall together at an end of the schedule."""
         return len(self.config.grid(self.denoiser.schedule, steps)) - 1
 
-    def labels(self, label: Label | None, n: int) -> Tensor | None:
+    def labels(self, label: Labels | None, n: int) -> Tensor | None:
         """The labels of n examples on the model's device, (n,) int64, or None (`DataSpec.label_numbers`)."""
-        return self.spec.label_numbers(label, n, device=self.device)
+        return self.spec.label_numbers(plain_label(label), n, device=self.device)
 
-    def in_turn(self, n: int) -> list[int] | None:
-        """Labels for n examples that take the classes in turn; None without classes."""
+    def in_turn(self, n: int, *, first: int = 0) -> list[int] | None:
+        """Labels for n examples, the first of which has the number `first`, that take the classes in turn; None without
+        classes.
+        """
         classes = len(self.spec.classes)
-        return [i % classes for i in range(n)] if classes else None
+        return [i % classes for i in range(first, first + n)] if classes else None
 
-    @torch.no_grad()  # As a decorator: a block inside a generator would reach its caller between two steps.
+    @property
+    def border(self) -> Border:
+        """What converts and checks the examples that are given to this model."""
+        return Border(self.spec, self.config.data.background)
+
+    def batch_size(self, *, guidance: float | None = None, label: Labels | None = None) -> int:
+        """The number of samples at a time that suits the device (`memory.auto_batch_size`)."""
+        return self._batch(self.guided(guidance, autocast=True), self.labels(label, 1))
+
     def trajectory(self, n: int, *, first: int = 0, **options: Unpack[DrawOptions]) -> Iterator[tuple[float, Tensor]]:
         """Yields (t, x_t) from noise to n samples, x_t (n, *) scaled to the units of the data; at t = 0 the estimate x̂.
 
         The samples are those of the numbers `first`, `first` + 1, ...; `options` are the fields of `Draw`.
         """
-        draw = Draw(n, **options).checked()
-        sampler, times = self._steps(draw)
-        noise = self._noise(draw.seed, range(first, first + n))
-        x = samplers.prior(self.denoiser, noise(self._blank(n)), times[0])
-        denoiser = LastEstimate(self.guided(draw.guidance, autocast=True))
-        walk = samplers.trajectory(denoiser, sampler, x, times, label=self.labels(draw.label, n), randn=noise)
-        for t, x_t in zip(times, walk, strict=True):
-            alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
-            # A sample ends at the estimate x̂ (Ho et al. 2020, algorithm 2): x_0 has the noise of the clean end in it.
-            yield float(t), self.spec.decode(x_t / math.hypot(alpha, sigma) if t > 0 else denoiser.mean)
+        return self._drawing(Draw(n, **options), first).walk(range(n))
 
-    def sample(self, n: int, *, shared: bool = False, progress: bool = False, **options: Unpack[DrawOptions]) -> Tensor:
+    def samples(
+        self, n: int, *, first: int = 0, shared: bool = False, progress: bool = False, **options: Unpack[DrawOptions]
+    ) -> Iterator[tuple[range, Tensor]]:
+        """Draws n samples batch by batch: yields their numbers, from `first` on, and the samples, (B, *) on the CPU.
+
+        No more than one batch is held at a time, whatever n is. With `shared` each process draws a part and yields only
+        that. Arguments, samples and errors are otherwise those of `sample`.
+        """
+        draw = Draw(n, **options)
+        return self._batches(self._drawing(draw, first), draw, shared=shared, progress=progress)
+
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        first: int = 0,
+        noise: Several | None = None,
+        shared: bool = False,
+        progress: bool = False,
+        **options: Unpack[DrawOptions],
+    ) -> Tensor:
         """Draws n samples: (n, C, H, W) in [0, 1], or (n, D), on the CPU.
 
         Sample i depends on (seed, i) alone, not on n, the batch or the number of processes, up to the rounding of the
-        network. `options` are the fields of `Draw`; steps, sampler (a key of `samplers.SAMPLERS`) and guidance default
-        to those of the experiment, the batch to what suits the device (`memory.auto_batch_size`). With `shared` each
-        process draws a part, and all of them, which must make the same call, return the whole.
+        network; the numbers are `first`, `first` + 1, .... With `noise`, (n, *) like standard normal noise, the samples
+        begin with it instead of their own. An ODE sampler then comes to what `decode` returns. `options` are the fields
+        of `Draw`; steps, sampler (a key of `samplers.SAMPLERS`) and guidance default to those of the experiment, the
+        batch to what suits the device (`memory.auto_batch_size`). With `shared` each process draws a part, and all of
+        them, which must make the same call, return the whole.
 
-        Raises InputError for counts below 1, an unknown sampler or an unknown label.
+        Raises InputError for counts below 1, an unknown sampler or label, and noise of another shape.
         """
-        draw = Draw(n, **options).checked()
-        given = self.labels(draw.label, n)
-        size = draw.batch or self._batch(self.guided(draw.guidance, autocast=True), given)
-        runs = distributed.batches(n, size, shared=shared)
-        parts = [torch.zeros(0, *self.spec.shape)]
-        with tqdm(total=sum(map(len, runs)), desc="sampling", unit="image", disable=not progress) as bar:
-            for numbers in runs:
-                options["label"] = None if given is None else given[numbers.start : numbers.stop].tolist()
-                for _, x in self.trajectory(len(numbers), first=numbers.start, **options):
-                    last = x
-                parts.append(last.cpu())
-                bar.update(len(numbers))
-        x = torch.cat(parts)
-        return distributed.gather(x) if shared else x
+        given = None if noise is None else self.border.latents(noise, "noise", n)
+        require(n is not None or given is not None, "n", "given, the number of samples", n)
+        draw = Draw(n if given is None else len(given), **options)  # type: ignore[arg-type]
+        return self._drawn(draw, first, FromNoise(given), shared=shared, progress=progress)
 
-    def film(self, n: int, *, frames: int = 9, **options: Unpack[DrawOptions]) -> list[Tensor]:
+    def vary(
+        self,
+        image: Given,
+        level: float = 0.5,
+        *,
+        log_snr: float | None = None,
+        n: int = 4,
+        first: int = 0,
+        shared: bool = False,
+        progress: bool = False,
+        **options: Unpack[DrawOptions],
+    ) -> Tensor:
+        """Draws n variations of an image: noise is added to it, from which the sampler starts (SDEdit, `FromExample`).
+
+        `level` in [0, 1] is the share of the sampler's path that is walked: 0 returns the image itself, and 1 draws
+        plain samples. `log_snr` states the log-SNR to which the noise is added instead. The sampler takes those of its
+        `steps` that lie behind. The other arguments and the result are those of `sample`.
+
+        Raises InputError for another level, and for an image that is not one of the data (`Border.example`).
+        """
+        self._refuse_student("variations")
+        require(0 <= level <= 1, "level", "in [0, 1]: 0 the image itself, 1 new samples", level)
+        x, draw = self.border.example(image, "image"), Draw(n, **options)
+        begin: Start = FromNoise()
+        if log_snr is not None or 0 < level < 1:
+            begin = FromExample(self.spec.standardize(x), self._time(level, log_snr))
+        elif level == 0:
+            draw.checked()
+            return x.float().expand(n, *x.shape).clone()
+        return self._drawn(draw, first, begin, shared=shared, progress=progress)
+
+    def encode(
+        self,
+        x: Several,
+        *,
+        label: Labels | None = None,
+        guidance: float = 1.0,
+        tolerance: float = 1e-5,
+        batch: int | None = None,
+    ) -> Tensor:
+        """The latents of examples, the noise that the probability flow takes to them: (B, *) float32 on the CPU.
+
+        `decode` is the inverse, up to the `tolerance` of the solver and the rounding of the network, if label and
+        guidance are the same. Examples and labels are given as for `log_likelihood`. Raises InputError for what these
+        refuse, and for a distilled model.
+        """
+        units = self.border.units(self.border.batch(x), "x")
+        return self._latents(len(units), label, guidance, tolerance, batch).encode(units)
+
+    def decode(
+        self,
+        z: Several,
+        *,
+        label: Labels | None = None,
+        guidance: float = 1.0,
+        tolerance: float = 1e-5,
+        batch: int | None = None,
+    ) -> Tensor:
+        """The examples of latents z, (B, *) like standard normal noise, in units: (B, *) on the CPU.
+
+        Raises InputError for other shapes and for a distilled model.
+        """
+        given = self.border.latents(z, "z")
+        return self._latents(len(given), label, guidance, tolerance, batch).decode(given)
+
+    def interpolate(
+        self,
+        a: Given,
+        b: Given,
+        count: int = 8,
+        *,
+        label: int | str | None = None,
+        guidance: float = 1.0,
+        tolerance: float = 1e-5,
+        batch: int | None = None,
+    ) -> Tensor:
+        """`count` examples from a to b in units, (count, *), on the arc between their latents (`latents.spherical`).
+
+        The first is a and the last is b, up to the tolerance of the solver. Raises InputError as `encode` does, and for
+        a count below 2.
+        """
+        require(count >= 2, "count", "at least 2, the two ends", count)
+        ends = torch.stack([self.border.example(each, name) for each, name in ((a, "a"), (b, "b"))])
+        first, last = self._latents(2, label, guidance, tolerance, batch).encode(ends)
+        return self._latents(count, label, guidance, tolerance, batch).decode(spherical(first, last, count))
+
+    def images(self, x: Tensor) -> list[Image.Image]:
+        """Images, (B, C, H, W) or one (C, H, W), as images of Pillow (`pictures.to_images`).
+
+        Raises InputError for values out of range.
+        """
+        return to_images(self.border.shown(x, "x"), self.spec)
+
+    def film(self, n: int, *, first: int = 0, frames: int = 9, **options: Unpack[DrawOptions]) -> list[Tensor]:
         """At most `frames` frames (n, *) of a trajectory of `film_steps` steps by default.
 
         The first is its start; the others are spaced evenly from where an image begins to show up to the samples.
         """
         if options.get("steps") is None:
             options["steps"] = self.film_steps
-        (_, start), *rest = [(t, x.cpu()) for t, x in self.trajectory(n, **options)]
+        (_, start), *rest = [(t, x.cpu()) for t, x in self.trajectory(n, first=first, **options)]
         seen = float(self.denoiser.schedule.time(torch.tensor(FIRST_SEEN)))
         rest = [(t, x) for t, x in rest if t < seen] or rest[-1:]
         chosen = torch.linspace(0, len(rest) - 1, max(1, min(frames - 1, len(rest)))).round().long().tolist()
@@ -182,8 +294,8 @@ class Model:
 
     def restore(
         self,
-        y: Tensor,
-        operator: Operator,
+        y: Given,
+        operator: str | Operator,
         *,
         size: tuple[int, int] | None = None,
         noise: float = 0.0,
@@ -195,18 +307,20 @@ class Model:
     ) -> Restoration:
         """Draws n examples given y = operator(example) + N(0, noise²), all in the units of the data: images in [0, 1].
 
-        y is (*), as the operator returns it for one example of the `size` (H, W), by default the size of the model's
-        images. Without `noise`, the standard deviation, y is taken as exact. The other arguments are those of `solve`.
+        y is what the operator returns for one example of the `size` (H, W), by default the size that it says, or that
+        of the model's images. It may be a tensor (*), an array, an image of Pillow or the path of a file, and the
+        operator a text such as "blur:sigma=2". Without `noise`, the standard deviation, y is taken as exact. The other
+        arguments are those of `solve`.
 
-        Raises InputError for a y, size or noise that cannot be used (`Problem.checked`), and as `solve` does.
+        Raises InputError for a y, size or noise that cannot be used (`posing.restoring`), and as `solve` does.
         """
-        problem = Problem.checked(y, operator, noise, shape_of(size, self.spec))
+        problem = posing.restoring(self.border, y, operator, noise, size)
         return self.solve(problem, Draw(n, **options), method=method, shared=shared, progress=progress)
 
     def inpaint(
         self,
-        image: Tensor,
-        known: Tensor,
+        image: Given,
+        known: Given,
         *,
         noise: float = 0.0,
         n: int = 4,
@@ -217,15 +331,14 @@ class Model:
     ) -> Restoration:
         """Draws n restorations of one example, (C, H, W) in [0, 1] of any size or (D,), given its `known` values.
 
-        `known` is a bool tensor that broadcasts against the example. This is `restore` with a mask: hidden values may
-        be anything, and without `noise` known ones are returned as they are. Without noise only windows that see
-        something unknown cost time, and only what is unknown is held n times.
+        `known` is a bool tensor that broadcasts against the example, or a mask that is white where it is known. Both
+        may be arrays, images of Pillow or paths of files too. This is `restore` with a mask: hidden values may be
+        anything, and without `noise` known ones are returned as they are. Without noise only windows that see something
+        unknown cost time, and only what is unknown is held n times.
+
+        Raises InputError for an image or mask that cannot be used (`posing.inpainting`), and as `solve` does.
         """
-        channels, *sides = self.spec.shape
-        rule = f"of {channels} channels, (C, H, W)" if sides else f"of the shape {self.spec.shape} of the data"
-        fits = image.ndim == len(self.spec.shape) and image.shape[0] == channels and image.numel() > 0
-        require(fits, "image", rule, tuple(image.shape))
-        problem = Problem.checked(image, Mask(known.to(torch.bool)), noise, tuple(image.shape))
+        problem = posing.inpainting(self.border, image, known, noise)
         return self.solve(problem, Draw(n, **options), method=method, shared=shared, progress=progress)
 
     def solve(
@@ -242,11 +355,10 @@ class Model:
         Raises InputError for an unknown method or one that does not suit the operator, and for a distilled model;
         FloatingPointError for restorations that are not finite.
         """
-        return self._solver(problem, draw, method).solve(problem, draw.n, shared=shared, progress=progress)
+        found = self._solver(problem, draw, method).solve(problem, draw.n, shared=shared, progress=progress)
+        return replace(found, spec=self.spec)
 
-    def plan(
-        self, problem: Problem, draw: Draw, *, method: str | Method = AUTO, shared: bool = False
-    ) -> planning.Plan:
+    def plan(self, problem: Problem, draw: Draw, *, method: str | Method = AUTO, shared: bool = False) -> planning.Plan:
         """What `solve` will take: windows, evaluations of the network, and about how many seconds.
 
         Raises InputError for options that `solve` refuses.
@@ -283,20 +395,35 @@ class Model:
             assert isinstance(backbone, torch.nn.Module)
             exact = replace(self, denoiser=replace(self.denoiser, backbone=backbone.double()))
             denoiser = exact.guided(guidance)
-        return Likelihood(denoiser, self.spec, self.device, dtype, self.config.training.trajectory)
+        return Likelihood(
+            denoiser, self.spec, self.device, dtype, self.config.training.trajectory, self.config.data.background
+        )
 
     def bound(
-        self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0, label: Label | None = None
+        self,
+        x: Several,
+        *,
+        steps: int | None = None,
+        draws: int | None = 64,
+        seed: int = 0,
+        label: Labels | None = None,
     ) -> Bound:
         """The trajectory bound on -log p(x) by terms, in nats per example (`Likelihood.bound`).
 
-        x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; or points (B, D). Labels are given as for
-        `sample`; -1 stands for an example without a label.
+        x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; arrays (B, H, W, C); images of Pillow or
+        paths of files, one or a list of them; or points (B, D). Labels are given as for `sample`; -1 stands for an
+        example without a label.
         """
         return self.likelihood().bound(x, steps=steps, draws=draws, seed=seed, label=label)
 
     def log_likelihood(
-        self, x: Tensor, *, steps: int | None = None, draws: int | None = 64, seed: int = 0, label: Label | None = None
+        self,
+        x: Several,
+        *,
+        steps: int | None = None,
+        draws: int | None = 64,
+        seed: int = 0,
+        label: Labels | None = None,
     ) -> Tensor:
         """A lower bound on log p(x) in nats for each example, (B,).
 
@@ -335,8 +462,44 @@ class Model:
 
         return auto_batch_size(evaluate, math.prod(self.spec.shape[1:]), self.device)
 
-    def _noise(self, seed: int, numbers: Sequence[int], stream: int = Stream.SAMPLE) -> ExampleNoise:
-        return ExampleNoise([example_seed(seed, stream, number) for number in numbers])
+    def _drawing(self, draw: Draw, first: int, start: Start = FromNoise()) -> Drawing:  # noqa: B008, it is frozen
+        """How samples are drawn. Raises InputError for options that cannot be used."""
+        draw.checked()
+        require(first >= 0, "first", "0 or more", first)
+        sampler, times = self._steps(draw)
+        denoiser, label = self.guided(draw.guidance, autocast=True), self.labels(draw.label, draw.n)
+        return Drawing(
+            denoiser, sampler, times, self.spec, self.device, draw.n, first, seed=draw.seed, label=label, start=start
+        )
+
+    def _batches(self, drawing: Drawing, draw: Draw, *, shared: bool, progress: bool) -> Iterator[tuple[range, Tensor]]:
+        size = draw.batch or self._batch(drawing.denoiser, drawing.label)
+        return drawing.batches(size, shared=shared, progress=progress)
+
+    def _drawn(self, draw: Draw, first: int, start: Start, *, shared: bool, progress: bool) -> Tensor:
+        """All samples of a draw, (n, *); with `shared` in every process."""
+        batches = self._batches(self._drawing(draw, first, start), draw, shared=shared, progress=progress)
+        x = torch.cat([torch.zeros(0, *self.spec.shape), *(x for _, x in batches)])
+        return distributed.gather(x) if shared else x
+
+    def _time(self, level: float, log_snr: float | None) -> Tensor:
+        """The time at which a share `level` of the path of the sampler is left, or that of a log-SNR: ()."""
+        schedule = self.denoiser.schedule
+        if log_snr is None:
+            path = schedule.log_snr(self.config.grid(schedule, LONG)[:-1])
+            place = torch.tensor([(1 - level) * (len(path) - 1)], dtype=torch.float64)
+            return schedule.time(lerp_table(path, place))[0]
+        low, high = schedule.log_snr_min, schedule.log_snr_max
+        require(low <= log_snr <= high, "log_snr", f"in [{low:.3g}, {high:.3g}], the range of the schedule", log_snr)
+        return schedule.time(torch.tensor(log_snr, dtype=torch.float64))
+
+    def _latents(self, n: int, label: Labels | None, guidance: float, tolerance: float, batch: int | None) -> Latents:
+        self._refuse_student("latents")
+        require(batch is None or batch >= 1, "batch", "at least 1", batch)
+        given = self.spec.label_numbers(plain_label(label), n, unlabeled=True, device=self.device)
+        denoiser = self.guided(guidance)
+        size = batch or self._batch(denoiser, given)
+        return Latents(denoiser, self.spec, self.device, given, size, tolerance)
 
     def _blank(self, n: int) -> Tensor:
         return torch.zeros(n, *self.spec.shape, device=self.device)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import InputError, range_hint, require
-from diffusion.operators import Linear, Mask, Operator, Selection, conjugate_gradients, standardized
+from diffusion.operators import Linear, Mask, Operator, Selection, standardized
+from diffusion.restoration.reach import least_missed
 
 # Up to this many observations the default method weighs particles: with more, one particle would carry all the weight.
 FEW = 16
@@ -81,7 +82,7 @@ class Problem:
         if bounds is not None and problem.y.numel():
             problem._check_bounds(bounds, name, hides)
         if not isinstance(operator, Mask):  # The y of a mask was just made by it.
-            problem.check_range(torch.zeros(1, *shape))
+            problem.check_range(torch.zeros(1, *shape), bounds)
         return problem
 
     def linear(self, method: str) -> Linear:
@@ -180,34 +181,27 @@ class Problem:
         if not isinstance(self.operator, Linear):
             made = [torch.aminmax(self.operator(low + (high - low) * x)) for x in _probes(self.x_shape)]
             return min(float(y.min) for y in made), max(float(y.max) for y in made)
-        unit = torch.zeros_like(self.y)
-        unit.flatten()[place] = 1
+        unit = torch.zeros(self.y.numel())
+        unit[place] = 1
+        unit = unit.reshape(self.y.shape)
         row = self.operator.adjoint(unit, torch.zeros(1, *self.x_shape))
         positive, negative = float(row.clamp(min=0).sum()), float(row.clamp(max=0).sum())
         return positive * low + negative * high, positive * high + negative * low
 
-    def check_range(self, like: Tensor) -> None:
-        """Raises InputError if without noise no example like `like`, (1, C, *), gives y, as far as float64 can tell.
+    def check_range(self, like: Tensor, bounds: tuple[float, float] | None = None) -> None:
+        """Raises InputError if without noise no example like `like`, (1, C, *), gives y, as far as `least_missed` can
+        tell. `bounds` are those of the values of an example, if there are such.
 
-        Solves least squares by conjugate gradients on AᵀA, with a finer tolerance as long as the solution misses y. An
-        operator that is not linear is not checked.
+        An operator that is not linear is not checked.
         """
-        operator = self.operator
-        if self.noise or not isinstance(operator, Linear):
+        if self.noise or not isinstance(self.operator, Linear) or not self.y.numel():
             return
-        y, zero = self.y.double(), torch.zeros_like(like, dtype=torch.float64)
-        right = operator.adjoint(y, zero)
-        for tolerance in (1e-3, 1e-6, 1e-9):
-            x, _ = conjugate_gradients(
-                lambda u: operator.adjoint(operator(u), zero), right, tolerance=tolerance, patience=200
+        missed = least_missed(self.operator, self.y, like, enough=SHARE, bounds=bounds)
+        if missed > SHARE * float(self.y.double().square().mean().sqrt()):
+            raise InputError(
+                "y: without noise it must be what the operator gives for some example, got one that misses it by "
+                f"{missed:.2g} (root mean square); say with noise how far it is off"
             )
-            missed = float(rms(y - operator(x)))
-            if missed <= SHARE * float(rms(y)):
-                return
-        raise InputError(
-            "y: without noise it must be what the operator gives for some example, got one that misses it by "
-            f"{missed:.2g} (root mean square); say with noise how far it is off"
-        )
 
 
 def _probes(shape: tuple[int, ...]) -> Iterator[Tensor]:
@@ -239,8 +233,3 @@ def _applied(operator: Operator, x: Tensor) -> Tensor:
             raise
         # `Model.inpaint` calls the mask `known`.
         raise InputError(f"known, the {error}") from error
-
-
-def rms(x: Tensor) -> Tensor:
-    """√ mean x²: ()."""
-    return x.square().mean().sqrt()

@@ -16,7 +16,7 @@ from diffusion.denoiser import Prediction
 from diffusion.errors import InputError
 from diffusion.guidance import ClassifierFree
 from diffusion.likelihood.bound import Quantization
-from diffusion.likelihood.flow import FlowLikelihood, Hutchinson, dequantize, diffuse, log_likelihood
+from diffusion.likelihood.flow import FlowLikelihood, Hutchinson, dequantize, diffuse, log_likelihood, transport
 from diffusion.likelihood.ode import Adaptive, Fixed
 from diffusion.schedules import EDM, Cosine, Flow, Schedule, VPLinear
 from tests.oracles import GaussianOracle, MixtureOracle, correlated
@@ -252,3 +252,16 @@ def test_what_cannot_be_measured_is_named() -> None:
     for solver in (Adaptive(), Fixed(4)):
         with pytest.raises(FloatingPointError):
             log_likelihood(Broken(), x, solver=solver)
+
+
+@pytest.mark.parametrize("schedule", [EDM(), Cosine()], ids=["edm", "cosine"])
+def test_the_transport_of_gaussian_data_is_their_flow_in_both_directions(schedule: Schedule) -> None:
+    oracle = correlated(schedule)
+    x = oracle.sample(4, torch.Generator().manual_seed(0))
+    clean, noisy = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    (alpha, _), (last_alpha, last_sigma) = schedule(clean), schedule(noisy)
+    expected = oracle.flow(alpha * x, clean, noisy) / (last_alpha**2 + last_sigma**2).sqrt()
+    z = transport(oracle, x, to_noise=True, solver=Adaptive(1e-9))
+    assert torch.allclose(z, expected, atol=1e-7)
+    # At the clean end x is taken for x_0/α_0, noise of the schedule included.
+    assert torch.allclose(transport(oracle, z, to_noise=False, solver=Adaptive(1e-9)), x, atol=1e-6)

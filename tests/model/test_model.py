@@ -14,10 +14,12 @@ from diffusion import checkpoint, config, grids, samplers, schedules
 from diffusion.backbones.unet import UNet
 from diffusion.data import DataSpec, open_source
 from diffusion.denoiser import Prediction
+from diffusion.draw import Draw
 from diffusion.errors import InputError
 from diffusion.model import Model, load
-from diffusion.operators import Matrix
+from diffusion.operators import Mask, Matrix
 from diffusion.randomness import ExampleNoise
+from diffusion.restoration import Problem
 from diffusion.restoration.methods import METHODS, Method, PiGDM, RePaint
 from diffusion.samplers import SAMPLERS
 from diffusion.schedules import DiscreteBetas, Schedule
@@ -283,11 +285,15 @@ def test_with_observation_noise_known_pixels_move_and_the_zero_covariance_runs(
 
 
 def test_when_all_is_known_nothing_changes_and_when_nothing_is_all_does(model: Model, images: Tensor) -> None:
+    """As limits of a problem: `inpaint` refuses both, as there is nothing to restore or nothing to go by."""
     image = images[0] / 255
-    everything = model.inpaint(image, torch.ones(1, 1, 1, dtype=torch.bool), n=2, steps=2)
-    assert torch.equal(everything.samples, image.expand(2, -1, -1, -1))
-    unknown = torch.tensor(False)
-    first, second = (model.inpaint(given, unknown, n=2, steps=3).samples for given in (image, 1 - image))
+
+    def solved(given: Tensor, known: Tensor, steps: int) -> Tensor:
+        return model.solve(Problem(Mask(known), given[None], 0.0, (3, 8, 8)), Draw(2, steps=steps)).samples
+
+    everything = solved(image, torch.ones(1, 1, 1, dtype=torch.bool), 2)
+    assert torch.equal(everything, image.expand(2, -1, -1, -1))
+    first, second = (solved(given, torch.tensor(False), 3) for given in (image, 1 - image))
     torch.testing.assert_close(first, second, **CLOSE)
     sampled = model.sample(2, steps=3, sampler="dpmpp_2m_sde")
     torch.testing.assert_close(first, sampled, **FORTIETH)

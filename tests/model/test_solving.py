@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffusion import config
 from diffusion.data import DataSpec
+from diffusion.draw import Draw
 from diffusion.model import Model, load
 from diffusion.model.solving import Piece, Solver
 from diffusion.operators import Mask
@@ -101,7 +102,8 @@ def test_a_restoration_of_many_parts_depends_on_its_seed_and_number_alone(model:
 def test_nothing_to_restore_takes_no_evaluation(model: Model) -> None:
     image = torch.rand(3, 20, 44)
     for name in ("mmps", "resampling"):
-        found = model.inpaint(image, torch.ones(1, 20, 44).bool(), n=2, method=name)
+        problem = Problem(Mask(torch.ones(1, 20, 44).bool()), image[None], shape=(3, 20, 44))
+        found = model.solve(problem, Draw(2), method=name)
         assert torch.equal(found.samples, image.expand(2, -1, -1, -1)) and found.part.shape == (2, 0)
         assert (found.diagnostics.nfe, found.diagnostics.windows, found.diagnostics.parts) == (0, 0, 0)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion.errors import InputError
 from diffusion.operators import JPEG, Downsample, GaussianBlur, Grayscale, Mask, Matrix, Operator
 from diffusion.restoration import Problem
 
@@ -137,3 +138,68 @@ def test_a_mask_that_does_not_fit_the_image_is_named_as_known() -> None:
         Problem.checked(torch.zeros(1, 2, 2), Mask(torch.ones(5, 5, dtype=torch.bool)), 0.0, (1, 2, 2))
     with pytest.raises(ValueError, match=r"^(?!known)"):
         Problem.checked(torch.zeros(1, 2, 2), Downsample(3), 0.0, (1, 2, 2))
+
+
+def checked(y: Tensor, operator: Operator, noise: float = 0.05, shape: tuple[int, ...] = (3, 16, 16)) -> Problem:
+    return Problem.checked(y, operator, noise, shape, bounds=(0.0, 1.0))
+
+
+SIGNED = Matrix(normal(20, 768) / 16)
+RANGED = [GaussianBlur(1.0), Downsample(2, "bicubic"), Downsample(2), Grayscale(), JPEG(40), SIGNED, Mask(KNOWN.any())]
+
+
+@pytest.mark.parametrize("operator", RANGED, ids=str)
+def test_whatever_an_operator_makes_of_values_in_the_bounds_is_taken(operator: Operator) -> None:
+    """Black and white noise rings the most; the noise is strong."""
+    generator = torch.Generator().manual_seed(0)
+    noise_of_two = torch.rand(1, 3, 16, 16, generator=generator).round()
+    for x in (noise_of_two, torch.ones(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)):
+        y = operator(x)[0]
+        for noise in (0.05, 0.5):
+            noisy = y + noise * torch.randn(y.shape, generator=generator)
+            assert checked(noisy, operator, noise).noise == noise
+
+
+@pytest.mark.parametrize("operator", RANGED, ids=str)
+@pytest.mark.parametrize(("scale", "offset"), [(255.0, 0.0), (65535.0, 0.0), (1.0, -400.0)])
+def test_values_that_no_example_gives_by_far_are_named(operator: Operator, scale: float, offset: float) -> None:
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    x[..., :6] = 0
+    with pytest.raises(InputError, match=r"y: must be .*in \[0, 1\].*, got -?\d"):
+        checked(scale * operator(x)[0] + offset, operator)
+    if not isinstance(operator, JPEG | Matrix):
+        with pytest.raises(InputError, match=r"got -.*; values in \[-1, 1\] become \(x \+ 1\) / 2"):
+            checked(operator(2 * x - 1)[0], operator, 0.01)
+
+
+def test_the_largest_value_of_a_row_is_that_of_its_positive_weights() -> None:
+    """The bounds of a linear operator are exact: 0.5 or so of their distance beyond them is refused, less is not."""
+    operator = Matrix(torch.tensor([[2.0, -1.0]]))
+    for y, fits in ((3.4, True), (3.6, False), (-2.4, True), (-2.6, False)):
+        if fits:
+            checked(torch.tensor([y]), operator, 1e-3, (2,))
+        else:
+            with pytest.raises(InputError, match="y: must be what the operator makes of values in"):
+                checked(torch.tensor([y]), operator, 1e-3, (2,))
+
+
+def test_noise_beyond_the_range_of_what_is_seen_is_named_with_its_cure() -> None:
+    y = torch.rand(3, 16, 16)
+    for operator in (GaussianBlur(1.0), Mask(KNOWN.any()), JPEG(40)):
+        with pytest.raises(InputError, match=r"noise: must be at most \d.*; divide that of bytes by 255, got 25"):
+            checked(y, operator, 25)
+    total = Matrix(torch.ones(1, 768))
+    assert checked(torch.tensor([300.0]), total, 25).noise == 25, "the sum of 768 values may be as noisy as that"
+
+
+def test_without_bounds_any_value_is_taken() -> None:
+    assert Problem.checked(torch.full((3, 8, 8), 300.0), GaussianBlur(1.0), 25, (3, 8, 8)).noise == 25
+
+
+def test_a_mask_with_which_nothing_is_restored_is_refused() -> None:
+    y = torch.rand(1, 2, 3)
+    with pytest.raises(InputError, match="known: must be False where something is to be restored, got True everywhere"):
+        Problem.checked(y, Mask(KNOWN | True), 0.0, (1, 2, 3))
+    with pytest.raises(InputError, match="known: must be True where something is known, got False everywhere"):
+        Problem.checked(y, Mask(KNOWN & False), 0.1, (1, 2, 3))
+    assert Problem.checked(y, Mask(KNOWN | True), 0.1, (1, 2, 3)).observations == 6
