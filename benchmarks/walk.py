@@ -1,10 +1,10 @@
-"""Counts the files that a restoration enters from the command line to the PNG, and its returns to them.
+"""Counts the files that a restoration enters from the problem to the samples, and its returns to them.
 
     python -m benchmarks.walk RUN IMAGE [--out FILE] [--check]
 
 Runs `diffusion restore RUN IMAGE --operator downsample:factor=2` and notes the file of each function call within the
-package, from the moment when the model is loaded to the last picture. Consecutive calls within one file are one stay. A
-stay in a file that was entered before is a return. Code that every computation uses does not count as a stay: the
+package, from the moment when its problem is given to the model to that when its samples are drawn. What reads
+photographs and writes results is not of the walk. Consecutive calls within one file are one stay. A stay in a file that was entered before is a return. Code that every computation uses does not count as a stay: the
 ground floor, the arithmetic of operators, schedules and Gaussians, the configuration, the description of the data,
 properties and constructors, and everything in the loop of `samplers.sample`.
 """
@@ -28,11 +28,24 @@ from diffusion import cli
 
 FOLDER = Path(diffusion.__file__).parent
 EVERYWHERE = {
-    *("errors", "files", "randomness", "memory", "distributed", "precision", "draw", "registries", "config"),
+    *(
+        "errors",
+        "files",
+        "randomness",
+        "memory",
+        "distributed",
+        "progress",
+        "model.progress",
+        "precision",
+        "draw",
+        "registries",
+        "config",
+    ),
     *("schedules", "gaussian", "denoiser", "grids", "backbones", "checkpoint", "data.spec", "__init__"),
     *(f"operators.{name}" for name in ("operator", "linear", "downsample", "standardize")),
 }
-FILES, RETURNS = 14, 8
+# What is restored in parts is put together again, a return for each of the two.
+FILES, RETURNS = 14, 13
 
 
 @dataclass
@@ -60,9 +73,8 @@ class Walk:
         if event not in ("call", "return") or not path.is_relative_to(FOLDER):
             return
         name = ".".join(path.relative_to(FOLDER).with_suffix("").parts)
-        if (name, code.co_name) == ("model.loading", "load"):
-            self.begun = self.begun or event == "return"
-            return
+        if (name, code.co_name) == ("model.model", "solve"):
+            self.begun = event == "call"
         if (name, code.co_name) == ("samplers", "sample"):
             self.depth += 1 if event == "call" else -1
             outermost = self.depth == 1 and event == "call"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Literal
 
@@ -216,12 +216,14 @@ class KernelBlur(Blur):
 
     essential: ClassVar[tuple[str, ...]] = ("file",)
 
-    values: Tensor = field(default_factory=lambda: torch.ones(1, 1))
+    values: Tensor | None = None
     border: Border = "reflect"
     file: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.values is None:
+            return
         odd = self.values.ndim == 2 and all(side % 2 for side in self.values.shape)
         require(odd, "blur.values", "a kernel (h, w) of odd sides", tuple(self.values.shape))
         require(float(self.values.sum()) != 0, "blur.values", "a kernel that does not sum to 0", 0)
@@ -236,7 +238,7 @@ class KernelBlur(Blur):
         Raises InputError while the file is not read.
         """
         require(not self.file, "kernel.file", "read before (`loaded`)", self.file)
-        values = self.values.double()
+        values = torch.ones(1, 1).double() if self.values is None else self.values.double()
         return values / values.sum()
 
 

@@ -1,4 +1,4 @@
-"""A restoration walks straight from the command line to its pictures."""
+"""A restoration walks straight from its problem to its samples."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def image(tmp_path: Path) -> Path:
 def test_a_restoration_enters_few_files_and_hardly_returns(trained: Path, image: Path) -> None:
     found = walk(trained, image)
     assert found.entered <= FILES and found.returns <= RETURNS
-    # It is the whole way: from reading the image to the figures, through the problem and its method.
-    order = [found.stays.index(name) for name in ("commands.images", "restoration.problem", "samplers", "figures")]
+    # It is the whole way, through the model and the method.
+    order = [found.stays.index(name) for name in ("model.model", "model.solving", "restoration.problem", "samplers")]
     assert order == sorted(order)
 
 
