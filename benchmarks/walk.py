@@ -4,7 +4,8 @@
 
 Runs `diffusion restore RUN IMAGE --operator downsample:factor=2` and notes the file of each function call within the
 package, from the moment when its problem is given to the model to that when its samples are drawn. What reads
-photographs and writes results is not of the walk. Consecutive calls within one file are one stay. A stay in a file that was entered before is a return. Code that every computation uses does not count as a stay: the
+photographs and writes results is not of the walk. Consecutive calls within one file are one stay. A stay in a file that
+was entered before is a return. Code that every computation uses does not count as a stay: the
 ground floor, the arithmetic of operators, schedules and Gaussians, the configuration, the description of the data,
 properties and constructors, and everything in the loop of `samplers.sample`.
 """
