@@ -307,3 +307,12 @@ def test_both_names_of_a_key_at_once_are_an_error_that_names_the_new_one(
     assert str(caught.value) == f"config: {said}"
     file.write_text(f"[{section}]\n{old} = 1\n{new} = 1\n")
     assert message(file) == f"{file}: {said}"
+
+
+def test_guidance_without_labels_begins_no_run() -> None:
+    for tree, key in (({}, "data.labels is false"), ({"training": {"label_dropout": 0.0}}, "label_dropout is 0")):
+        tree = {**tree, "data": {"labels": "dropout" in key}, "sampling": {"guidance": 2.0}}
+        with pytest.raises(ConfigError, match=rf"^sampling\.guidance: must be 1 where .*{key}, as .* got 2$"):
+            config.refuse_guidance_of_nothing(from_dict(tree))
+    config.refuse_guidance_of_nothing(from_dict({"data": {"labels": True}, "sampling": {"guidance": 2.0}}))
+    config.refuse_guidance_of_nothing(Config())

@@ -18,7 +18,7 @@ from diffusion.errors import InputError, require
 from diffusion.evaluation import EVALUATORS, Evaluator, Setting
 from diffusion.files import write_text
 from diffusion.model import Model, load
-from diffusion.registries import parse_one
+from diffusion.registries import parse_fields, parse_one
 
 # The options of the command that are fields of some of the evaluators.
 EVALUATOR_OPTIONS = (
@@ -38,6 +38,7 @@ def evaluate(options: Evaluate) -> int:
     """Prints the numbers with their intervals, and writes them and a figure into the run folder."""
     distributed.join()
     evaluator = chosen(options)
+    refuse_without_effect(options, evaluator)
     model = load(options.run)
     with distributed.main_first():
         training, examples = open_examples(model, options.data)
@@ -58,6 +59,7 @@ def evaluate(options: Evaluate) -> int:
         written["training"] = compared.to_dict()
     parts = ("" if result.method == "bound" else result.method), ("" if options.data is None else name)
     stem = "-".join(["evaluation", *filter(None, parts)])
+    options.run.mkdir(exist_ok=True)  # The place of the results of a checkpoint may not exist yet.
     result.draw(options.run / f"{stem}.png", name, compared)
     write_text(options.run / f"{stem}.json", json.dumps(written, indent=1, allow_nan=False))
     print(f"{options.run}: {stem}.json, {stem}.png")
@@ -79,6 +81,21 @@ def chosen(options: Evaluate) -> Evaluator:
         flag = f"--{unknown[0].replace('_', '-')}"
         raise InputError(f"{flag}: is no option of {evaluator.name}, which takes {', '.join(known)}")
     return replace(evaluator, **given)  # type: ignore[type-var]
+
+
+def refuse_without_effect(options: Evaluate, evaluator: Evaluator) -> None:
+    """Raises InputError for an option that changes nothing beside the others, or that is given twice."""
+    twice = [name for name in parse_fields(options.method, EVALUATORS, "--method")[1] if getattr(options, name, None)]
+    if twice:
+        raise InputError(f"--{twice[0].replace('_', '-')}: is given in --method {options.method} too; give it once")
+    if not options.compare and options.data is not None:
+        raise InputError("--no-compare: has no effect with --data, whose images are compared with no others")
+    if not options.compare and not evaluator.compares:
+        raise InputError(f"--no-compare: has no effect with {evaluator.name}, which compares with no other examples")
+    if options.steps is not None and getattr(evaluator, "continuous", False):
+        raise InputError("--steps: has no effect with --continuous, which stands for infinitely many")
+    if options.tolerance is not None and getattr(evaluator, "solver_steps", 0):
+        raise InputError("--tolerance: has no effect with --solver-steps, whose steps do not adapt to it")
 
 
 def open_examples(model: Model, folder: Path | None) -> tuple[Dataset | None, Dataset]:

@@ -36,3 +36,19 @@ def test_the_student_is_trained_beside_its_teacher_unless_told_otherwise(
 
 def test_a_teacher_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such run folder" in fails(capsys, "distill", tmp_path / "gone")
+
+
+def test_the_student_of_a_checkpoint_lies_beside_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[tuple[Config, Path]] = []
+    monkeypatch.setattr(training, "train", lambda experiment, run: taught.append((experiment, run)) or 0)
+    assert cli.main(["distill", str(trained / "checkpoints" / "step-00000020")]) == 0
+    monkeypatch.chdir(trained)
+    assert cli.main(["distill", "."]) == 0
+    (first, beside), (_, here) = taught
+    assert beside == trained.with_name("trained-step-00000020-4") and here == trained.with_name("trained-4")
+    assert first == student(trained / "step-00000020", 4)
+
+
+def test_the_evaluations_are_given_once(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = fails(capsys, "distill", trained, "--nfe", "4", "sampling.steps=8")
+    assert message == "error: sampling.steps: are the network evaluations of a student; give them by --nfe\n"

@@ -209,3 +209,35 @@ def test_without_a_comparison_training_examples_are_not_measured(
     assert cli.main(["evaluate", str(run), "--method", "gray", "--limit", "2", "--no-compare"]) == 0
     assert "training" not in json.loads((run / "evaluation-gray.json").read_text())
     assert "training" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--no-compare", "--data", "x"],
+            "--no-compare: has no effect with --data, whose images are compared with no ",
+        ),
+        (["--no-compare", "--method", "ode"], "--no-compare: has no effect with ode, which compares with no other"),
+        (["--continuous", "--steps", "9"], "--steps: has no effect with --continuous, which stands for infinitely"),
+        (["--method", "bound:continuous=true", "--steps", "9"], "--steps: has no effect with --continuous, which "),
+        (["--method", "ode", "--solver-steps", "9", "--tolerance", "1e-3"], "--tolerance: has no effect with --solver"),
+        (
+            ["--method", "ode:probes=2", "--probes", "3"],
+            "--probes: is given in --method ode:probes=2 too; give it once",
+        ),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert fails(capsys, "evaluate", trained, *options).startswith(f"error: {message}")
+
+
+def test_results_of_a_checkpoint_lie_beside_the_checkpoints(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = run / "checkpoints" / "step-00000020" / "model.safetensors"
+    assert cli.main(["evaluate", str(given), "--limit", "2", "--draws", "2", "--no-compare"]) == 0
+    assert (run / "step-00000020" / "evaluation.json").exists()
+    assert sorted(path.name for path in given.parent.iterdir()) == [
+        "manifest.json", "model.safetensors", "training.safetensors",
+    ]  # fmt: skip

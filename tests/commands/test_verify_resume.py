@@ -52,3 +52,8 @@ def test_differences_are_printed_and_make_the_exit_code_1(
 
 def test_one_step_cannot_be_interrupted(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fails(capsys, "verify-resume", written, "--steps", "1") == "error: steps: must be at least 2, got 1\n"
+
+
+def test_an_override_that_would_change_nothing_is_refused(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = fails(capsys, "verify-resume", "training.steps=40", written)
+    assert message == "error: training.steps: has no effect here; give the steps of the two runs by --steps\n"

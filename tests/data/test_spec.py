@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from diffusion.data import DataSpec, dead_leaves
+from diffusion.data.spec import Label
+from diffusion.errors import InputError
 
 IMAGE = DataSpec((3, 4, 5), 256, ("cat", "dog"), mean=100.0, std=50.0)
 POINT = DataSpec((2,), None)
@@ -94,3 +96,46 @@ def test_errors_name_the_field() -> None:
         POINT.quantize(torch.zeros(2))
     with pytest.raises(ValueError, match=r"spec\.std: must be positive, got 0"):
         DataSpec((2,), None, std=0)
+
+
+NUMBERED = DataSpec((1, 2, 2), 256, ("1", "2", "10"))
+NAMED = DataSpec((1, 2, 2), 256, ("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "label", "numbers"),
+    [
+        (NUMBERED, "1", [0, 0]),
+        (NUMBERED, "10", [2, 2]),
+        (NUMBERED, 1, [1, 1]),
+        (NUMBERED, ["2", 2], [1, 2]),
+        (NAMED, "1", [1, 1]),
+        (NAMED, ["dog", "0"], [1, 0]),
+        (DataSpec((1, 2, 2), 256, ("1.5", "cat")), "cat", [1, 1]),
+    ],
+)
+def test_a_text_is_a_name_where_names_are_numbers_and_a_number_is_always_one(
+    spec: DataSpec, label: Label, numbers: list[int]
+) -> None:
+    assert spec.label_numbers(label, 2).tolist() == numbers
+
+
+@pytest.mark.parametrize(
+    ("spec", "label", "message"),
+    [
+        (
+            NUMBERED,
+            "0",
+            "label: must be the name of a class, and no other number as some are numbers, one of 1, 2, 10, got '0'",
+        ),
+        (DataSpec((1, 2, 2), 256, ("1.5", "2.5")), "1", "some are numbers, one of 1.5, 2.5, got '1'"),
+        (DataSpec((1, 2, 2), 256, ("-1", "x")), "0", "some are numbers, one of -1, x, got '0'"),
+        (NUMBERED, 3, "label: must be 0 to 2 or one of 1, 2, 10, got 3"),
+        (NAMED, "2", "label: must be 0 to 1 or one of cat, dog, got 2"),
+        (NAMED, "Cat", "label: must be 0 to 1 or one of cat, dog, got 'Cat'; did you mean cat?"),
+    ],
+)
+def test_a_label_that_is_none_names_the_classes(spec: DataSpec, label: Label, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        spec.label_numbers(label, 2)
+    assert message in str(caught.value)

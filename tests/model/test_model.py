@@ -184,6 +184,18 @@ def test_guidance_goes_from_unlabeled_to_labeled_and_beyond(model: Model) -> Non
     assert not torch.allclose(model.sample(2, label=1, guidance=3.0), labeled, atol=1e-4)
 
 
+def test_guidance_of_a_model_that_has_nothing_to_guide_by_is_refused(model: Model) -> None:
+    unlabeled = replace(model, spec=replace(model.spec, classes=()))
+    sure = replace(model, config=replace(model.config, training=replace(model.config.training, label_dropout=0.0)))
+    for other, why in ((unlabeled, "with labels (data.labels = false)"), (sure, "without labels (training.label_dropout = 0)")):
+        with pytest.raises(InputError) as caught:
+            other.sample(1, steps=1, guidance=2.0)
+        assert str(caught.value) == f"guidance: must be 1 for this model, which was not trained {why}, got 2.0"
+        with pytest.raises(InputError, match="guidance: must be 1 for this model"):
+            other.likelihood(guidance=2.0)
+        assert len(other.sample(1, steps=1, guidance=1.0)) == 1
+
+
 @pytest.mark.parametrize("label", [2, -1, "circle", "7", "²", 1.0, [0, 2], [True, False]])
 def test_a_label_that_does_not_exist_names_those_that_do(model: Model, label: object) -> None:
     if isinstance(label, float):
