@@ -52,6 +52,6 @@ def range_hint(least: float, most: float) -> str:
         return "; divide values of 0 to 255 by 255"
     if least >= 0 and 255 < most <= 65535:
         return "; divide values of 0 to 65535 by 65535"
-    if -1 <= least < -0.1 and most <= 1:
+    if -1.25 <= least < -0.1 and most <= 1.25:  # Some rounding and ringing beyond [-1, 1] is usual.
         return "; values in [-1, 1] become (x + 1) / 2"
     return ""
