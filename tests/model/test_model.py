@@ -187,7 +187,10 @@ def test_guidance_goes_from_unlabeled_to_labeled_and_beyond(model: Model) -> Non
 def test_guidance_of_a_model_that_has_nothing_to_guide_by_is_refused(model: Model) -> None:
     unlabeled = replace(model, spec=replace(model.spec, classes=()))
     sure = replace(model, config=replace(model.config, training=replace(model.config.training, label_dropout=0.0)))
-    for other, why in ((unlabeled, "with labels (data.labels = false)"), (sure, "without labels (training.label_dropout = 0)")):
+    for other, why in (
+        (unlabeled, "with labels (data.labels = false)"),
+        (sure, "without labels (training.label_dropout = 0)"),
+    ):
         with pytest.raises(InputError) as caught:
             other.sample(1, steps=1, guidance=2.0)
         assert str(caught.value) == f"guidance: must be 1 for this model, which was not trained {why}, got 2.0"
