@@ -151,7 +151,7 @@ def open_index(container: Container, cache: Path | None, *, progress: bool) -> I
             "others": dict(walk.others.most_common()),
             "problems": [*((str(p.path), p.reason) for p in walk.problems), *problems],
             "unread": {suffix: [found.count, found.example] for suffix, found in walk.unread.items()},
-            "skipped": dict(walk.skipped.most_common()),
+            "skipped": dict((+walk.skipped).most_common()),
             "folders": dict(walk.folders),
             "tables": walk.tables,
         }
