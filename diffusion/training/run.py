@@ -4,41 +4,22 @@ pictures and numbers.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
 
-from diffusion import checkpoint, config, distributed
-from diffusion.checkpoint import CheckpointError
-from diffusion.config import Config, ConfigError
-from diffusion.data import Dataset, DataSpec, open_source
+from diffusion import checkpoint, distributed
+from diffusion.config import Config
+from diffusion.data import Dataset, open_source
 from diffusion.errors import InputError
-from diffusion.files import write_text
 from diffusion.interrupt import Interrupt, Stopped
+from diffusion.model.origin import spec_of
+from diffusion.model.transfer import in_units_of, open_start
 from diffusion.training import lock
+from diffusion.training.prepare import follow, prepare
 from diffusion.training.trainer import Outcome, Trainer
-
-RESOLVED = "config.json"
-# Keys that may change between two parts of a run: how long it is and what it shows, not what the network learns.
-CHANGEABLE = (
-    "data.max_bad",
-    "report.",
-    "sampler.",
-    "grid.",
-    "sampling.",
-    "training.steps",
-    "training.accumulate",
-    "training.precision",
-    "training.compile",
-    "training.gradient_checkpointing",
-)
-# Keys among these that may not change for a student, because it learns the steps of one timestep grid.
-STUDENT = ("grid.", "sampling.steps")
 
 
 def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
@@ -74,7 +55,9 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
 
 
 def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt) -> int:
-    dataset = in_original_units(dataset, run)
+    dataset = in_original_units(in_units_of_start(dataset, experiment, run), run)
+    if distributed.is_main():
+        follow(experiment, run, dataset)
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     trainer = Trainer(experiment, training, held_out, run)
     trained = trainer.step < experiment.training.steps
@@ -90,12 +73,6 @@ def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt
     trainer.tracker.close()
     trainer.accelerator.end_training()
     return outcome.exit_code
-
-
-def spec_of(run: Path) -> DataSpec | None:
-    """Returns the spec of the examples that a run was begun with, from its newest checkpoint; None without one."""
-    found, _ = checkpoint.newest(run)
-    return None if found is None else DataSpec.from_dict(checkpoint.read(found, "model").description["spec"])
 
 
 def in_original_units(dataset: Dataset, run: Path) -> Dataset:
@@ -125,52 +102,15 @@ def in_original_units(dataset: Dataset, run: Path) -> Dataset:
     return replace(dataset, spec=before)
 
 
-def prepare(experiment: Config, run: Path, *, strict: bool) -> None:
-    """Writes the resolved configuration into the run folder.
-
-    Raises ConfigError where the folder has checkpoints of another experiment, and for a new run whose objective cannot
-    be estimated; if `strict`, CheckpointError where a damaged checkpoint would have to be passed over.
-    """
-    if strict and (problems := checkpoint.newest(run)[1]):
-        listing = "".join(f"\n  {problem}" for problem in problems)
-        raise CheckpointError(f"{run}: --strict refuses to go on from an older checkpoint than the newest:{listing}")
-    begun = bool(checkpoint.folders(run))
-    if not begun and not experiment.distillation.teacher:
-        config.refuse_undrawn_tails(experiment)
-        config.refuse_guidance_of_nothing(experiment)
-    tree = config.to_dict(experiment)
-    path = run / RESOLVED
-    # Before the first checkpoint there is nothing to protect: a mistyped path or a batch too large may be corrected.
-    if path.exists() and begun:
-        # Read as a configuration, so that keys that came later have their defaults, and renamed ones their new names.
-        before = config.to_dict(config.from_dict(_read(path), where=str(path)))
-        fixed, changes = STUDENT if experiment.distillation.teacher else (), difference(before, tree)
-        changes = [line for line in changes if line.startswith(fixed) or not line.startswith(CHANGEABLE)]
-        if changes:
-            listing = "".join(f"\n  {line}" for line in changes)
-            raise ConfigError(
-                f"{run}: holds a run of another configuration; choose another folder with --out, or undo:{listing}"
-            )
-    write_text(path, json.dumps(tree, indent=1))
-
-
-def _read(path: Path) -> Any:  # noqa: ANN401, JSON may hold anything
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{path}: damaged ({error}); if its run was begun with this configuration, delete the file and go on"
-        ) from None
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Returns a line "section.key: old -> new" for every value that differs between two resolved configurations."""
-    flat = [
-        {f"{s}.{k}": json.loads(json.dumps(v)) for s, values in tree.items() for k, v in values.items()}
-        for tree in (old, new)
-    ]
-    return [
-        f"{key}: {flat[0].get(key, 'unset')!r} -> {flat[1].get(key, 'unset')!r}"
-        for key in sorted(flat[0].keys() | flat[1].keys())
-        if flat[0].get(key) != flat[1].get(key)
-    ]
+def in_units_of_start(dataset: Dataset, experiment: Config, run: Path) -> Dataset:
+    """Returns the examples of a run that is about to begin in the units of the model whose weights it begins from."""
+    if not experiment.training.start or checkpoint.folders(run):
+        return dataset
+    now, source = dataset.spec, open_start(experiment).spec
+    spec = in_units_of(source, now)
+    if spec != now:
+        distributed.say(
+            f"training.start: the run keeps the units of {experiment.training.start}, which its weights know: "
+            f"mean {spec.mean:.6g}, std {spec.std:.6g}; those of these data are {now.mean:.6g} and {now.std:.6g}"
+        )
+    return replace(dataset, spec=spec)

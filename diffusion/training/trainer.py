@@ -24,7 +24,7 @@ from diffusion.errors import InputError
 from diffusion.files import sync
 from diffusion.interrupt import Interrupt
 from diffusion.memory import tune_malloc
-from diffusion.model import Model
+from diffusion.model import Model, transfer
 from diffusion.precision import use_bf16
 from diffusion.progress import Bar
 from diffusion.training import metrics, objective, sharding, state
@@ -73,6 +73,9 @@ class Trainer:
         options, device = self.config.training, self.accelerator.device
         torch.manual_seed(options.seed)
         self.network = model.build(self.config, train.spec).to(device)
+        if options.start and not checkpoint.folders(self.run):
+            for line in transfer.transfer(transfer.open_start(self.config), self.network, train.spec):
+                self.say(f"training.start: {line}")
         self.objective = objective.build(self.config, train.spec, self.network, device)
         if not self.sharded:  # Sharding needs contiguous tensors.
             self.network.to(memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ import pytest
 
 from diffusion import checkpoint
 from diffusion.config import Config, ConfigError, to_dict
-from diffusion.training.run import CHANGEABLE, RESOLVED, difference, prepare
+from diffusion.training.prepare import CHANGEABLE, RESOLVED, difference, prepare
 from tests.conftest import tiny
 
 Tree = dict[str, dict[str, Any]]
@@ -56,7 +56,8 @@ def test_an_old_run_of_another_experiment_is_refused_under_the_new_name(shapes: 
         prepare(experiment(shapes), run, strict=False)
     assert str(caught.value) == (
         f"{run}: holds a run of another configuration; choose another folder with --out, or undo:\n"
-        "  noise_levels.uniform: 0.5 -> 0.0"
+        "  noise_levels.uniform: 0.5 -> 0.0\n"
+        f"To begin a new run from the weights of this one, choose another folder and set training.start={run}"
     )
     assert (run / RESOLVED).read_text() == text
 
