@@ -138,7 +138,7 @@ def test_digits_are_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"source": "foldr"}, f"source: must be one of {', '.join(SOURCES)}, got 'foldr'"),
+        ({"source": "foldr"}, f"source: must be one of {', '.join(SOURCES)}, got 'foldr'; did you mean folder?"),
         ({"size": (4, 0)}, "size: must be positive, got (4, 0)"),
         ({"channels": 17}, "channels: must be 1 to 16, got 17"),
         ({"source": "dead_leaves", "channels": 3}, "channels: must be 1 for dead_leaves, got 3"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from diffusion.config import Config, ConfigError
 from diffusion.data import ImageError, PixelFormat, decode, read_header
 from diffusion.data.images.decoding import FORMATS
 from diffusion.errors import InputError
+from tests.dicom import write_dicom
 
 GOLDEN = Path(__file__).parents[1] / "golden" / f"format-{checkpoint.FORMAT}" / "checkpoints" / "step-00000003"
 KEYS = [(section, key) for section, values in config.to_dict(Config()).items() for key in values]
@@ -131,11 +133,22 @@ def test_any_bytes_of_a_checkpoint_that_its_manifest_vouches_for_are_tensors_or_
         assert "model.safetensors" in str(error)
 
 
+def photometric(mode: str) -> str:
+    return "RGB" if mode == "RGB" else "MONOCHROME2"
+
+
 @cache
 def encoded(kind: str, mode: str) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(file, format=kind)
+    image = Image.fromarray(pixels).convert(mode)
+    if kind == "NPY":
+        np.save(file, np.asarray(image))
+    elif kind == "DICOM":
+        with tempfile.TemporaryDirectory() as folder:
+            return write_dicom(Path(folder) / "x.dcm", np.asarray(image), photometric=photometric(mode)).read_bytes()
+    else:
+        image.save(file, format=kind)
     return file.getvalue()
 
 
