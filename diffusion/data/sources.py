@@ -85,7 +85,7 @@ class DataOptions:
             object.__setattr__(self, "labels", BOOLEANS[self.labels.strip().lower()])
         files = isinstance(self.labels, bool) or self.source == "folder"
         require(files, "labels", f"true or false for {self.source}", repr(self.labels))
-        require(self.pages in PAGES, "pages", f"one of {', '.join(PAGES)}", repr(self.pages))
+        require_one(self.pages, "pages", PAGES)
         require(min(self.shape) >= 1, "size", "positive", self.size)
         require(1 <= self.channels <= MAX_CHANNELS, "channels", f"1 to {MAX_CHANNELS}", self.channels)
         if isinstance(self.range, tuple):

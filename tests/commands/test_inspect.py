@@ -137,3 +137,39 @@ def test_deep_files_are_said_and_a_range_is_suggested(tmp_path: Path, capsys: py
     assert "of 256 levels remain; set data.range=[0, 4095]" in text
     data = config.load(out).data
     assert (data.channels, data.range) == (1, (0, 4095))
+
+
+def test_a_table_of_labels_is_found_and_suggested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = folder(tmp_path / "images", [(8, 8)] * 6)
+    rows = [f'{{"file_name": "{i}.png", "label": "{"cat" if i % 2 else "dog"}"}}' for i in range(6)]
+    (images / "metadata.jsonl").write_text("\n".join(rows))
+    out = tmp_path / "x.toml"
+    assert cli.main(["inspect", str(images), "--no-measure", "--no-decode", "--out", str(out)]) == 0
+    assert "classes   2: cat (3), dog (3)\n          from metadata.jsonl" in capsys.readouterr().out
+    assert config.load(out).data.labels == "metadata.jsonl"
+    (images / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "a caption"}')
+    assert cli.main(["inspect", str(images), "--no-measure", "--no-decode", "--out", str(out)]) == 0
+    assert config.load(out).data.labels is False
+
+
+def test_a_size_of_the_shape_of_the_images_is_suggested_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = folder(tmp_path / "images", [(160, 40)] * 16)
+    out = tmp_path / "x.toml"
+    assert cli.main(["inspect", str(images), "--no-measure", "--no-decode", "--out", str(out)]) == 0
+    assert "size = [40, 160]" in capsys.readouterr().out
+    assert config.load(out).data.shape == (40, 160)
+
+
+def test_names_pages_and_single_files_are_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Image.new("L", (8, 8))
+    for name in ("cat_1", "cat_2", "dog_1"):
+        page.save(tmp_path / f"{name}.tif", save_all=True, append_images=[page])
+    quick = ["--no-measure", "--no-decode"]
+    assert cli.main(["inspect", str(tmp_path), "--labels-from", "prefix", "--pages", "all", *quick]) == 0
+    text = capsys.readouterr().out
+    assert "classes   2: cat (4), dog (2)" in text and "pages     6 of 3 files" in text
+    assert 'labels = "prefix"' in text and 'pages = "all"' in text
+    assert cli.main(["inspect", str(tmp_path / "dog_1.tif"), *quick]) == 0
+    assert f"file      {tmp_path / 'dog_1.tif'}\nimages    1" in capsys.readouterr().out

@@ -33,3 +33,11 @@ def test_chosen_names_follow_the_numbers_through_any_number_of_choices(names: Na
     assert select(names, np.array([3, 0, 2])) == (SHOWN[3], SHOWN[0], SHOWN[2])
     assert select(select(names, np.array([3, 0, 2])), np.array([2, 0])) == (SHOWN[2], SHOWN[3])
     assert select(SHOWN, np.array([1])) == ("",)
+
+
+def test_names_may_lie_anywhere_in_the_text_and_have_pages() -> None:
+    text = np.frombuffer(b"stack.tifa.png", np.uint8)
+    starts, ends, pages = np.array([9, 0, 0]), np.array([14, 9, 9]), np.array([-1, 0, 11], np.int32)
+    names = Names(text, ends, starts, pages)
+    assert names == ("a.png", "stack.tif#1", "stack.tif#12")
+    assert [names.encoded(i) for i in range(3)] == [b"a.png", b"stack.tif", b"stack.tif"]

@@ -139,6 +139,11 @@ def test_digits_are_written_and_read(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"source": "foldr"}, f"source: must be one of {', '.join(SOURCES)}, got 'foldr'; did you mean folder?"),
+        ({"pages": "al"}, "pages: must be one of first, all, got 'al'; did you mean all?"),
+        (
+            {"source": "mixture", "labels": "x.csv"},
+            "labels: must be true or false for mixture, got 'x.csv'",
+        ),
         ({"size": (4, 0)}, "size: must be positive, got (4, 0)"),
         ({"channels": 17}, "channels: must be 1 to 16, got 17"),
         ({"source": "dead_leaves", "channels": 3}, "channels: must be 1 for dead_leaves, got 3"),
@@ -156,6 +161,23 @@ def test_digits_are_written_and_read(tmp_path: Path) -> None:
 def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         DataOptions(**options)
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("Yes", True), ("FALSE", False), ("off", False)])
+def test_words_for_yes_and_no_are_no_tables(text: str, value: bool) -> None:
+    assert DataOptions(labels=text).labels is value
+
+
+def test_tables_and_pages_reach_the_folder(tmp_path: Path) -> None:
+    pages = [Image.new("L", (8, 8), 20 * i) for i in range(5)]
+    (tmp_path / "x").mkdir()
+    for name in ("a", "b"):
+        pages[0].save(tmp_path / "x" / f"{name}.tif", save_all=True, append_images=pages[1:])
+    (tmp_path / "labels.csv").write_text("file,label\na.tif,cat\nb.tif,dog\n")
+    options = DataOptions(path=str(tmp_path / "x"), size=8, channels=1, labels="labels.csv", pages="all")
+    dataset = open_source(options, silent)
+    assert (len(dataset), dataset.spec.classes) == (10, ("cat", "dog"))
+    assert dataset.labels is not None and dataset.labels.tolist() == [0] * 5 + [1] * 5
 
 
 def test_a_folder_and_a_texture_need_a_path() -> None:

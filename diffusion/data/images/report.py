@@ -80,7 +80,8 @@ def _frames(scan: Scan) -> Rows:
         pages = rows["frame"] >= 0
         files = int(np.count_nonzero(rows["frame"] == 0))
         alone = ": as there is one file, none is" if files == 1 and pages.all() else ""
-        return [("pages", [f"{np.count_nonzero(pages):,} of {files:,} files, held out by file{alone}"])]
+        holders = "1 file" if files == 1 else f"{files:,} files"
+        return [("pages", [f"{np.count_nonzero(pages):,} of {holders}, held out by file{alone}"])]
     several = rows["frames"] > 1
     count = int(np.count_nonzero(several))
     if not count:

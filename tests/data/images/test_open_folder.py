@@ -57,3 +57,22 @@ def test_too_few_images(tmp_path: Path) -> None:
     with pytest.raises(FolderError, match=r"1 images in .*, at least 8 are needed.*data\.min_images=1"):
         open_folder(tmp_path, size=(4, 4), cache=cache, log=lambda line: None)
     assert len(open_folder(tmp_path, size=(4, 4), cache=cache, log=lambda line: None, min_images=1)) == 1
+
+
+def test_what_the_crop_does_is_said_before_the_images_are_packed(tmp_path: Path) -> None:
+    lines: list[str] = []
+    for i in range(8):
+        solid((8 * i, 0, 0), (160, 40)).save(tmp_path / f"{i}.png")
+    open_folder(tmp_path, size=(32, 32), margin=2, cache=tmp_path.parent / "c", log=lines.append, progress=False)
+    assert (
+        "crop      36x36 (height x width) from the middle cuts off 75% of the area, more than half of 8 images" in lines
+    )
+
+
+def test_a_single_image_is_a_folder_of_one(tmp_path: Path) -> None:
+    for name, color in (("a.png", RED), ("b.png", GREEN)):
+        solid(color).save(tmp_path / name)
+    cache, silent = tmp_path.parent / "single", lambda line: None
+    dataset = open_folder(tmp_path / "b.png", size=(4, 4), cache=cache, min_images=1, log=silent, progress=False)
+    assert dataset.names == ("b.png",)
+    assert dataset.batch([0])[0][0, :, 0, 0].tolist() == [*GREEN]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def in_zip(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("place", [in_folder, in_tar, in_zip])
-def test_they_are_counted_by_suffix_wherever_they_lie(tmp_path: Path, place) -> None:  # type: ignore[no-untyped-def]
+def test_they_are_counted_by_suffix_wherever_they_lie(tmp_path: Path, place: Callable[[Path], Path]) -> None:
     found = scanned(place(tmp_path))
     assert [Path(name).name for name in found.entries.names] == ["0.jpg"]
     assert {suffix: each.count for suffix, each in found.unread.items()} == EXPECTED
