@@ -34,6 +34,8 @@ COMMANDS: dict[str, Command] = {
     "train": Command(options.Train, "train:train"),
     "distill": Command(options.Distill, "distill:distill"),
     "sample": Command(options.Sample, "sample:sample"),
+    "encode": Command(options.Encode, "encode:encode"),
+    "decode": Command(options.Decode, "decode:decode"),
     "inpaint": Command(options.Inpaint, "restore:inpaint"),
     "restore": Command(options.Restore, "restore:restore"),
     "evaluate": Command(options.Evaluate, "evaluate:evaluate"),

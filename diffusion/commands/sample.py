@@ -1,9 +1,8 @@
-"""`diffusion sample`: draws images from a run's model and writes them."""
+"""`diffusion sample`: draws images from a run's model, or varies and joins given ones, and writes them as they come."""
 
 from __future__ import annotations
 
-import json
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,88 +10,123 @@ import torch
 
 from diffusion import config, distributed, figures
 from diffusion.commands import restore
-from diffusion.commands.options import Inpaint, Restorations, Sample
+from diffusion.commands.options import DrawArguments, Inpaint, Restorations, Sample
+from diffusion.commands.sample_files import files_in, sweep
+from diffusion.commands.sample_places import choose, opened, read
+from diffusion.commands.sampling import PLOTTED, Job
+from diffusion.commands.ways import Way, given, settings_of, way_of
 from diffusion.draw import DrawOptions
-from diffusion.errors import InputError
-from diffusion.files import write_text
+from diffusion.errors import InputError, require
 from diffusion.model import Model, load
 
 FILM_ROWS = 4
 STRIP_FRAMES = 9
 ANIMATION_FRAMES = 25
+# The options that each way of making images has besides those that all have; they name the ways too.
+OPTIONS: dict[str, set[str]] = {
+    "": {"first", "film", "tune", "steps", "sampler", "seed"},
+    "vary": {"level", "first", "tune", "steps", "sampler", "seed"},
+    "interpolate": set(),
+    "noise_file": {"first", "tune", "steps", "sampler", "seed"},
+    "image": {"mask", "method", "noise", "resize", "steps", "sampler", "seed"},
+}
+COMMON = {"run", "draw", "out", "n", "label", "guidance", "batch"}
+WRITTEN = {"format", "npz", "picture"}
 
 
 def sample(options: Sample) -> int:
-    """Writes a picture of all samples, single PNGs and, for a film, the trajectory of the first few; or restores an
-    image.
+    """Writes samples, each in a file of its own, a picture of the first ones, and for a film the trajectory of the
+    first few; or restores an image.
     """
+    _check(options)
     if options.image is not None:
         return restore.inpaint(_inpainting(options, options.image))
-    if options.mask is not None:
-        raise InputError("--mask: needs --image, the image that it belongs to")
+    options.draw.checked()
+    require(options.first >= 0, "first", "0 or more", options.first)
     distributed.join()
     model = load(options.run)
+    way = way_of(options, model)
+    with distributed.main_first():
+        model, job = _prepared(options, model, way)
+    code = job.run()
+    if options.film and code == 0 and distributed.is_main():
+        _write_film(model, options, job.folder, dict(job.info))
+    return code
+
+
+def _prepared(options: Sample, model: Model, way: Way) -> tuple[Model, Job]:
+    """Chooses the folder, says so, and writes its record; returns the model, tuned if asked, and the work."""
+    settings, draw = {**settings_of(options, model), **way.settings}, options.draw
+    numbers = range(options.first, options.first + way.n)
+    folder, line = choose(options.run / way.name, options.out, settings)
+    for notice in filter(None, (*way.notices, line)):
+        distributed.say(notice)
     if options.tune:
-        model = model.tuned()
-    draw, out = options.draw, options.out or options.run / f"samples-{options.draw.seed}"
-    # A model with classes is best at each of them: without a label they take turns.
-    label = draw.label or model.in_turn(draw.n)
-    given: DrawOptions = {
-        "steps": draw.steps,
-        "sampler": draw.sampler,
-        "seed": draw.seed,
-        "label": label,
-        "guidance": draw.guidance,
-        "batch": draw.batch,
-    }
-    start = time.perf_counter()
-    x = model.sample(draw.n, shared=True, progress=distributed.is_main(), **given)
-    seconds = time.perf_counter() - start
-    if not distributed.is_main():
-        return 0
-    info = _info(options, model)
-    figures.save_png(figures.draw(x), out / "samples.png", info)
-    if model.spec.is_image:
-        for i, image in enumerate(x):
-            figures.save_png(image, out / f"{i:05d}.png", {**info, "index": i})
-    else:
-        write_text(out / "points.json", json.dumps(x.tolist()))
-    if options.film:
-        _write_film(model, draw.n, given, out, info)
-    print(f"{out}: {draw.n} samples of step {model.step} in {seconds:.1f} s, seed {draw.seed}")
-    return 0
+        # The grid is measured once, since a batch of another size would round it otherwise.
+        record = read(folder)
+        model = _with_grid(model, dict(record.grid)) if record and record.grid else model.tuned()
+    grid = config.to_dict(model.config)["grid"]
+    label = given(options, model, range(1))["label"]
+    record = opened(
+        folder,
+        settings,
+        numbers,
+        lambda: draw.batch or model.batch_size(guidance=draw.guidance, label=label),
+        grid if options.tune else None,
+    )
+    sweep(folder)
+    shown = {name: value for name, value in settings.items() if name != "tuned"}
+    return model, Job(
+        folder,
+        files_in(folder, model.spec, settings["format"], record.width),
+        numbers,
+        draw.batch or record.batch,
+        lambda some: way.draw(model, some),
+        model.spec,
+        {"run": options.run.name, **shown, "grid": grid},
+        way.kind,
+        options.picture,
+        options.npz,
+    )
+
+
+def _check(options: Sample) -> None:
+    """Raises InputError for options that have no effect beside each other."""
+    ways = [way for way in OPTIONS if way and getattr(options, way) is not None]
+    if len(ways) > 1:
+        raise InputError(f"{_option(ways[1])}: must not be given with {_option(ways[0])}")
+    way = ways[0] if ways else ""
+    chosen = {name for name, default in vars(Sample(options.run)).items() if getattr(options, name) != default}
+    chosen |= {name for name, default in vars(DrawArguments()).items() if getattr(options.draw, name) != default}
+    for name in sorted(chosen - COMMON - OPTIONS[way] - {way} - (WRITTEN if way != "image" else set())):
+        if way:
+            what = "is for sampling and must" if way == "image" else "must"
+            raise InputError(f"{_option(name)}: {what} not be given with {_option(way)}")
+        needed = next(each for each in OPTIONS if name in OPTIONS[each])
+        why = "the image that it belongs to" if name == "mask" else "without which it has no effect"
+        raise InputError(f"{_option(name)}: needs {_option(needed)}, {why}")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _inpainting(options: Sample, image: Path) -> Inpaint:
-    """The options of `diffusion inpaint` that restore one image. Raises InputError for those that only sampling has."""
-    for name in ("film", "tune"):
-        if getattr(options, name):
-            raise InputError(f"--{name}: is for sampling and must not be given with --image")
+    """The options of `diffusion inpaint` that restore one image."""
     chosen = Restorations(options.draw, options.method, options.out, options.resize)
     return Inpaint(options.run, (image,), mask=options.mask, noise=options.noise, options=chosen)
 
 
-def _info(options: Sample, model: Model) -> dict[str, Any]:
-    """The settings that every PNG carries."""
-    draw, resolved = options.draw, config.to_dict(model.config)
-    steps = model.config.sampling.steps if draw.steps is None else draw.steps
-    return {
-        "run": options.run.name,
-        "step": model.step,
-        "steps": model.steps_of_grid(steps),
-        "sampler": {"name": draw.sampler} if draw.sampler else resolved["sampler"],
-        "seed": draw.seed,
-        "label": draw.label or ("in turn" if model.spec.classes else None),
-        "guidance": model.config.sampling.guidance if draw.guidance is None else draw.guidance,
-        "grid": resolved["grid"],
-    }
+def _with_grid(model: Model, grid: dict[str, Any]) -> Model:
+    return replace(model, config=config.from_dict({**config.to_dict(model.config), "grid": grid}))
 
 
-def _write_film(model: Model, n: int, given: DrawOptions, out: Path, info: dict[str, Any]) -> None:
-    rows = min(n, FILM_ROWS if model.spec.is_image else n)
-    label, steps = given["label"], given["steps"] or model.film_steps
-    part: DrawOptions = {**given, "steps": steps, "label": label[:rows] if isinstance(label, list) else label}
-    frames = model.film(rows, frames=ANIMATION_FRAMES, **part)
+def _write_film(model: Model, options: Sample, out: Path, info: dict[str, Any]) -> None:
+    rows = min(options.draw.n, FILM_ROWS if model.spec.is_image else PLOTTED)
+    numbers = range(options.first, options.first + rows)
+    steps = options.draw.steps or model.film_steps
+    part: DrawOptions = {**given(options, model, numbers), "steps": steps}
+    frames = model.film(rows, first=options.first, frames=ANIMATION_FRAMES, **part)
     strip = torch.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().long().tolist()
     figures.save_png(
         figures.film([frames[i] for i in strip]), out / "film.png", {**info, "steps": model.steps_of_grid(steps)}

@@ -8,16 +8,18 @@ from diffusion.commands.options.common import DrawArguments
 from diffusion.commands.options.inspecting import Completion, Doctor, Inspect, Schema
 from diffusion.commands.options.measuring import Compare, Evaluate
 from diffusion.commands.options.restoring import Inpaint, Restorations, Restore
-from diffusion.commands.options.sampling import Sample
+from diffusion.commands.options.sampling import Decode, Encode, Sample
 from diffusion.commands.options.training import Demo, Distill, Train, VerifyResume
 
 __all__ = [
     "Compare",
     "Completion",
+    "Decode",
     "Demo",
     "Distill",
     "Doctor",
     "DrawArguments",
+    "Encode",
     "Evaluate",
     "Inpaint",
     "Inspect",

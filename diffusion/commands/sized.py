@@ -1,0 +1,28 @@
+"""Reads images at the size of a model, for what works on whole images of that size alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from diffusion.data import PixelFormat, read_header
+from diffusion.data.images.decoding import decode_at, to_tensor
+from diffusion.errors import InputError
+from diffusion.model import Model
+
+
+def read_sized(path: Path, model: Model) -> tuple[Tensor, str]:
+    """Reads an image in units, (C, H, W), resized and cropped as in training, and a line to print if it was.
+
+    Raises InputError for a file that cannot be decoded, and for a model of points.
+    """
+    if not model.spec.is_image:
+        raise InputError(f"{path}: this model was trained on points, and takes no images")
+    _, height, width = model.spec.shape
+    header = read_header(path)
+    pixels = PixelFormat.of(model.spec, model.config.data.background)
+    x = to_tensor(decode_at(path, pixels, (height, width)), pixels)
+    if (header.height, header.width) == (height, width):
+        return x, ""
+    return x, f"{path.name}: {header.width} x {header.height} pixels, resized and cropped to {width} x {height}"
