@@ -1,124 +1,296 @@
-"""Run folders: what may go on in them, what is refused, and configurations of older versions."""
+"""Runs whose data have moved, grown or changed, and runs that begin from the weights of others."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from diffusion import checkpoint
-from diffusion.config import Config, ConfigError, to_dict
-from diffusion.training.prepare import CHANGEABLE, RESOLVED, difference, prepare
+from diffusion.config import Config, ConfigError
+from diffusion.errors import InputError
+from diffusion.model import load
+from diffusion.model.origin import EXAMPLES, RESOLVED, SOURCES
+from diffusion.training import train
+from diffusion.training.report import Reporter
 from tests.conftest import tiny
-
-Tree = dict[str, dict[str, Any]]
-
-
-def experiment(shapes: Path, **sections: dict[str, object]) -> Config:
-    report = {"checkpoint": 20, "samples": 20, "evaluate": 20, **sections.pop("report", {})}
-    return tiny(shapes, training={"steps": 40, **sections.pop("training", {})}, report=report, **sections)
+from tests.training.test_trainer import assert_equal, go, losses, weights
 
 
-def edit(run: Path, change: Callable[[Tree], object]) -> str:
-    """Changes the configuration in a run folder; returns its text."""
-    tree = json.loads((run / RESOLVED).read_text())
-    change(tree)
-    text = json.dumps(tree)
-    (run / RESOLVED).write_text(text)
-    return text
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the last pictures and numbers of a run."""
+    monkeypatch.setattr(Reporter, "finish", lambda self, model: None)
+    monkeypatch.setattr(Reporter, "samples", lambda self, model: None)
+    monkeypatch.setattr(Reporter, "validation", lambda self, model, losses: {})
 
 
-def test_the_configuration_is_written_resolved(shapes: Path, tmp_path: Path) -> None:
-    prepare(experiment(shapes), tmp_path, strict=False)
-    expected = json.loads(json.dumps(to_dict(experiment(shapes))))
-    assert json.loads((tmp_path / RESOLVED).read_text()) == expected
+@pytest.fixture
+def folder(shapes: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shapes, tmp_path / "images"))
 
 
-def test_an_old_run_goes_on_under_the_new_names_of_its_keys(shapes: Path, run: Path) -> None:
-    def older(tree: Tree) -> None:
-        tree["report"]["grid"] = tree["report"].pop("pictures")
-        tree["noise_levels"]["spread"] = tree["noise_levels"].pop("uniform")
-        del tree["report"]["restored"]  # A key that came later.
-
-    edit(run, older)
-    prepare(experiment(shapes, report={"pictures": 9, "restored": 4}), run, strict=False)
-    tree = json.loads((run / RESOLVED).read_text())
-    assert tree["report"]["pictures"] == 9 and "grid" not in tree["report"]
-    assert tree["noise_levels"]["uniform"] == 0.0 and "spread" not in tree["noise_levels"]
+def experiment(folder: Path | str, steps: int = 2, **sections: dict[str, object]) -> Config:
+    return tiny(Path(folder), training={"steps": steps, **sections.pop("training", {})}, **sections)
 
 
-def test_an_old_run_of_another_experiment_is_refused_under_the_new_name(shapes: Path, run: Path) -> None:
-    text = edit(run, lambda tree: tree["noise_levels"].update(spread=tree["noise_levels"].pop("uniform") + 0.5))
+def at(config: Config, path: str) -> Config:
+    return replace(config, data=replace(config.data, path=path))
+
+
+def add(folder: Path, name: str, shade: int = 40) -> None:
+    Image.fromarray(np.full((8, 8, 3), (shade, 80, 120), np.uint8)).save(folder / name)
+
+
+def stored_path(run: Path) -> str:
+    return str(json.loads((run / RESOLVED).read_text())["data"]["path"])
+
+
+def test_another_spelling_of_the_path_goes_on_without_a_word(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("images")
+    run = tmp_path / "run"
+    assert train(at(experiment(folder), "images"), run) == 0
+    capsys.readouterr()
+    for steps, spelling in enumerate(("images/", "./images", str(folder), "link"), 3):
+        assert train(at(experiment(folder, steps), spelling), run) == 0
+        assert checkpoint.newest(run)[0] == run / "checkpoints" / f"step-{steps:08d}"
+        assert stored_path(run) == spelling
+        out = capsys.readouterr().out
+        assert "data have changed" not in out and "data.path" not in out
+
+
+def test_data_that_were_moved_are_known_by_content_and_the_new_place_is_stored(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(experiment(folder), run)
+    folder.rename(tmp_path / "moved")
+    capsys.readouterr()
+    assert train(experiment(tmp_path / "moved", 3), run) == 0
+    line = f"data.path: '{folder}' -> '{tmp_path / 'moved'}': the same 40 examples by content; stored"
+    assert line in capsys.readouterr().out.splitlines()
+    assert stored_path(run) == str(tmp_path / "moved") and load(run).step == 3
+    assert train(experiment(tmp_path / "moved", 4), run) == 0
+    assert "data.path" not in capsys.readouterr().out
+
+
+def test_a_run_whose_data_moved_ends_as_if_they_had_not(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(experiment(folder, 4), whole) == 0
+    assert go(experiment(folder, 4), parts, monkeypatch, stop=2).exit_code == 130
+    for name in (RESOLVED, EXAMPLES, SOURCES):  # These a run has from its beginning.
+        shutil.copy(whole / name, parts)
+    folder.rename(tmp_path / "moved")
+    assert train(experiment(tmp_path / "moved", 4), parts) == 0
+    assert_equal(weights(whole), weights(parts))
+
+
+def test_other_images_at_another_place_are_refused_with_what_differs(folder: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    train(experiment(folder), run)
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    shutil.copytree(folder, other)
+    for name in ("00.png", "01.png", "02.png"):
+        (other / "disk" / name).unlink()
+    add(other / "square", "new.png")
     with pytest.raises(ConfigError) as caught:
-        prepare(experiment(shapes), run, strict=False)
+        train(experiment(other, 3), run)
     assert str(caught.value) == (
-        f"{run}: holds a run of another configuration; choose another folder with --out, or undo:\n"
-        "  noise_levels.uniform: 0.5 -> 0.0\n"
-        f"To begin a new run from the weights of this one, choose another folder and set training.start={run}"
+        f"{run}: 1 more and 3 fewer examples than it was trained on, of which 37 are there:\n"
+        f"  data.path: '{folder}' -> '{other}'\n"
+        f"Choose another folder with --out; to begin there from the weights of this run, set training.start={run}"
     )
-    assert (run / RESOLVED).read_text() == text
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
-def test_a_run_with_both_names_of_a_key_is_refused_by_name(shapes: Path, run: Path) -> None:
-    edit(run, lambda tree: tree["report"].update(grid=4))
+def test_images_of_another_class_are_other_examples(folder: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    train(experiment(folder), run)
+    shutil.copytree(folder, other)
+    (other / "disk" / "00.png").rename(other / "square" / "disk.png")
+    with pytest.raises(ConfigError, match="1 more and 1 fewer examples than it was trained on, of which 39"):
+        train(experiment(other, 3), run)
+
+
+def test_a_folder_that_has_grown_goes_on_and_says_so_wherever_it_lies(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(experiment(folder), run)
+    add(folder / "square", "new.png")
+    capsys.readouterr()
+    assert train(experiment(folder, 3), run) == 0
+    assert "data have changed: 1 more and 0 fewer examples than at the last training, now 41" in capsys.readouterr().out
+    folder.rename(tmp_path / "moved")
+    add(tmp_path / "moved" / "disk", "newer.png", 200)
+    assert train(experiment(tmp_path / "moved", 4), run) == 0
+    text = capsys.readouterr().out
+    assert f"'{tmp_path / 'moved'}': 1 more and 0 fewer examples than at the last training, now 42; stored" in text
+    assert train(experiment(tmp_path / "moved", 5), run) == 0
+    assert "more and" not in capsys.readouterr().out
+
+
+def test_images_that_went_from_the_folder_of_a_run_are_counted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(experiment(folder), run)
+    (folder / "disk" / "00.png").unlink()
+    assert train(experiment(folder, 3), run) == 0
+    assert "data have changed: 0 more and 1 fewer examples than at the last training, now 39" in capsys.readouterr().out
+
+
+def test_renamed_files_are_the_same_examples_in_another_order(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(experiment(folder), run)
+    (folder / "disk" / "00.png").rename(folder / "disk" / "z.png")
+    assert train(experiment(folder, 3), run) == 0
+    expected = "the same 40 examples by content, in another order, so that batches are others than they would have been"
+    assert f"data have changed: {expected}" in capsys.readouterr().out
+
+
+def test_refused_data_do_not_replace_the_record_of_those_before(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(experiment(folder), run)
+    before = (run / EXAMPLES).read_bytes(), (run / SOURCES).read_bytes()
+    (folder / "ring").mkdir()
+    add(folder / "ring", "0.png")
+    with pytest.raises(InputError, match="was trained on examples of classes"):
+        train(experiment(folder, 3), run)
+    assert ((run / EXAMPLES).read_bytes(), (run / SOURCES).read_bytes()) == before
+
+
+def test_a_run_of_an_earlier_version_knows_its_data_by_mean_and_deviation(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    train(experiment(folder), run)
+    (run / EXAMPLES).unlink()
+    (run / SOURCES).unlink()
+    shutil.copytree(folder, moved)
+    (moved / "disk" / "00.png").unlink()
+    with pytest.raises(ConfigError, match="was trained on other data, by their mean and standard deviation"):
+        train(experiment(moved, 3), run)
+    shutil.copy(folder / "disk" / "00.png", moved / "disk")
+    assert train(experiment(moved, 3), run) == 0
+    assert "the same 40 examples, by their mean and standard deviation; stored" in capsys.readouterr().out
+    assert (run / EXAMPLES).exists()
+
+
+def test_a_table_of_labels_may_move_where_it_says_the_same(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "\n".join(f"{path.relative_to(folder)},{path.parent.name}" for path in sorted(folder.rglob("*.png")))
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text(f"file,label\n{rows}\n")
+    run = tmp_path / "run"
+
+    def labeled(name: str, steps: int) -> Config:
+        return experiment(folder, steps, data={"labels": str(tmp_path / name)})
+
+    train(labeled("one.csv", 2), run)
+    capsys.readouterr()
+    assert train(labeled("two.csv", 3), run) == 0
+    assert "two.csv': the same 40 examples by content; stored" in capsys.readouterr().out
+    (tmp_path / "three.csv").write_text((tmp_path / "two.csv").read_text().replace("00.png,disk", "00.png,square"))
+    with pytest.raises(ConfigError, match="1 more and 1 fewer examples"):
+        train(labeled("three.csv", 4), run)
+    assert train(experiment(folder, 4), run) == 0, "the folders say the same as the table"
+
+
+def test_a_change_of_path_beside_another_change_is_refused_as_one_configuration(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(experiment(folder), run)
     with pytest.raises(ConfigError) as caught:
-        prepare(experiment(shapes), run, strict=False)
-    assert str(caught.value) == f"{run / RESOLVED}: report.grid: is called report.pictures now; give it once"
+        train(experiment(tmp_path / "none", 3, training={"lr": 0.5}), run)
+    lines = str(caught.value).splitlines()
+    assert lines[1:3] == [f"  data.path: '{folder}' -> '{tmp_path / 'none'}'", "  training.lr: 0.01 -> 0.5"]
+    assert lines[3].endswith(f"choose another folder and set training.start={run}")
 
 
-@pytest.mark.parametrize(
-    ("section", "values"),
-    [
-        ("report", {"pictures": 9, "keep": 1}),
-        ("sampling", {"steps": 3}),
-        ("sampler", {"name": "ddim"}),
-        ("grid", {"name": "time"}),
-        ("training", {"steps": 50, "accumulate": 2, "precision": "bf16", "gradient_checkpointing": True}),
-        ("data", {"max_bad": 0.5}),
-    ],
-)
-def test_how_long_a_run_is_and_what_it_shows_may_change(
-    shapes: Path, run: Path, section: str, values: dict[str, object]
+def test_a_run_begins_from_the_averaged_weights_of_another(
+    trained: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changed = experiment(shapes, **{section: values})
-    lines = difference(to_dict(experiment(shapes)), to_dict(changed))
-    assert lines and all(line.startswith(CHANGEABLE) for line in lines)
-    prepare(changed, run, strict=False)
-    assert json.loads((run / RESOLVED).read_text()) == json.loads(json.dumps(to_dict(changed)))
+    run = tmp_path / "run"
+    # With a rate of almost zero its first step leaves the weights where they began.
+    start = experiment(shapes, 1, training={"start": str(trained), "lr": 1e-9, "batch": 4, "seed": 9})
+    assert train(start, run) == 0
+    found, old = (checkpoint.read(checkpoint.find(path)[0], "model").tensors for path in (run, trained))
+    assert found.keys() == old.keys()
+    for name in old:
+        direction = torch.nn.functional.cosine_similarity(found[name].flatten(), old[name].flatten(), dim=0)
+        assert direction > 0.999 or not old[name].any(), name
+    text = capsys.readouterr().out
+    assert f"training.start: {len(old)} of {len(old)} tensors taken" in text
+    assert "training.start: classes taken: disk, square" in text
+    assert text.index("tensors taken") < text.index("training 0.0")
 
 
-def test_the_grid_of_a_student_may_not_change(shapes: Path, run: Path) -> None:
-    student = {"distillation": {"teacher": "teacher"}}
-    edit(run, lambda tree: tree["distillation"].update(teacher="teacher"))
-    prepare(experiment(shapes, sampler={"name": "ddim"}, **student), run, strict=False)
-    with pytest.raises(ConfigError, match=r"sampling\.steps: 4 -> 5"):
-        prepare(experiment(shapes, sampling={"steps": 5}, **student), run, strict=False)
-
-
-def test_before_the_first_checkpoint_anything_may_change(shapes: Path, tmp_path: Path) -> None:
-    prepare(experiment(shapes), tmp_path, strict=False)
-    prepare(experiment(shapes, training={"lr": 0.5}), tmp_path, strict=True)
-    assert json.loads((tmp_path / RESOLVED).read_text())["training"]["lr"] == 0.5
-    assert checkpoint.folders(tmp_path) == []
-
-
-def test_differences_are_lines_of_keys_in_order() -> None:
-    old = {"a": {"x": 1, "gone": "s"}, "b": {"pair": (1, 2)}}
-    new = {"a": {"x": 2}, "b": {"pair": [1, 2], "new": True}}
-    assert difference(old, new) == ["a.gone: 's' -> 'unset'", "a.x: 1 -> 2", "b.new: 'unset' -> True"]
-
-
-@pytest.mark.parametrize("weighting", ["exact", "sigmoid"])
-def test_a_new_run_whose_objective_no_batch_estimates_is_refused_and_a_begun_one_goes_on(
-    shapes: Path, run: Path, tmp_path: Path, weighting: str
+def test_a_run_that_began_from_another_goes_on_exactly_when_that_is_gone(
+    trained: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heavy = experiment(shapes, weighting={"name": weighting})
-    with pytest.raises(ConfigError, match=f"where weighting.name is {weighting} and noise_levels.name is log_normal"):
-        prepare(heavy, tmp_path / "new", strict=False)
-    assert not (tmp_path / "new").exists()
-    edit(run, lambda tree: tree.update(weighting=to_dict(heavy)["weighting"]))
-    prepare(heavy, run, strict=False)
-    assert json.loads((run / RESOLVED).read_text())["weighting"]["name"] == weighting
+    source = Path(shutil.copytree(trained, tmp_path / "source"))
+    start = experiment(shapes, 4, training={"start": str(source)})
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(start, whole) == 0
+    assert go(start, parts, monkeypatch, stop=2).exit_code == 130
+    for name in (RESOLVED, EXAMPLES, SOURCES):
+        shutil.copy(whole / name, parts)
+    shutil.rmtree(source)
+    assert train(start, parts) == 0
+    assert_equal(weights(whole), weights(parts))
+    assert losses(whole) == losses(parts)
+
+
+def test_a_run_begins_with_other_images_classes_and_sizes_in_the_units_of_the_old_one(
+    trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "disk").rename(folder / "ring")
+    add(folder / "square", "bright.png", 255)
+    old = load(trained, device="cpu").spec
+    run = tmp_path / "run"
+    assert train(experiment(folder, 2, data={"size": [8, 12]}, training={"start": str(trained)}), run) == 0
+    spec = load(run, device="cpu").spec
+    assert (spec.mean, spec.std) == (old.mean, old.std) and spec.shape == (3, 8, 12)
+    text = capsys.readouterr().out
+    assert "training.start: classes taken: square; new: ring; dropped: disk" in text
+    assert f"keeps the units of {trained}, which its weights know: mean {old.mean:.6g}, std {old.std:.6g}" in text
+    assert train(experiment(folder, 3, data={"size": [8, 12]}, training={"start": str(trained)}), run) == 0
+    text = capsys.readouterr().out
+    assert "taken" not in text and "keeps the units" not in text, "weights are taken once"
+    assert load(run, device="cpu").spec == spec
+
+
+def test_the_start_may_be_spelled_otherwise_or_moved_but_not_changed(
+    trained: Path, shapes: Path, tmp_path: Path
+) -> None:
+    source, run = Path(shutil.copytree(trained, tmp_path / "source")), tmp_path / "run"
+    assert train(experiment(shapes, 1, training={"start": str(source)}), run) == 0
+    assert train(experiment(shapes, 2, training={"start": f"{source}/"}), run) == 0
+    source.rename(tmp_path / "moved")
+    assert train(experiment(shapes, 3, training={"start": str(tmp_path / "moved")}), run) == 0
+    with pytest.raises(ConfigError, match=r"training\.start: '.*moved' -> ''"):
+        train(experiment(shapes, 4), run)
+    other = trained / "checkpoints" / "step-00000020"
+    with pytest.raises(ConfigError, match=r"training\.start: '.*moved' -> '.*step-00000020'"):
+        train(experiment(shapes, 4, training={"start": str(other)}), run)
+
+
+def test_a_start_that_does_not_fit_is_refused_before_data_are_read(trained: Path, tmp_path: Path) -> None:
+    wrong = tiny(tmp_path / "none", backbone={"channels": [8, 8]}, training={"start": str(trained)})
+    with pytest.raises(InputError, match=r"training\.start: .* has another network"):
+        train(wrong, tmp_path / "run")
+    assert not (tmp_path / "run" / RESOLVED).exists()

@@ -1,0 +1,124 @@
+"""Run folders: what may go on in them, what is refused, and configurations of older versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffusion import checkpoint
+from diffusion.config import Config, ConfigError, to_dict
+from diffusion.training.prepare import CHANGEABLE, RESOLVED, difference, prepare
+from tests.conftest import tiny
+
+Tree = dict[str, dict[str, Any]]
+
+
+def experiment(shapes: Path, **sections: dict[str, object]) -> Config:
+    report = {"checkpoint": 20, "samples": 20, "evaluate": 20, **sections.pop("report", {})}
+    return tiny(shapes, training={"steps": 40, **sections.pop("training", {})}, report=report, **sections)
+
+
+def edit(run: Path, change: Callable[[Tree], object]) -> str:
+    """Changes the configuration in a run folder; returns its text."""
+    tree = json.loads((run / RESOLVED).read_text())
+    change(tree)
+    text = json.dumps(tree)
+    (run / RESOLVED).write_text(text)
+    return text
+
+
+def test_the_configuration_is_written_resolved(shapes: Path, tmp_path: Path) -> None:
+    prepare(experiment(shapes), tmp_path, strict=False)
+    expected = json.loads(json.dumps(to_dict(experiment(shapes))))
+    assert json.loads((tmp_path / RESOLVED).read_text()) == expected
+
+
+def test_an_old_run_goes_on_under_the_new_names_of_its_keys(shapes: Path, run: Path) -> None:
+    def older(tree: Tree) -> None:
+        tree["report"]["grid"] = tree["report"].pop("pictures")
+        tree["noise_levels"]["spread"] = tree["noise_levels"].pop("uniform")
+        del tree["report"]["restored"]  # A key that came later.
+
+    edit(run, older)
+    prepare(experiment(shapes, report={"pictures": 9, "restored": 4}), run, strict=False)
+    tree = json.loads((run / RESOLVED).read_text())
+    assert tree["report"]["pictures"] == 9 and "grid" not in tree["report"]
+    assert tree["noise_levels"]["uniform"] == 0.0 and "spread" not in tree["noise_levels"]
+
+
+def test_an_old_run_of_another_experiment_is_refused_under_the_new_name(shapes: Path, run: Path) -> None:
+    text = edit(run, lambda tree: tree["noise_levels"].update(spread=tree["noise_levels"].pop("uniform") + 0.5))
+    with pytest.raises(ConfigError) as caught:
+        prepare(experiment(shapes), run, strict=False)
+    assert str(caught.value) == (
+        f"{run}: holds a run of another configuration; choose another folder with --out, or undo:\n"
+        "  noise_levels.uniform: 0.5 -> 0.0\n"
+        f"To begin a new run from the weights of this one, choose another folder and set training.start={run}"
+    )
+    assert (run / RESOLVED).read_text() == text
+
+
+def test_a_run_with_both_names_of_a_key_is_refused_by_name(shapes: Path, run: Path) -> None:
+    edit(run, lambda tree: tree["report"].update(grid=4))
+    with pytest.raises(ConfigError) as caught:
+        prepare(experiment(shapes), run, strict=False)
+    assert str(caught.value) == f"{run / RESOLVED}: report.grid: is called report.pictures now; give it once"
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("report", {"pictures": 9, "keep": 1}),
+        ("sampling", {"steps": 3}),
+        ("sampler", {"name": "ddim"}),
+        ("grid", {"name": "time"}),
+        ("training", {"steps": 50, "accumulate": 2, "precision": "bf16", "gradient_checkpointing": True}),
+        ("data", {"max_bad": 0.5}),
+    ],
+)
+def test_how_long_a_run_is_and_what_it_shows_may_change(
+    shapes: Path, run: Path, section: str, values: dict[str, object]
+) -> None:
+    changed = experiment(shapes, **{section: values})
+    lines = difference(to_dict(experiment(shapes)), to_dict(changed))
+    assert lines and all(line.startswith(CHANGEABLE) for line in lines)
+    prepare(changed, run, strict=False)
+    assert json.loads((run / RESOLVED).read_text()) == json.loads(json.dumps(to_dict(changed)))
+
+
+def test_the_grid_of_a_student_may_not_change(shapes: Path, run: Path) -> None:
+    student = {"distillation": {"teacher": "teacher"}}
+    edit(run, lambda tree: tree["distillation"].update(teacher="teacher"))
+    prepare(experiment(shapes, sampler={"name": "ddim"}, **student), run, strict=False)
+    with pytest.raises(ConfigError, match=r"sampling\.steps: 4 -> 5"):
+        prepare(experiment(shapes, sampling={"steps": 5}, **student), run, strict=False)
+
+
+def test_before_the_first_checkpoint_anything_may_change(shapes: Path, tmp_path: Path) -> None:
+    prepare(experiment(shapes), tmp_path, strict=False)
+    prepare(experiment(shapes, training={"lr": 0.5}), tmp_path, strict=True)
+    assert json.loads((tmp_path / RESOLVED).read_text())["training"]["lr"] == 0.5
+    assert checkpoint.folders(tmp_path) == []
+
+
+def test_differences_are_lines_of_keys_in_order() -> None:
+    old = {"a": {"x": 1, "gone": "s"}, "b": {"pair": (1, 2)}}
+    new = {"a": {"x": 2}, "b": {"pair": [1, 2], "new": True}}
+    assert difference(old, new) == ["a.gone: 's' -> 'unset'", "a.x: 1 -> 2", "b.new: 'unset' -> True"]
+
+
+@pytest.mark.parametrize("weighting", ["exact", "sigmoid"])
+def test_a_new_run_whose_objective_no_batch_estimates_is_refused_and_a_begun_one_goes_on(
+    shapes: Path, run: Path, tmp_path: Path, weighting: str
+) -> None:
+    heavy = experiment(shapes, weighting={"name": weighting})
+    with pytest.raises(ConfigError, match=f"where weighting.name is {weighting} and noise_levels.name is log_normal"):
+        prepare(heavy, tmp_path / "new", strict=False)
+    assert not (tmp_path / "new").exists()
+    edit(run, lambda tree: tree.update(weighting=to_dict(heavy)["weighting"]))
+    prepare(heavy, run, strict=False)
+    assert json.loads((run / RESOLVED).read_text())["weighting"]["name"] == weighting
