@@ -16,7 +16,7 @@ from typing import IO
 
 from diffusion.data.images.container import Container, Member, Walk
 from diffusion.data.images.decoding import BinaryFile
-from diffusion.data.images.formats import HEAD
+from diffusion.data.images.formats import ARRAYS, HEAD, PICTURES
 from diffusion.data.images.junk import OWN, listed_results
 from diffusion.data.images.store import stamp
 
@@ -134,7 +134,10 @@ class FolderWalk(Walk):
 
     def _reads(self, path: str, status: os.stat_result | None) -> bool:
         regular = status is not None and stat.S_ISREG(status.st_mode)
-        if not self.is_image(path, partial(self._head, path) if regular and self.ordered else bytes):
+        if self._accompanies(path):
+            self.ignore(path)
+            self.note(path)
+        elif not self.is_image(path, partial(self._head, path) if regular and self.ordered else bytes):
             self.note(path)
         elif status is not None and regular:
             self.note_file(path, status)
@@ -145,6 +148,13 @@ class FolderWalk(Walk):
             broken = os.path.islink(self.root / path)
             self.leave_out(path, "a broken link" if broken else "not a regular file")
         return False
+
+    def _accompanies(self, path: str) -> bool:
+        """Whether a file is an array beside a picture of the same name."""
+        stem, suffix = os.path.splitext(self.root / path)
+        return suffix.lower() in ARRAYS and any(
+            os.path.exists(stem + form(kind)) for kind in PICTURES for form in (str, str.upper)
+        )
 
     def _head(self, path: str) -> bytes:
         try:

@@ -82,6 +82,10 @@ SUFFIXES = (
     | (_DICOM if "DICOM" in FORMATS else set())
 )
 
+# Arrays beside pictures of the same name hold something else of these, such as features, and are no images themselves.
+ARRAYS = frozenset({".npy"})
+PICTURES = SUFFIXES - ARRAYS
+
 # What to do about image files that are not read, by their suffix in lower case.
 UNREAD: dict[str, str] = {
     **{suffix: INSTALL for suffix in _PILLOW["HEIF"] | _PILLOW["AVIF"] | _DICOM if suffix not in SUFFIXES},

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from diffusion.data.images.container import DEPTH, Container, Member, Walk
 from diffusion.data.images.decoding import SUFFIXES, BinaryFile, ImageError, printable
 from diffusion.data.images.folder import natural
-from diffusion.data.images.formats import HEAD
+from diffusion.data.images.formats import ARRAYS, HEAD, PICTURES
 from diffusion.data.images.junk import junk
 from diffusion.data.images.store import stamp
 from diffusion.data.images.unread import ARCHIVES
@@ -231,9 +231,12 @@ class ShardWalk(Walk):
         for file in files:
             if file.name == f"{_example(file)}.cls":
                 label = self._class(name, file) or label
+        pictured = any(_suffix(file) in PICTURES for file in files)
         for file in files:
             path = f"{name}/{file.name}"
-            if os.path.splitext(file.name)[1].lower() in ARCHIVES:
+            if pictured and _suffix(file) in ARRAYS:
+                self.ignore(path)
+            elif _suffix(file) in ARCHIVES:
                 self.leave_out(path, "an archive within an archive is not read; unpack it")
             elif file.name.endswith(".cls"):
                 continue
@@ -252,6 +255,10 @@ class ShardWalk(Walk):
             return printable(os.fsdecode(text)).strip()
         self.leave_out(f"{name}/{file.name}", f"not the name of a class: {file.size:,} bytes")
         return ""
+
+
+def _suffix(file: Part) -> str:
+    return os.path.splitext(file.name)[1].lower()
 
 
 def _start(tar: tarfile.TarFile, offset: int, size: int, count: int) -> bytes:

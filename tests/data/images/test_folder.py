@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diffusion.data.images import folder
@@ -93,3 +94,12 @@ def wait_for_the_clock(path: Path) -> None:
         probe.touch()
         if probe.stat().st_ctime_ns > path.stat().st_ctime_ns:
             return
+
+
+def test_arrays_beside_pictures_of_the_same_name_are_no_images(tmp_path: Path) -> None:
+    solid(RED).save(tmp_path / "a.JPG")
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, np.zeros((77, 768), np.float32))
+    walk = FolderWalk(tmp_path, ordered=True)
+    assert [member.path for member in walk] == ["a.JPG", "b.npy"]
+    assert walk.others == {".npy": 1}

@@ -303,3 +303,12 @@ def test_shards_become_a_dataset_like_their_folder(tmp_path: Path) -> None:
         plain = [name.partition("/")[2] for name in part.names if not name.endswith("z.png")]
         assert plain == [*expected.names]
         assert sum(name.endswith("z.png") for name in part.names) in (0, 2)
+
+
+def test_arrays_beside_a_picture_of_their_example_are_no_images(tmp_path: Path) -> None:
+    np.save(features := io.BytesIO(), np.zeros((77, 768), np.float32))
+    np.save(image := io.BytesIO(), np.zeros((8, 8), np.uint8))
+    files = {"0.png": png(), "0.npy": features.getvalue(), "1.npy": image.getvalue(), "2.npy": features.getvalue()}
+    found = scan(write_tar(tmp_path / "a.tar", files))
+    assert names(found) == ["a.tar/0.png", "a.tar/1.npy", "a.tar/2.npy"]
+    assert found.others == {".npy": 1}
