@@ -22,11 +22,13 @@ SOME_FAILED = 1
 class Batch:
     """The images to restore, each with its number among all and its place.
 
-    With `alone` the one image was named: what is wrong with it is an error of the command.
+    With `alone` the one image was named: what is wrong with it is an error of the command. `unread` are lines about
+    what lies beside the images and cannot be read.
     """
 
     places: list[Place]
     alone: bool
+    unread: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     unusable: int = 0
 
@@ -43,14 +45,16 @@ class Batch:
                 restore(number, place, self._left(done, len(todo), time.monotonic() - start))
             except (InputError, FloatingPointError, MemoryError, RuntimeError) as error:
                 self._failed(place, error)
-        if self.problems:
-            restored = len(todo) - (len(self.problems) - self.unusable)
-            lines = [f"error: {len(self.problems)} of {len(self.places)} images were not restored:", *self.problems]
-            if distributed.is_main():
-                print("\n  ".join(lines), file=sys.stderr)
-            distributed.say(f"{restored} restored")
-            return SOME_FAILED
-        return 0
+        if not self.problems and not self.unread:
+            return 0
+        restored = len(todo) - (len(self.problems) - self.unusable)
+        lines = [f"error: {len(self.problems)} of {len(self.places)} images were not restored:", *self.problems]
+        if not self.problems:
+            lines = ["error: not all images were restored:"]
+        if distributed.is_main():
+            print("\n  ".join([*lines, *self.unread]), file=sys.stderr)
+        distributed.say(f"{restored} restored")
+        return SOME_FAILED
 
     def _checked(self) -> list[tuple[int, Place]]:
         """The images that are left, after what can be told of all at little cost: no pixels are read."""
@@ -72,8 +76,8 @@ class Batch:
             else:
                 todo.append((number, place))
         self.unusable = len(self.problems)
-        if self.problems and todo:
-            distributed.say("\n  ".join(["left out, as they cannot be restored:", *self.problems]))
+        if (self.problems or self.unread) and todo:
+            distributed.say("\n  ".join(["left out, as they cannot be restored:", *self.problems, *self.unread]))
         return todo
 
     def _failed(self, place: Place, error: Exception) -> None:

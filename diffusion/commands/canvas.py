@@ -82,6 +82,8 @@ class Canvas:
 
     def _colors(self, restored: Tensor, opacity: Values) -> Values:
         """The colors (M, colors) of what is restored (M, C), in the values of the file."""
+        if restored.shape[1] == 4 and self.colors in (1, 3) and not self.alpha:
+            restored = self._covered(restored)
         colors = restored[:, : self.colors] if restored.shape[1] >= self.colors else restored.expand(-1, self.colors)
         if self.colors == 1 and restored.shape[1] >= 3:
             colors = luma(restored[:, :3].T).T
@@ -101,6 +103,17 @@ class Canvas:
         behind = luma(behind[:, None])[:, 0] if shown.shape[1] == 1 else behind
         part = opacity[:, None].to(shown)
         return torch.where(part > 0, (shown - (1 - part) * behind) / part.clamp_min(1e-3), shown).clamp(0, 1)
+
+    def _covered(self, restored: Tensor) -> Tensor:
+        """The colors (M, 3) that restorations with alpha (M, 4) show on the background."""
+        behind, opacity = torch.tensor(self.background, dtype=torch.float32) / 255, restored[:, 3:].clamp(0, 1)
+        return restored[:, :3] * opacity + behind * (1 - opacity)
+
+    def without_alpha(self) -> Canvas:
+        """The canvas for a file without alpha, for an image that has none of its own."""
+        own = None if self.own is None else self.own[:, :, : self.colors]
+        known = self.known if self.known is None or self.known.shape[2] == 1 else self.known[:, :, : self.colors]
+        return replace(self, alpha=False, own=own, known=known)
 
     def _profiled(self, colors: Tensor) -> Tensor:
         """Colors of sRGB in those of the file, at 8 bits, for which alone there are transforms."""
@@ -146,6 +159,9 @@ def canvas(
     that colors are made of a gray image.
     """
     bands, channels, notices = photograph.bands, shape[0], []
+    if spec.value_range is None and bands.white is not None:
+        bands, told = _deepened(bands, bands.white)
+        notices += [told] * bool(told)
     same_size = photograph.size == shape[1:]
     metadata, into, own = photograph.metadata, photograph.into_profile, bands
     if bands.kind == "rgb" and channels == 1:
@@ -205,6 +221,17 @@ def _gray(bands: Bands) -> Bands:
         gray = (np.rint(weighed) if colors.dtype.kind in "iu" else weighed).astype(colors.dtype)
     values = np.concatenate([gray, bands.values[:, :, -1:]], 2) if bands.alpha else gray
     return replace(bands, values=values, kind="gray")
+
+
+def _deepened(bands: Bands, white: int) -> tuple[Bands, str]:
+    """Values whose white is the largest of their depth, and what is to be said of it.
+
+    No other format than theirs knows of a white that is darker, so that results would be black.
+    """
+    dtype, top = (np.uint8, 255) if white <= 255 else (np.uint16, 65535)
+    values = np.rint(bands.values.astype(np.float64) * (top / white)).astype(dtype)
+    told = f"has values of 0 to {white:,}, its results have 0 to {top:,}" if white != top else ""
+    return replace(bands, values=values, white=None), told
 
 
 def _rgb(bands: Bands) -> Bands:

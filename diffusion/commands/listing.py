@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diffusion.commands.pairing import mask_beside, mask_in, masks_among, same
 from diffusion.data.images.folder import FolderWalk
+from diffusion.data.images.unread import advice
 from diffusion.errors import InputError
 
 
@@ -33,17 +34,22 @@ def list_images(
     *,
     paired: bool = False,
     is_result: Callable[[Path, Path], bool] = lambda *_: False,
+    unread: list[str] | None = None,
 ) -> list[ImageFile]:
     """Lists the images at `paths`, files or folders, with their masks.
 
     `masks` is one mask file for all images, or a folder with a mask for each image, of the same name up to the suffix
     or marked as its mask, as x_mask.png for x.jpg. An image without a mask there, or that is its own mask, has that as
     its problem. Without `masks`, and if they are to be `paired`, a mask so marked beside an image is its mask. In a
-    folder such masks are no images. Files in a folder for which `is_result(folder, file)` holds are left out.
+    folder such masks are no images. Files in a folder for which `is_result(folder, file)` holds are left out. Lines about
+    images that cannot be read, with what to do, are added to `unread`.
 
     Raises InputError when there is no image, and when two would be restored into the same folder.
     """
-    found = [each for path in paths for each in _within(path, is_result, alone=len(paths) == 1)]
+    lines: list[str] = [] if unread is None else unread
+    found = [each for path in paths for each in _within(path, is_result, lines, alone=len(paths) == 1)]
+    if not found and lines:
+        raise InputError("; ".join(lines))
     if not found:
         raise InputError(f"{', '.join(map(str, paths)) or 'IMAGE'}: no images there")
     mask_of = _by_name(masks) if masks is not None and masks.is_dir() else None
@@ -66,7 +72,9 @@ def list_images(
     return listed
 
 
-def _within(path: Path, is_result: Callable[[Path, Path], bool], *, alone: bool) -> list[tuple[Path, Path, Path]]:
+def _within(
+    path: Path, is_result: Callable[[Path, Path], bool], unread: list[str], *, alone: bool
+) -> list[tuple[Path, Path, Path]]:
     """The image files at a path, each with its name without the suffix and the folder of its restorations.
 
     The name is relative to `path` if that is a folder. The folder has it, too, or the whole name of the file where two
@@ -75,7 +83,7 @@ def _within(path: Path, is_result: Callable[[Path, Path], bool], *, alone: bool)
     if not path.is_dir():
         return [(path, Path(path.stem), Path(path.stem))]
     prefix = Path() if alone else Path(path.resolve().name)
-    found = [file for file in _files(path) if not is_result(path, path / file)]
+    found = [file for file in _files(path, unread) if not is_result(path, path / file)]
     masks = set(masks_among(found).values())
     files = [file for file in found if file not in masks]
     count = Counter(file.with_suffix("") for file in files)
@@ -94,6 +102,16 @@ def _by_name(folder: Path) -> dict[Path, Path]:
     return files
 
 
-def _files(folder: Path) -> list[Path]:
-    """The image files in a folder and below it, in natural order, relative to it."""
-    return [Path(member.path) for member in FolderWalk(folder, ordered=True)]
+def _files(folder: Path, unread: list[str] | None = None) -> list[Path]:
+    """The image files in a folder and below it, in natural order, relative to it.
+
+    Lines about what cannot be read there are added to `unread`.
+    """
+    walk = FolderWalk(folder, ordered=True)
+    files = [Path(member.path) for member in walk]
+    if unread is not None:
+        unread += [f"{folder / problem.path}: {problem.reason}" for problem in walk.problems]
+        for suffix, found in walk.unread.items():
+            images = f"{found.count:,} {suffix} image{'s are' if found.count > 1 else ' is'} not read"
+            unread.append(f"{folder / found.example}: {images}: {advice(suffix)}")
+    return files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -142,19 +143,36 @@ class Metadata:
 def _exif(image: Image.Image) -> tuple[bytes | None, int]:
     """The EXIF data of an upright image, and the orientation that they had. Damaged data count as none."""
     try:
-        exif = image.getexif()
+        exif = _tags(image)
         orientation = int(exif.get(ExifTags.Base.Orientation, 1))
         for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            exif.get_ifd(group)
+            if group in exif:  # Otherwise it would be there, and empty.
+                exif.get_ifd(group)
         turned = [tag for tag in exif if tag == ExifTags.Base.Orientation]
         for tag in [*turned, *(tag for tag in exif if _of_layout(image, tag))]:
             del exif[tag]
+        exif.bigtiff = False  # Only a TIFF may have the tags of large files.
         written = exif.tobytes() if len(exif) else None
+        Image.Exif().load(written or b"")  # What cannot be read again is damaged.
         if turned:  # The pixels of the open image are not turned yet.
             exif[turned[0]] = orientation
     except Exception:  # Readers of EXIF data raise errors of almost every type.
         return None, 1
     return written, orientation
+
+
+def _tags(image: Image.Image) -> Image.Exif:
+    with warnings.catch_warnings():  # What is damaged is said in words of this package.
+        warnings.simplefilter("ignore")
+        return image.getexif()
+
+
+def has_damaged_exif(image: Image.Image) -> bool:
+    """Whether an open image has EXIF data in which nothing can be read."""
+    try:
+        return bool(image.info.get("exif")) and not len(_tags(image))
+    except Exception:  # As above.
+        return True
 
 
 def _of_layout(image: Image.Image, tag: int) -> bool:
@@ -166,7 +184,8 @@ def _resolution(dpi: Any) -> tuple[float, float] | None:  # noqa: ANN401, whatev
         across, down = (float(each) for each in dpi)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return (across, down) if across > 0 and down > 0 else None
+    # Pillow states one dot per inch of a TIFF that states nothing.
+    return (across, down) if min(across, down) > 0 and max(across, down) > 1 else None
 
 
 def _upright(xmp: bytes) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from diffusion.commands.metadata import Metadata
+from diffusion.commands.metadata import Metadata, has_damaged_exif
 from diffusion.commands.pad import Pad
 from diffusion.commands.writing import Encoding, Values
 from diffusion.data import ImageError, read_header
@@ -84,6 +84,8 @@ def _picture(path: Path, image: Image.Image, mode: str) -> Photograph:
     if mode in DEEP and not deep:
         notices.append(f"has 16 bits, its results have 8 ({INSTALL})")
     metadata = Metadata.of(image)
+    if has_damaged_exif(image):
+        notices.append("has damaged EXIF data, its results have none")
     if "photoshop" in image.info or getattr(image, "tag_v2", {}).keys() & {33723, 34377}:
         notices.append("holds IPTC or Photoshop data, its results do not")
     plain = image.mode in KEPT and not deep and mode.removesuffix(";16") in KEPT
@@ -97,7 +99,8 @@ def _picture(path: Path, image: Image.Image, mode: str) -> Photograph:
         notices.append(CONVERTED[image.mode])
     kept = deep or image.mode.startswith(("I", "F"))
     own = metadata if kept else metadata.in_srgb()
-    return Photograph(_plain(read_bands(path)), own, encoding, inverse, tuple(notices))
+    bands = _plain(read_bands(path))
+    return Photograph(replace(bands, values=_narrow(bands.values, image)), own, encoding, inverse, tuple(notices))
 
 
 def _own_bands(image: Image.Image) -> Bands:
@@ -122,6 +125,18 @@ def _plain(bands: Bands) -> Bands:
         straight[:, :, -1] = values[:, :, -1]
         values = np.rint(straight).clip(0, full[1]).astype(values.dtype)
     return replace(bands, values=values, inverted=False, premultiplied=False)
+
+
+def _narrow(values: Values, image: Image.Image) -> Values:
+    """Whole numbers in the type of their file, where Pillow widens them: those of 16 bits."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize != 4:
+        return values
+    if image.format == "PPM":
+        return values.astype(np.uint16)
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(258) == (16,):
+        return values.astype(np.int16 if tags.get(339) == (2,) else np.uint16)
+    return values
 
 
 def _is_srgb(image: Image.Image) -> bool:

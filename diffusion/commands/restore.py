@@ -65,7 +65,8 @@ Read = Callable[[int, ImageFile], Task]
 class Job:
     """A command, the model of its run, the results that are asked for, and the image files that it restores.
 
-    With `alone` a single file was named. `own` are the results of this package that were left out.
+    With `alone` a single file was named. `own` are the results of this package that were left out, `unread` lines about
+    what cannot be read.
     """
 
     model: Model
@@ -74,6 +75,7 @@ class Job:
     files: list[ImageFile]
     alone: bool
     own: list[Path] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     @property
     def background(self) -> Color:
@@ -110,13 +112,14 @@ def _job(command: Inpaint | Restore, masks: Path | None) -> Job:
     """Lists the images of a command and loads its model."""
     targets = Targets.of(command.options)
     own: list[Path] = []
+    unread: list[str] = []
 
     def is_result(folder: Path, file: Path) -> bool:
         return OwnResults(folder, command.options.out, own)(file)
 
     try:
         paired = isinstance(command, Inpaint) and command.unknown_color is None
-        files = list_images(command.images, masks, paired=paired, is_result=is_result)
+        files = list_images(command.images, masks, paired=paired, is_result=is_result, unread=unread)
     except InputError as error:
         if own:
             raise InputError(f"{error}, but {_left_out(own)}; name them as files to restore them") from error
@@ -126,7 +129,7 @@ def _job(command: Inpaint | Restore, masks: Path | None) -> Job:
     model = load(command.run)
     if not model.spec.is_image:
         raise InputError(f"{command.run}: this model was trained on points; restoring files needs a model of images")
-    return Job(model, replace(command, options=targets.options), targets, files, alone, own)
+    return Job(model, replace(command, options=targets.options), targets, files, alone, own, unread)
 
 
 def _left_out(own: list[Path]) -> str:
@@ -194,7 +197,7 @@ def _restore(job: Job, read: Read) -> int:
         distributed.say(f"{len(job.own)} results of this package are left out, such as {job.own[0]}")
     if line:
         distributed.say(line)
-    return Batch(places, job.alone)(lambda number, place, left: _one(job, read, number, place, left))
+    return Batch(places, job.alone, job.unread)(lambda number, place, left: _one(job, read, number, place, left))
 
 
 def _one(job: Job, read: Read, number: int, place: Place, left: str) -> None:
@@ -204,7 +207,7 @@ def _one(job: Job, read: Read, number: int, place: Place, left: str) -> None:
     if task.pad is not None:
         photograph = photograph.padded(task.pad)
     prepared, notices = _canvas(job, task, photograph)
-    encoding = job.targets.encoding(photograph, prepared, place.path)
+    encoding, prepared = job.targets.encoding(photograph, prepared, place.path)
     told = (*photograph.notices, *notices, *lost(prepared, encoding))
     for notice in (*task.notices, *(f"{file.path.name}: {text}" for text in told)):
         distributed.say(notice)
@@ -221,9 +224,9 @@ def _one(job: Job, read: Read, number: int, place: Place, left: str) -> None:
         shown = results.Shown(task.damaged, task.known, task.original)
         results.write(place.path, found, prepared, info, record, shown)
     else:
-        results.write_one(place.path, found, prepared, encoding, info, mean=job.targets.mean)
-        if place.root is not None:
+        if place.root is not None:  # First, so that a file that is there is known after an interruption.
             results.note(place.root, place.path, info, record, found)
+        results.write_one(place.path, found, prepared, encoding, info, mean=job.targets.mean)
     noise, filling = task.problem.noise, "" if task.known is None else remarks.filled(task.known)
     print(f"{left}{place.path}: {remarks.done(file.path.name, found.diagnostics, draw.n, draw.seed, noise, filling)}")
     if warning := remarks.noise_warning(noise, found.diagnostics.residual, task.problem.observations):

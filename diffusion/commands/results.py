@@ -74,11 +74,11 @@ def write(
             save(f"restored-{i}", found.sample(i), index=i)
         save("mean", found.mean)
         held = statistics.held_probability(found.n, confidence=CONFIDENCE)
-        for name, bound in zip(BOUNDS, found.interval(CONFIDENCE), strict=True):
+        for name, bound in zip(BOUNDS, found.bounds(CONFIDENCE), strict=True):
             save(name, bound, interval=held)
-        std = found.std
-        top = float(std[: figures.COLORS].max())
-        figures.save_png(std[: figures.COLORS] / max(top, 1e-9), stage / "std.png", {**info, "white": top})
+        std = found.std[: figures.COLORS]
+        top = float(std.max())
+        figures.save_png(std / max(top, 1e-9), stage / "std.png", {**info, "white": top})
         if shown.original is not None:
             figures.save_png(shown.damaged, stage / "damaged.png", info)
         figures.save_png(_figure(found, std, shown), stage / "restoration.png", info)
@@ -94,14 +94,16 @@ def write_one(
 
 
 def note(root: Path, result: Path, info: dict[str, Any], record: dict[str, Any], found: Restoration) -> None:
-    """Records a file below a root among the results there, after it was written."""
+    """Records a file below a root, which is about to be written, among the results there."""
     entry = {"result": result.relative_to(root).as_posix(), **info, **record}
     line = json.dumps({**entry, "diagnostics": found.diagnostics.to_dict()}, allow_nan=False)
     path = root / RECORDS
-    # A line that an interruption cut off is ended first.
-    cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if cut else "") + line + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        cut = file.read(1) not in (b"", b"\n")  # A line that an interruption cut off is ended first.
+        file.write(("\n" if cut else "").encode() + f"{line}\n".encode())
     sync(path)
 
 

@@ -79,16 +79,21 @@ class Targets:
         names = self._names(files, alone=alone) if self.options.as_input else None
         return Places(request, files, root, alone, explicit=out is not None, again=self.options.again, names=names)()
 
-    def encoding(self, photograph: Photograph, canvas: Canvas, path: Path) -> Encoding | None:
-        """How a file is written; None for a folder. Raises InputError if its format cannot hold the image."""
+    def encoding(self, photograph: Photograph, canvas: Canvas, path: Path) -> tuple[Encoding | None, Canvas]:
+        """How a file is written, None for a folder, and on what: without alpha where only the model has any.
+
+        Raises InputError if its format cannot hold the image.
+        """
         if self.file is None and not self.options.as_input:
-            return None
+            return None, canvas
         own, named = photograph.encoding, Encoding.by_suffix(path)
         encoding = own if own and (self.options.as_input or (named and named.kind == own.kind)) else named
         assert encoding is not None
+        if canvas.alpha and photograph.alpha is None and not encoding.has_alpha:
+            canvas = canvas.without_alpha()
         if reason := encoding.refuses(canvas.dtype, canvas.bands, alpha=canvas.alpha):
-            raise InputError(f"{path}: {reason}; write a PNG or a TIFF")
-        return encoding
+            raise InputError(f"{path}: {reason}; name a PNG or a TIFF, or leave --as-input out")
+        return encoding, canvas
 
     def _names(self, files: Sequence[ImageFile], *, alone: bool) -> list[Path]:
         """The relative names of results under the names of their images. Formats that are not written become PNG."""

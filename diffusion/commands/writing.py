@@ -57,12 +57,17 @@ class Encoding:
         kind = Image.registered_extensions().get(path.suffix.lower(), "")
         return cls(kind, DEFAULTS.get(kind, {})) if kind in HOLDS else None
 
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the format holds an opacity."""
+        return self.kind not in ("JPEG", "BMP", "PPM")
+
     def refuses(self, dtype: np.dtype[Any], bands: int, *, alpha: bool) -> str:
         """Why it cannot hold values (H, W, B) of a type; empty if it can."""
         deep = dtype == np.uint16
-        if alpha and self.kind in ("JPEG", "BMP", "PPM"):
+        if alpha and not self.has_alpha:
             return f"{self.kind} has no transparency"
-        if self.kind not in ("PNG", "TIFF") and dtype != np.uint8 and not (self.kind == "PPM" and deep and bands == 1):
+        if self.kind not in ("PNG", "TIFF") and dtype != np.uint8 and not (self.kind == "PPM" and deep):
             return f"{self.kind} has 8 bits, not {dtype}"
         if self.kind != "TIFF" and (bands - alpha not in (1, 3) or dtype not in (np.uint8, np.uint16)):
             return f"{self.kind} does not hold {bands} bands of {dtype}"
@@ -106,6 +111,8 @@ def write_image(
     with replacing(path) as temporary:
         if encoding.kind == "PNG" and deep:
             temporary.write_bytes(_deep_png(values, options))
+        elif encoding.kind == "PPM" and values.dtype == np.uint16:
+            temporary.write_bytes(_deep_netpbm(values))
         elif encoding.kind == "TIFF" and _beyond_pillow(values.dtype, values.shape[2], alpha):
             _write_tiff(values, temporary, metadata, alpha=alpha)
         else:
@@ -177,6 +184,13 @@ def _deep_png(values: Values, options: dict[str, Any]) -> bytes:
     Image.new("L", (1, 1)).save(buffer, format="PNG", **options)
     start = pixels[:PNG_START]
     return start + b"".join(_beside_pixels(buffer.getvalue())) + pixels[PNG_START:]
+
+
+def _deep_netpbm(values: Values) -> bytes:
+    """A Netpbm file of 16 bits, of which Pillow writes gray ones alone."""
+    height, width, bands = values.shape
+    kind = 5 if bands == 1 else 6
+    return f"P{kind}\n{width} {height}\n{np.iinfo(np.uint16).max}\n".encode() + values.astype(">u2").tobytes()
 
 
 def _beside_pixels(png: bytes) -> list[bytes]:

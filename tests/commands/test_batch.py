@@ -46,6 +46,16 @@ def test_bad_images_are_named_together_and_the_rest_is_restored(
         assert line in said.err
 
 
+def test_images_that_are_not_read_are_named_before_and_after_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "photos/x.psd: 3 .psd images are not read: convert them to PNG or TIFF"
+    assert Batch(places(tmp_path, "ab"), alone=False, unread=[line])(lambda *_: None) == SOME_FAILED
+    said = capsys.readouterr()
+    assert f"left out, as they cannot be restored:\n  {line}" in said.out and "2 restored" in said.out
+    assert f"error: not all images were restored:\n  {line}" in said.err
+
+
 def test_what_is_wrong_with_the_one_image_that_was_named_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.png: not an image"):
         Batch(places(tmp_path, "a", bad="a"), alone=True)(lambda *_: None)

@@ -78,3 +78,45 @@ def test_colors_and_gray_that_a_model_does_not_know_are_said() -> None:
     gray = Bands(np.repeat(np.arange(20, dtype=np.uint8).reshape(4, 5, 1), 3, 2), "rgb")
     made, notices = canvas(Photograph(gray), (3, 4, 5), SPEC, known=KNOWN, background=(255, 255, 255))
     assert notices == ("has no colored pixel: it is restored in gray",) and made.gray and made.bands == 3
+
+
+@pytest.mark.parametrize(("white", "top"), [(100, 255), (255, 255), (4095, 65535)])
+def test_values_below_a_darker_white_are_brought_to_that_of_other_formats(white: int, top: int) -> None:
+    """A Netpbm file of 12 bits would come back as black. With a range the numbers of the file count."""
+    values = np.linspace(0, white, 20).astype(np.uint16).reshape(4, 5, 1)
+    bands = Bands(values, "gray", white=white)
+    x = torch.ones(1, 4, 5)
+    spec = DataSpec((1, 4, 5), 256, mean=100.0, std=50.0)
+    made, notices = canvas(Photograph(bands), (1, 4, 5), spec, known=KNOWN, background=(255, 255, 255))
+    found = made.values(x)
+    assert found.dtype == (np.uint8 if top == 255 else np.uint16) and (found[HIDDEN] == top).all()
+    assert np.array_equal(found[~HIDDEN], np.rint(values * (top / white))[~HIDDEN])
+    said = f"has values of 0 to {white:,}, its results have 0 to {top:,}"
+    assert notices == ((said,) if white != top else ())
+    ranged = DataSpec((1, 4, 5), white + 1, mean=9.0, std=5.0, value_range=(0, white))
+    own, notices = canvas(Photograph(bands), (1, 4, 5), ranged, known=KNOWN, background=(255, 255, 255))
+    assert np.array_equal(own.values(x)[~HIDDEN], values[~HIDDEN]) and not notices
+    assert (own.values(x)[HIDDEN] == white).all()
+
+
+def test_what_only_the_model_shows_through_is_seen_on_the_background_in_a_file_without_alpha() -> None:
+    values = np.random.default_rng(0).integers(0, 256, (4, 5, 3)).astype(np.uint8)
+    made = prepared(values, "rgb", spec=DataSpec((4, 4, 5), 256, mean=100.0, std=50.0), channels=4)
+    assert made.alpha and made.bands == 4
+    x = torch.tensor([0.2, 0.4, 0.6, 0.5]).reshape(4, 1, 1).expand(4, 4, 5)
+    assert (made.values(x)[HIDDEN] == [51, 102, 153, 128]).all() and (made.values(x)[~HIDDEN, 3] == 255).all()
+    flat = made.without_alpha().values(x)
+    assert np.array_equal(flat[~HIDDEN], values[~HIDDEN])
+    assert (flat[HIDDEN] == [153, 178, 204]).all(), "half of the color and half of white"
+    gray = prepared(values[:, :, :1], "gray", spec=DataSpec((4, 4, 5), 256, mean=100.0, std=50.0), channels=4)
+    assert gray.bands == 1 and (gray.values(x)[HIDDEN] == 174).all(), "the luma of that"
+
+
+def test_what_shows_through_in_part_shows_what_was_restored() -> None:
+    """The model sees an image on the background, and half-transparent colors are those that give what it made."""
+    values = np.full((4, 5, 4), 90, np.uint8)
+    values[..., 3] = np.array([255, 128, 64, 255, 128])
+    found = prepared(values, "rgb", alpha=True).values(torch.full((3, 4, 5), 0.8))
+    assert np.array_equal(found[..., 3], values[..., 3])
+    shown = found[..., :3] * (found[..., 3:] / 255) + 255 * (1 - found[..., 3:] / 255)
+    assert np.abs(shown[HIDDEN] - 204).max() <= 1

@@ -101,3 +101,20 @@ def test_an_image_given_as_its_own_mask_is_refused_under_any_name(tmp_path: Path
     for mask in ("x.png", "link.png", "copy.png"):
         [file] = list_images([photo], tmp_path / mask)
         assert f"--mask: {tmp_path / mask} is the image itself; name a mask" in file.problem
+
+
+def test_images_that_are_not_read_are_told_with_what_to_do(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "x.png")
+    (tmp_path / "a" / "in").mkdir()
+    for name in ("y.psd", "in/z.psd", "notes.txt"):
+        (tmp_path / "a" / name).write_text("8BPS")
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    unread: list[str] = []
+    assert len(list_images([tmp_path / "a"], unread=unread)) == 1
+    assert unread == [
+        f"{tmp_path / 'a' / 'gone.png'}: a broken link",
+        f"{tmp_path / 'a' / 'in' / 'z.psd'}: 2 .psd images are not read: convert them to PNG or TIFF",
+    ]
+    (tmp_path / "a" / "x.png").unlink()
+    with pytest.raises(InputError, match=r"2 \.psd images are not read: convert them"):
+        list_images([tmp_path / "a"])

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from diffusion.commands.metadata import Metadata
+from diffusion.commands.photograph import read_photograph
 from diffusion.commands.writing import PNG, Encoding, write_image
-from diffusion.data.images.decoding import read_bands
 from diffusion.errors import InputError
 from tests.photographs import exif, photo, wide_profile
 
@@ -30,7 +30,7 @@ def values(dtype: str, bands: int) -> np.ndarray:
         *[("TIFF", "i2", bands, False) for bands in (1, 5)],
         ("TIFF", "u1", 7, False),
         ("TIFF", "u1", 2, False),
-        ("PPM", "u2", 1, False),
+        *[("PPM", "u2", bands, False) for bands in (1, 3)],
         *[(kind, "u1", bands, False) for kind in ("BMP", "PPM") for bands in (1, 3)],
     ],
 )
@@ -39,7 +39,7 @@ def test_values_come_back_to_the_last_bit(tmp_path: Path, kind: str, dtype: str,
     path = tmp_path / f"x.{kind.lower().replace('tiff', 'tif')}"
     metadata = Metadata(dpi=(300.0, 150.0), exif=exif(Artist="Me").tobytes())
     write_image(written, path, Encoding(kind), metadata, alpha=alpha, info={"seed": 1})
-    read = read_bands(path)
+    read = read_photograph(path).bands
     assert read.alpha == alpha and read.values.dtype == dtype
     assert np.array_equal(read.values, written)
 
