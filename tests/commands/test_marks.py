@@ -28,9 +28,20 @@ def drawn(image: Image.Image) -> Image.Image:
     return marked
 
 
-def compressed(image: Image.Image, quality: int) -> np.ndarray:
-    image.save(file := io.BytesIO(), "JPEG", quality=quality)
+def compressed(image: Image.Image, quality: int, kind: str = "JPEG") -> np.ndarray:
+    image.save(file := io.BytesIO(), kind, quality=quality)
     return np.asarray(Image.open(file))
+
+
+def strokes(image: Image.Image) -> Image.Image:
+    """Text and lines so thin that few of their pixels have the full color."""
+    marked = image.copy()
+    draw = ImageDraw.Draw(marked)
+    draw.text((6, 4), "Text 2026-11-29", fill=(255, 0, 255), font=ImageFont.load_default(size=9))
+    large = Image.new("L", (96 * 4, 72 * 4))
+    ImageDraw.Draw(large).line((20, 260, 360, 90), fill=255, width=5)
+    marked.paste((255, 0, 255), mask=large.resize((96, 72), Image.Resampling.BOX))
+    return marked
 
 
 def near(pixels: np.ndarray) -> np.ndarray:
@@ -56,6 +67,48 @@ def test_of_smooth_text_nothing_that_can_be_seen_is_left_in_a_jpeg(seed: int, qu
     assert not (near(marked) & ~near(original) & ~hidden).any()
     changed = np.abs(marked.astype(int) - original).max(2) > 60
     assert (changed & ~hidden).mean() < 0.01 and hidden.mean() < 0.45
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_thin_strokes_that_nowhere_have_the_full_color_are_found(seed: int) -> None:
+    dark = scene(seed).point(lambda value: 0.6 * value)  # Of no color near to that of the strokes.
+    original, marked = np.asarray(dark), np.asarray(strokes(dark))
+    hidden = Marked("#ff00ff").hidden(marked, jpeg=False)[..., 0]
+    assert not (near(marked) & ~hidden).any()
+    left = np.abs(marked.astype(int) - original).max(2)[~hidden]
+    assert (left > 60).sum() < 0.02 * (original != marked).any(2).sum() and hidden.mean() < 0.4
+    # By the color alone most of it is left.
+    assert (near(marked) & ~Marked("#ff00ff").hidden(marked, jpeg=False, rim=False)[..., 0]).sum() > 100
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_what_was_compressed_with_loss_is_told_by_its_pixels_in_a_file_of_any_kind(kind: str) -> None:
+    """As where a screenshot of a JPEG is a PNG."""
+    for seed in range(3):
+        original, marked = compressed(scene(seed), 85, kind), compressed(drawn(scene(seed)), 85, kind)
+        hidden = Marked("#ff00ff").hidden(marked, jpeg=False)[..., 0]
+        assert not (near(marked) & ~near(original) & ~hidden).any() and hidden.mean() < 0.45
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_petals_of_nearly_the_color_are_not_swallowed(kind: str) -> None:
+    """A large petal within the threshold of JPEG, beside text in the color."""
+    petal = Image.new("RGB", (160, 96), (60, 110, 50))
+    ImageDraw.Draw(petal).ellipse((70, 4, 156, 92), fill=(235, 70, 205))
+    marked = petal.filter(ImageFilter.GaussianBlur(1))
+    ImageDraw.Draw(marked).text((4, 30), "TEXT", fill=(255, 0, 255), font=ImageFont.load_default(size=20))
+    pixels = compressed(marked, 85) if kind == "JPEG" else np.asarray(marked)
+    hidden = Marked("#ff00ff").hidden(pixels, jpeg=kind == "JPEG")[..., 0]
+    assert near(pixels)[:, 90:].sum() > 4000 and hidden[:, 90:].mean() < 0.02
+    assert not (near(pixels)[:, :64] & ~hidden[:, :64]).any()
+
+
+def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large image is looked at part by part, and a color that runs through the parts is one."""
+    image = np.tile(np.asarray(strokes(scene(0))), (2, 2, 1))
+    whole = Marked("#ff00ff").hidden(image, jpeg=False)
+    monkeypatch.setattr("diffusion.commands.marks.TILE", 48)
+    assert np.array_equal(Marked("#ff00ff").hidden(image, jpeg=False), whole)
 
 
 def test_similar_colors_elsewhere_stay_known() -> None:
