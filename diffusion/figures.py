@@ -54,7 +54,8 @@ def shown_bands(channels: int) -> str:
 def to_image(x: Tensor) -> Image.Image:
     """Converts an image (C, H, W) in [0, 1] to one of Pillow, of the channels that are `shown`."""
     x = shown(x)
-    array = (x.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    # In place, as images may be large.
+    array = x.detach().cpu().clamp(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 

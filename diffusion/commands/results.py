@@ -76,9 +76,9 @@ def write(
         held = statistics.held_probability(found.n, confidence=CONFIDENCE)
         for name, bound in zip(BOUNDS, found.bounds(CONFIDENCE), strict=True):
             save(name, bound, interval=held)
-        std = found.std[: figures.COLORS]
-        top = float(std.max())
-        figures.save_png(std / max(top, 1e-9), stage / "std.png", {**info, "white": top})
+        std = found.std
+        top = float(std[: figures.COLORS].max())
+        figures.save_png(std[: figures.COLORS] / max(top, 1e-9), stage / "std.png", {**info, "white": top})
         if shown.original is not None:
             figures.save_png(shown.damaged, stage / "damaged.png", info)
         figures.save_png(_figure(found, std, shown), stage / "restoration.png", info)

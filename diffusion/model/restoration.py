@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,14 @@ class Restoration:
 
         With few samples it holds less than the confidence (`restoration.statistics.interval`).
         """
-        bounds = self._by_columns(lambda part: torch.stack(statistics.interval(part, confidence=confidence)))
-        return self.whole(bounds[0]), self.whole(bounds[1])
+        low, high = self.bounds(confidence)
+        return low, high
+
+    def bounds(self, confidence: float = 0.9) -> Iterator[Tensor]:
+        """Yields the two bounds of `interval`, each made when it is asked for, as images may be large."""
+        parts = self._by_columns(lambda part: torch.stack(statistics.interval(part, confidence=confidence)))
+        yield self.whole(parts[0])
+        yield self.whole(parts[1])
 
     def quantile(self, q: float | Sequence[float]) -> Tensor:
         """The quantiles by pixel, (*) for one q in [0, 1] and (Q, *) for several, linear between samples.

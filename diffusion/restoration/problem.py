@@ -68,7 +68,7 @@ class Problem:
         # The y of a mask may have been given to `Model.inpaint`, as its image.
         name, hides = ("image, or y", " where known") if isinstance(operator, Mask) else ("y", "")
         require(0 <= noise < math.inf, "noise", "finite, 0 or more", noise)
-        expected = tuple(_applied(operator, torch.zeros(1, *shape)).shape[1:])
+        expected = tuple(_applied(operator, torch.zeros(()).expand(1, *shape)).shape[1:])
         rule = f"of the shape {expected} that the operator makes of {shape}"
         require(tuple(y.shape) == expected, "y", rule, tuple(y.shape))
         require(y.is_floating_point(), name, "floating point, white as 1 in images (divide bytes by 255)", y.dtype)
@@ -227,7 +227,8 @@ def _check_mask(known: Tensor, noise: float) -> None:
 
 def _applied(operator: Operator, x: Tensor) -> Tensor:
     try:
-        return operator(x)
+        # The shape alone is asked for, and an image may be large.
+        return operator(x.to("meta") if isinstance(operator, Mask) else x)
     except InputError as error:
         if not isinstance(operator, Mask):
             raise
