@@ -159,7 +159,7 @@ def _masked(job: Job, command: Inpaint, file: ImageFile, marking: Marking) -> Ta
     image, known = found.image, found.known
     filled = 1 - float(known.float().mean())
     note = {"mask": file.mask and file.mask.name, "noise": command.noise, "filled": filled}
-    problem = Problem.checked(image, Mask(known), command.noise, tuple(image.shape))
+    problem = Problem.checked(image, Mask(known), command.noise, tuple(image.shape), bounds=job.model.border.bounds)
     shown = image if found.blend is not None else torch.where(known, image, 0.5)
     beside = (f"{file.path.name}: its mask is {file.mask.name}, beside it",) if file.mask and file.beside else ()
     return Task(problem, shown, note, known, notices=(*beside, *found.notices), blend=found.blend, pad=marking.pad)
@@ -170,7 +170,8 @@ def _degraded(job: Job, command: Restore, number: int, file: ImageFile) -> Task:
     operator, told = observing.operator(command, file.path)
     y, operator, shape = read_observation(file.path, operator, job.model.spec, job.background)
     noise, more = observing.noise(command, file.path, y)
-    return Task(Problem.checked(y, operator, noise, shape), y, _note(command, noise), notices=(*told, *more))
+    problem = Problem.checked(y, operator, noise, shape, bounds=job.model.border.bounds)
+    return Task(problem, y, _note(command, noise), notices=(*told, *more))
 
 
 def _damaged(job: Job, command: Restore, number: int, file: ImageFile) -> Task:
@@ -180,7 +181,7 @@ def _damaged(job: Job, command: Restore, number: int, file: ImageFile) -> Task:
     image, notice = read_clean(file.path, job.model.spec, job.background, resize=options.resize)
     y, noise = operator(image[None]), ROUNDING if command.noise is None else command.noise
     y = (y + noise * ExampleNoise([example_seed(options.draw.seed, Stream.DAMAGE, number)])(y))[0]
-    problem = Problem.checked(y, operator, noise, tuple(image.shape))
+    problem = Problem.checked(y, operator, noise, tuple(image.shape), bounds=job.model.border.bounds)
     return Task(problem, y, _note(command, noise), original=image, notices=(notice,) * bool(notice))
 
 

@@ -279,3 +279,17 @@ def test_an_image_that_lies_among_its_restorations_stays(
     before = (out / "damaged.png").read_bytes()
     assert "holds restorations with other settings" in fails(capsys, "restore", trained, out / "damaged.png", *options)
     assert (out / "damaged.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["inpaint", "restore"])
+def test_noise_in_units_of_bytes_is_refused_before_the_work(
+    command: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (8, 8), "gray").save(photo := tmp_path / "photo.png")
+    mask = Image.new("L", (8, 8), 255)
+    mask.putpixel((3, 3), 0)
+    mask.save(tmp_path / "mask.png")
+    how = ["--mask", tmp_path / "mask.png"] if command == "inpaint" else ["--operator", "denoise"]
+    message = fails(capsys, command, trained, photo, *how, "--noise", "25", "--out", tmp_path / "out")
+    assert "noise: must be at most 1 for values in [0, 1]; divide that of bytes by 255, got 25" in message
+    assert not (tmp_path / "out").exists()
