@@ -175,7 +175,7 @@ def test_inline_commands_and_options_exist(page: str) -> None:
     for span in spans(TEXTS[page]):
         words = span.split()
         if words[0] == "diffusion" and len(words) > 1:
-            assert words[1] in cli.COMMANDS, span
+            assert words[1] in (*cli.COMMANDS, cli.COMPLETION), span
         own = {"train.py": "train", "sample.py": "sample", "diffusion": words[1] if len(words) > 1 else ""}
         name = own.get(words[0].rpartition("/")[2], "")
         for option in (word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)):
