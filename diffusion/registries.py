@@ -101,8 +101,8 @@ def parse_fields(
     if name not in registry:
         name = name.lower()
     if name not in registry:
-        given = text.partition(":")[0]
-        raise InputError(f"{what}: must be one of {', '.join(registry)}, got {given!r}{nearest(given, registry)}")
+        named = text.partition(":")[0]
+        raise InputError(f"{what}: must be one of {', '.join(registry)}, got {named!r}{nearest(named, registry)}")
     kind = registry[name]
     types = {field.name: known for field in fields(kind) if (known := _type(field)) is not None}  # type: ignore[arg-type]
     defaults = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]

@@ -40,8 +40,8 @@ class UNetConfig(BackboneConfig):
     network receives sin and cos of its input besides the input itself (`LevelFeatures`). They resolve the last bits of
     a pixel, which matter to a likelihood; 2 periods suffice.
 
-    `dropout` is the share of values that blocks drop in training. `design` is magnitude, which keeps the scale of signals
-    by construction, or group_norm.
+    `dropout` is the share of values that blocks drop in training. `design` is magnitude, which keeps the scale of
+    signals by construction, or group_norm.
 
     `patch` folds patch x patch pixels into channels before the first layer: patch 2 costs a quarter of patch 1, at some
     loss of detail.

@@ -97,8 +97,8 @@ class Model:
     def guided(self, guidance: float | None = None, *, autocast: bool = False) -> AnyDenoiser:
         """The denoiser to sample: with classifier-free guidance of that scale, by default the experiment's.
 
-        With `autocast` its network runs in the precision of sampling. Raises InputError for a scale other than 1 that is
-        asked of a distilled model, or of one that was not trained both with and without labels.
+        With `autocast` its network runs in the precision of sampling. Raises InputError for a scale other than 1 that
+        is asked of a distilled model, or of one that was not trained both with and without labels.
         """
         options, denoiser = self.config.sampling, self.denoiser
         if autocast and use_bf16(options.precision, self.device):

@@ -142,7 +142,8 @@ def read_frames(path: str | os.PathLike[str], file: BinaryFile, frames: Iterable
 def decode_to_look_at(path: str | os.PathLike[str], file: BinaryFile | None = None) -> Pixels:
     """Decodes an image file of any kind to RGB of 8 bits, (H, W, 3), to compare its looks with those of others.
 
-    Values of no known range are scaled by their own extremes, and of other bands than colors the first one is shown.
+    Values of more than 8 bits, of which a file may use a small part, are scaled by their own extremes, and of other
+    bands than colors the first one is shown.
 
     Raises ImageError when the file cannot be decoded to its last byte, or for the reasons of `read_header`.
     """
@@ -152,7 +153,7 @@ def decode_to_look_at(path: str | os.PathLike[str], file: BinaryFile | None = No
         bands = source.bands(0)
         if bands.kind == "bands":
             bands = Bands(bands.values[:, :, :1], "gray")
-        low, high = bands.full or bands.ends
+        low, high = bands.ends
         ends = (low, high) if low < high else (low - 1, low + 1)
         return RGB.stored(arranged(bands, 3, WHITE, ends)[0], ends)
 
