@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion.commands.feather import ramp
 from diffusion.commands.listing import ImageFile
 from diffusion.commands.marks import Marked, grown
-from diffusion.commands.masks import WHITE, fitted, read_mask
+from diffusion.commands.masks import MOSTLY, WHITE, fitted, read_mask
 from diffusion.commands.pad import Pad
 from diffusion.data import DataSpec, PixelFormat, decode, read_header, resize_and_crop
 from diffusion.data.images.bands import arranged
@@ -32,10 +32,10 @@ class Marking:
     """How it is said what of an image is unknown, besides its mask file or its transparency.
 
     `marked` is a color. A mask may be `inverted`, and have a part for each channel (`by_channel`). What is unknown is
-    grown by `grow` pixels; by default by the rim of the color. It is blended into what is known over `feather` pixels,
-    and the image is enlarged by a `pad`.
+    grown by `grow` pixels. A color counts with its rim, unless `grow` is 0. The unknown part is blended into what is
+    known over `feather` pixels, and the image is enlarged by a `pad`.
 
-    Raises InputError for options without effect and for numbers below 0.
+    Raises InputError for numbers below 0.
     """
 
     marked: Marked | None = None
@@ -85,28 +85,32 @@ def read_damaged(
     path, (channels, height, width) = file.path, spec.shape
     pixel_format = PixelFormat.of(spec, background)
     pixels, hidden, notices = _read(file, pixel_format, marking)
-    if hidden.shape[2] not in (1, channels):
+    if marking.by_channel and hidden.shape[2] != channels:
+        count = f"{hidden.shape[2]} channel{'s' * (hidden.shape[2] > 1)}"
         raise InputError(
-            f"--mask-channels: {file.mask} has {hidden.shape[2]} channels, but the model has {channels}; a mask by "
-            "channel has as many"
+            f"--mask-channels: needs a mask of {channels} channels, as the model has, {file.mask} has {count}"
         )
-    if marking.grow is not None:
-        hidden = grown(hidden, marking.grow)
+    hidden = grown(hidden, marking.grow or 0)
     if marking.pad is not None:
         pixels, hidden = marking.pad.around(pixels), ~marking.pad.with_false(~hidden)
     if not hidden.any() and not (whole and (file.mask is not None or marking.marked)):
         raise InputError(_nothing_unknown(file, marking.marked))
-    if hidden.all():
-        raise InputError(f"{path}: all of it is to be filled; to draw new images use: diffusion sample")
-    blend = ramp(hidden, marking.feather)
-    hidden = grown(hidden, marking.feather)
     if resize and pixels.shape[:2] != (height, width):
         parts = np.split(~hidden, hidden.shape[2], 2)
         known = np.concatenate([fit_known(part, (height, width)) for part in parts], 2)
         if known.all() and not whole:
             raise InputError(f"{path}: no unknown pixels are left after --resize, which cuts off margins; leave it out")
         notices = (*notices, resized(path.name, pixels, spec))
-        pixels, hidden, blend = resize_and_crop(pixels, (height, width), pixel_format), ~known, None
+        pixels, hidden = resize_and_crop(pixels, (height, width), pixel_format), ~known
+    blend = ramp(hidden, marking.feather)
+    if hidden.all():
+        by = " after --resize" * resize
+        raise InputError(f"{path}: all of it is to be filled{by}; to draw new images use: diffusion sample")
+    hidden = grown(hidden, marking.feather)
+    if hidden.all():
+        raise InputError(f"--feather: nothing of {path} is further than {marking.feather} pixels from what is filled")
+    if file.mask is None and (share := float(hidden.mean())) > MOSTLY:
+        notices = (*notices, f"{path.name}: {share:.0%} of it is to be filled")
     return Damaged(
         to_tensor(pixels, pixel_format),
         torch.tensor(~hidden).permute(2, 0, 1),
@@ -129,8 +133,8 @@ def _read(file: ImageFile, pixel_format: PixelFormat, marking: Marking) -> tuple
         if given:
             raise InputError(f"{option}: needs a mask, and {path} has none")
     if marked is not None:
-        jpeg = read_header(path).format == "JPEG"
-        hidden = marked.hidden(_shown(path, pixel_format), jpeg=jpeg, rim=marking.grow is None)
+        jpeg = read_header(path).format in ("JPEG", "MPO")
+        hidden = marked.hidden(_shown(path, pixel_format), jpeg=jpeg, rim=marking.grow != 0)
         return decode(path, pixel_format), hidden, ()
     return _opaque(path, pixel_format)
 

@@ -179,7 +179,13 @@ def test_another_size_is_kept_or_brought_to_that_of_the_model(tmp_path: Path) ->
     image, shown, notice = read(path, mask=mask)
     assert image.shape == (3, 12, 24) and shown.shape == (1, 12, 24) and not notice
     assert torch.equal(read_clean(path, SPECS[3], (255, 255, 255))[0], image)
+    with pytest.raises(InputError, match=r"large\.png: all of it is to be filled after --resize"):
+        read(path, mask=mask, resize=True)
+    corner = np.full((12, 24), 255, dtype=np.uint8)
+    corner[:3, 2:7] = 0
+    mask = save(corner, tmp_path / "mask.png")
     image, shown, notice = read(path, mask=mask, resize=True)
+    assert 0 < shown.float().mean() < 1
     assert image.shape == (3, 6, 8) and shown.shape == (1, 6, 8)
     assert notice == "large.png: resized and cropped from 24 x 12 to the model's 8 x 6"
     assert read_clean(path, SPECS[3], (255, 255, 255), resize=True)[1] == notice
@@ -231,6 +237,46 @@ def test_a_feathered_hole_is_restored_in_full_and_shown_in_part(tmp_path: Path) 
     assert torch.allclose(found.blend[0][ring], torch.tensor(0.5)) and float(found.blend[0][found.known[0]].max()) == 0
 
 
+def test_a_seam_is_feathered_at_the_size_that_is_restored(tmp_path: Path) -> None:
+    """With --resize the ramp belongs to the smaller image."""
+    photo = save(np.repeat(np.repeat(pixels(3), 4, 0), 4, 1), tmp_path / "large.png")
+    hole = np.full((24, 32), 255, dtype=np.uint8)
+    hole[:, 28:] = 0
+    mask = save(hole, tmp_path / "hole.png")
+    found = read_damaged(ImageFile(photo, mask, Path("x")), SPECS[3], WHITE, Marking(feather=1), resize=True)
+    plain = read_damaged(ImageFile(photo, mask, Path("x")), SPECS[3], WHITE, resize=True)
+    first = int(plain.known[0, 0].sum())
+    assert found.blend is not None and found.blend.shape == (1, 6, 8)
+    assert found.blend[0, 0].tolist() == pytest.approx([0.0] * (first - 1) + [0.5] + [1.0] * (8 - first))
+    assert int(found.known[0, 0].sum()) == first - 1
+    with pytest.raises(InputError, match=r"--feather: nothing of .*photo\.png is further than 9 pixels from what is"):
+        masked(tmp_path, feather=9)
+
+
+def test_a_color_is_grown_beyond_its_rim_and_with_0_has_none(tmp_path: Path) -> None:
+    values = np.full((6, 8, 3), (40, 90, 60), dtype=np.uint8)
+    values[:, 0], values[:, 1] = (255, 0, 255), (148, 45, 158)  # The color, and a half of it.
+    path = save(values, tmp_path / "drawn.png")
+    hidden = {}
+    for grow in (None, 0, 1, 2):
+        marking = Marking(marked=Marked("#ff00ff"), grow=grow)
+        hidden[grow] = 8 - int(
+            read_damaged(ImageFile(path, None, Path("x")), SPECS[3], WHITE, marking).known[0, 0].sum()
+        )
+    assert hidden == {None: 3, 0: 1, 1: 4, 2: 5}
+
+
+@pytest.mark.parametrize("kind", ["color", "alpha"])
+def test_where_most_is_to_be_filled_it_is_said_before_the_work(tmp_path: Path, kind: str) -> None:
+    values = np.full((6, 8, 4), (255, 0, 255, 255), dtype=np.uint8)
+    values[:, 7] = (9, 99, 9, 255)
+    values[:, :7, 3] = 255 if kind == "color" else 0
+    path = save(values if kind == "alpha" else values[..., :3].copy(), tmp_path / "most.png")
+    marking = Marking(marked=Marked("#ff00ff") if kind == "color" else None, grow=0)
+    found = read_damaged(ImageFile(path, None, Path("x")), SPECS[3], WHITE, marking)
+    assert found.notices == ("most.png: 88% of it is to be filled",)
+
+
 def test_padding_is_unknown_beside_the_hole_and_needs_none(tmp_path: Path) -> None:
     found = masked(tmp_path, pad=Pad(left=2, bottom=1))
     assert found.image.shape == (3, 7, 10)
@@ -247,8 +293,11 @@ def test_each_channel_may_have_a_mask_of_its_own(tmp_path: Path) -> None:
     photo = save(pixels(3), tmp_path / "photo.png")
     found = read_damaged(ImageFile(photo, mask, Path("x")), SPECS[3], WHITE, Marking(by_channel=True))
     assert np.array_equal(found.known.permute(1, 2, 0).numpy(), parts)
-    with pytest.raises(InputError, match=r"--mask-channels: .*parts\.png has 3 channels, but the model has 1"):
+    with pytest.raises(InputError, match=r"--mask-channels: needs a mask of 1 channels, .*parts\.png has 3 channels"):
         read_damaged(ImageFile(photo, mask, Path("x")), SPECS[1], WHITE, Marking(by_channel=True))
+    gray = save(known().astype(np.uint8) * 255, tmp_path / "gray.png")
+    with pytest.raises(InputError, match=r"--mask-channels: needs a mask of 3 channels, .*gray\.png has 1 channel$"):
+        read_damaged(ImageFile(photo, gray, Path("x")), SPECS[3], WHITE, Marking(by_channel=True))
 
 
 def test_options_of_a_mask_need_one_and_a_mask_that_hides_everything_is_refused(tmp_path: Path) -> None:
