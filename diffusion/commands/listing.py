@@ -41,8 +41,8 @@ def list_images(
     `masks` is one mask file for all images, or a folder with a mask for each image, of the same name up to the suffix
     or marked as its mask, as x_mask.png for x.jpg. An image without a mask there, or that is its own mask, has that as
     its problem. Without `masks`, and if they are to be `paired`, a mask so marked beside an image is its mask. In a
-    folder such masks are no images. Files in a folder for which `is_result(folder, file)` holds are left out. Lines about
-    images that cannot be read, with what to do, are added to `unread`.
+    folder such masks are no images. Files in a folder for which `is_result(folder, file)` holds are left out. Lines
+    about images that cannot be read, with what to do, are added to `unread`.
 
     Raises InputError when there is no image, and when two would be restored into the same folder.
     """

@@ -220,16 +220,19 @@ def _one(job: Job, read: Read, number: int, place: Place, left: str) -> None:
     if not main:
         return
     found = blended(found, task.damaged, task.blend)
-    info, record = _info(job, task, file, found), job.request.record(file, number)
+    info, record, path = _info(job, task, file, found), job.request.record(file, number), place.path
     if encoding is None:
         shown = results.Shown(task.damaged, task.known, task.original)
-        results.write(place.path, found, prepared, info, record, shown)
+        path = results.write(path, found, prepared, info, record, shown, replaces=options.again)
     else:
+        if path.exists() and not options.again:
+            raise InputError(f"{path}: was written meanwhile by another command, and stays as it is")
         if place.root is not None:  # First, so that a file that is there is known after an interruption.
-            results.note(place.root, place.path, info, record, found)
-        results.write_one(place.path, found, prepared, encoding, info, mean=job.targets.mean)
+            results.note(place.root, path, info, record, found)
+        results.write_one(path, found, prepared, encoding, info, mean=job.targets.mean)
     noise, filling = task.problem.noise, "" if task.known is None else remarks.filled(task.known)
-    print(f"{left}{place.path}: {remarks.done(file.path.name, found.diagnostics, draw.n, draw.seed, noise, filling)}")
+    what = f"mean of {file.path.name}" if encoding is not None and job.targets.mean else file.path.name
+    print(f"{left}{path}: {remarks.done(what, found.diagnostics, draw.n, draw.seed, noise, filling)}")
     if warning := remarks.noise_warning(noise, found.diagnostics.residual, task.problem.observations):
         print(f"{file.path.name}: {warning}")
 

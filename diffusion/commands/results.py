@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from diffusion import figures
 from diffusion.commands.canvas import Canvas
 from diffusion.commands.own_results import RECORD, RECORDS
+from diffusion.commands.places import numbered
 from diffusion.commands.writing import PNG, Encoding, write_image
 from diffusion.files import TEMPORARY, sync, write_text
 from diffusion.model.restoration import Restoration
@@ -42,13 +43,21 @@ class Shown:
 
 
 def write(
-    folder: Path, found: Restoration, canvas: Canvas, info: dict[str, Any], record: dict[str, Any], shown: Shown
-) -> None:
+    folder: Path,
+    found: Restoration,
+    canvas: Canvas,
+    info: dict[str, Any],
+    record: dict[str, Any],
+    shown: Shown,
+    *,
+    replaces: bool = False,
+) -> Path:
     """Writes restorations, their mean, deviation and bounds, a figure of all and a JSON file into a folder.
 
     Restorations, mean and bounds are written in the values of the photograph, with what stands beside its pixels. Every
     picture carries `info`; the JSON file has the `record` too. All are written beside the folder first, and the JSON
-    file is moved last: where it is, the others are complete.
+    file is moved last: where it is, the others are complete. Unless it `replaces` what is there, a folder in which
+    another command has written meanwhile stays as it is. Returns the folder, or the one with the next number.
 
     Raises ValueError for numbers that are not finite, before anything is written.
     """
@@ -83,6 +92,7 @@ def write(
             figures.save_png(shown.damaged, stage / "damaged.png", info)
         figures.save_png(_figure(found, std, shown), stage / "restoration.png", info)
         write_text(stage / RECORD, text)
+        return _moved(stage, folder, replaces=replaces)
 
 
 def write_one(
@@ -109,19 +119,34 @@ def note(root: Path, result: Path, info: dict[str, Any], record: dict[str, Any],
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """Yields a folder beside another one, whose files are moved there at the end, the record after all others."""
+    """Yields a folder beside another one, which is gone at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     stage = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
     stage.mkdir(exist_ok=True)
     try:
         yield stage
-        folder.mkdir(exist_ok=True)
-        (folder / RECORD).unlink(missing_ok=True)
-        for path in sorted(stage.iterdir(), key=lambda path: path.name == RECORD):
-            path.replace(folder / path.name)
-        sync(folder)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _moved(stage: Path, folder: Path, *, replaces: bool) -> Path:
+    """Moves the files of a stage to a folder, or to the next number of it that has none of their names."""
+    names = {path.name for path in stage.iterdir()}
+    for place in numbered(folder):
+        try:
+            stage.rename(place)  # In one step, if the place is free.
+            break
+        except OSError:
+            if not place.is_dir():
+                raise
+        if replaces or not names & {path.name for path in place.iterdir()}:
+            (place / RECORD).unlink(missing_ok=True)
+            for path in sorted(stage.iterdir(), key=lambda path: path.name == RECORD):
+                path.replace(place / path.name)
+            sync(place)
+            break
+    sync(place.parent)
+    return place
 
 
 def _figure(found: Restoration, std: Tensor, shown: Shown) -> Image.Image:

@@ -39,14 +39,14 @@ def info(n: int, image: str = "photo.png", **more: object) -> dict[str, Any]:
     return {"image": image, "n": n, "method": "mmps", "seed": 3, **more}
 
 
-def write(folder: Path, found: Restoration, original: Tensor | None = None) -> None:
+def write(folder: Path, found: Restoration, original: Tensor | None = None, *, replaces: bool = False) -> Path:
     """Writes restorations of a black photograph of 8 bits."""
     folder.parent.mkdir(exist_ok=True)
     photo = folder.parent / "photo.png"
     Image.new("RGB", (5, 6)).save(photo)
     made, _ = canvas(read_photograph(photo), (3, 6, 5), SPEC, known=None, background=(255, 255, 255))
     shown = results.Shown(found.samples[0], None, original)
-    results.write(folder, found, made, info(found.n), {"image_sha256": "x"}, shown)
+    return results.write(folder, found, made, info(found.n), {"image_sha256": "x"}, shown, replaces=replaces)
 
 
 def restored(folder: Path) -> list[str]:
@@ -105,24 +105,46 @@ def test_nothing_is_written_or_removed_where_a_number_is_not_finite(out: Path) -
 
 def test_the_record_is_moved_last_so_that_it_marks_what_is_complete(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interruption at any moment leaves no record of pictures that are not there."""
-    moved: list[str] = []
+    write(out, restoration(3))
     replace = Path.replace
 
     def stop(self: Path, target: Path) -> Path:
-        moved.append(target.name)
-        if target.parent == out and len(list(out.iterdir())) == 3:
+        if target.name == "restored-0.png" and target.parent == out:
             raise KeyboardInterrupt
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
-        write(out, restoration(3))
+        write(out, restoration(3), replaces=True)
     monkeypatch.undo()
     assert not (out / "restoration.json").exists()
     assert not list(out.parent.glob(".tmp-*"))
-    write(out, restoration(3))
+    write(out, restoration(3, seed=1), replaces=True)
     assert restored(out) == ["restored-0.png", "restored-1.png", "restored-2.png"]
     assert (out / "restoration.json").exists()
+
+
+def test_an_interruption_before_all_is_written_leaves_nothing(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "write_text", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write(out, restoration(3))
+    assert {path.name for path in out.parent.iterdir()} == {"photo.png"}
+
+
+def test_what_another_command_wrote_meanwhile_stays_as_it_is(out: Path) -> None:
+    """Two commands at once may both have found the folder free."""
+    assert write(out, restoration(2)) == out
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    beside = write(out, restoration(3, seed=1))
+    assert beside == out.with_name("out-2") and restored(beside) == [f"restored-{i}.png" for i in range(3)]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (mine := out.with_name("mine")).mkdir()
+    (mine / "notes.txt").write_text("mine")
+    assert write(mine, restoration(1)) == mine and (mine / "notes.txt").read_text() == "mine"
+    assert (mine / "restoration.json").exists()
 
 
 def test_results_under_the_names_of_images_are_recorded_line_by_line(tmp_path: Path) -> None:
