@@ -62,9 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     if given[0] == "help":
         given = [*given[1:], "--help"]
-    if given == ["--version"]:
-        print(f"diffusion {diffusion.__version__}")
-        return 0
     return _dispatch(given, given[0], prog="diffusion")
 
 
@@ -85,6 +82,9 @@ def _dispatch(arguments: Sequence[str], name: str, *, prog: str) -> int:
 
 
 def _run_parsed(arguments: Sequence[str], name: str, *, prog: str) -> int:
+    if [*arguments] == ["--version"]:
+        print(f"diffusion {diffusion.__version__}", flush=True)
+        return 0
     try:
         if prog == "diffusion":
             chosen = _parse_all(_arranged(arguments, name, program=True))
