@@ -369,6 +369,7 @@ class Model:
         self._refuse_student("restoration")
         draw.checked()
         chosen = choose(method, self._sampler(draw.sampler), problem)
+        needs_label(draw.guidance, draw.label)
         denoiser, label = self.guided(draw.guidance, autocast=not chosen.differentiates), self.labels(draw.label, 1)
         steps = RESTORATION_STEPS if draw.steps is None else draw.steps
         return Solver(
@@ -467,6 +468,7 @@ class Model:
         draw.checked()
         require(first >= 0, "first", "0 or more", first)
         sampler, times = self._steps(draw)
+        needs_label(draw.guidance, draw.label)
         denoiser, label = self.guided(draw.guidance, autocast=True), self.labels(draw.label, draw.n)
         return Drawing(
             denoiser, sampler, times, self.spec, self.device, draw.n, first, seed=draw.seed, label=label, start=start
@@ -498,8 +500,14 @@ class Model:
         require(batch is None or batch >= 1, "batch", "at least 1", batch)
         given = self.spec.label_numbers(plain_label(label), n, unlabeled=True, device=self.device)
         denoiser = self.guided(guidance)
+        needs_label(guidance, label)
         size = batch or self._batch(denoiser, given)
         return Latents(denoiser, self.spec, self.device, given, size, tolerance)
 
     def _blank(self, n: int) -> Tensor:
         return torch.zeros(n, *self.spec.shape, device=self.device)
+
+
+def needs_label(guidance: float | None, label: object) -> None:
+    """Raises InputError where guidance is asked for and no label, without which it changes nothing."""
+    require(guidance in (None, 1) or label is not None, "guidance", "1 without a label, towards which it guides", guidance)

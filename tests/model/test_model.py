@@ -199,6 +199,18 @@ def test_guidance_of_a_model_that_has_nothing_to_guide_by_is_refused(model: Mode
         assert len(other.sample(1, steps=1, guidance=1.0)) == 1
 
 
+def test_guidance_without_a_label_to_guide_towards_is_refused(model: Model, images: Tensor, known: Tensor) -> None:
+    rule = r"^guidance: must be 1 without a label, towards which it guides, got 2\.0$"
+    for draw in (
+        lambda label: model.sample(1, steps=1, guidance=2.0, label=label),
+        lambda label: model.inpaint(images[0], known, n=1, steps=1, guidance=2.0, label=label),
+        lambda label: model.encode(images[:1], guidance=2.0, label=label, tolerance=0.1),
+    ):
+        with pytest.raises(InputError, match=rule):
+            draw(None)
+        draw("disk")
+
+
 @pytest.mark.parametrize("label", [2, -1, "circle", "7", "²", 1.0, [0, 2], [True, False]])
 def test_a_label_that_does_not_exist_names_those_that_do(model: Model, label: object) -> None:
     if isinstance(label, float):
