@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import io
 from pathlib import Path
 
@@ -42,3 +44,19 @@ def test_a_missing_library_is_named_with_the_cure() -> None:
 def test_readers_are_named_with_their_versions(tmp_path: Path) -> None:
     assert formats.READERS[0].startswith("pillow ")
     assert all(" " in reader for reader in formats.READERS)
+
+
+def test_without_the_libraries_their_files_have_the_line_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    spec = importlib.util.spec_from_file_location("bare_formats", formats.__file__)
+    assert spec is not None and spec.loader is not None
+    bare = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bare)
+    assert not {".heic", ".heif", ".dcm"} & bare.SUFFIXES
+    assert {bare.UNREAD[suffix] for suffix in (".heic", ".heif", ".dcm")} == {formats.INSTALL}
+    assert bare.READERS == formats.READERS[:1]
+    assert not {"HEIF", "DICOM"} & {*bare.FORMATS}
+    assert {".png", ".tif", ".npy"} <= bare.SUFFIXES
