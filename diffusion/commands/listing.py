@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion.commands.pairing import mask_beside, mask_in, masks_among, same
+from diffusion.commands.pairing import Pairing, masks_among
 from diffusion.data.images.folder import FolderWalk
 from diffusion.data.images.unread import advice
 from diffusion.errors import InputError
@@ -35,24 +35,31 @@ def list_images(
     paired: bool = False,
     is_result: Callable[[Path, Path], bool] = lambda *_: False,
     unread: list[str] | None = None,
+    notices: list[str] | None = None,
 ) -> list[ImageFile]:
     """Lists the images at `paths`, files or folders, with their masks.
 
     `masks` is one mask file for all images, or a folder with a mask for each image, of the same name up to the suffix
     or marked as its mask, as x_mask.png for x.jpg. An image without a mask there, or that is its own mask, has that as
-    its problem. Without `masks`, and if they are to be `paired`, a mask so marked beside an image is its mask. In a
-    folder such masks are no images. Files in a folder for which `is_result(folder, file)` holds are left out. Lines
-    about images that cannot be read, with what to do, are added to `unread`.
+    its problem. Without `masks`, and if they are to be `paired`, a mask so marked beside an image is its mask. Masks of
+    images that are listed too are no images; nor are, in folders, `masks` and files for which `is_result(folder, file)`
+    holds. Lines about images that cannot be read, with what to do, are added to `unread`, and lines about masks that
+    are left out to `notices`.
 
     Raises InputError when there is no image, and when two would be restored into the same folder.
     """
     lines: list[str] = [] if unread is None else unread
+    pairing, said = Pairing(masks), [] if notices is None else notices
     found = [each for path in paths for each in _within(path, is_result, lines, alone=len(paths) == 1)]
+    left = set(masks_among(path for path, *_ in found))
+    left |= {path for path, *_ in found if path not in paths and pairing.is_mask(path, paths)}
+    if left and (masks is not None or not paired):
+        said.append(_said([path for path, *_ in found if path in left], "a mask and left out", "masks and left out"))
+    found = [each for each in found if each[0] not in left]
     if not found and lines:
         raise InputError("; ".join(lines))
     if not found:
         raise InputError(f"{', '.join(map(str, paths)) or 'IMAGE'}: no images there")
-    mask_of = _by_name(masks) if masks is not None and masks.is_dir() else None
     taken: dict[Path, Path] = {}
     listed = []
     for path, name, folder in found:
@@ -61,15 +68,22 @@ def list_images(
                 f"{path}: must have a name of its own, got that of {taken[folder]}, restored into {folder}"
             )
         taken[folder] = path
-        mask = masks if mask_of is None else mask_in(mask_of, name, path)
-        beside = mask_beside(path) if masks is None and paired else None
-        problem = ""
-        if mask_of is not None and mask is None:
-            problem = f"--mask: must hold {name}.png, or of another suffix, for {path}; {masks} does not"
-        elif mask is not None and same(mask, path):
-            problem = f"--mask: {mask} is the image itself; name a mask, in which black is what is to be filled"
-        listed.append(ImageFile(path, mask or beside, folder, problem, beside is not None))
+        mask, problem = pairing.of(path, name)
+        beside = False
+        if masks is None and paired:
+            mask, problem = pairing.beside(path)
+            beside = mask is not None
+        listed.append(ImageFile(path, mask, folder, problem, beside))
+    alone = all(path.is_file() for path in paths)
+    if not alone and (spare := pairing.without_image()):
+        said.append(_said(spare, "a mask of no image", "masks of no image"))
     return listed
+
+
+def _said(files: Sequence[Path], one: str, several: str) -> str:
+    if len(files) == 1:
+        return f"{files[0]} is {one}"
+    return f"{len(files)} files are {several}, such as {files[0]}"
 
 
 def _within(
@@ -83,35 +97,21 @@ def _within(
     if not path.is_dir():
         return [(path, Path(path.stem), Path(path.stem))]
     prefix = Path() if alone else Path(path.resolve().name)
-    found = [file for file in _files(path, unread) if not is_result(path, path / file)]
-    masks = set(masks_among(found).values())
-    files = [file for file in found if file not in masks]
+    files = [file for file in _files(path, unread) if not is_result(path, path / file)]
     count = Counter(file.with_suffix("") for file in files)
     named = [(file, file.with_suffix("")) for file in files]
     return [(path / file, name, prefix / (name if count[name] == 1 else file)) for file, name in named]
 
 
-def _by_name(folder: Path) -> dict[Path, Path]:
-    """The image files in a folder and below it, in natural order, by their relative names without suffix."""
-    files: dict[Path, Path] = {}
-    for file in _files(folder):
-        name = file.with_suffix("")
-        if name in files:
-            raise InputError(f"{folder / file}: must have a name of its own, got that of {files[name]}")
-        files[name] = folder / file
-    return files
-
-
-def _files(folder: Path, unread: list[str] | None = None) -> list[Path]:
+def _files(folder: Path, unread: list[str]) -> list[Path]:
     """The image files in a folder and below it, in natural order, relative to it.
 
     Lines about what cannot be read there are added to `unread`.
     """
     walk = FolderWalk(folder, ordered=True)
     files = [Path(member.path) for member in walk]
-    if unread is not None:
-        unread += [f"{folder / problem.path}: {problem.reason}" for problem in walk.problems]
-        for suffix, found in walk.unread.items():
-            images = f"{found.count:,} {suffix} image{'s are' if found.count > 1 else ' is'} not read"
-            unread.append(f"{folder / found.example}: {images}: {advice(suffix)}")
+    unread += [f"{folder / problem.path}: {problem.reason}" for problem in walk.problems]
+    for suffix, found in walk.unread.items():
+        images = f"{found.count:,} {suffix} image{'s are' if found.count > 1 else ' is'} not read"
+        unread.append(f"{folder / found.example}: {images}: {advice(suffix)}")
     return files

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffusion.data.images.decoding import SUFFIXES
+from diffusion.data.images.folder import FolderWalk
+from diffusion.errors import InputError
 
 # The names that mark a mask: x_mask, x-mask, x.mask, mask_x.
 _MARKED = re.compile(r"(.+)[-_.]mask|mask[-_.](.+)", re.IGNORECASE)
@@ -22,27 +25,99 @@ def image_of(name: Path) -> Path | None:
     return name.with_name(found[1] or found[2]) if found else None
 
 
-def masks_among(files: Iterable[Path]) -> dict[Path, Path]:
+def masks_among(files: Iterable[Path]) -> list[Path]:
     """Returns the files that are masks of other ones in the same folder, by the names of their images."""
     files = list(files)
     names = {file.with_suffix("") for file in files}
-    owners = ((image_of(file.with_suffix("")), file) for file in files)
-    return {owner: file for owner, file in owners if owner in names}
+    return [file for file in files if image_of(file.with_suffix("")) in names]
 
 
-def mask_beside(image: Path) -> Path | None:
-    """Returns the mask in the folder of an image that has its name."""
-    for file in sorted(image.parent.glob("*[mM][aA][sS][kK]*")):
-        if file.suffix.lower() in SUFFIXES and image_of(Path(file.stem)) == Path(image.stem):
-            return file
-    return None
+@dataclass
+class Pairing:
+    """Finds the masks of images: `masks` is one for all, or a folder of them. Without it they lie beside the images.
+
+    Folders are listed once.
+
+    Raises InputError for two masks of one name in the folder.
+    """
+
+    masks: Path | None = None
+    _named: dict[Path, Path] = field(default_factory=dict)
+    _beside: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
+    _used: set[Path] = field(default_factory=set)
+    _images: set[Path] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.masks is not None and self.masks.is_dir():
+            for file in FolderWalk(self.masks, ordered=True):
+                name = Path(file.path).with_suffix("")
+                if name in self._named:
+                    text = f"{self.masks / file.path}: must have a name of its own, got that of {self._named[name]}"
+                    raise InputError(text)
+                self._named[name] = self.masks / file.path
+
+    def is_mask(self, file: Path, folders: Iterable[Path]) -> bool:
+        """Whether a file in the `folders` of images is one of the masks that are named, by its place.
+
+        A folder that is that of the masks, or lies within it, holds images.
+        """
+        if self.masks is None:
+            return False
+        place, masks = file.resolve(), self.masks.resolve()
+        among = any(masks in (folder.resolve(), *folder.resolve().parents) for folder in folders)
+        return place == masks or (masks in place.parents and not among)
+
+    def is_among(self, file: Path) -> bool:
+        """Whether images and their masks lie in one folder, that of the image file."""
+        return self.masks is not None and self.masks.is_dir() and file.parent.resolve() == self.masks.resolve()
+
+    def of(self, image: Path, name: Path) -> tuple[Path | None, str]:
+        """Returns the mask of an image that has a `name` among all, and why it cannot be restored, if so."""
+        if self.masks is None:
+            return None, ""
+        self._images.add(image.resolve())
+        mask = self._of_name(name, image) if self.masks.is_dir() else self.masks
+        if mask is None and self.is_among(image):
+            return None, f"--mask: {self.masks} must hold a mask {name}_mask.png for {image}, and does not"
+        if mask is None:
+            return None, f"--mask: must hold {name}.png, or of another suffix, for {image}; {self.masks} does not"
+        self._used.add(mask)
+        if same(mask, image):
+            return mask, f"--mask: {mask} is the image itself; name a mask, in which black is what is to be filled"
+        return mask, ""
+
+    def beside(self, image: Path) -> tuple[Path | None, str]:
+        """Returns the mask in the folder of an image that has its name, or says that there are several."""
+        found = self._beside.get(image.parent)
+        if found is None:
+            found = self._beside[image.parent] = _by_image(image.parent)
+        masks = found.get(image.stem, [])
+        if len(masks) > 1:
+            names = ", ".join(mask.name for mask in masks)
+            return None, f"{image}: has {len(masks)} masks beside it, {names}; name one with --mask, or keep one"
+        return (masks[0], "") if masks else (None, "")
+
+    def without_image(self) -> list[Path]:
+        """The masks in the folder that belong to none of the images that were asked for."""
+        return [mask for mask in self._named.values() if mask not in self._used and mask.resolve() not in self._images]
+
+    def _of_name(self, name: Path, image: Path) -> Path | None:
+        """A file that is marked as the mask of the image, or else one of the same name that is not the image."""
+        marked = (file for other, file in self._named.items() if image_of(other) == name)
+        plain = self._named.get(name)
+        if plain is not None and self.is_among(image) and plain.resolve() == image.resolve():
+            plain = None
+        return next(marked, plain)
 
 
-def mask_in(masks: Mapping[Path, Path], name: Path, image: Path) -> Path | None:
-    """Returns the mask of an image in a folder: a file that is marked as its mask, or else one of the same name."""
-    marked = (file for other, file in masks.items() if image_of(other) == name)
-    plain = masks.get(name)
-    return next(marked, None if plain is not None and same(plain, image) else plain)
+def _by_image(folder: Path) -> dict[str, list[Path]]:
+    """The masks in a folder by the names of their images."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("*[mM][aA][sS][kK]*")):
+        owner = image_of(Path(file.stem))
+        if owner is not None and file.suffix.lower() in SUFFIXES:
+            found.setdefault(owner.name, []).append(file)
+    return found
 
 
 def same(first: Path, second: Path) -> bool:

@@ -66,7 +66,7 @@ class Job:
     """A command, the model of its run, the results that are asked for, and the image files that it restores.
 
     With `alone` a single file was named. `own` are the results of this package that were left out, `unread` lines about
-    what cannot be read.
+    what cannot be read, and `notices` lines about masks.
     """
 
     model: Model
@@ -76,6 +76,7 @@ class Job:
     alone: bool
     own: list[Path] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     @property
     def background(self) -> Color:
@@ -113,13 +114,14 @@ def _job(command: Inpaint | Restore, masks: Path | None) -> Job:
     targets = Targets.of(command.options)
     own: list[Path] = []
     unread: list[str] = []
+    notices: list[str] = []
 
     def is_result(folder: Path, file: Path) -> bool:
         return OwnResults(folder, command.options.out, own)(file)
 
     try:
         paired = isinstance(command, Inpaint) and command.unknown_color is None
-        files = list_images(command.images, masks, paired=paired, is_result=is_result, unread=unread)
+        files = list_images(command.images, masks, paired=paired, is_result=is_result, unread=unread, notices=notices)
     except InputError as error:
         if own:
             raise InputError(f"{error}, but {_left_out(own)}; name them as files to restore them") from error
@@ -129,7 +131,7 @@ def _job(command: Inpaint | Restore, masks: Path | None) -> Job:
     model = load(command.run)
     if not model.spec.is_image:
         raise InputError(f"{command.run}: this model was trained on points; restoring files needs a model of images")
-    return Job(model, replace(command, options=targets.options), targets, files, alone, own, unread)
+    return Job(model, replace(command, options=targets.options), targets, files, alone, own, unread, notices)
 
 
 def _left_out(own: list[Path]) -> str:
@@ -142,6 +144,8 @@ def _marking(command: Inpaint) -> Marking:
     if command.unknown_color is None:
         require(command.threshold is None, "--threshold", "given with --unknown-color alone", command.threshold)
     marked = None if command.unknown_color is None else Marked(command.unknown_color, command.threshold)
+    if command.feather and command.noise:
+        raise InputError("--feather: blends the filling into pixels that --noise restores too; leave out one of them")
     pad = None if command.pad is None else Pad.parse(command.pad)
     return Marking(marked, command.invert_mask, command.mask_channels, command.grow, command.feather, pad)
 
@@ -196,8 +200,8 @@ def _restore(job: Job, read: Read) -> int:
     places, line = job.targets.places(job.request, job.files, job.command.run, job.command.images, alone=job.alone)
     if job.own:
         distributed.say(f"{len(job.own)} results of this package are left out, such as {job.own[0]}")
-    if line:
-        distributed.say(line)
+    for notice in (*job.notices, *[line] * bool(line)):
+        distributed.say(notice)
     return Batch(places, job.alone, job.unread)(lambda number, place, left: _one(job, read, number, place, left))
 
 

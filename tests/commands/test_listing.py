@@ -27,7 +27,7 @@ def test_folders_are_paired_with_masks_by_name(tmp_path: Path) -> None:
         "2.bmp", "10.png", "inner/2.png"
     ]  # fmt: skip
     both = list_images([tmp_path / "a", tmp_path / "m"], tmp_path / "m" / "2.bmp")
-    assert {file.mask for file in both} == {tmp_path / "m" / "2.bmp"} and len(both) == 7
+    assert {file.mask for file in both} == {tmp_path / "m" / "2.bmp"} and len(both) == 6
     assert str(both[-1].folder) == "m/more"
     (tmp_path / "m" / "10.png").unlink()
     first, lacking, last = list_images([tmp_path / "a"], tmp_path / "m")
@@ -91,7 +91,57 @@ def test_a_folder_of_images_and_masks_pairs_them_and_no_image_masks_itself(tmp_p
         save(tmp_path / "m" / name)
     first, second = list_images([tmp_path / "m"], tmp_path / "m" / ".." / "m")
     assert first.path.name == "x.jpg" and first.mask is not None and first.mask.name == "x_mask.png"
-    assert second.mask is None and "--mask: must hold y.png" in second.problem
+    assert second.mask is None and "must hold a mask y_mask.png for " in second.problem
+
+
+@pytest.mark.parametrize("masks", ["a/masks", "a/masks/x.png"])
+def test_masks_that_lie_within_the_folder_of_images_are_no_images_which_is_said(tmp_path: Path, masks: str) -> None:
+    for name in ("a/x.jpg", "a/masks/x.png", "a/masks/z.png"):
+        save(tmp_path / name)
+    Image.new("L", (8, 6), 255).save(tmp_path / "a" / "masks" / "x.png")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    notices: list[str] = []
+    found = list_images([tmp_path / "a"], tmp_path / "link" / masks.removeprefix("a/"), notices=notices)
+    assert found[-1].mask is not None and found[-1].mask.samefile(tmp_path / "a" / "masks" / "x.png")
+    if masks == "a/masks":
+        assert [str(file.folder) for file in found] == ["x"] and not found[0].problem
+        assert notices == [
+            f"2 files are masks and left out, such as {tmp_path / 'a' / 'masks' / 'x.png'}",
+            f"{tmp_path / 'link' / 'masks' / 'z.png'} is a mask of no image",
+        ]
+    else:
+        assert [str(file.folder) for file in found] == ["masks/z", "x"]
+        assert notices == [f"{tmp_path / 'a' / 'masks' / 'x.png'} is a mask and left out"]
+
+
+def test_masks_among_the_files_that_a_shell_names_are_no_images(tmp_path: Path) -> None:
+    """As in photos/*.png."""
+    files = [save(tmp_path / name) for name in ("x.png", "x_mask.png", "y.png", "z_mask.png")]
+    found = list_images(files, paired=True)
+    assert [file.path.name for file in found] == ["x.png", "y.png", "z_mask.png"] and found[0].mask == files[1]
+    notices: list[str] = []
+    assert len(list_images(files, notices=notices)) == 3 and notices == [f"{files[1]} is a mask and left out"]
+    assert [file.path for file in list_images(files[1:2])] == files[1:2]
+
+
+def test_two_masks_beside_an_image_are_named(tmp_path: Path) -> None:
+    for name in ("x.png", "x_mask.png", "x-mask.png", "y.png"):
+        save(tmp_path / "a" / name)
+    found = list_images([tmp_path / "a"], paired=True)
+    assert [file.path.name for file in found] == ["x.png", "y.png"]
+    assert "x.png: has 2 masks beside it, x-mask.png, x_mask.png; name one with --mask" in found[0].problem
+
+
+def test_masks_of_no_image_are_said_with_images_that_have_none(tmp_path: Path) -> None:
+    for name in ("a/x.png", "a/y.png", "m/x.png", "m/z.png", "m/w_mask.png"):
+        save(tmp_path / name)
+    notices: list[str] = []
+    first, second = list_images([tmp_path / "a"], tmp_path / "m", notices=notices)
+    assert not first.problem and "must hold y.png" in second.problem
+    assert notices == [f"2 files are masks of no image, such as {tmp_path / 'm' / 'w_mask.png'}"]
+    notices.clear()
+    list_images([tmp_path / "a" / "x.png"], tmp_path / "m", notices=notices)  # Of one file that is no matter.
+    assert notices == []
 
 
 def test_an_image_given_as_its_own_mask_is_refused_under_any_name(tmp_path: Path) -> None:
