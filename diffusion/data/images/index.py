@@ -321,7 +321,8 @@ def _write(
             start, end = end, end + len(name)
             group = -1 if member.group is None else groups[member.group]
             size = header.width, header.height, header.frames, -1
-            kind = modes[header.mode], formats[header.format], lists[json.dumps(header.notices)]
+            said = json.dumps(header.notices) if header.notices else "[]"
+            kind = modes[header.mode], formats[header.format], lists[said]
             place = start, end, group, member.offset, member.size
             add_row(np.array([(*place, *size, *kind, digest, _state(member))], ROW))
             add_text(np.frombuffer(name, np.uint8))
