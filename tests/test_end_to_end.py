@@ -127,4 +127,6 @@ def test_shards_train_as_their_folder_does(shapes: Path, tmp_path: Path) -> None
     assert models[0].spec == models[1].spec
     assert torch.equal(models[0].sample(2, seed=1, label="disk"), models[1].sample(2, seed=1, label="disk"))
     numbers = [json.loads((tmp_path / f"run-{name}" / "evaluation.json").read_text()) for name in ("images", "shards")]
-    assert numbers[0] == numbers[1]
+    names = [sorted(Path(name).stem for name in each.pop("names")) for each in numbers]
+    paths = [each["data"].pop("path") for each in numbers]
+    assert numbers[0] == numbers[1] and names[0] == names[1] and paths == [str(shapes), str(tmp_path / "shards")]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from diffusion import distributed
+from diffusion import checkpoint, distributed
+from diffusion.commands.measured import data_options, open_examples
 from diffusion.commands.options import Evaluate
-from diffusion.data import Dataset, open_source
-from diffusion.data.sources import SOURCES
 from diffusion.errors import InputError, require
-from diffusion.evaluation import EVALUATORS, Evaluator, Setting
-from diffusion.files import write_text
-from diffusion.model import Model, load
+from diffusion.evaluation import EVALUATORS, Evaluation, Evaluator, Setting, results
+from diffusion.model import load
 from diffusion.registries import parse_fields, parse_one
 
 # The options of the command that are fields of some of the evaluators.
@@ -32,38 +28,57 @@ EVALUATOR_OPTIONS = (
     "solver_steps",
     "seed",
 )
+# The number of examples of the largest values that are printed.
+SHOWN = 3
 
 
 def evaluate(options: Evaluate) -> int:
-    """Prints the numbers with their intervals, and writes them and a figure into the run folder."""
+    """Prints the numbers with their intervals, and writes them into the run folder, with a table and a figure."""
     distributed.join()
     evaluator = chosen(options)
     refuse_without_effect(options, evaluator)
     model = load(options.run)
+    data = data_options(options, model)
     with distributed.main_first():
-        training, examples = open_examples(model, options.data)
+        training, examples = open_examples(model, data, checkpoint.run_of(options.run), options.data)
     dtype = torch.float64 if options.float64 else torch.float32
     main = distributed.is_main()
     setting = Setting(options.limit, options.guidance, dtype, shared=True, progress=main)
     result, compared = evaluator(model, examples, setting), None
     if training is not None and options.compare and evaluator.compares:
-        compared = evaluator(model, training.evenly(result.examples), setting)
+        chosen_examples = training.evenly(result.examples)
+        compared = results.named(evaluator(model, chosen_examples, setting), chosen_examples, setting, model.spec)
     if not main:
         return 0
-    name = "held-out" if options.data is None else options.data.resolve().name
+    result = results.named(result, examples, setting, model.spec)
+    name = results.HELD_OUT if options.data is None else _name(options.data)
     print(result.table(name))
-    written = result.to_dict()
     if compared is not None:
         total = list(compared.terms.values())[-1]
         print(f"{'training':16s}{total.mean:12.4f}{total.half_width or 0:12.4f}")
-        written["training"] = compared.to_dict()
-    parts = ("" if result.method == "bound" else result.method), ("" if options.data is None else name)
-    stem = "-".join(["evaluation", *filter(None, parts)])
-    options.run.mkdir(exist_ok=True)  # The place of the results of a checkpoint may not exist yet.
-    result.draw(options.run / f"{stem}.png", name, compared)
-    write_text(options.run / f"{stem}.json", json.dumps(written, indent=1, allow_nan=False))
-    print(f"{options.run}: {stem}.json, {stem}.png")
+    for line in largest(result):
+        print(line)
+    if examples.left_out:
+        count = len(examples.left_out)
+        print(f"left out: {count:,} of {count + len(examples):,} files, named in the results with the reasons")
+    source = data if options.data is None else replace(data, path=str(options.data))
+    made = results.Made.of(evaluator, setting, examples, source, model.step, name)
+    for line in results.write(options.run, result, made, compared):
+        print(line)
     return 0
+
+
+def _name(data: Path) -> str:
+    """The name of other examples than the run's: that of their folder, or of their file without its suffix."""
+    return data.resolve().stem if data.is_file() else data.resolve().name
+
+
+def largest(result: Evaluation) -> list[str]:
+    """A line about the examples of the largest values, among several."""
+    if len(result.names) < 2:
+        return []
+    order = sorted(range(len(result.names)), key=lambda i: -result.values[i])[:SHOWN]
+    return [f"largest: {', '.join(f'{result.names[i]} {result.values[i]:.4f}' for i in order)}"]
 
 
 def chosen(options: Evaluate) -> Evaluator:
@@ -94,42 +109,5 @@ def refuse_without_effect(options: Evaluate, evaluator: Evaluator) -> None:
         raise InputError(f"--no-compare: has no effect with {evaluator.name}, which compares with no other examples")
     if options.steps is not None and getattr(evaluator, "continuous", False):
         raise InputError("--steps: has no effect with --continuous, which stands for infinitely many")
-    if options.tolerance is not None and getattr(evaluator, "solver_steps", 0):
+    if options.tolerance is not None and getattr(evaluator, "solver_steps", False):
         raise InputError("--tolerance: has no effect with --solver-steps, whose steps do not adapt to it")
-
-
-def open_examples(model: Model, folder: Path | None) -> tuple[Dataset | None, Dataset]:
-    """Opens the training examples of a model and the examples to measure.
-
-    These are its held-out examples or, given a folder, all images in it; the training examples are then None.
-
-    Raises InputError for classes that the model does not know, FolderError for a folder that cannot be used.
-    """
-    options, classes = model.config.data, model.spec.classes
-    if folder is None:
-        examples = relabel(open_source(options, distributed.say, model.spec), classes, "data.path")
-        return examples.split(options.held_out, options.seed)
-    if not model.spec.is_image:
-        raise InputError(f"--data: this model was trained on points, got the folder {folder}")
-    # Opened as a source, the folder gets no mean and deviation of its own. They are the model's, and those of a folder
-    # of a single color could not be used.
-    labels = options.labels if classes and isinstance(options.labels, str) else bool(classes)
-    source = replace(options, source="folder", path=str(folder), labels=labels, min_images=1)
-    return None, relabel(SOURCES["folder"](source, distributed.say, model.spec), classes, "--data")
-
-
-def relabel(examples: Dataset, classes: tuple[str, ...], field: str) -> Dataset:
-    """Numbers the labels of examples by the classes of a model.
-
-    The folders may have changed since the model was trained, and with them the numbers of their classes. Labels stay as
-    they are for a model without classes.
-
-    Raises InputError that names the field for a class that the model does not know.
-    """
-    if examples.labels is None or not classes:
-        return examples
-    unknown = [name for name in examples.spec.classes if name not in classes]
-    if unknown:
-        raise InputError(f"{field}: must have the classes {', '.join(classes)}, got {', '.join(unknown)}")
-    numbers = np.array([classes.index(name) for name in examples.spec.classes], dtype=np.int64)
-    return replace(examples, labels=numbers[examples.labels], spec=replace(examples.spec, classes=classes))

@@ -55,7 +55,8 @@ class Dataset:
     `values` is (N, C, H + 2 margin, W + 2 margin) for images, whose `margin` around the (H, W) of the spec is the
     padding for random crops: uint8 or, for more than 256 gray levels, uint16, and float32 for continuous images. For
     points it is float32 (N, D). `labels` is int64 (N,), or None. `names` has one name per example. `contents` is uint64
-    (N,), a hash of each example's values, or None if they have not been hashed yet.
+    (N,), a hash of each example's values, or None if they have not been hashed yet. `left_out` has the path of each
+    file that could not be used, and the reason.
 
     Raises ValueError when the lengths differ.
     """
@@ -66,6 +67,7 @@ class Dataset:
     names: Sequence[str]
     margin: int = 0
     contents: npt.NDArray[np.uint64] | None = None
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         values, names = len(self.values), len(self.names)

@@ -65,7 +65,9 @@ class Evaluation:
     """The result of an evaluator: estimates by name, `terms`, in `unit`, from a number of `examples`.
 
     `method` is the name of the evaluator and `kind` says what it measures. `values` has a number for each example, or
-    is empty where examples have none. `notes` are sentences without which the numbers could be misread.
+    is empty where examples have none. `notes` are sentences without which the numbers could be misread. `value_errors`
+    has the standard error of each value, from random sources within its example, where they are known, and `names` the
+    names of these examples.
     """
 
     method: str
@@ -75,6 +77,8 @@ class Evaluation:
     terms: dict[str, Estimate]
     values: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+    value_errors: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def mean(self) -> dict[str, float]:

@@ -238,10 +238,17 @@ def summary(estimator: Estimator, likelihood: Likelihood, measurements: Measurem
         terms,
         tuple((measurements.terms[:, -1] * factor).tolist()),
         (*said_of(spec), *notes(measurements, factor)),
-        as_2015(terms["total"], spec),
-        curve(measurements.by_log_snr, schedule.log_snr_min, width, factor),
-        tuple(map(tuple, measurements.log_weights.tolist())) if measurements.log_weights.shape[1] else (),
+        value_errors=tuple((within_examples(measurements) * factor).tolist()),
+        k=as_2015(terms["total"], spec),
+        by_log_snr=curve(measurements.by_log_snr, schedule.log_snr_min, width, factor),
+        log_weights=tuple(map(tuple, measurements.log_weights.tolist())) if measurements.log_weights.shape[1] else (),
     )
+
+
+def within_examples(measurements: Measurements) -> Tensor:
+    """The standard error of the total of each example, from the random sources within it: (N,) in nats."""
+    # A variance that was computed as a difference may be below zero.
+    return measurements.variances[:, :, -1].sum(1).clamp(min=0).sqrt()
 
 
 def said_of(spec: DataSpec) -> tuple[str, ...]:

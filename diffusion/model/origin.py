@@ -81,6 +81,33 @@ def change_since(run: Path, dataset: Dataset) -> Change | None:
     return None if before is None else identity.change(before, identity.hashes_of(dataset))
 
 
+def known_again(run: Path, dataset: Dataset) -> str:
+    """Compares data at a new place with those that a run was last trained on, and returns what is to be said of them.
+
+    Raises InputError where some of these are missing; its message begins with what was found.
+    """
+    change = change_since(run, dataset)
+    if change is None:
+        spec = spec_of(run)
+        if spec is None or (spec.mean, spec.std) != (dataset.spec.mean, dataset.spec.std):
+            raise InputError(
+                "other data than the run was trained on, by their mean and standard deviation (it has no record of "
+                "their contents, as runs of earlier versions have none)"
+            )
+        return f"the same {len(dataset):,} examples, by their mean and standard deviation"
+    if not change.grown:
+        raise InputError(f"{change} examples than the run was trained on, of which {change.common:,} are there")
+    return said(change, dataset)
+
+
+def said(change: Change, dataset: Dataset) -> str:
+    """Says how examples have changed."""
+    order = ", in another order, so that batches are others than they would have been" if change.reordered else ""
+    if change.same:
+        return f"the same {len(dataset):,} examples by content{order}"
+    return f"{change} examples than at the last training, now {len(dataset):,}{order}"
+
+
 def spec_of(run: Path) -> DataSpec | None:
     """Returns the spec of the examples that a run was begun with, from its newest checkpoint; None without one."""
     found, _ = checkpoint.newest(run)

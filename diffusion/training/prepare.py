@@ -15,7 +15,8 @@ from diffusion import checkpoint, config, distributed
 from diffusion.checkpoint import CheckpointError
 from diffusion.config import Config, ConfigError
 from diffusion.data import Dataset, open_source
-from diffusion.data.identity import Change, same_place
+from diffusion.data.identity import same_place
+from diffusion.errors import InputError
 from diffusion.files import write_text
 from diffusion.model import origin, transfer
 from diffusion.model.origin import RESOLVED
@@ -107,30 +108,13 @@ def _check_data(experiment: Config, run: Path, changed: str) -> str:
     Raises ConfigError where some of these are missing.
     """
     dataset = open_source(experiment.data, lambda line: None, origin.spec_of(run))
-    change = origin.change_since(run, dataset)
-    if change is None:
-        spec = origin.spec_of(run)
-        if spec is None or (spec.mean, spec.std) != (dataset.spec.mean, dataset.spec.std):
-            raise ConfigError(
-                f"{run}: was trained on other data, by their mean and standard deviation (it has no record of their "
-                f"contents, as runs of earlier versions have none); choose another folder with --out, or undo:\n"
-                f"  {changed}\nTo begin a new run from its weights, choose another folder and set training.start={run}"
-            )
-        return f"{changed}: the same {len(dataset):,} examples, by their mean and standard deviation; stored"
-    if not change.grown:
+    try:
+        return f"{changed}: {origin.known_again(run, dataset)}; stored"
+    except InputError as error:
         raise ConfigError(
-            f"{run}: {change} examples than it was trained on, of which {change.common:,} are there:\n  {changed}\n"
+            f"{run}: {error}:\n  {changed}\n"
             f"Choose another folder with --out; to begin there from the weights of this run, set training.start={run}"
-        )
-    return f"{changed}: {said(change, dataset)}; stored"
-
-
-def said(change: Change, dataset: Dataset) -> str:
-    """Says how examples have changed."""
-    order = ", in another order, so that batches are others than they would have been" if change.reordered else ""
-    if change.same:
-        return f"the same {len(dataset):,} examples by content{order}"
-    return f"{change} examples than at the last training, now {len(dataset):,}{order}"
+        ) from None
 
 
 def follow(experiment: Config, run: Path, dataset: Dataset) -> None:
@@ -138,7 +122,7 @@ def follow(experiment: Config, run: Path, dataset: Dataset) -> None:
     if checkpoint.folders(run):
         change = origin.change_since(run, dataset)
         if change is not None and not (change.same and not change.reordered):
-            distributed.say(f"data have changed: {said(change, dataset)}")
+            distributed.say(f"data have changed: {origin.said(change, dataset)}")
         teacher = experiment.distillation.teacher
         if teacher and _known_weights(run, "distillation.teacher") not in ("", origin.weights_hash(teacher)):
             distributed.say(f"distillation.teacher: {teacher} has other weights than at the last training")

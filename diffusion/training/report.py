@@ -4,7 +4,6 @@ log-SNR, and the final pictures and numbers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +15,7 @@ from torch import Tensor
 from diffusion import distributed, figures
 from diffusion.config import Config
 from diffusion.data import Dataset
-from diffusion.evaluation import BoundEstimator, evaluate
-from diffusion.files import write_text
+from diffusion.evaluation import BoundEstimator, Setting, evaluate, results
 from diffusion.model import Model
 from diffusion.training.metrics import STANDARD_ERROR, TOTAL
 from diffusion.training.monitor import LossByLogSNR
@@ -99,7 +97,7 @@ class Reporter:
         return last.exists() and figures.read_info(last).get("step") == step
 
     def finish(self, model: Model) -> None:
-        """Writes the final pictures and numbers: film.png, restoration.png, evaluation.json and, last, samples.png."""
+        """Writes the last pictures and numbers: film.png, restoration.png, evaluation.json, .csv and then samples.png."""
         classes, count = len(model.spec.classes), self.config.report.pictures
         label = [i * classes // count for i in range(count)] if classes else None
         x = model.sample(count, label=label, shared=True)
@@ -117,9 +115,14 @@ class Reporter:
             figures.save_png(restored, self.run / "restoration.png", info)
             written.append("restoration.png")
         if result is not None:
-            write_text(self.run / "evaluation.json", json.dumps(result.to_dict(), indent=1))
-            written.append("evaluation.json")
-            self.say(result.table())
+            setting = Setting(FINAL_IMAGES)
+            made = results.Made.of(
+                BoundEstimator(), setting, self.held_out, self.config.data, model.step, results.HELD_OUT
+            )
+            named = results.named(result, self.held_out, setting, model.spec)
+            *kept, _ = results.write(self.run, named, made, stem="evaluation", figure=False)
+            written += ["evaluation.json", "evaluation.csv"]
+            self.say("\n".join([result.table(), *kept]))
         figures.save_png(figures.draw(x), self.run / LAST_FILE, info)
         self.say(f"{self.run}: {', '.join([*written, LAST_FILE])}")
 

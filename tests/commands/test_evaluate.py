@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ import torch
 from PIL import Image
 
 from diffusion import cli, figures
-from diffusion.commands.evaluate import EVALUATOR_OPTIONS, open_examples
+from diffusion.commands.evaluate import EVALUATOR_OPTIONS
+from diffusion.commands.measured import open_examples
 from diffusion.commands.options import Evaluate
 from diffusion.data import Dataset
-from diffusion.errors import InputError
 from diffusion.evaluation import (
     EVALUATORS,
     BoundEstimator,
@@ -32,33 +31,36 @@ from tests.conftest import fails
 
 
 def test_evaluate_prints_the_terms_and_writes_them(run: Path, capsys: pytest.CaptureFixture) -> None:
-    (run / "evaluation.json").unlink()
     assert cli.main(["evaluate", str(run), "--limit", "5", "--draws", "4"]) == 0
     text = capsys.readouterr().out
-    written = json.loads((run / "evaluation.json").read_text())
+    written = json.loads((run / "evaluation-limit5-draws4.json").read_text())
     assert written["examples"] == written["training"]["examples"] == 5 and "5 held-out examples" in text
     for term in ("prior", "diffusion", "decoder", "total"):
         assert f"{term:16s}{written['mean'][term]:12.4f}{written['terms'][term]['half_width']:12.4f}" in text
     assert f"{written['k']['K']['mean']:12.4f}" in text and "as Sohl-Dickstein et al. (2015)" in text
-    assert figures.read_info(run / "evaluation.png")["curves"].keys() == {"held-out", "training"}
+    assert figures.read_info(run / "evaluation-limit5-draws4.png")["curves"].keys() == {"held-out", "training"}
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "sources"),
+    ("method", "options", "stem", "sources"),
     [
-        ("ode", ["--probes", "2", "--solver-steps", "3"], {"examples", "dequantization", "probes", "solver"}),
-        ("importance", ["--paths", "2", "--steps", "3"], {"examples", "paths"}),
-        ("bound", ["--draws", "2", "--continuous", "--no-compare"], {"examples", "noise"}),
+        (
+            "ode",
+            ["--probes", "2", "--solver-steps", "3"],
+            "ode-limit3-probes2-solver-steps3",
+            {"examples", "dequantization", "probes", "solver"},
+        ),
+        ("importance", ["--paths", "2", "--steps", "3"], "importance-limit3-steps3-paths2", {"examples", "paths"}),
+        ("bound", ["--draws", "2", "--continuous", "--no-compare"], "limit3-draws2-continuous", {"examples", "noise"}),
     ],
 )
 def test_every_method_writes_its_numbers_and_a_figure(
-    run: Path, capsys: pytest.CaptureFixture, method: str, options: list[str], sources: set[str]
+    run: Path, capsys: pytest.CaptureFixture, method: str, options: list[str], stem: str, sources: set[str]
 ) -> None:
     assert cli.main(["evaluate", str(run), "--method", method, "--limit", "3", *options]) == 0
-    stem = "evaluation" if method == "bound" else f"evaluation-{method}"
-    written = json.loads((run / f"{stem}.json").read_text())
+    written = json.loads((run / f"evaluation-{stem}.json").read_text())
     assert written["unit"] == "bits/dim" and written["terms"]["total"]["errors"].keys() == sources
-    assert figures.read_info(run / f"{stem}.png")
+    assert figures.read_info(run / f"evaluation-{stem}.png")
     text = capsys.readouterr().out
     assert "bits/dim" in text and all(source in text for source in sources)
     assert ("not reliable" in text) == (method == "importance")
@@ -71,7 +73,7 @@ def test_another_folder_is_measured_by_the_model_of_the_run(
     (one / "square").mkdir(parents=True)
     Image.new("RGB", (8, 8), (40, 50, 60)).save(one / "square" / "flat.png")
     assert cli.main(["evaluate", str(run), "--data", str(one), "--draws", "2"]) == 0
-    written = json.loads((run / "evaluation-one.json").read_text())
+    written = json.loads((run / "evaluation-one-draws2.json").read_text())
     assert written["examples"] == 1 and "training" not in written
     text = capsys.readouterr().out
     assert "1 one examples" in text and "one example: nothing is known of others" in text
@@ -86,21 +88,6 @@ def test_another_folder_is_measured_by_the_model_of_the_run(
     assert total(0) != pytest.approx(total(1), rel=1e-4), "a disk's is another"
     (one / "square").rename(one / "circle")
     assert "--data: must have the classes disk, square, got circle" in fails(capsys, "evaluate", run, "--data", one)
-
-
-def test_classes_are_known_by_name_when_the_folder_of_the_run_has_changed(
-    trained: Path, shapes: Path, tmp_path: Path
-) -> None:
-    folder = Path(shutil.copytree(shapes, tmp_path / "images"))
-    model = load(trained)
-    model = replace(model, config=replace(model.config, data=replace(model.config.data, path=str(folder))))
-    (folder / "disk").rename(tmp_path / "disk")
-    parts = open_examples(model, None)
-    assert all(part is not None and part.spec.classes == ("disk", "square") for part in parts)
-    assert all(part is not None and part.labels is not None and set(part.labels) == {1} for part in parts)
-    (tmp_path / "disk").rename(folder / "circle")
-    with pytest.raises(InputError, match=r"data\.path: must have the classes disk, square, got circle"):
-        open_examples(model, None)
 
 
 @pytest.mark.parametrize(
@@ -136,14 +123,14 @@ def test_an_unknown_method_is_an_error_that_lists_all(run: Path, capsys: pytest.
 
 def test_options_after_the_name_of_a_method_are_those_of_the_command_line(run: Path) -> None:
     results = []
-    for method in (
-        ["importance:paths=4,seed=2"],
-        ["importance", "--paths", "4", "--seed", "2"],
-        ["importance:paths=4"],
+    for method, stem in (
+        (["importance:paths=4,seed=2"], "paths4-seed2"),
+        (["importance", "--paths", "4", "--seed", "2"], "paths4-seed2"),
+        (["importance:paths=4"], "paths4"),
     ):
         command = ["evaluate", str(run), "--limit", "2", "--steps", "3", "--method", *method]
         assert cli.main(command) == 0
-        results.append(json.loads((run / "evaluation-importance.json").read_text()))
+        results.append(json.loads((run / f"evaluation-importance-limit2-steps3-{stem}.json").read_text()))
     assert results[0] == results[1] and len(results[0]["log_weights"][0]) == 4
     assert results[2]["values"] != results[0]["values"], "another seed"
 
@@ -184,11 +171,11 @@ def test_an_evaluator_that_is_no_likelihood_is_written_as_table_json_and_figure(
     monkeypatch.setitem(EVALUATORS, "gray", GrayValue)
     assert cli.main(["evaluate", str(run), "--method", "gray:count=5", "--limit", "6", "--seed", "3"]) == 0
     text = capsys.readouterr().out
-    written = json.loads((run / "evaluation-gray.json").read_text())
+    written = json.loads((run / "evaluation-gray-limit6-count5-seed3.json").read_text())
     x = load(run).sample(5, steps=2, seed=3).double().flatten(1).mean(1)
     assert written["mean"]["samples"] == pytest.approx(x.mean().item())
     assert written["standard_error"]["samples"] == pytest.approx(x.std().item() / 5**0.5)
-    training, held_out = open_examples(load(run), None)
+    training, held_out = open_examples(model := load(run), model.config.data)
     assert training is not None
     for part, found in ((held_out, written), (training, written["training"])):
         gray = part.evenly(6).batch(range(6))[0].double().flatten(1).mean(1) / 255
@@ -199,7 +186,7 @@ def test_an_evaluator_that_is_no_likelihood_is_written_as_table_json_and_figure(
     for name in ("samples", "examples"):
         assert f"{name:16s}{written['mean'][name]:12.4f}{written['terms'][name]['half_width']:12.4f}" in text
     assert f"training        {written['training']['mean']['examples']:12.4f}" in text and "5 samples" in text
-    assert "K" not in written and figures.read_info(run / "evaluation-gray.png")
+    assert "K" not in written and figures.read_info(run / "evaluation-gray-limit6-count5-seed3.png")
 
 
 def test_without_a_comparison_training_examples_are_not_measured(
@@ -207,7 +194,7 @@ def test_without_a_comparison_training_examples_are_not_measured(
 ) -> None:
     monkeypatch.setitem(EVALUATORS, "gray", GrayValue)
     assert cli.main(["evaluate", str(run), "--method", "gray", "--limit", "2", "--no-compare"]) == 0
-    assert "training" not in json.loads((run / "evaluation-gray.json").read_text())
+    assert "training" not in json.loads((run / "evaluation-gray-limit2.json").read_text())
     assert "training" not in capsys.readouterr().out
 
 
@@ -237,7 +224,7 @@ def test_an_option_that_would_change_nothing_is_refused(
 def test_results_of_a_checkpoint_lie_beside_the_checkpoints(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = run / "checkpoints" / "step-00000020" / "model.safetensors"
     assert cli.main(["evaluate", str(given), "--limit", "2", "--draws", "2", "--no-compare"]) == 0
-    assert (run / "step-00000020" / "evaluation.json").exists()
+    assert (run / "step-00000020" / "evaluation-limit2-draws2.json").exists()
     assert sorted(path.name for path in given.parent.iterdir()) == [
         "manifest.json", "model.safetensors", "training.safetensors",
     ]  # fmt: skip

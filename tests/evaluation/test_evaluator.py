@@ -48,6 +48,8 @@ def test_json_has_every_field_and_the_means() -> None:
         },
         "values": [1.0, 2.0, 4.0],
         "notes": ["a note", "another"],
+        "value_errors": [],
+        "names": [],
         "mean": {"first": 1.25, "second": -2.0},
         "standard_error": {"first": pytest.approx(0.5), "second": pytest.approx(0.125)},
     }

@@ -149,7 +149,8 @@ def test_layers_of_another_number_of_channels_begin_anew_and_are_named() -> None
         assert torch.equal(value, fresh[name] if name in ("stem.weight", "head.conv.weight") else old[name]), name
     total = sum(value.numel() for value in found.values())
     count = total - found["stem.weight"].numel() - found["head.conv.weight"].numel()
-    assert lines[0] == f"{len(found) - 2} of {len(found)} tensors taken, {count / 1e6:.3g} of {total / 1e6:.3g} M weights"
+    weights = f"{count / 1e6:.3g} of {total / 1e6:.3g} M weights"
+    assert lines[0] == f"{len(found) - 2} of {len(found)} tensors taken, {weights}"
 
 
 def test_a_model_without_classes_gains_them_and_one_with_them_loses_them() -> None:

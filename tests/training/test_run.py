@@ -107,7 +107,7 @@ def test_other_images_at_another_place_are_refused_with_what_differs(folder: Pat
     with pytest.raises(ConfigError) as caught:
         train(experiment(other, 3), run)
     assert str(caught.value) == (
-        f"{run}: 1 more and 3 fewer examples than it was trained on, of which 37 are there:\n"
+        f"{run}: 1 more and 3 fewer examples than the run was trained on, of which 37 are there:\n"
         f"  data.path: '{folder}' -> '{other}'\n"
         f"Choose another folder with --out; to begin there from the weights of this run, set training.start={run}"
     )
@@ -119,7 +119,7 @@ def test_images_of_another_class_are_other_examples(folder: Path, tmp_path: Path
     train(experiment(folder), run)
     shutil.copytree(folder, other)
     (other / "disk" / "00.png").rename(other / "square" / "disk.png")
-    with pytest.raises(ConfigError, match="1 more and 1 fewer examples than it was trained on, of which 39"):
+    with pytest.raises(ConfigError, match="1 more and 1 fewer examples than the run was trained on, of which 39"):
         train(experiment(other, 3), run)
 
 
@@ -182,7 +182,7 @@ def test_a_run_of_an_earlier_version_knows_its_data_by_mean_and_deviation(
     (run / SOURCES).unlink()
     shutil.copytree(folder, moved)
     (moved / "disk" / "00.png").unlink()
-    with pytest.raises(ConfigError, match="was trained on other data, by their mean and standard deviation"):
+    with pytest.raises(ConfigError, match="other data than the run was trained on, by their mean and standard deviation"):
         train(experiment(moved, 3), run)
     shutil.copy(folder / "disk" / "00.png", moved / "disk")
     assert train(experiment(moved, 3), run) == 0

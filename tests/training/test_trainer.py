@@ -275,13 +275,16 @@ def test_a_finished_run_has_all_its_pages(trained: Path) -> None:
     assert {p.name for p in trained.iterdir()} == {
         "checkpoints",
         "config.json",
+        "evaluation.csv",
         "evaluation.json",
+        "examples.npy",
         "film.png",
         "loss_by_log_snr.png",
         "metrics.jsonl",
         "restoration.png",
         "samples",
         "samples.png",
+        "sources.json",
     }
     assert sorted(p.name for p in (trained / "samples").iterdir()) == [
         "real.png",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from diffusion.commands.options.common import Run
+from diffusion.commands.options.common import Overrides, Run
 from diffusion.registries import names
 
 EVALUATORS = ", ".join(names("evaluation", "EVALUATORS"))
@@ -24,6 +24,8 @@ class Evaluate:
 
     run: Run
     """A run folder."""
+    overrides: Overrides = ()
+    """Where the data are or how their files are taken, such as data.path=photos data.labels=labels.csv."""
     method: Annotated[
         str,
         tyro.conf.arg(
@@ -32,7 +34,9 @@ class Evaluate:
         ),
     ] = "bound"
     data: Path | None = None
-    """A folder of images to measure instead of the held-out ones."""
+    """A folder of images, or an image, to measure instead of the held-out ones."""
+    data_path: Path | None = None
+    """The place of the run's own data, if they were moved. They are known by content, and held-out ones stay so."""
     limit: int | None = None
     """Use at most this many examples."""
     draws: int | None = None

@@ -12,7 +12,7 @@ from diffusion.data.dataset import Dataset
 from diffusion.data.images import depth
 from diffusion.data.images.cache import Packed, pack
 from diffusion.data.images.container import Container
-from diffusion.data.images.decoding import RGB, PixelFormat
+from diffusion.data.images.decoding import RGB, PixelFormat, printable
 from diffusion.data.images.depth import RangeOption
 from diffusion.data.images.pages import FIRST
 from diffusion.data.images.report import crop_line, enlarged_line, listing, table
@@ -74,7 +74,8 @@ def open_folder(
         classes=found.classes,
         value_range=pixel_format.value_range,
     )
-    dataset = Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents)
+    left_out = tuple((printable(each.path), each.reason) for each in packed.problems)
+    dataset = Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents, left_out)
     if packed.labels is None or usable == len(packed.labels):
         return dataset
     return dataset.subset(np.flatnonzero(packed.labels >= 0))
