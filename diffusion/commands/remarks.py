@@ -8,11 +8,14 @@ from torch import Tensor
 
 from diffusion.model.planning import Plan, duration
 from diffusion.model.restoration import Diagnostics
+from diffusion.model.solving import RESTORATION_STEPS
 
 # The standard deviation of the error of rounding to 8 bits, which is uniform within half a gray level of 0.
 ROUNDING = 1 / 255 / math.sqrt(12)
 # Residuals, in units of the noise, beyond which the noise is not what it is said to be.
 TOO_SMALL, TOO_LARGE = 2.0, 0.5
+# The most noise that an image is taken to have.
+LIKELY = 0.3
 # The fewest values whose residual tells that noise is smaller than it is said to be.
 FEWEST = 100
 # The share of hidden pixels below which their number says more.
@@ -47,19 +50,22 @@ def done(name: str, diagnostics: Diagnostics, n: int, seed: int, noise: float, f
     return f"{by}{filling and f', {filling}'} in {diagnostics.seconds:.1f} s, seed {seed}{agreement}"
 
 
-def noise_warning(noise: float, residual: float, observations: int) -> str:
+def noise_warning(noise: float, residual: float, observations: int, steps: int = RESTORATION_STEPS) -> str:
     """A warning that noise cannot be what it is said to be, with what it likely is; empty if all is well.
 
     `residual` is in units of the noise. Without noise there is nothing to say. Noise of rounding is what a file of 8
-    bits has at least.
+    bits has at least. With fewer `steps` than by default restorations may miss an image for that reason.
     """
     if not noise:
         return ""
     likely = f"{residual * noise:.2g}"
     if residual > TOO_SMALL:
+        causes = [f"the noise is likely about {likely} (--noise {likely})"] * (residual * noise <= LIKELY)
+        causes += [f"{steps} steps are too few (--steps)"] * (steps < RESTORATION_STEPS)
+        causes += ["the image was degraded in another way"]
         return (
-            f"warning: the restorations miss the image by {residual:.3g} times the noise of {noise:.2g}: the noise is "
-            f"likely about {likely} (--noise {likely}), or the image was degraded in another way"
+            f"warning: the restorations miss the image by {residual:.3g} times the noise of {noise:.2g}: "
+            + ", or ".join(causes)
         )
     if residual < TOO_LARGE and observations >= FEWEST and noise > 2 * ROUNDING:
         return (

@@ -237,7 +237,8 @@ def _one(job: Job, read: Read, number: int, place: Place, left: str) -> None:
     noise, filling = task.problem.noise, "" if task.known is None else remarks.filled(task.known)
     what = f"mean of {file.path.name}" if encoding is not None and job.targets.mean else file.path.name
     print(f"{left}{path}: {remarks.done(what, found.diagnostics, draw.n, draw.seed, noise, filling)}")
-    if warning := remarks.noise_warning(noise, found.diagnostics.residual, task.problem.observations):
+    seen = noise, found.diagnostics.residual, task.problem.observations, found.diagnostics.steps
+    if warning := remarks.noise_warning(*seen):
         print(f"{file.path.name}: {warning}")
 
 

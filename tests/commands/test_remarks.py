@@ -39,6 +39,10 @@ def test_noise_that_cannot_be_right_is_named_with_what_it_likely_is() -> None:
     assert "miss the image by 13.9 times" in remarks.noise_warning(0.001132, 13.9, 10_000)
     assert "the noise is likely about 0.016 (--noise 0.016)" in remarks.noise_warning(0.001132, 13.9, 10_000)
     assert "the noise is likely about 0.4 or less" in remarks.noise_warning(25.0, 0.016, 10_000)
+    # Few steps miss an image as well, and no image has noise of 0.8.
+    few = remarks.noise_warning(0.022, 37.0, 10_000, 3)
+    assert few.endswith("the noise of 0.022: 3 steps are too few (--steps), or the image was degraded in another way")
+    assert "(--noise 0.1), or 8 steps are too few (--steps), or the image" in remarks.noise_warning(0.02, 5, 900, 8)
     # Without noise, of few values, and of the rounding of a file there is nothing to say.
     assert remarks.noise_warning(0.0, 5.0, 10_000) == remarks.noise_warning(0.5, 0.1, 20) == ""
     assert remarks.noise_warning(remarks.ROUNDING, 0.2, 10_000) == ""
