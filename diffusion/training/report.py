@@ -97,7 +97,7 @@ class Reporter:
         return last.exists() and figures.read_info(last).get("step") == step
 
     def finish(self, model: Model) -> None:
-        """Writes the last pictures and numbers: film.png, restoration.png, evaluation.json, .csv and then samples.png."""
+        """Writes the last pictures and numbers: film.png, restoration.png, the evaluation and, last, samples.png."""
         classes, count = len(model.spec.classes), self.config.report.pictures
         label = [i * classes // count for i in range(count)] if classes else None
         x = model.sample(count, label=label, shared=True)
