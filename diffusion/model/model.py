@@ -369,8 +369,8 @@ class Model:
         self._refuse_student("restoration")
         draw.checked()
         chosen = choose(method, self._sampler(draw.sampler), problem)
-        needs_label(draw.guidance, draw.label)
         denoiser, label = self.guided(draw.guidance, autocast=not chosen.differentiates), self.labels(draw.label, 1)
+        needs_label(draw.guidance, draw.label)
         steps = RESTORATION_STEPS if draw.steps is None else draw.steps
         return Solver(
             chosen,
@@ -468,8 +468,8 @@ class Model:
         draw.checked()
         require(first >= 0, "first", "0 or more", first)
         sampler, times = self._steps(draw)
-        needs_label(draw.guidance, draw.label)
         denoiser, label = self.guided(draw.guidance, autocast=True), self.labels(draw.label, draw.n)
+        needs_label(draw.guidance, draw.label)
         return Drawing(
             denoiser, sampler, times, self.spec, self.device, draw.n, first, seed=draw.seed, label=label, start=start
         )

@@ -25,6 +25,7 @@ from diffusion.data import (
     open_source,
     swiss_roll,
 )
+from diffusion.data.images.scan import default_cache
 from diffusion.data.synthetic.points import ROLL_NOISE
 from diffusion.errors import InputError
 
@@ -45,6 +46,35 @@ def folder(tmp_path: Path) -> Path:
 
 def values(dataset: Dataset) -> np.ndarray:
     return dataset.batch(range(len(dataset)))[0].numpy()
+
+
+@pytest.mark.parametrize("written", ["~/images", "$PICTURES/images", "${PICTURES}/images/"])
+@pytest.mark.parametrize("source", ["folder", "texture"])
+def test_paths_begin_at_home_and_hold_variables(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, source: str, written: str
+) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("PICTURES", str(folder.parent))
+    options = DataOptions(source=source, path=str(folder), size=4, count=16)
+    expected = values(open_source(options, silent))
+    assert np.array_equal(values(open_source(replace(options, path=written), silent)), expected)
+    if source == "texture":
+        one = values(open_source(replace(options, path=str(folder / "3.png")), silent))
+        assert np.array_equal(values(open_source(replace(options, path=f"{written}/3.png"), silent)), one)
+
+
+def test_digits_are_written_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    open_source(DataOptions(source="digits", path="~/written", size=8, channels=1), silent)
+    assert [path.name for path in tmp_path.iterdir()] == ["written"]
+
+
+def test_the_cache_may_be_at_home_or_at_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for written in ("~/cache", "$HOME/cache"):
+        monkeypatch.setenv("DIFFUSION_CACHE", written)
+        assert default_cache() == tmp_path / "cache"
 
 
 def test_mean_and_std_are_those_of_the_training_examples(folder: Path) -> None:

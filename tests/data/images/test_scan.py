@@ -102,6 +102,21 @@ def test_missing_folder_names_its_neighbors(tmp_path: Path) -> None:
         scan(tmp_path / "flower" / "train")
 
 
+def test_of_a_missing_folder_here_only_those_like_it_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flowers").mkdir()
+    for name, hint in (("flower", f"; did you mean {tmp_path / 'flowers'}?"), ("xyzzy/train", "")):
+        with pytest.raises(FolderError) as caught:
+            scan(name, labels=False)
+        assert str(caught.value) == f"data.path: {name} does not exist{hint}"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FolderError) as caught:
+        scan("~/xyzzy", labels=False)
+    assert str(caught.value) == f"data.path: {tmp_path / 'xyzzy'} does not exist; {tmp_path} does"
+
+
 def test_a_file_is_a_folder_of_one_image(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     write(tmp_path / "b.png")
