@@ -15,6 +15,7 @@ from diffusion.commands.options import Compare
 from diffusion.data import PixelFormat, decode, read_header
 from diffusion.data.images.decoding import SUFFIXES, to_tensor
 from diffusion.data.images.folder import natural
+from diffusion.data.images.junk import junk
 from diffusion.errors import InputError
 from diffusion.evaluation import lpips
 from diffusion.evaluation.intervals import estimate
@@ -81,7 +82,8 @@ def images_at(path: Path) -> dict[str, Path]:
     made = {mark.parent for mark in path.rglob(MARK)}
     files = [folder / RESTORED for folder in made]
     for file in path.rglob("*"):
-        if file.suffix.lower() in SUFFIXES and file.parent not in made and not file.name.startswith("."):
+        meant = not any(map(junk, file.relative_to(path).parts))
+        if file.suffix.lower() in SUFFIXES and file.parent not in made and meant:
             files.append(file)
     for file in sorted(files):
         restored = file.parent in made and file.parent != path

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from diffusion.data.images import encoding
+from diffusion.data.images import encoding, junk
 
 # Marks a folder of restorations of one image, and lists those that lie below a folder under the images' own names.
-RECORD, RECORDS = "restoration.json", "restorations.jsonl"
+RECORD, RECORDS = "restoration.json", junk.RECORDS
 # The names that restorations have in a folder of one image.
 NAMES = re.compile(r"(restored-\d+|mean|std|low|high|damaged|restoration)\.(png|tif|npy)")
 
