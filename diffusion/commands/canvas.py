@@ -29,8 +29,8 @@ class Canvas:
 
     `own` are the values (H, W, B) of the file where restorations have its size, and `known` (H, W, B or 1) says which
     of them are kept; None stands for none. Restored values in [0, 1] become those between `ends`. There are `colors`
-    bands of color, after which alpha follows if `alpha`. With `opaque` what is restored becomes opaque, otherwise it
-    keeps the opacity of the file, seen on a `background`. `gray` restorations are brought to equal colors.
+    bands of color, after which alpha follows if `alpha`: that of `own`, unless the model restores it. What shows
+    through is seen on a `background`. `gray` restorations are brought to equal colors.
     """
 
     dtype: np.dtype[np.generic]
@@ -40,7 +40,6 @@ class Canvas:
     metadata: Metadata
     own: Values | None = None
     known: Values | None = None
-    opaque: bool = True
     background: Color = (255, 255, 255)
     gray: bool = False
     into_profile: ImageCms.ImageCmsTransform | None = None
@@ -75,7 +74,7 @@ class Canvas:
             return np.full(len(restored), top, self.dtype)
         if self._restores_alpha(restored):
             return np.asarray((restored[:, -1].clamp(0, 1) * top).round().numpy().astype(self.dtype))
-        if self.opaque or self.own is None:
+        if self.own is None:
             return np.full(len(restored), top, self.dtype)
         kept: Values = self.own[hidden][:, -1]
         return kept
@@ -87,7 +86,7 @@ class Canvas:
         colors = restored[:, : self.colors] if restored.shape[1] >= self.colors else restored.expand(-1, self.colors)
         if self.colors == 1 and restored.shape[1] >= 3:
             colors = luma(restored[:, :3].T).T
-        if self.alpha and not self.opaque and not self._restores_alpha(restored):
+        if self.alpha and not self._restores_alpha(restored):
             colors = self._uncovered(colors, torch.from_numpy(opacity / self._top))
         if self.into_profile is not None:
             colors = self._profiled(colors)
@@ -151,12 +150,13 @@ def canvas(
     *,
     known: Tensor | None,
     background: Color,
+    keeps: bool = True,
     colorizes: bool = False,
 ) -> tuple[Canvas, tuple[str, ...]]:
     """Prepares the canvas for restorations of a `shape` (C, H, W), and says what the results are not.
 
-    `known` (1 or C, H, W) are the pixels that are returned as they are, None where all are restored. `colorizes` says
-    that colors are made of a gray image.
+    `known` (1 or C, H, W) are the pixels that are not filled, None where there is nothing to fill. They are returned as
+    they are if `keeps`. `colorizes` says that colors are made of a gray image.
     """
     bands, channels, notices = photograph.bands, shape[0], []
     if spec.value_range is None and bands.white is not None:
@@ -190,10 +190,14 @@ def canvas(
     if alpha and not own.alpha:
         top = np.full((*values.shape[:2], 1), made._top, values.dtype)
         values = np.concatenate([values, top], 2)
-    opaque = _is_cut_out(photograph, seen)
     if own.alpha and channels in (1, 3) and seen is not None:
-        notices.append("is transparent in parts: " + ("what is filled becomes opaque" if opaque else "that stays so"))
-    return replace(made, own=values, known=_by_band(seen, colors, alpha), opaque=opaque), tuple(notices)
+        cut_out = _is_cut_out(photograph, seen)
+        if cut_out:
+            values = values.copy()
+            values[~seen.all(2), -1] = made._top
+        notices.append("is transparent in parts: " + ("what is filled becomes opaque" if cut_out else "that stays so"))
+    kept = _by_band(seen, colors, alpha) if keeps else None
+    return replace(made, own=values, known=kept), tuple(notices)
 
 
 def project(found: Restoration, canvas: Canvas) -> Restoration:
@@ -249,11 +253,10 @@ def _is_neutral(bands: Bands, known: Values | None) -> bool:
     return len(np.unique(colors[:, 0])) >= FEWEST_LEVELS
 
 
-def _is_cut_out(photograph: Photograph, known: Values | None) -> bool:
-    """Whether what is hidden was made transparent."""
+def _is_cut_out(photograph: Photograph, known: Values) -> bool:
+    """Whether what is hidden in a photograph with alpha was made transparent."""
     alpha = photograph.alpha
-    if alpha is None or known is None:
-        return alpha is None
+    assert alpha is not None
     hidden = alpha[~known.all(2)]
     return not len(hidden) or float((hidden < alpha.max() / 2).mean()) > CUT_OUT
 

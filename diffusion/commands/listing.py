@@ -60,6 +60,7 @@ def list_images(
         raise InputError("; ".join(lines))
     if not found:
         raise InputError(f"{', '.join(map(str, paths)) or 'IMAGE'}: no images there")
+    found = _told_apart(found)
     taken: dict[Path, Path] = {}
     listed = []
     for path, name, folder in found:
@@ -84,6 +85,15 @@ def _said(files: Sequence[Path], one: str, several: str) -> str:
     if len(files) == 1:
         return f"{files[0]} is {one}"
     return f"{len(files)} files are {several}, such as {files[0]}"
+
+
+def _told_apart(found: list[tuple[Path, Path, Path]]) -> list[tuple[Path, Path, Path]]:
+    """Images with their names and folders; those of one name get folders by their whole names and their parents'."""
+    count = Counter(folder for _, _, folder in found)
+    return [
+        (path, name, folder if count[folder] == 1 else Path(path.resolve().parent.name, path.name))
+        for path, name, folder in found
+    ]
 
 
 def _within(

@@ -135,7 +135,7 @@ def _job(command: Inpaint | Restore, masks: Path | None) -> Job:
 
 
 def _left_out(own: list[Path]) -> str:
-    more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+    more = f" and {len(own) - 1:,} more" if len(own) > 1 else ""
     return f"{own[0]}{more} {'are results' if more else 'is a result'} of this package"
 
 
@@ -199,7 +199,7 @@ def _restore(job: Job, read: Read) -> int:
     options.draw.checked()
     places, line = job.targets.places(job.request, job.files, job.command.run, job.command.images, alone=job.alone)
     if job.own:
-        distributed.say(f"{len(job.own)} results of this package are left out, such as {job.own[0]}")
+        distributed.say(f"{_left_out(job.own)}, and left out; named as files they are restored")
     for notice in (*job.notices, *[line] * bool(line)):
         distributed.say(notice)
     return Batch(places, job.alone, job.unread)(lambda number, place, left: _one(job, read, number, place, left))
@@ -245,13 +245,13 @@ def _one(job: Job, read: Read, number: int, place: Place, left: str) -> None:
 def _canvas(job: Job, task: Task, photograph: Photograph) -> tuple[Canvas, tuple[str, ...]]:
     """What the restorations of an image are written into."""
     shape, y = task.problem.x_shape, task.problem.y
-    known = None if task.problem.noise else task.known
     return canvas(
         photograph,
         shape,
         job.model.spec,
-        known=known,
+        known=task.known,
         background=job.background,
+        keeps=not task.problem.noise,
         colorizes=y.ndim == 4 and y.shape[1] < shape[0],
     )
 

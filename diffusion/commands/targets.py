@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,7 @@ class Targets:
         Raises InputError where `--out` names what holds anything else.
         """
         out = self.options.out
+        _check_writable(out or run)
         if self.file is not None:
             if len(files) > 1:
                 raise InputError(f"--out: {out} is one file, but there are {len(files)} images; name a folder")
@@ -111,6 +113,15 @@ def lost(canvas: Canvas, encoding: Encoding | None) -> tuple[str, ...]:
     """What a format cannot hold of the metadata of a photograph."""
     names = "" if encoding is None else canvas.metadata.lost_in(encoding.kind)
     return (f"its {names} cannot be kept in {encoding.kind}",) if names and encoding else ()
+
+
+def _check_writable(path: Path) -> None:
+    """Raises InputError for a path that cannot be made or written to, before hours of work are lost on it."""
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if there.is_dir() and not os.access(there, os.W_OK):
+        raise InputError(f"--out: nothing can be written to {there}; name another folder")
+    if not there.is_dir() and there != path:
+        raise InputError(f"--out: {there} is no folder; name another one")
 
 
 def _name(given: Sequence[Path], *, alone: bool) -> str:

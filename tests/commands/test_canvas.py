@@ -120,3 +120,15 @@ def test_what_shows_through_in_part_shows_what_was_restored() -> None:
     assert np.array_equal(found[..., 3], values[..., 3])
     shown = found[..., :3] * (found[..., 3:] / 255) + 255 * (1 - found[..., 3:] / 255)
     assert np.abs(shown[HIDDEN] - 204).max() <= 1
+
+
+def test_what_was_cut_out_is_filled_opaquely_where_noise_is_removed_around_it() -> None:
+    values = np.full((4, 5, 4), 90, np.uint8)
+    values[..., 3] = np.where(HIDDEN, 0, 200)
+    bands = Bands(values, "rgb", alpha=True)
+    made, _ = canvas(Photograph(bands), (3, 4, 5), SPEC, known=KNOWN, background=(255, 255, 255), keeps=False)
+    found = made.values(torch.full((3, 4, 5), 0.4))
+    assert np.array_equal(found[..., 3], np.where(HIDDEN, 255, 200))
+    # Seen on white with an opacity of 200 of 255, a color of 60 is one of 102.
+    assert (found[HIDDEN][:, :3] == 102).all() and (found[~HIDDEN][:, :3] == 60).all()
+    assert (values[HIDDEN, 3] == 0).all(), "the photograph itself is left as it is"

@@ -57,8 +57,9 @@ def test_results_among_the_images_are_left_out_but_not_a_file_that_is_named(tmp_
 
 def test_images_without_a_place_of_their_own_are_named(tmp_path: Path) -> None:
     first, second = save(tmp_path / "a" / "x.png"), save(tmp_path / "b" / "x.png")
-    with pytest.raises(InputError, match=r"b/x\.png: must have a name of its own, got that of .*a/x\.png"):
-        list_images([first, second])
+    assert [str(file.folder) for file in list_images([first, second])] == ["a/x.png", "b/x.png"]
+    with pytest.raises(InputError, match=r"a/x\.png: must have a name of its own, got that of .*a/x\.png"):
+        list_images([first, first])
     save(tmp_path / "a" / "x.bmp")
     save(tmp_path / "a" / "y.png")
     assert {str(file.folder) for file in list_images([tmp_path / "a"])} == {"x.png", "x.bmp", "y"}
@@ -122,6 +123,16 @@ def test_masks_among_the_files_that_a_shell_names_are_no_images(tmp_path: Path) 
     notices: list[str] = []
     assert len(list_images(files, notices=notices)) == 3 and notices == [f"{files[1]} is a mask and left out"]
     assert [file.path for file in list_images(files[1:2])] == files[1:2]
+
+
+def test_a_folder_of_masks_among_the_images_is_that_of_their_masks(tmp_path: Path) -> None:
+    for name in ("a/x.jpg", "a/y.png", "a/masks/x.png", "a/masks/z.png"):
+        save(tmp_path / name)
+    found = {str(file.folder): file.mask for file in list_images([tmp_path / "a"], paired=True)}
+    assert found == {"x": tmp_path / "a" / "masks" / "x.png", "y": None, "masks/z": None}
+    [alone] = list_images([tmp_path / "a" / "x.jpg"], paired=True)
+    assert alone.mask == tmp_path / "a" / "masks" / "x.png" and alone.beside
+    assert [str(file.folder) for file in list_images([tmp_path / "a" / "masks"], paired=True)] == ["x", "z"]
 
 
 def test_two_masks_beside_an_image_are_named(tmp_path: Path) -> None:

@@ -65,3 +65,18 @@ def test_names_and_folders_are_those_of_the_images(tmp_path: Path) -> None:
     places, _ = Targets.of(options(as_input=True)).places(REQUEST, files, tmp_path, [tmp_path / "photos"], alone=False)
     found = [place.path.relative_to(tmp_path / "restored-photos").as_posix() for place in places]
     assert found == ["a.jpg", "in/b.tif", "c.gif.png", "d.npy.tif"]
+
+
+def test_a_place_that_cannot_be_written_to_is_named_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after it."""
+    file = ImageFile(tmp_path / "x.png", None, Path("x"))
+    (tmp_path / "notes.txt").write_text("mine")
+    for out in (tmp_path / "notes.txt" / "in" / "it", tmp_path / "notes.txt" / "x.png"):
+        with pytest.raises(InputError, match=r"--out: .*notes\.txt is no folder; name another one"):
+            Targets.of(options(out=out)).places(REQUEST, [file], tmp_path, [file.path], alone=True)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    for out in (tmp_path / "new" / "folder", tmp_path / "new.png", None):
+        with pytest.raises(InputError, match=r"--out: nothing can be written to .*; name another folder"):
+            Targets.of(options(out=out)).places(REQUEST, [file], tmp_path, [file.path], alone=True)
