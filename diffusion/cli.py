@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(options.Compare, "compare:compare"),
     "inspect": Command(options.Inspect, "inspect:inspect"),
     "verify-resume": Command(options.VerifyResume, "verify_resume:verify_resume"),
+    "cache": Command(options.Cache, "cache:cache"),
     "doctor": Command(options.Doctor, "doctor:doctor"),
     "schema": Command(options.Schema, "schema:schema"),
 }

@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from diffusion import config, distributed, model
+from diffusion.commands.cache import summed
 from diffusion.commands.options import Inspect
 from diffusion.commands.suggestion import suggest, toml
 from diffusion.config import Config
 from diffusion.data import DataSpec, PixelFormat, Scan, scan, table
-from diffusion.data.images import depth
+from diffusion.data.images import depth, inventory
 from diffusion.data.images.container import Container
+from diffusion.data.images.decoding import printable
 from diffusion.data.images.duplicates import check_pixels, copies, pair_lines
 from diffusion.data.images.report import LINES, crop_line, enlarged_line, listing
 from diffusion.data.images.scan import cache_folder, open_container
@@ -56,6 +58,7 @@ def inspect(options: Inspect) -> int:
     cache = cache_folder(None, container.root)
     found, labels = labeled(options, container, cache)
     print(table(found))
+    print(cached(cache))
     print("\n".join(repeated(found, decode=options.decode)))
     measured, modes = depth.measure(found, cache) if options.decode else None, depth.modes_of(found)
     keys = depth.suggestion(modes, measured)
@@ -75,6 +78,11 @@ def inspect(options: Inspect) -> int:
         write_text(options.out, text)
         print(f"{options.out}: written; train with: diffusion train {options.out}")
     return 0
+
+
+def cached(cache: Path) -> str:
+    """Returns a line about what lies in the cache of decoded images, of all folders together."""
+    return f"cache     {summed(inventory.entries(cache))} in {printable(cache)}, as diffusion cache lists"
 
 
 def labeled(options: Inspect, container: Container, cache: Path) -> tuple[Scan, bool | str]:

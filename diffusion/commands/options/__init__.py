@@ -5,13 +5,14 @@ The names that an option may take are read from the source of the registries (`r
 """
 
 from diffusion.commands.options.common import DrawArguments
-from diffusion.commands.options.inspecting import Completion, Doctor, Inspect, Schema
+from diffusion.commands.options.inspecting import Cache, Completion, Doctor, Inspect, Schema
 from diffusion.commands.options.measuring import Compare, Evaluate
 from diffusion.commands.options.restoring import Inpaint, Restorations, Restore
 from diffusion.commands.options.sampling import Decode, Encode, Sample
 from diffusion.commands.options.training import Demo, Distill, Train, VerifyResume
 
 __all__ = [
+    "Cache",
     "Compare",
     "Completion",
     "Decode",

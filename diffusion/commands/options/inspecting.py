@@ -34,6 +34,21 @@ class Inspect:
 
 
 @dataclass(frozen=True)
+class Cache:
+    """List what lies in the cache of decoded images, by size and last use, and remove it.
+
+    Removed images are decoded again where they are needed. Runs that train go on with what they have opened.
+    """
+
+    prune: bool = False
+    """Remove what will not be read again: of folders that are gone, of earlier versions, and what was left unfinished."""
+    older_than: float | None = None
+    """Remove what was not used for this many days too."""
+    all: bool = False
+    """Remove all of it."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Print the facts about this machine that belong in a bug report, and what is broken on it.
 

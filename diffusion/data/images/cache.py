@@ -85,7 +85,9 @@ def pack(
     when no image can be decoded; ImageError when a file disappears in the meantime.
     """
     settings = _Settings(size, pixel_format)
-    place = cache_folder(cache, scan.container.root) / f"{_family(settings)}-{scan.entries.content['identity']}"
+    place = (
+        cache_folder(cache, scan.container.root) / f"{family(size, pixel_format)}-{scan.entries.content['identity']}"
+    )
     entry = sharing.read(place) or _build(place, scan, settings, progress)
     uses.note(place, scan.container.root)
     failed = entry.failed
@@ -105,15 +107,16 @@ def pack(
     )
 
 
-def _family(settings: _Settings) -> str:
+def family(size: tuple[int, int], pixel_format: PixelFormat) -> str:
+    """Returns the first part of the names of entries of one size and format, as this version writes them."""
     # The versions of the decoders count as settings because another one may give other pixels.
-    facts = [LAYOUT, READERS, *astuple(settings)]
+    facts = [LAYOUT, READERS, *astuple(_Settings(size, pixel_format))]
     return f"{PIXELS}-{hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()}"
 
 
 def _build(place: Path, scan: Scan, settings: _Settings, progress: bool) -> sharing.Entry:
     cache, entries = place.parent, scan.entries
-    shared = sharing.find(cache, _family(settings), entries.rows["digest"])
+    shared = sharing.find(cache, family(settings.size, settings.pixel_format), entries.rows["digest"])
     try:
         with store.unfinished(cache) as folder:
             _check_space(cache, len(entries) * math.prod(settings.shape) * settings.pixel_format.dtype.itemsize)

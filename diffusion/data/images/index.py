@@ -167,10 +167,11 @@ def open_index(container: Container, cache: Path | None, *, progress: bool) -> I
 def _name(root: Path, fingerprint: int) -> str:
     # The path is part of the key: two mounted disk images may hold different files of equal names, inodes, sizes and
     # times.
-    return f"{_family(root)}-{fingerprint:032x}"
+    return f"{family(root)}-{fingerprint:032x}"
 
 
-def _family(root: Path) -> str:
+def family(root: Path) -> str:
+    """Returns the first part of the names of the indices of a container, as this version writes them."""
     reader = json.dumps([LAYOUT, READERS, FORMATS])
     key = hashlib.blake2b(reader.encode() + os.fsencode(root.resolve()), digest_size=16)
     return f"{INDEX}-{key.hexdigest()}"
@@ -202,7 +203,7 @@ class _Known:
 
 def _last(cache: Path, root: Path) -> _Known | None:
     """Returns the index of an earlier state of the container at a root, if the cache has one."""
-    for entry in cache.glob(f"{_family(root)}-*"):
+    for entry in cache.glob(f"{family(root)}-*"):
         if (index := _open(entry)) and not index.content["only_results"]:
             return _Known(index, np.argsort(index.rows["state"], kind="stable"))
     return None
