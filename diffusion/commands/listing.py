@@ -118,7 +118,7 @@ def _files(folder: Path, unread: list[str]) -> list[Path]:
 
     Lines about what cannot be read there are added to `unread`.
     """
-    walk = FolderWalk(folder, ordered=True)
+    walk = FolderWalk(folder, ordered=True, own=True)
     files = [Path(member.path) for member in walk]
     unread += [f"{folder / problem.path}: {problem.reason}" for problem in walk.problems]
     for suffix, found in walk.unread.items():

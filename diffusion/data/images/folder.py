@@ -79,11 +79,12 @@ class FolderWalk(Walk):
     They come in natural order if `ordered`, else in the order of the file system, which is faster. Links are followed,
     and a folder is read once however many links lead to it. What nobody means is skipped, such as names that start with
     a dot. The classes are the folders directly in the root. `results` are the recorded results of this package that
-    were found so far.
+    were found so far; they are skipped too, unless `own`.
     """
 
     root: Path
     ordered: bool
+    own: bool = False
     visited: set[tuple[int, int]] = field(default_factory=set)
     results: set[str] = field(default_factory=set)
 
@@ -145,7 +146,7 @@ class FolderWalk(Walk):
             self.note(path)
         elif status is not None and regular:
             self.note_file(path, status)
-            if path not in self.results:
+            if self.own or path not in self.results:
                 return True
             self.skipped[OWN] += 1
         else:

@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from diffusion.data import FolderError, scan, table
 from diffusion.data.images.encoding import png_text
+from diffusion.data.images.folder import FolderWalk
 from diffusion.data.images.junk import FORKS, HIDDEN, OWN, RECORDS, carries_settings, junk, listed_results
 from tests.bad_images import BLUE, GREEN, RED, solid
 
@@ -99,6 +100,8 @@ def test_recorded_results_of_any_format_are_no_images(tmp_path: Path) -> None:
     found = scan(tmp_path, labels=False, progress=False)
     assert found.entries.names == ("a.jpg", "out/other.jpg")
     assert found.entries.content["skipped"] == {OWN: 2}
+    # A command that restores images tells results from them itself, and counts them.
+    assert sum(1 for _ in FolderWalk(tmp_path, ordered=True, own=True)) == 4
 
 
 def png(info: PngImagePlugin.PngInfo | None = None) -> BytesIO:
