@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Self, TypedDict
 
 from diffusion.errors import require
@@ -49,7 +50,10 @@ class Draw:
     """Images at a time; by default as many as suit the device."""
 
     def checked(self) -> Self:
-        """These options. Raises InputError for a number of samples or a batch below 1."""
+        """These options. Raises InputError for a number of samples or a batch below 1, and for what is no number."""
+        for name, value in (("n", self.n), ("steps", self.steps), ("seed", self.seed), ("batch", self.batch)):
+            require(value is None or isinstance(value, Integral), name, "a whole number", repr(value))
+        require(self.guidance is None or isinstance(self.guidance, Real), "guidance", "a number", repr(self.guidance))
         require(self.n >= 1, "n", "at least 1", self.n)
         require(self.batch is None or self.batch >= 1, "batch", "at least 1", self.batch)
         return self

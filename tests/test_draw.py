@@ -42,3 +42,20 @@ def test_counts_below_one_are_refused(draw: Draw, message: str) -> None:
 def test_a_draw_that_is_checked_is_returned_as_it_is() -> None:
     for draw in (Draw(1), Draw(5, batch=1, seed=-2)):
         assert draw.checked() is draw
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (Draw("4"), "n: must be a whole number, got '4'"),  # type: ignore[arg-type]
+        (Draw(2.5), "n: must be a whole number, got 2.5"),  # type: ignore[arg-type]
+        (Draw(steps="9"), "steps: must be a whole number, got '9'"),  # type: ignore[arg-type]
+        (Draw(seed=0.5), "seed: must be a whole number, got 0.5"),  # type: ignore[arg-type]
+        (Draw(batch=[1]), "batch: must be a whole number, got [1]"),  # type: ignore[arg-type]
+        (Draw(guidance="2"), "guidance: must be a number, got '2'"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_number_is_named(draw: Draw, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        draw.checked()
+    assert str(caught.value) == message

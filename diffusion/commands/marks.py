@@ -100,7 +100,8 @@ class Marked:
         """The hidden pixels (h, w, 1) of a tile of an image; `faint` says that nothing in the image is certain."""
         similar = difference <= 255 * JPEG_THRESHOLD
         hidden = difference <= 255 * (rim.certain if self.threshold is None else self.threshold)
-        share, error = self._mixture(pixels, difference, hidden | similar)
+        own = grown(difference <= 255 * rim.certain, rim.reach)
+        share, error = self._mixture(pixels, own, hidden | similar)
         if self.threshold is None:
             stands_out = similar & (share > 0)
             if rim.around:
@@ -114,15 +115,14 @@ class Marked:
         return grown(hidden, rim.margin)
 
     def _mixture(
-        self, pixels: Pixels, difference: Distance, near: Known
+        self, pixels: Pixels, own: Known, near: Known
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """The share (h, w, 1) of the color in each pixel that is near to it, and how far it is from a mixture.
 
-        Where what surrounds a pixel has the color itself, the share is 0.
+        `own` pixels are left out of what surrounds others. Where that has the color itself, the share is 0.
         """
         color = self._rgb.astype(np.float32)
         share, error = np.zeros((*near.shape[:2], 1), np.float32), np.ones((*near.shape[:2], 1), np.float32)
-        own = grown(difference <= 255 * THRESHOLD, 1)
         for rows, columns, beside in _surrounding(pixels, own, near):
             towards = color - beside
             offset = pixels[rows, columns] - beside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from diffusion.data.images.decoding import SUFFIXES
 from diffusion.data.images.folder import FolderWalk
 from diffusion.errors import InputError
 
-# The names that mark a mask: x_mask, x-mask, x.mask, mask_x.
+# The names that mark a mask: x_mask, x-mask, x.mask, mask_x; and those of a folder of masks among images.
 _MARKED = re.compile(r"(.+)[-_.]mask|mask[-_.](.+)", re.IGNORECASE)
+_FOLDERS = ("mask", "masks")
 # Bytes that are compared at a time.
 CHUNK = 1 << 20
 
@@ -22,11 +24,14 @@ def image_of(name: Path) -> Path | None:
     other files.
     """
     found = _MARKED.fullmatch(name.name)
-    return name.with_name(found[1] or found[2]) if found else None
+    own = (found[1] or found[2]) if found else name.name
+    if name.parent.name.lower() in _FOLDERS:
+        return name.parent.with_name(own)
+    return name.with_name(own) if found else None
 
 
 def masks_among(files: Iterable[Path]) -> list[Path]:
-    """Returns the files that are masks of other ones in the same folder, by the names of their images."""
+    """Returns the files that are masks of other ones in the same folder, or of those in the folder above."""
     files = list(files)
     names = {file.with_suffix("") for file in files}
     return [file for file in files if image_of(file.with_suffix("")) in names]
@@ -87,7 +92,7 @@ class Pairing:
         return mask, ""
 
     def beside(self, image: Path) -> tuple[Path | None, str]:
-        """Returns the mask in the folder of an image that has its name, or says that there are several."""
+        """Returns the mask beside an image that has its name, or says that there are several."""
         found = self._beside.get(image.parent)
         if found is None:
             found = self._beside[image.parent] = _by_image(image.parent)
@@ -111,11 +116,14 @@ class Pairing:
 
 
 def _by_image(folder: Path) -> dict[str, list[Path]]:
-    """The masks in a folder by the names of their images."""
+    """The masks in a folder, and in one of masks within it, by the names of their images."""
     found: dict[str, list[Path]] = {}
-    for file in sorted(folder.glob("*[mM][aA][sS][kK]*")):
-        owner = image_of(Path(file.stem))
-        if owner is not None and file.suffix.lower() in SUFFIXES:
+    if not folder.is_dir():
+        return found
+    inner = (each for each in sorted(folder.iterdir()) if each.name.lower() in _FOLDERS and each.is_dir())
+    for file in itertools.chain(sorted(folder.iterdir()), *(sorted(each.iterdir()) for each in inner)):
+        owner = image_of(file.with_suffix(""))
+        if owner is not None and owner.parent == folder and file.suffix.lower() in SUFFIXES:
             found.setdefault(owner.name, []).append(file)
     return found
 

@@ -165,7 +165,9 @@ def _masked(job: Job, command: Inpaint, file: ImageFile, marking: Marking) -> Ta
     note = {"mask": file.mask and file.mask.name, "noise": command.noise, "filled": filled}
     problem = Problem.checked(image, Mask(known), command.noise, tuple(image.shape), bounds=job.model.border.bounds)
     shown = image if found.blend is not None else torch.where(known, image, 0.5)
-    beside = (f"{file.path.name}: its mask is {file.mask.name}, beside it",) if file.mask and file.beside else ()
+    beside = ()
+    if file.mask and file.beside:
+        beside = (f"{file.path.name}: its mask is {file.mask.relative_to(file.path.parent)}, beside it",)
     return Task(problem, shown, note, known, notices=(*beside, *found.notices), blend=found.blend, pad=marking.pad)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from io import BytesIO
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
@@ -129,6 +131,26 @@ def mask(value: object, shape: tuple[int, ...], name: str = "known") -> Tensor:
     rule = "True where known and False elsewhere, 0 and 255, or in [0, 1]"
     require(0 <= least <= most <= (255 if whole else 1), name, rule, f"values from {least:g} to {most:g}")
     return known >= HALF if whole and most > 1 else values >= 0.5
+
+
+def number(value: object, name: str) -> float:
+    """Returns a number of Python, NumPy or torch as a float. Raises InputError for anything else, such as a text."""
+    if isinstance(value, (Tensor, np.ndarray)) and math.prod(value.shape) == 1:
+        return float(value.item())
+    if isinstance(value, (Real, np.number)):
+        return float(value)
+    raise InputError(f"{name}: must be a number, got {value!r}")
+
+
+def whole(value: object, name: str, least: int, why: str = "") -> int:
+    """Returns a whole number of Python or NumPy as an int.
+
+    Raises InputError for anything else, and for numbers below `least`, with the reason `why` that they are.
+    """
+    found = int(value) if isinstance(value, Integral) else None
+    if found is None or found < least:
+        raise InputError(f"{name}: must be a whole number, {least} or more{why}, got {value!r}")
+    return found
 
 
 def plain_label(label: Labels | None) -> Label | None:

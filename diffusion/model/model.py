@@ -31,7 +31,7 @@ from diffusion.likelihood.bound import Bound
 from diffusion.memory import auto_batch_size
 from diffusion.model import planning, posing
 from diffusion.model.accept import Border
-from diffusion.model.conversion import Given, Labels, Several, plain_label
+from diffusion.model.conversion import Given, Labels, Several, number, plain_label, whole
 from diffusion.model.drawing import Drawing, FromExample, FromNoise, Start
 from diffusion.model.latents import Latents, spherical
 from diffusion.model.likelihood import Likelihood
@@ -207,6 +207,7 @@ class Model:
         Raises InputError for another level, and for an image that is not one of the data (`Border.example`).
         """
         self._refuse_student("variations")
+        level = number(level, "level")
         require(0 <= level <= 1, "level", "in [0, 1]: 0 the image itself, 1 new samples", level)
         x, draw = self.border.example(image, "image"), Draw(n, **options)
         begin: Start = FromNoise()
@@ -267,7 +268,7 @@ class Model:
         The first is a and the last is b, up to the tolerance of the solver. Raises InputError as `encode` does, and for
         a count below 2.
         """
-        require(count >= 2, "count", "at least 2, the two ends", count)
+        count = whole(count, "count", 2, ", the two ends among them")
         ends = torch.stack([self.border.example(each, name) for each, name in ((a, "a"), (b, "b"))])
         first, last = self._latents(2, label, guidance, tolerance, batch).encode(ends)
         return self._latents(count, label, guidance, tolerance, batch).decode(spherical(first, last, count))
@@ -466,7 +467,7 @@ class Model:
     def _drawing(self, draw: Draw, first: int, start: Start = FromNoise()) -> Drawing:  # noqa: B008, it is frozen
         """How samples are drawn. Raises InputError for options that cannot be used."""
         draw.checked()
-        require(first >= 0, "first", "0 or more", first)
+        first = whole(first, "first", 0)
         sampler, times = self._steps(draw)
         denoiser, label = self.guided(draw.guidance, autocast=True), self.labels(draw.label, draw.n)
         needs_label(draw.guidance, draw.label)
@@ -492,7 +493,12 @@ class Model:
             place = torch.tensor([(1 - level) * (len(path) - 1)], dtype=torch.float64)
             return schedule.time(lerp_table(path, place))[0]
         low, high = schedule.log_snr_min, schedule.log_snr_max
-        require(low <= log_snr <= high, "log_snr", f"in [{low:.3g}, {high:.3g}], the range of the schedule", log_snr)
+        require(
+            low <= number(log_snr, "log_snr") <= high,
+            "log_snr",
+            f"in [{low:.3g}, {high:.3g}], the range of the schedule",
+            log_snr,
+        )
         return schedule.time(torch.tensor(log_snr, dtype=torch.float64))
 
     def _latents(self, n: int, label: Labels | None, guidance: float, tolerance: float, batch: int | None) -> Latents:
@@ -510,4 +516,6 @@ class Model:
 
 def needs_label(guidance: float | None, label: object) -> None:
     """Raises InputError where guidance is asked for and no label, without which it changes nothing."""
-    require(guidance in (None, 1) or label is not None, "guidance", "1 without a label, towards which it guides", guidance)
+    require(
+        guidance in (None, 1) or label is not None, "guidance", "1 without a label, towards which it guides", guidance
+    )

@@ -11,7 +11,7 @@ from diffusion.data import PixelFormat
 from diffusion.data.images.kernel import read_kernel
 from diffusion.errors import InputError
 from diffusion.model.accept import Border
-from diffusion.model.conversion import Given, Picture, as_tensor, decoded, is_picture, mask, size_of
+from diffusion.model.conversion import Given, Picture, as_tensor, decoded, is_picture, mask, number, size_of
 from diffusion.model.solving import shape_of
 from diffusion.operators import Mask, Operator, parse
 from diffusion.operators.operator import Size
@@ -36,7 +36,7 @@ def restoring(
         observed, found, shape = _arranged(border, as_tensor(y, "y"), operator, size)
         if border.spec.is_image:
             observed = border.units(observed, "y")
-    return Problem.checked(observed, found, noise, shape, bounds=border.bounds)
+    return Problem.checked(observed, found, number(noise, "noise"), shape, bounds=border.bounds)
 
 
 def inpainting(border: Border, image: Given, known: object, noise: float) -> Problem:
@@ -46,7 +46,7 @@ def inpainting(border: Border, image: Given, known: object, noise: float) -> Pro
     """
     x = border.units(border.arranged(image, "image"), "image")
     operator = Mask(mask(known, tuple(x.shape)))
-    return Problem.checked(x, operator, noise, tuple(x.shape), bounds=border.bounds)
+    return Problem.checked(x, operator, number(noise, "noise"), tuple(x.shape), bounds=border.bounds)
 
 
 def _operator(operator: object, observed: Size | None) -> Operator:

@@ -130,6 +130,7 @@ def test_a_folder_of_masks_among_the_images_is_that_of_their_masks(tmp_path: Pat
         save(tmp_path / name)
     found = {str(file.folder): file.mask for file in list_images([tmp_path / "a"], paired=True)}
     assert found == {"x": tmp_path / "a" / "masks" / "x.png", "y": None, "masks/z": None}
+    assert list_images([tmp_path / "no" / "x.jpg"], paired=True)[0].mask is None
     [alone] = list_images([tmp_path / "a" / "x.jpg"], paired=True)
     assert alone.mask == tmp_path / "a" / "masks" / "x.png" and alone.beside
     assert [str(file.folder) for file in list_images([tmp_path / "a" / "masks"], paired=True)] == ["x", "z"]

@@ -90,6 +90,15 @@ def test_what_was_compressed_with_loss_is_told_by_its_pixels_in_a_file_of_any_ki
         assert not (near(marked) & ~near(original) & ~hidden).any() and hidden.mean() < 0.45
 
 
+def test_the_color_that_a_jpeg_spreads_between_strokes_is_hidden() -> None:
+    """On black, where it is darker than the color and nothing shows it as such."""
+    black = Image.new("RGB", (96, 72), (12, 14, 10))
+    original, marked = compressed(black, 85), compressed(drawn(black), 85)
+    hidden = Marked("#ff00ff").hidden(marked, jpeg=True)[..., 0]
+    assert not ((np.abs(marked.astype(int) - original).max(2) > 40) & ~hidden).any()
+    assert hidden.mean() < 0.35
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_petals_of_nearly_the_color_are_not_swallowed(kind: str) -> None:
     """A large petal within the threshold of JPEG, beside text in the color."""

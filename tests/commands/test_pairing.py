@@ -21,6 +21,9 @@ from diffusion.commands.pairing import image_of, masks_among, same
         ("unmasked", None),
         ("mask of x", None),
         ("x_mask_2", None),
+        ("a/masks/x", "a/x"),
+        ("Mask/x_mask", "x"),
+        ("masks/inner/x", None),
     ],
 )
 def test_a_name_says_which_image_it_masks(name: str, image: str | None) -> None:

@@ -293,3 +293,72 @@ def test_noise_in_units_of_bytes_is_refused_before_the_work(
     message = fails(capsys, command, trained, photo, *how, "--noise", "25", "--out", tmp_path / "out")
     assert "noise: must be at most 1 for values in [0, 1]; divide that of bytes by 255, got 25" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_found_about_masks_is_said_before_the_work(
+    trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photo, mask, known = damaged
+    for folder in ("photos", "photos/masks"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(photo.read_bytes())
+    (tmp_path / "photos" / "a_mask.png").write_bytes(mask.read_bytes())
+    Image.open(photo).save(tmp_path / "photos" / "b.bmp")
+    swapped = Image.fromarray((~known.numpy()).astype(np.uint8) * 255)
+    swapped.save(tmp_path / "photos" / "masks" / "b.png")
+    assert cli.main(["inpaint", str(trained), str(tmp_path / "photos"), "--out", str(tmp_path / "out"), *QUICK]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a", "b"}
+    said = capsys.readouterr().out.splitlines()
+    polarity = "b.png: black is to be filled, 81% of it; if the other part is meant, use --invert-mask"
+    written = {name: next(i for i, line in enumerate(said) if f"{tmp_path / 'out' / name}:" in line) for name in "ab"}
+    assert said.index("a.png: its mask is a_mask.png, beside it") < written["a"]
+    assert said.index("b.bmp: its mask is masks/b.png, beside it") < said.index(polarity) < written["b"]
+    restored = image_of(tmp_path / "out" / "a" / "restored-0.png")
+    assert torch.equal(restored[:, known], image_of(photo)[:, known])
+    call(
+        "restore",
+        trained,
+        tmp_path / "photos",
+        "--operator",
+        "denoise",
+        "--noise",
+        "0.1",
+        "--out",
+        tmp_path / "r",
+        *QUICK,
+    )
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"a", "b"}
+    assert "2 files are masks and left out, such as " in capsys.readouterr().out
+
+
+def test_a_mask_from_another_program_is_inverted_by_an_option(trained: Path, damaged: tuple, tmp_path: Path) -> None:
+    photo, mask, known = damaged
+    swapped = tmp_path / "swapped.png"
+    Image.fromarray((~known.numpy()).astype(np.uint8) * 255).save(swapped)
+    call("inpaint", trained, photo, "--mask", swapped, "--invert-mask", "--out", tmp_path / "one", *QUICK)
+    call("inpaint", trained, photo, "--mask", mask, "--out", tmp_path / "two", *QUICK)
+    for name in ("restored-0.png", "mean.png"):
+        assert torch.equal(image_of(tmp_path / "one" / name), image_of(tmp_path / "two" / name))
+
+
+def test_a_feathered_seam_blends_what_is_restored_into_the_photograph(
+    trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photo, mask, known = damaged
+    call("inpaint", trained, photo, "--mask", mask, "--feather", 1, "--out", tmp_path / "out", *QUICK)
+    restored, original = image_of(tmp_path / "out" / "restored-0.png").float(), image_of(photo).float()
+    ring = torch.nn.functional.max_pool2d((~known)[None].float(), 3, 1, 1)[0].bool() & known
+    far = known & ~ring
+    assert torch.equal(restored[:, far], original[:, far]) and not torch.equal(restored[:, ring], original[:, ring])
+    # Half of what is shown is the photograph, so that no value is further from it than half of the range.
+    assert float((restored - original)[:, ring].abs().max()) <= 128
+    with_noise = ["inpaint", trained, photo, "--mask", mask, "--feather", 1, "--noise", 0.1]
+    assert "--feather: blends the filling into pixels that --noise restores too" in fails(capsys, *with_noise)
+
+
+def test_an_image_is_enlarged_and_its_new_part_filled(trained: Path, damaged: tuple, tmp_path: Path) -> None:
+    photo = damaged[0]
+    call("inpaint", trained, photo, "--pad", "left=4,bottom=2", "--out", tmp_path / "out", *QUICK)
+    restored = [image_of(tmp_path / "out" / f"restored-{i}.png") for i in range(2)]
+    assert restored[0].shape == (3, 10, 12) and torch.equal(restored[0][:, :8, 4:], image_of(photo))
+    assert not torch.equal(restored[0], restored[1])

@@ -11,7 +11,16 @@ from PIL import Image
 
 from diffusion.data import PixelFormat
 from diffusion.errors import InputError
-from diffusion.model.conversion import as_tensor, channels_first, decoded, is_picture, mask, plain_label, size_of
+from diffusion.model.conversion import (
+    as_tensor,
+    channels_first,
+    decoded,
+    is_picture,
+    mask,
+    number,
+    plain_label,
+    size_of,
+)
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -155,3 +164,12 @@ def test_labels_of_numpy_are_those_of_python() -> None:
     assert plain_label(np.int64(3)) == 3 and type(plain_label(np.int64(3))) is int
     assert plain_label(np.array([0, 1])) == [0, 1] and plain_label(np.array(["a", "b"])) == ["a", "b"]
     assert plain_label([np.str_("a"), 1]) == ["a", 1] and plain_label("a") == "a" and plain_label(None) is None
+
+
+def test_a_number_may_be_one_of_numpy_or_torch_and_no_text() -> None:
+    for given in (0.5, np.float32(0.5), np.array([0.5]), torch.tensor(0.5)):
+        assert number(given, "noise") == 0.5
+    assert number(np.int64(2), "noise") == 2
+    for wrong in ("0.5", None, [0.5], torch.ones(2)):
+        with pytest.raises(InputError, match=r"^noise: must be a number, got "):
+            number(wrong, "noise")

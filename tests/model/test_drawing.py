@@ -75,7 +75,7 @@ def test_the_memory_of_samples_does_not_depend_on_their_number() -> None:
 def test_mistakes_are_named_before_the_first_batch_is_asked_for(model: Model) -> None:
     for given, message in (
         ({"n": 0}, "n: must be at least 1, got 0"),
-        ({"n": 2, "first": -1}, "first: must be 0 or more, got -1"),
+        ({"n": 2, "first": -1}, "first: must be a whole number, 0 or more, got -1"),
         ({"n": 2, "label": "circle"}, "label: must be 0 to 1"),
         ({"n": 2, "steps": 0}, "steps: must be at least 1"),
     ):
@@ -162,13 +162,14 @@ def test_variations_depend_on_their_seed_and_number_alone(model: Model) -> None:
             r"level: must be in \[0, 1\]: 0 the image itself, 1 new samples, got 1.5",
         ),
         (torch.zeros(3, 8, 8), {"level": math.nan}, "level: must be in"),
+        (torch.zeros(3, 8, 8), {"level": "0.5"}, "level: must be a number, got '0.5'"),
         (torch.zeros(3, 8, 8), {"log_snr": 1e9}, "log_snr: must be in .*, the range of the schedule"),
         (torch.zeros(3, 8, 8), {"n": 0, "level": 0.0}, "n: must be at least 1, got 0"),
         (torch.full((3, 8, 8), 200.0), {}, r"image: must lie in \[0, 1\], or be uint8, got 200; divide values"),
         (torch.zeros(3, 9, 8), {}, r"image: must be \(3, 8, 8\) as the data, got \(3, 9, 8\); resize it first"),
         (np.zeros((8, 8), np.uint8), {}, "image: must be of 3 channels"),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_what_cannot_be_varied_is_named(model: Model, image: Tensor, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -104,7 +104,10 @@ def test_what_has_no_latents_is_named(model: Model) -> None:
         ),
         (lambda: model.decode(torch.zeros(1, 3, 8, 9)), r"z: must be \(B, 3, 8, 8\), got \(1, 3, 8, 9\)"),
         (lambda: model.interpolate(torch.zeros(3, 8, 8), torch.zeros(3, 8, 9)), r"b: must be \(3, 8, 8\) as the data"),
-        (lambda: model.interpolate(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8), 1), "count: must be at least 2"),
+        (
+            lambda: model.interpolate(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8), 1),
+            "count: must be a whole number, 2 or more, the two ends among them, got 1",
+        ),
         (lambda: model.encode(torch.zeros(1, 3, 8, 8), label="circle"), "label: must be -1 for none, 0 to 1"),
         (lambda: model.encode(torch.zeros(1, 3, 8, 8), tolerance=0.0), "solver.tolerance: must be a positive number"),
         (lambda: model.encode(torch.zeros(1, 3, 8, 8), batch=0), "batch: must be at least 1, got 0"),

@@ -182,7 +182,9 @@ def test_a_run_of_an_earlier_version_knows_its_data_by_mean_and_deviation(
     (run / SOURCES).unlink()
     shutil.copytree(folder, moved)
     (moved / "disk" / "00.png").unlink()
-    with pytest.raises(ConfigError, match="other data than the run was trained on, by their mean and standard deviation"):
+    with pytest.raises(
+        ConfigError, match="other data than the run was trained on, by their mean and standard deviation"
+    ):
         train(experiment(moved, 3), run)
     shutil.copy(folder / "disk" / "00.png", moved / "disk")
     assert train(experiment(moved, 3), run) == 0

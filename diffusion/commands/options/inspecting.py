@@ -41,7 +41,8 @@ class Cache:
     """
 
     prune: bool = False
-    """Remove what will not be read again: of folders that are gone, of earlier versions, and what was left unfinished."""
+    """Remove what will not be read again: of folders that are gone, of earlier versions, and left
+    unfinished."""
     older_than: float | None = None
     """Remove what was not used for this many days too."""
     all: bool = False

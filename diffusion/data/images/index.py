@@ -11,8 +11,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,10 @@ import numpy.typing as npt
 
 from diffusion.data.images import store, uses
 from diffusion.data.images.container import Container, LeftOut, Member, Walk
-from diffusion.data.images.decoding import Header, ImageError, read_header
-from diffusion.data.images.formats import FORMATS, HEAD, READERS
-from diffusion.data.images.junk import OWN, carries_settings
+from diffusion.data.images.decoding import Header
+from diffusion.data.images.formats import FORMATS, READERS
 from diffusion.data.images.parallel import in_order
-from diffusion.data.images.unread import unread_content
+from diffusion.data.images.reading import Failed, Images, Read, read
 from diffusion.data.names import Lazy, Names
 
 # The version of the index. It is to be raised when the code changes such that the same files give another one.
@@ -142,7 +141,7 @@ def open_index(container: Container, cache: Path | None, *, progress: bool) -> I
     with store.unfinished(cache or Path(tempfile.gettempdir())) as folder:
         began = time.time_ns()
         walk = container.walk(reading=True)
-        results = in_order(partial(_read, container, before), walk, count, title="reading files", progress=progress)
+        results = in_order(partial(read, container, before), walk, count, title="reading files", progress=progress)
         names, problems, lasting = _write(folder, results, walk)
         rows = store.array(folder / ROWS)
         content = names | {
@@ -217,91 +216,8 @@ def _state(member: Member) -> bytes:
     return hashlib.blake2b(os.fsencode(facts), digest_size=16).digest()
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A member with its header and a hash of its bytes; `own` if it is a result of this package."""
-
-    member: Member
-    header: Header
-    digest: bytes
-    own: bool = False
-
-
-@dataclass(frozen=True)
-class _Failed:
-    """A member that could not be read; `transient` if another pass may be able to read it.
-
-    `suffix` is that of the format that the file has, if that is one which is not read.
-    """
-
-    path: str
-    reason: str
-    transient: bool
-    suffix: str | None = None
-
-
-def _read(container: Container, before: _Known | None, member: Member) -> _Read | _Failed:
-    """Returns a member with its header and a hash of its bytes, or the reason why it could not be read."""
-    if before is not None and (known := before(member)):
-        return _Read(member, *known)
-    try:
-        with container.open(member.path, member.offset, member.size) as file:
-            try:
-                header = read_header(member.path, file)
-            except ImageError as error:
-                file.seek(0)
-                suffix = None if error.transient else unread_content(file.read(HEAD))
-                return _Failed(member.path, error.reason, error.transient, suffix)
-            own = carries_settings(header.format, file)
-            file.seek(0)
-            return _Read(member, header, store.digest(file), own)
-    except ImageError as error:
-        return _Failed(member.path, error.reason, error.transient)
-    except OSError as error:
-        return _Failed(member.path, error.strerror or str(error), transient=True)
-
-
-@dataclass
-class _Images:
-    """The images among what was read: not the results of this package, unless `only_results` are there.
-
-    Others that could not be read are added to `walk`, or to `problems`. Another pass over the same files gives the same
-    if it is `lasting`.
-    """
-
-    results: Iterable[_Read | _Failed]
-    walk: Walk
-    problems: list[tuple[str, str]] = field(default_factory=list)
-    lasting: bool = True
-    only_results: bool = False
-
-    def __iter__(self) -> Iterator[_Read]:
-        own: list[_Read] | None = []
-        for result in self.results:
-            if isinstance(result, _Failed):
-                self._leave_out(result)
-            elif not result.own:
-                own = None
-                yield result
-            else:
-                self.walk.skipped[OWN] += 1
-                if own is not None:
-                    own.append(result)
-        if own:
-            self.only_results = True
-            self.walk.skipped[OWN] -= len(own)
-            yield from own
-
-    def _leave_out(self, failed: _Failed) -> None:
-        self.lasting &= not failed.transient
-        if failed.suffix is None:
-            self.problems.append((failed.path, failed.reason))
-        else:
-            self.walk.not_read(failed.suffix, failed.path)
-
-
 def _write(
-    folder: Path, results: Iterable[_Read | _Failed], walk: Walk
+    folder: Path, results: Iterable[Read | Failed], walk: Walk
 ) -> tuple[dict[str, Any], list[tuple[str, str]], bool]:
     """Writes rows and names as they arrive.
 
@@ -309,12 +225,12 @@ def _write(
     another pass over the same files would give the same.
     """
     modes, formats, groups, lists = _Codes(), _Codes(), _Codes(), _Codes()
-    images, end = _Images(results, walk), 0
+    images, end = Images(results, walk), 0
     notices: dict[str, list[Any]] = {}
     identity = hashlib.blake2b(digest_size=16)
     with store.growing(folder / ROWS, ROW) as add_row, store.growing(folder / TEXT, np.uint8) as add_text:
-        for read in images:
-            member, header, digest = read.member, read.header, read.digest
+        for each in images:
+            member, header, digest = each.member, each.header, each.digest
             name = os.fsencode(member.path)
             for notice in header.notices:
                 notices.setdefault(notice, [0, member.path])[0] += 1

@@ -12,7 +12,7 @@ import pytest
 
 from diffusion import data
 from diffusion.data import FolderError, PixelFormat, Scan, open_folder, table
-from diffusion.data.images import index, store
+from diffusion.data.images import reading, store
 from diffusion.data.images.decoding import BinaryFile
 from diffusion.errors import InputError
 from tests.bad_images import BLUE, GREEN, RED, solid
@@ -122,13 +122,13 @@ def test_an_unchanged_dataset_is_not_read_again(saved: Path, tmp_path: Path, mon
     (tmp_path / "cache").mkdir()
     first = scan(saved, labeled=True, cache=tmp_path / "cache")
     reads = []
-    read_header = index.read_header
+    read_header = reading.read_header
 
     def noted(path: str, file: BinaryFile) -> data.Header:
         reads.append(path)
         return read_header(path, file)
 
-    monkeypatch.setattr(index, "read_header", noted)
+    monkeypatch.setattr(reading, "read_header", noted)
     second = scan(saved, labeled=True, cache=tmp_path / "cache")
     assert reads == []
     assert [*second.entries] == [*first.entries] and table(second) == table(first)

@@ -10,7 +10,7 @@ import pytest
 
 from diffusion import data
 from diffusion.data import FolderError, Scan, table
-from diffusion.data.images import index, store
+from diffusion.data.images import reading, store
 from diffusion.data.images.decoding import BinaryFile
 from diffusion.data.images.folder import FolderWalk
 from diffusion.data.images.index import ROWS, TEXT
@@ -35,13 +35,13 @@ def folder(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files whose headers are read from here on."""
     names: list[str] = []
-    read_header = index.read_header
+    read_header = reading.read_header
 
     def noted(path: str, file: BinaryFile) -> data.Header:
         names.append(Path(path).name)
         return read_header(path, file)
 
-    monkeypatch.setattr(index, "read_header", noted)
+    monkeypatch.setattr(reading, "read_header", noted)
     return names
 
 

@@ -102,9 +102,7 @@ def test_missing_folder_names_its_neighbors(tmp_path: Path) -> None:
         scan(tmp_path / "flower" / "train")
 
 
-def test_of_a_missing_folder_here_only_those_like_it_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_missing_folder_here_only_those_like_it_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flowers").mkdir()
     for name, hint in (("flower", f"; did you mean {tmp_path / 'flowers'}?"), ("xyzzy/train", "")):
