@@ -11,14 +11,13 @@ from torch import Tensor
 
 from diffusion.commands.metadata import Metadata
 from diffusion.commands.photograph import Photograph
+from diffusion.commands.recolor import deepened, is_neutral, to_gray, to_rgb
 from diffusion.commands.writing import Values
 from diffusion.data import DataSpec
-from diffusion.data.images.bands import LUMA, Bands
+from diffusion.data.images.bands import LUMA
 from diffusion.data.images.pixel_format import Color, Range
 from diffusion.model.restoration import Restoration
 
-# From so many gray levels on, an image in RGB without a colored pixel is taken for a gray photograph.
-FEWEST_LEVELS = 16
 # An image counts as cut out, not as an opaque one with transparent parts, where more of what is hidden is transparent.
 CUT_OUT = 0.5
 
@@ -160,19 +159,19 @@ def canvas(
     """
     bands, channels, notices = photograph.bands, shape[0], []
     if spec.value_range is None and bands.white is not None:
-        bands, told = _deepened(bands, bands.white)
+        bands, told = deepened(bands, bands.white)
         notices += [told] * bool(told)
     same_size = photograph.size == shape[1:]
     metadata, into, own = photograph.metadata, photograph.into_profile, bands
     if bands.kind == "rgb" and channels == 1:
-        own, into, metadata = _gray(bands), None, metadata.in_srgb() if into else metadata
+        own, into, metadata = to_gray(bands), None, metadata.in_srgb() if into else metadata
         notices.append("is in color, but the model knows gray alone: its results are gray")
     elif bands.kind == "gray" and channels >= 3 and colorizes:
-        own, into, metadata = _rgb(bands), None, metadata.in_srgb() if into else metadata
+        own, into, metadata = to_rgb(bands), None, metadata.in_srgb() if into else metadata
     colors = own.values.shape[2] - own.alpha
     seen = None if known is None or not same_size else known.permute(1, 2, 0).numpy()
     neutral = channels in (3, 4) and bands.kind != "bands" and not colorizes
-    neutral = neutral and (colors == 1 or _is_neutral(bands, seen))
+    neutral = neutral and (colors == 1 or is_neutral(bands, seen))
     if neutral and colors > 1:
         notices.append("has no colored pixel: it is restored in gray")
     alpha = own.alpha or (channels == 4 and own.kind == "rgb" and colors == 3)
@@ -213,44 +212,6 @@ def project(found: Restoration, canvas: Canvas) -> Restoration:
     part = found.part.reshape(len(found.part), found.shape[0], -1).clone()
     part[:, :3] = luma(part[:, :3].movedim(1, 0)).movedim(0, 1)
     return replace(found, part=part.flatten(1))
-
-
-def _gray(bands: Bands) -> Bands:
-    """Colors as their luma, rounded as those of 8 bits are by Pillow."""
-    colors = bands.colors
-    if colors.dtype == np.uint8:
-        gray = np.asarray(Image.fromarray(np.ascontiguousarray(colors[:, :, :3])).convert("L"))[:, :, None]
-    else:
-        weighed = colors[:, :, :3] @ LUMA[:, None]
-        gray = (np.rint(weighed) if colors.dtype.kind in "iu" else weighed).astype(colors.dtype)
-    values = np.concatenate([gray, bands.values[:, :, -1:]], 2) if bands.alpha else gray
-    return replace(bands, values=values, kind="gray")
-
-
-def _deepened(bands: Bands, white: int) -> tuple[Bands, str]:
-    """Values whose white is the largest of their depth, and what is to be said of it.
-
-    No other format than theirs knows of a white that is darker, so that results would be black.
-    """
-    dtype, top = (np.uint8, 255) if white <= 255 else (np.uint16, 65535)
-    values = np.rint(bands.values.astype(np.float64) * (top / white)).astype(dtype)
-    told = f"has values of 0 to {white:,}, its results have 0 to {top:,}" if white != top else ""
-    return replace(bands, values=values, white=None), told
-
-
-def _rgb(bands: Bands) -> Bands:
-    values = np.repeat(bands.colors, 3, 2)
-    values = np.concatenate([values, bands.values[:, :, -1:]], 2) if bands.alpha else values
-    return replace(bands, values=values, kind="rgb")
-
-
-def _is_neutral(bands: Bands, known: Values | None) -> bool:
-    """Whether all known pixels are gray, of enough levels."""
-    colors = bands.colors[:, :, :3]
-    colors = colors.reshape(-1, 3) if known is None else colors[known.all(2)]
-    if not len(colors) or (colors[:, :1] != colors).any():
-        return False
-    return len(np.unique(colors[:, 0])) >= FEWEST_LEVELS
 
 
 def _is_cut_out(photograph: Photograph, known: Values) -> bool:

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from diffusion import config, distributed
 from diffusion.commands import observing, remarks, results
 from diffusion.commands.batch import Batch
 from diffusion.commands.canvas import Canvas, canvas, project
 from diffusion.commands.feather import blended
-from diffusion.commands.images import Marking, read_clean, read_damaged, read_observation
+from diffusion.commands.images import Marking
 from diffusion.commands.listing import ImageFile, list_images
 from diffusion.commands.marks import Marked
 from diffusion.commands.options import Inpaint, Restore
@@ -28,35 +27,11 @@ from diffusion.commands.own_results import OwnResults
 from diffusion.commands.pad import Pad
 from diffusion.commands.photograph import Photograph, read_photograph
 from diffusion.commands.places import Place, Request, weights_hash
-from diffusion.commands.remarks import ROUNDING
 from diffusion.commands.targets import Targets, lost
 from diffusion.data.images.decoding import Color
 from diffusion.errors import InputError, require
 from diffusion.model import Model, load
 from diffusion.model.restoration import Restoration
-from diffusion.operators import Mask
-from diffusion.randomness import ExampleNoise, Stream, example_seed
-from diffusion.restoration import Problem
-
-
-@dataclass(frozen=True)
-class Task:
-    """One image to restore: its problem, the damaged image as it is shown, and the settings to note with the results.
-
-    `known` is the mask (1 or C, H, W) and `original` the image before it was damaged, where there are such. `notices`
-    are printed before the work. Restorations are shown by the share `blend` (1, H, W) over `damaged`, if there is one,
-    and the image was enlarged by a `pad`.
-    """
-
-    problem: Problem
-    damaged: Tensor
-    note: dict[str, Any]
-    known: Tensor | None = None
-    original: Tensor | None = None
-    notices: tuple[str, ...] = ()
-    blend: Tensor | None = None
-    pad: Pad | None = None
-
 
 Read = Callable[[int, ImageFile], Task]
 
@@ -96,7 +71,7 @@ def inpaint(command: Inpaint) -> int:
     """Restores the unknown part of images."""
     marking = _marking(command)
     job = _job(command, command.mask)
-    return _restore(job, lambda _, file: _masked(job, command, file, marking))
+    return _restore(job, lambda _, file: tasks.masked(job.model, command, file, marking))
 
 
 def restore(command: Restore) -> int:
@@ -105,8 +80,8 @@ def restore(command: Restore) -> int:
     if command.options.resize and not command.damage:
         raise InputError("--resize: needs --damage, before which whole images are resized; degraded ones cannot be")
     job = _job(command, None)
-    task = _damaged if command.damage else _degraded
-    return _restore(job, lambda number, file: task(job, command, number, file))
+    task = tasks.damaged if command.damage else tasks.degraded
+    return _restore(job, lambda number, file: task(job.model, command, number, file))
 
 
 def _job(command: Inpaint | Restore, masks: Path | None) -> Job:
@@ -148,51 +123,6 @@ def _marking(command: Inpaint) -> Marking:
         raise InputError("--feather: blends the filling into pixels that --noise restores too; leave out one of them")
     pad = None if command.pad is None else Pad.parse(command.pad)
     return Marking(marked, command.invert_mask, command.mask_channels, command.grow, command.feather, pad)
-
-
-def _masked(job: Job, command: Inpaint, file: ImageFile, marking: Marking) -> Task:
-    """The task of filling the unknown part of an image."""
-    found = read_damaged(
-        file,
-        job.model.spec,
-        job.background,
-        marking,
-        whole=command.noise > 0,  # Then there is noise to remove.
-        resize=command.options.resize,
-    )
-    image, known = found.image, found.known
-    filled = 1 - float(known.float().mean())
-    note = {"mask": file.mask and file.mask.name, "noise": command.noise, "filled": filled}
-    problem = Problem.checked(image, Mask(known), command.noise, tuple(image.shape), bounds=job.model.border.bounds)
-    shown = image if found.blend is not None else torch.where(known, image, 0.5)
-    beside = ()
-    if file.mask and file.beside:
-        beside = (f"{file.path.name}: its mask is {file.mask.relative_to(file.path.parent)}, beside it",)
-    return Task(problem, shown, note, known, notices=(*beside, *found.notices), blend=found.blend, pad=marking.pad)
-
-
-def _degraded(job: Job, command: Restore, number: int, file: ImageFile) -> Task:
-    """The task of restoring an image that is degraded already."""
-    operator, told = observing.operator(command, file.path)
-    y, operator, shape = read_observation(file.path, operator, job.model.spec, job.background)
-    noise, more = observing.noise(command, file.path, y)
-    problem = Problem.checked(y, operator, noise, shape, bounds=job.model.border.bounds)
-    return Task(problem, y, _note(command, noise), notices=(*told, *more))
-
-
-def _damaged(job: Job, command: Restore, number: int, file: ImageFile) -> Task:
-    """The task of restoring a whole image that is degraded here; its noise depends on the number of the image."""
-    options = command.options
-    operator, _ = observing.operator(command, file.path)
-    image, notice = read_clean(file.path, job.model.spec, job.background, resize=options.resize)
-    y, noise = operator(image[None]), ROUNDING if command.noise is None else command.noise
-    y = (y + noise * ExampleNoise([example_seed(options.draw.seed, Stream.DAMAGE, number)])(y))[0]
-    problem = Problem.checked(y, operator, noise, tuple(image.shape), bounds=job.model.border.bounds)
-    return Task(problem, y, _note(command, noise), original=image, notices=(notice,) * bool(notice))
-
-
-def _note(command: Restore, noise: float) -> dict[str, Any]:
-    return {"operator": command.operator, "noise": noise, "damage": command.damage}
 
 
 def _restore(job: Job, read: Read) -> int:
