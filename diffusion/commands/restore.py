@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from diffusion import config, distributed
-from diffusion.commands import observing, remarks, results
+from diffusion.commands import observing, remarks, results, tasks
 from diffusion.commands.batch import Batch
 from diffusion.commands.canvas import Canvas, canvas, project
 from diffusion.commands.feather import blended
@@ -28,6 +28,7 @@ from diffusion.commands.pad import Pad
 from diffusion.commands.photograph import Photograph, read_photograph
 from diffusion.commands.places import Place, Request, weights_hash
 from diffusion.commands.targets import Targets, lost
+from diffusion.commands.tasks import Task
 from diffusion.data.images.decoding import Color
 from diffusion.errors import InputError, require
 from diffusion.model import Model, load
