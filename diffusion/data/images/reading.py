@@ -1,4 +1,4 @@
-"""Reads the members of a container: their headers and hashes, why others cannot be read, and which of them are
+"""Reads members of a container: headers and hashes, why others cannot be read, and which of them are meant."""
 meant."""
 
 from __future__ import annotations
