@@ -61,8 +61,8 @@ def row(entry: Stored) -> str:
     """Returns the line of an entry."""
     day = datetime.fromtimestamp(entry.used).astimezone().date().isoformat()
     images = "" if entry.images is None else f"{entry.images:,}"
-    why = f" ({entry.obsolete})" if entry.obsolete else ""
-    return f"{day:<12}{amount(entry.bytes):>9}{images:>11}  {entry.what:<28}{'' if entry.unfinished else entry.of}{why}"
+    of = "; ".join(filter(None, ("" if entry.unfinished else entry.of, entry.obsolete)))
+    return f"{day:<12}{amount(entry.bytes):>9}{images:>11}  {entry.what:<28}{of}"
 
 
 def prune(folder: Path, found: list[Stored], options: Cache) -> int:

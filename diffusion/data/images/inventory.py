@@ -42,7 +42,7 @@ class Stored:
     @property
     def of(self) -> str:
         """The folders that it is of, in words."""
-        return ", ".join(map(printable, self.roots)) or "of unknown folders"
+        return ", ".join(map(printable, self.roots)) or "unknown"
 
 
 def entries(folder: Path) -> list[Stored]:
@@ -115,7 +115,7 @@ def _said(path: Path, content: dict[str, Any]) -> tuple[str, int | None]:
     if path.name.startswith(cache.PIXELS) and "size" in content:
         height, width = content["size"]
         channels = content.get("pixel_format", {}).get("channels", "?")
-        return f"pixels {width}x{height}, {channels} channels", content.get("images")
+        return f"pixels {width}x{height}, {channels} channel{'' if channels == 1 else 's'}", content.get("images")
     if path.name.startswith(index.INDEX):
         return "names, headers and hashes", None
     return ("ranges of values" if path.name.startswith("values-") else "of an earlier version"), None
