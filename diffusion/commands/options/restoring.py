@@ -44,19 +44,19 @@ class Inpaint:
     """Damaged images, or folders of them. A transparent PNG is its own mask."""
     mask: Path | None = None
     """The mask: white is known, black is to be filled; strokes on a transparent layer are to be filled. Or a folder of
-    masks with the names of the images. Without it, NAME_mask.png beside NAME.jpg is the mask of that image."""
+    masks with the names of the images. Without it, NAME_mask.png or masks/NAME.png beside NAME.jpg is its mask."""
     unknown_color: str | None = None
     """The color, such as #ff00ff, in which the unknown part is drawn into the images."""
     threshold: float | None = None
-    """The largest difference from that color, in [0, 1], of each channel of an unknown pixel; by default 0.1, and 0.35
-    in a JPEG, which blurs colors."""
+    """The largest difference from that color, in [0, 1], of each channel of an unknown pixel; by default 0.1, and more
+    in what stands out in that color and in a JPEG, which blurs colors."""
     invert_mask: bool = False
     """In the mask white is to be filled and black is known, as in many other programs."""
     mask_channels: bool = False
     """The mask has a part for each channel of the image, of which some are known where others are not."""
     grow: int | None = None
-    """Grow what is unknown by so many pixels. Without it a mask is taken as it is, and a color with its rim, where it
-    is mixed with the image."""
+    """Grow what is unknown by so many pixels. With 0 a color is taken without its rim, where it is mixed with the
+    image."""
     feather: int = 0
     """Blend the filling into what is known over so many pixels around it, which then do not stay as they are."""
     pad: str | None = None
