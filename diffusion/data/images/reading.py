@@ -1,5 +1,4 @@
 """Reads members of a container: headers and hashes, why others cannot be read, and which of them are meant."""
-meant."""
 
 from __future__ import annotations
 
