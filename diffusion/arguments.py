@@ -63,7 +63,8 @@ def arranged(arguments: Sequence[str], kind: type, command: str, others: Iterabl
             continue
         argument = named.get(name.replace("_", "-"))
         if argument is None:
-            raise InputError(_unknown(name, value if equals else None, command, named, others))
+            key = _override_of(name, value) if hasattr(kind, "overrides") else ""
+            raise InputError(key or _unknown(name, command, named, others))
         values = [value] if equals else _taken(argument, waiting, named)
         _check(name, argument, values)
         given += [word, *([] if equals else values)]
@@ -133,13 +134,18 @@ def _check(name: str, argument: Argument, values: list[str]) -> None:
             require_one(value, name, words)
 
 
-def _unknown(
-    name: str, value: str | None, command: str, named: dict[str, Argument], others: Iterable[tuple[str, type]]
-) -> str:
+def _override_of(name: str, value: str) -> str:
+    """Says how the override is written that an option without such a name stands for; empty if it stands for none."""
+    from diffusion.config import full_names  # It imports torch, which only this mistake waits for.
+
+    key = name.lstrip("-")
+    meant = [key] if "." in key else full_names(key.replace("-", "_"))
+    written = " or ".join(f"{each}={value or 'VALUE'}" for each in meant)
+    return f"{name}: an override is written without dashes, as in {written}" if meant else ""
+
+
+def _unknown(name: str, command: str, named: dict[str, Argument], others: Iterable[tuple[str, type]]) -> str:
     """Says of an option that a command does not have what it could be."""
-    bare = name.lstrip("-")
-    if "." in bare:
-        return f"{name}: an override is written without dashes, as in {bare}={'VALUE' if value is None else value}"
     having = [other for other, kind in others if any(name in argument.names for argument in arguments_of(kind))]
     hint = f"; {', '.join(having)} {'has' if len(having) == 1 else 'have'} it" if having else nearest(name, named)
     return f"{name}: no such option of {command}{hint or f'; all are shown by: diffusion {command} --help'}"

@@ -395,7 +395,7 @@ def _parse(override: str) -> tuple[str, str, Any]:
     name, separator, text = override.partition("=")
     parts = name.strip().split(".")
     if not separator or len(parts) != 2:
-        having = [f"{section}.{parts[-1]}" for section, keys in _keys().items() if parts[-1] in keys]
+        having = full_names(parts[-1])
         meant = f"; did you mean {' or '.join(having)}?" if having else ""
         raise ConfigError(f"{override!r}: an override has the form section.key=value, as in training.batch=32{meant}")
     section, key = parts
@@ -406,6 +406,11 @@ def _parse(override: str) -> tuple[str, str, Any]:
     if isinstance(_keys().get(section, {}).get(key), str) and not isinstance(value, str):
         value = text.strip()  # A folder may be called 2015.
     return section, key, value
+
+
+def full_names(key: str) -> list[str]:
+    """Returns the names "section.key" of a key, in all sections that have it."""
+    return [f"{section}.{key}" for section, keys in _keys().items() if key in keys]
 
 
 def _keys() -> dict[str, dict[str, Any]]:

@@ -92,7 +92,6 @@ def test_help_is_left_to_tyro() -> None:
         (["run", "--flag-on"], "--flag-on: no such option of some; did you mean --flag-one?"),
         (["run", "--mask", "m"], "--mask: no such option of some; inpaint has it"),
         (["run", "--xyzzy"], "--xyzzy: no such option of some; all are shown by: diffusion some --help"),
-        (["run", "--a.b=1"], "--a.b: an override is written without dashes, as in a.b=1"),
         (["run", "--size", "2", "x"], "--size: must be a whole number, got 'x'"),
         (["run", "--weights=1e"], "--weights: must be a number, got '1e'"),
         (["run", "--kind", "sqare"], "--kind: must be one of round, square, got 'sqare'; did you mean square?"),
@@ -107,6 +106,23 @@ def test_a_mistake_is_one_line_that_says_what_is_meant(given: list[str], message
     with pytest.raises(InputError) as caught:
         arranged(given, Some, "some", [("inpaint", options.Inpaint)])
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        (["--training.batch=4"], "training.batch=4"),
+        (["--training.batch", "4"], "training.batch=VALUE"),
+        (["--batch=4"], "training.batch=4"),
+        (["--label-dropout", "0.1"], "training.label_dropout=VALUE"),
+        (["--steps=4"], "training.steps=4 or sampling.steps=4"),
+    ],
+)
+def test_an_override_that_is_written_as_an_option_is_shown_as_one(given: list[str], written: str) -> None:
+    name = given[0].partition("=")[0]
+    with pytest.raises(InputError) as caught:
+        arranged(["a.toml", *given], options.Train, "train", [("sample", options.Sample)])
+    assert str(caught.value) == f"{name}: an override is written without dashes, as in {written}"
 
 
 def test_a_missing_configuration_is_not_taken_from_the_overrides() -> None:

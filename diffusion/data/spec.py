@@ -128,11 +128,12 @@ class DataSpec:
         require(len(given) == n, "label", f"one label or {n} of them", given)
         if bad:
             none, names = "-1 for none, " if unlabeled else "", f"one of {', '.join(classes)}"
-            if isinstance(bad[0], str) and named_by_numbers:
-                names = f"the name of a class, and no other number as some are numbers, {names}"
+            written, number = isinstance(bad[0], str), isinstance(bad[0], str) and _is_number(bad[0])
+            if written and named_by_numbers:
+                names += ", which are names and not counted from 0" if number else ""
             else:
                 names = f"0 to {len(classes) - 1} or {names}"
-            hint = nearest(bad[0], classes) if isinstance(bad[0], str) else ""
+            hint = nearest(bad[0], classes) if written and not number else ""
             raise InputError(f"label: must be {none}{names}, got {bad[0]!r}{hint}")
         return torch.tensor(numbers, device=device)
 

@@ -126,10 +126,15 @@ def test_a_text_is_a_name_where_names_are_numbers_and_a_number_is_always_one(
         (
             NUMBERED,
             "0",
-            "label: must be the name of a class, and no other number as some are numbers, one of 1, 2, 10, got '0'",
+            "label: must be one of 1, 2, 10, which are names and not counted from 0, got '0'",
         ),
-        (DataSpec((1, 2, 2), 256, ("1.5", "2.5")), "1", "some are numbers, one of 1.5, 2.5, got '1'"),
-        (DataSpec((1, 2, 2), 256, ("-1", "x")), "0", "some are numbers, one of -1, x, got '0'"),
+        (
+            DataSpec((1, 2, 2), 256, ("1.5", "2.5")),
+            "1",
+            "label: must be one of 1.5, 2.5, which are names and not counted from 0, got '1'",
+        ),
+        (DataSpec((1, 2, 2), 256, ("-1", "x")), "0", "one of -1, x, which are names and not counted from 0, got '0'"),
+        (DataSpec((1, 2, 2), 256, ("one", "2")), "onne", "label: must be one of one, 2, got 'onne'; did you mean one?"),
         (NUMBERED, 3, "label: must be 0 to 2 or one of 1, 2, 10, got 3"),
         (NAMED, "2", "label: must be 0 to 1 or one of cat, dog, got 2"),
         (NAMED, "Cat", "label: must be 0 to 1 or one of cat, dog, got 'Cat'; did you mean cat?"),
