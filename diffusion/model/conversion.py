@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from numbers import Integral, Real
@@ -17,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion.data import ImageError, PixelFormat, decode, read_header
-from diffusion.data.images.decoding import BLACK, to_tensor
+from diffusion.data.images.decoding import to_tensor
+from diffusion.data.images.masks import WHITE, read_mask
 from diffusion.data.spec import Label
 from diffusion.errors import InputError, require
 from diffusion.files import expanded
@@ -29,8 +31,6 @@ Labels: TypeAlias = Label | Sequence[int | str] | npt.NDArray[np.generic] | np.g
 KINDS = "a tensor, a NumPy array, an image of Pillow or the path of a file"
 # Modes of Pillow that PNG files hold; TIFF files hold the others.
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
-# Integers from this value on are white in a mask of 8 bits.
-HALF = 128
 
 
 def is_picture(value: object) -> TypeGuard[Picture]:
@@ -107,18 +107,14 @@ def size_of(value: Picture, name: str) -> tuple[int, int]:
 def mask(value: object, shape: tuple[int, ...], name: str = "known") -> Tensor:
     """Returns a mask of an example of a shape as a bool tensor that broadcasts against it: True where it is known.
 
-    Pictures are known where they are at least half white, integers where they are 1, or from 128 on if they go beyond
-    1, floats in [0, 1] from 0.5 on. Masks of images are (H, W), (C, H, W) or (H, W, C), with one channel or all.
+    Pictures are read as mask files are, and what is to be said of them is a warning. Integers are known where they are
+    1, or nearly 255 if they go beyond 1, floats in [0, 1] where they are nearly 1. Masks of images are (H, W),
+    (C, H, W) or (H, W, C), with one channel or all.
 
-    Raises InputError for other values and kinds, and for a picture that is transparent or whose values are 0 and 1.
+    Raises InputError for other values and kinds, and for pictures as `read_mask` does.
     """
     if is_picture(value):
-        if float(decoded(value, PixelFormat(4), name)[3].min()) < 1:
-            raise InputError(f"{name}: must be opaque, white where it is known and black where not; it is transparent")
-        gray = (decoded(value, PixelFormat(1, BLACK), name) * 255).round()
-        if float(gray.max()) == 1:
-            raise InputError(f"{name}: must be black and white, got values of 0 and 1; multiply them by 255")
-        return gray >= HALF
+        return _pictured(value, name)
     known = as_tensor(value, name)
     if known.ndim == 3 == len(shape) and not _broadcasts(known.shape, shape):
         turned = known.permute(2, 0, 1)
@@ -130,7 +126,19 @@ def mask(value: object, shape: tuple[int, ...], name: str = "known") -> Tensor:
     whole = not known.is_floating_point()
     rule = "True where known and False elsewhere, 0 and 255, or in [0, 1]"
     require(0 <= least <= most <= (255 if whole else 1), name, rule, f"values from {least:g} to {most:g}")
-    return known >= HALF if whole and most > 1 else values >= 0.5
+    return values >= WHITE * (255 if whole and most > 1 else 1)
+
+
+def _pictured(value: Picture, name: str) -> Tensor:
+    """The known pixels (1, H, W) of a mask that is a file or an image of Pillow."""
+    path, file = (Path(name), _file(value)) if isinstance(value, Image.Image) else (_path(value), None)
+    try:
+        found = read_mask(path, file=file, name=name)
+    except ImageError as error:
+        raise InputError(f"{name}: {error.reason if file else error}") from error
+    for notice in found.notices:
+        warnings.warn(notice, stacklevel=4)
+    return torch.tensor(found.known).permute(2, 0, 1)
 
 
 def number(value: object, name: str) -> float:

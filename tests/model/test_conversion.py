@@ -113,16 +113,16 @@ KNOWN[1:3] = True
         KNOWN,
         KNOWN.astype(np.uint8),
         KNOWN.astype(np.uint8) * 255,
-        np.where(KNOWN, 128, 127).astype(np.uint8),
+        np.where(KNOWN, 230, 229).astype(np.uint8),
         KNOWN.astype(np.float32),
-        np.where(KNOWN, 0.5, 0.49),
+        np.where(KNOWN, 0.9, 0.89),
         KNOWN[:, :, None],
         np.repeat(KNOWN[:, :, None], 3, 2),
         np.repeat(KNOWN[None], 3, 0),
         torch.from_numpy(KNOWN)[None],
         Image.fromarray(KNOWN),
         Image.fromarray(KNOWN.astype(np.uint8) * 255),
-        Image.fromarray(np.where(KNOWN, 128, 127).astype(np.uint8)).convert("RGB"),
+        Image.fromarray(np.where(KNOWN, 240, 10).astype(np.uint8)).convert("RGB"),
         Image.fromarray(KNOWN.astype(np.uint8) * 255).convert("RGBA"),
         KNOWN.tolist(),
     ],
@@ -148,9 +148,9 @@ def test_a_mask_file_is_read_as_on_the_command_line(tmp_path: Path) -> None:
         (np.full((5, 7), 300), "values from 300 to 300"),
         (
             Image.fromarray(KNOWN.astype(np.uint8)),
-            "must be black and white, got values of 0 and 1; multiply them by 255",
+            "known shows all of the image as to be filled: its values are 0 to 1, .* multiply them by 255",
         ),
-        (Image.new("RGBA", (7, 5), (0, 0, 0, 0)), "known: must be opaque, white where it is known"),
+        (Image.new("RGBA", (7, 5), (0, 0, 0, 0)), "known is transparent everywhere; draw on it what is to be filled"),
         (None, "known: must be a tensor"),
     ],
     ids=range(7),
@@ -158,6 +158,21 @@ def test_a_mask_file_is_read_as_on_the_command_line(tmp_path: Path) -> None:
 def test_masks_that_cannot_be_meant_are_refused(given: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         mask(given, (3, 5, 7))
+
+
+def test_what_is_to_be_said_of_a_mask_is_a_warning() -> None:
+    """As of strokes on a transparent layer, and of a mask that is likely meant the other way round."""
+    layer = Image.fromarray(np.dstack([np.zeros((5, 7, 3), np.uint8), 255 * (~KNOWN).astype(np.uint8)]))
+    with pytest.warns(UserWarning, match="its strokes on a transparent layer are what is to be filled"):
+        found = mask(layer, (3, 5, 7))
+    assert torch.equal(found[0], torch.from_numpy(KNOWN))
+    most = np.zeros((5, 7), np.uint8)
+    most[2, 2:4] = 255
+    with pytest.warns(UserWarning, match="known: black is to be filled, 94% of it; if the other part is meant"):
+        mask(Image.fromarray(most), (3, 5, 7))
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8))
+    with pytest.raises(InputError, match=r"known has .* colored pixels"):
+        mask(photo, (3, 5, 7))
 
 
 def test_labels_of_numpy_are_those_of_python() -> None:

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from diffusion.data import read_header
 from diffusion.data.images.bands import Bands, turned
-from diffusion.data.images.decoding import read_bands
+from diffusion.data.images.decoding import BinaryFile, read_bands, read_header
 from diffusion.data.images.formats import PILLOW_FORMATS
 from diffusion.errors import InputError
 
@@ -48,34 +47,38 @@ class Mask:
     notices: tuple[str, ...] = ()
 
 
-def read_mask(path: Path, *, inverted: bool = False, by_channel: bool = False) -> Mask:
+def read_mask(
+    path: Path, *, inverted: bool = False, by_channel: bool = False, file: BinaryFile | None = None, name: str = ""
+) -> Mask:
     """Reads a mask; `inverted` says that white is to be filled, `by_channel` that each channel has a mask of its own.
+
+    The file may already be open as `file`. In errors the mask has a `name`, by default that of the option and its path.
 
     Raises InputError for a file that cannot be read, for colors and transparency that do not say what is meant, and for
     a mask of different values that all say the same, with the reason as far as its values tell it.
     """
-    bands = read_bands(path)
-    if bands.alpha and (strokes := _drawn(bands, path)) is not None:
+    bands, name = read_bands(path, file), name or f"--mask: {path}"
+    if bands.alpha and (strokes := _drawn(bands, name)) is not None:
         return _strokes(strokes, path, inverted=inverted)
-    white = _white(bands, path)
+    white = _white(bands, name)
     colors = bands.colors if by_channel or _has_colors(bands.colors) else bands.colors[:, :, :1]
     shares = colors.astype(np.float32) / white
     shares = 1 - shares if bands.inverted else shares
-    shares = shares if by_channel else _gray(shares, path, bands.kind)
+    shares = shares if by_channel else _gray(shares, name, bands.kind)
     known = shares <= 1 - WHITE if inverted else shares >= WHITE
     low, high = bands.ends
     values = f"its values are {f'all {low:g}' if low == high else f'{low:g} to {high:g}'}, with {white:g} as white"
     gray = float(((shares > 1 - WHITE) & (shares < WHITE)).mean())
     if gray > PICTURE and len(np.unique(bands.colors)) > FEW:
         raise InputError(
-            f"--mask: {path} is a picture of grays, {gray:.0%} of it neither black nor white; draw what is known white "
+            f"{name} is a picture of grays, {gray:.0%} of it neither black nor white; draw what is known white "
             "and what is to be filled black"
         )
     if not known.any() or (known.all() and low != high):
         says = "known" if known.any() else "to be filled"
-        raise InputError(f"--mask: {path} shows all of the image as {says}: {values}; {_cure(bands, white)}")
+        raise InputError(f"{name} shows all of the image as {says}: {values}; {_cure(bands, white)}")
     part = (f"{path.name}: {gray:.0%} of it is gray, which is filled too",) if gray > SOFT else ()
-    several = read_header(path).frames
+    several = read_header(path, file).frames
     first = (f"{path.name}: holds {several} images, of which the first is the mask",) if several > 1 else ()
     return Mask(known, (*first, *part, *_remarks(known, path, "white" if inverted else "black")))
 
@@ -97,17 +100,17 @@ def _has_colors(values: npt.NDArray[np.generic]) -> bool:
     return any(not np.array_equal(values[:, :, 0], values[:, :, band]) for band in range(1, values.shape[2]))
 
 
-def _drawn(bands: Bands, path: Path) -> Known | None:
+def _drawn(bands: Bands, name: str) -> Known | None:
     """What is drawn (H, W, 1) on a transparent layer, None where a mask is as opaque everywhere."""
     opacity = bands.values[:, :, -1:]
     least, most = opacity.min(), opacity.max()
     if not most:
-        raise InputError(f"--mask: {path} is transparent everywhere; draw on it what is to be filled")
+        raise InputError(f"{name} is transparent everywhere; draw on it what is to be filled")
     if least == 0:
         return np.asarray(opacity > 0)
     if least < WHITE * most:
         raise InputError(
-            f"--mask: {path} is more transparent in some parts than in others, but nowhere fully; draw what is to be "
+            f"{name} is more transparent in some parts than in others, but nowhere fully; draw what is to be "
             "filled on a transparent layer, or black on white"
         )
     return None
@@ -133,15 +136,14 @@ def _remarks(known: Known, path: Path, filled: str) -> tuple[str, ...]:
     return (f"{path.name}: {filled} is to be filled, {found}; if the other part is meant, use --invert-mask",)
 
 
-def _white(bands: Bands, path: Path) -> float:
+def _white(bands: Bands, name: str) -> float:
     """Returns the value of white, by the type of the values of a mask; fractions are shares of white."""
     if bands.values.dtype.kind == "f":
         low, high = bands.ends
         if low < 0 or high > 1:
             divide = f", so divide them by {high:g}" if low >= 0 else ""
             raise InputError(
-                f"--mask: {path} holds fractions from {low:g} to {high:g}; they must lie in [0, 1], with 1 for "
-                f"known{divide}"
+                f"{name} holds fractions from {low:g} to {high:g}; they must lie in [0, 1], with 1 for known{divide}"
             )
         return 1.0
     low, high = bands.ends
@@ -150,11 +152,11 @@ def _white(bands: Bands, path: Path) -> float:
         return 1.0 if high <= 1 else 255.0
     full = bands.full
     if full is None:
-        raise InputError(f"--mask: {path} holds values from {low:g} to {high:g}; save it as 8 bits")
+        raise InputError(f"{name} holds values from {low:g} to {high:g}; save it as 8 bits")
     return float(full[1])
 
 
-def _gray(shares: Shares, path: Path, kind: str) -> Shares:
+def _gray(shares: Shares, name: str, kind: str) -> Shares:
     """Returns the one channel of a mask without colors, (H, W, 1)."""
     spread = shares.max(2) - shares.min(2)
     count = int((spread > COLORED).sum())
@@ -162,13 +164,13 @@ def _gray(shares: Shares, path: Path, kind: str) -> Shares:
         return np.asarray(shares.mean(2, keepdims=True))
     by_channel = "; if each channel has a mask of its own, add --mask-channels"
     if kind != "rgb":
-        raise InputError(f"--mask: {path} has {shares.shape[2]} bands that differ in {count:,} pixels{by_channel}")
+        raise InputError(f"{name} has {shares.shape[2]} bands that differ in {count:,} pixels{by_channel}")
     row, column = np.unravel_index(int(spread.argmax()), spread.shape)
     color = "#" + "".join(f"{round(255 * float(v)):02x}" for v in shares[row, column])
     strokes = f"; if it is the image with strokes of one color, leave out --mask and give --unknown-color {color!r}"
     pure = bool(((shares <= 1 - WHITE) | (shares >= WHITE)).all())
     raise InputError(
-        f"--mask: {path} has {count:,} colored pixels, as {color} at ({column}, {row}), which do not say what is "
+        f"{name} has {count:,} colored pixels, as {color} at ({column}, {row}), which do not say what is "
         "known; draw what is known white and what is to be filled black"
         f"{strokes * (count <= STROKES * spread.size)}{by_channel * pure}"
     )

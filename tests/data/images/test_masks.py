@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from diffusion.commands.masks import Mask, fitted, read_mask
+from diffusion.data.images.masks import Mask, fitted, read_mask
 from diffusion.errors import InputError
 
 SHAPE = (12, 16)
