@@ -71,6 +71,8 @@ class Job:
 def inpaint(command: Inpaint) -> int:
     """Restores the unknown part of images."""
     marking = _marking(command)
+    if command.mask is not None and not command.mask.exists():
+        raise InputError(f"--mask: {command.mask} is not there; name a mask or a folder of masks")
     job = _job(command, command.mask)
     return _restore(job, lambda _, file: tasks.masked(job.model, command, file, marking))
 

@@ -244,29 +244,29 @@ def test_each_image_of_a_folder_is_damaged_by_noise_of_its_own(trained: Path, da
 
 
 def test_results_are_never_mixed_with_others_nor_replaced(
-    trained: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+    run: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """A named folder is refused; without one another place is found and said; the same results are left as they are."""
     photo, out = damaged[0], tmp_path / "out"
     options = ["--operator", "denoise", "--noise", 0.1, "--steps", 1]
-    call("restore", trained, photo, *options, "--n", 4, "--out", out)
+    call("restore", run, photo, *options, "--n", 4, "--out", out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    message = fails(capsys, "restore", trained, photo, *options, "--n", 2, "--out", out)
+    message = fails(capsys, "restore", run, photo, *options, "--n", 2, "--out", out)
     assert f"--out: {out} holds restorations with other settings; name another folder" in message
     (tmp_path / "b").mkdir()
     other = tmp_path / "b" / photo.name
     Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(other)
     assert "holds restorations of another image" in fails(
-        capsys, "restore", trained, other, *options, "--n", 4, "--out", out
+        capsys, "restore", run, other, *options, "--n", 4, "--out", out
     )
-    call("restore", trained, photo, *options, "--n", 4, "--out", out)
+    call("restore", run, photo, *options, "--n", 4, "--out", out)
     assert "is restored already and left as it is (--again restores it)" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     for seed in (0, 1, 0):
-        call("restore", trained, photo, *options, "--n", 1, "--seed", seed)
-    first, second = trained / f"restored-{photo.stem}", trained / f"restored-{photo.stem}-2"
+        call("restore", run, photo, *options, "--n", 1, "--seed", seed)
+    first, second = run / f"restored-{photo.stem}", run / f"restored-{photo.stem}-2"
     assert [json.loads((folder / "restoration.json").read_text())["seed"] for folder in (first, second)] == [0, 1]
-    assert not (trained / f"restored-{photo.stem}-3").exists()
+    assert not (run / f"restored-{photo.stem}-3").exists()
 
 
 def test_an_image_that_lies_among_its_restorations_stays(
