@@ -44,6 +44,8 @@ def compare(options: Compare) -> int:
     """Prints a line for each image and the means; returns 1 if an image could not be compared."""
     distance = None if options.lpips is None else lpips.load(options.lpips)
     first, second = images_at(options.images), images_at(options.originals)
+    if options.images.samefile(options.originals):
+        raise InputError(f"{options.originals}: must hold the originals of {options.images}, got the same place twice")
     if options.images.is_file() and options.originals.is_file():
         second = dict(zip(first, second.values(), strict=True))  # Two files belong together whatever their names.
     paired = {name: (path, second[name]) for name, path in first.items() if name in second}

@@ -94,3 +94,12 @@ def test_folders_without_a_common_name_are_refused(tmp_path: Path, capsys: pytes
     assert "must hold images of the names of those in" in capsys.readouterr().err
     assert cli.main(["compare", str(tmp_path / "gone"), str(tmp_path / "b")]) == 2
     assert "gone: does not exist" in capsys.readouterr().err
+
+
+def test_a_place_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By whatever path it is named: equal images would seem perfect restorations."""
+    photo = save(RANDOM, tmp_path / "a" / "x.png")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for first, second in ((photo, photo), (tmp_path / "a", tmp_path / "link"), (tmp_path / "a", f"{tmp_path}/./a/")):
+        assert cli.main(["compare", str(first), str(second)]) == 2
+        assert "got the same place twice" in capsys.readouterr().err

@@ -319,3 +319,35 @@ def test_deep_values_are_read_in_the_range_of_the_model(tmp_path: Path) -> None:
     found = read_damaged(ImageFile(photo, mask, Path("x")), spec, WHITE)
     assert np.array_equal((found.image[0] * 4095).round().numpy(), values)
     assert np.array_equal((read_clean(photo, spec, WHITE)[0][0] * 4095).round().numpy(), values)
+
+
+def test_each_band_of_an_array_may_have_a_mask_of_its_own(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((6, 8, 5)).astype(np.float32)
+    parts = np.ones((6, 8, 5), dtype=bool)
+    parts[1:3, 2:4, 2], parts[:, :2, 4] = False, False
+    np.save(tmp_path / "a.npy", values)
+    np.save(tmp_path / "a_mask.npy", parts)
+    spec = DataSpec((5, 6, 8), None, mean=0.5, std=0.3, value_range=(0, 1))
+    file = ImageFile(tmp_path / "a.npy", tmp_path / "a_mask.npy", Path("x"))
+    found = read_damaged(file, spec, WHITE, Marking(by_channel=True))
+    assert np.array_equal(found.known.permute(1, 2, 0).numpy(), parts)
+    assert np.array_equal(found.image.permute(1, 2, 0).numpy(), values)
+    with pytest.raises(InputError, match=r"has 5 bands that differ in \d+ pixels; .* add --mask-channels"):
+        read_damaged(file, spec, WHITE)
+
+
+def test_the_picture_format_of_telephones_is_a_jpeg(tmp_path: Path) -> None:
+    """MPO: a photograph with another one of the same scene behind it."""
+    image = Image.new("RGB", (64, 48), (40, 90, 60))
+    image.paste((255, 0, 255), (20, 16, 40, 30))
+    image.save(tmp_path / "p.jpg", format="MPO", save_all=True, append_images=[image], quality=60)
+    with Image.open(tmp_path / "p.jpg") as file:
+        assert file.format == "MPO"
+    file = ImageFile(tmp_path / "p.jpg", None, Path("x"))
+    known = read_damaged(file, SPECS[3], WHITE, Marking(marked=Marked("#ff00ff"))).known[0]
+    off = (
+        (torch.tensor(np.asarray(Image.open(tmp_path / "p.jpg")).astype(int)) - torch.tensor((40, 90, 60)))
+        .abs()
+        .amax(2)
+    )
+    assert int(off[known].max()) < 40 and float(known.float().mean()) > 0.7
