@@ -10,7 +10,7 @@ import numpy as np
 from diffusion import checkpoint, config, distributed
 from diffusion.commands.options import Evaluate
 from diffusion.config import ConfigError
-from diffusion.data import Dataset, open_source
+from diffusion.data import Dataset, FolderError, open_source
 from diffusion.data.identity import same_place
 from diffusion.data.sources import SOURCES, DataOptions
 from diffusion.errors import InputError
@@ -56,7 +56,7 @@ def open_examples(
     """
     classes = model.spec.classes
     if other is None:
-        dataset = open_source(options, distributed.say, model.spec)
+        dataset = _open(options, model)
         if run is not None:
             _compare(dataset, run, options, model)
         return relabel(dataset, classes, "data.path").split(options.held_out, options.seed)
@@ -70,6 +70,15 @@ def open_examples(
         labels = False
     source = replace(options, source="folder", path=str(other), labels=labels, min_images=1)
     return None, relabel(SOURCES["folder"](source, distributed.say, model.spec), classes, "--data")
+
+
+def _open(options: DataOptions, model: Model) -> Dataset:
+    try:
+        return open_source(options, distributed.say, model.spec)
+    except FolderError as error:
+        if not options.path or "://" in options.path or expanded(options.path).exists():
+            raise
+        raise FolderError(f"{error}; if the data of the run were moved, say where to with --data-path") from None
 
 
 def _compare(dataset: Dataset, run: Path, options: DataOptions, model: Model) -> None:

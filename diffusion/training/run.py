@@ -55,7 +55,8 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
 
 
 def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt) -> int:
-    dataset = in_original_units(in_units_of_start(dataset, experiment, run), run)
+    dataset = in_units_of_start(dataset, experiment, run)
+    dataset = in_original_units(dataset, run, start=experiment.training.start)
     if distributed.is_main():
         follow(experiment, run, dataset)
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
@@ -75,11 +76,12 @@ def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt
     return outcome.exit_code
 
 
-def in_original_units(dataset: Dataset, run: Path) -> Dataset:
+def in_original_units(dataset: Dataset, run: Path, *, start: str = "") -> Dataset:
     """Returns the examples in the units in which the run began.
 
     A folder that has grown since has another mean and standard deviation, which the weights do not know. So has every
-    folder for a run of a version that measured them on held-out examples too.
+    folder for a run of a version that measured them on held-out examples too, and one that began from the weights of
+    `start`.
 
     Raises InputError for examples of another shape or number of gray levels, or of other classes, than the run was
     trained on.
@@ -95,6 +97,8 @@ def in_original_units(dataset: Dataset, run: Path) -> Dataset:
             )
     if before == now:
         return dataset
+    if start:  # Its units were never those of its own data.
+        return replace(dataset, spec=before)
     distributed.say(
         f"the statistics of the data have changed: mean {before.mean:.6g} -> {now.mean:.6g}, std {before.std:.6g} -> "
         f"{now.std:.6g}; the run goes on in the units that it began with"

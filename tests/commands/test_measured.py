@@ -55,7 +55,9 @@ def test_the_same_held_out_examples_are_measured_at_another_place(
 def test_data_that_are_gone_are_an_error_that_names_their_place(
     run: Path, moved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"data.path: {tmp_path / 'gone'} does not exist" in fails(capsys, "evaluate", run, *QUICK)
+    message = fails(capsys, "evaluate", run, *QUICK)
+    assert message.startswith(f"error: data.path: {tmp_path / 'gone'} does not exist")
+    assert message.endswith("; if the data of the run were moved, say where to with --data-path\n")
 
 
 def test_other_images_in_the_place_of_the_run_s_are_refused(

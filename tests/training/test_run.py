@@ -273,6 +273,7 @@ def test_a_run_begins_with_other_images_classes_and_sizes_in_the_units_of_the_ol
     assert train(experiment(folder, 3, data={"size": [8, 12]}, training={"start": str(trained)}), run) == 0
     text = capsys.readouterr().out
     assert "taken" not in text and "keeps the units" not in text, "weights are taken once"
+    assert "statistics" not in text, "nothing has changed"
     assert load(run, device="cpu").spec == spec
 
 
