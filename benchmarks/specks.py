@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=8, help="restorations")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--method", default="replacement")
-    parser.add_argument("--rounds", type=int, default=2, help="how often each command runs")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each command runs")
     options = parser.parse_args()
     window = max(load(options.run, device="cpu").spec.shape[1:])
     boxes = specks(options.size, options.specks, window, seed=1)
