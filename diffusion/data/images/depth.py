@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+import math
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from diffusion.data.images import store
+from diffusion.data.images import facts, uses
 from diffusion.data.images.bands import Bands, shown
 from diffusion.data.images.container import Container
 from diffusion.data.images.decoding import ImageError, read_frames
@@ -32,7 +34,9 @@ MEASURED: Literal["measured"] = "measured"
 RangeOption: TypeAlias = Literal["measured"] | Range | None
 
 # The version of the measurement. It is to be raised when the code changes such that the same files give other numbers.
-LAYOUT = 1
+LAYOUT = 2
+# The first part of the names of entries with the values of images.
+VALUES = "values"
 # The most images of 8 bits that are looked at, and the share of their range below which using so little is said.
 LOOKED, LITTLE = 32, 0.25
 # The bits of usual cameras and converters.
@@ -58,6 +62,10 @@ class Values:
     def levels(self) -> int:
         """The number of 256 levels that remain of the values at 8 bits."""
         return round(self.high * 255 / self.white) - round(self.low * 255 / self.white) + 1
+
+
+# The numbers that are kept of an image: its kind and the fields of its values.
+WIDTH = 1 + len(fields(Values))
 
 
 @dataclass(frozen=True)
@@ -109,29 +117,40 @@ def measure(
         others = others[np.linspace(0, len(others) - 1, looked).round().astype(np.int64)]
     numbers = np.union1d(np.flatnonzero(deep), others)
     ends = value_range if isinstance(value_range, tuple) else None
-    facts = json.dumps([LAYOUT, READERS, found.entries.content["identity"], ends, len(numbers)])
-    entry = cache / f"values-{hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()}"
-    if known := store.read(entry):
-        return Depth(*(Values(**part) for part in known["parts"]))
-    items = (found.entries[int(number)] for number in numbers)
+    settings = json.dumps([LAYOUT, READERS, ends, value_range is None])
+    family = f"{VALUES}-{hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()}"
+    identity = f"{found.entries.content['identity']} {len(numbers)}"
+    entry = cache / f"{family}-{hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()}"
+    digests = np.ascontiguousarray(found.entries.rows["digest"][numbers])
+    rows = facts.known(cache, family, digests, WIDTH)
+    missing = np.flatnonzero(np.isnan(rows[:, 0]))
+    items = (found.entries[int(number)] for number in numbers[missing])
     reading = partial(_values, found.container, ends)
-    files = in_order(reading, runs(items, 1), None, title="measuring values", progress=progress)
-    depth = together(chain.from_iterable(files))
-    with store.unfinished(cache) as folder:
-        store.publish(folder, entry, {"parts": [asdict(part) for part in depth.parts]})
-    return depth
+    shown = progress and bool(len(missing))
+    files = in_order(reading, runs(items, 1), None, title="measuring values", progress=shown)
+    for place, row in zip(missing, chain.from_iterable(files), strict=True):
+        rows[place] = row
+    if len(missing) or not entry.exists():
+        facts.publish(entry, digests, rows)
+    uses.note(entry, found.container.root)
+    return Depth(*(_together(rows[rows[:, 0] == kind]) for kind in range(3)))
 
 
-def _values(container: Container, ends: Range | None, pages: list[Entry]) -> list[tuple[int, Values]]:
-    """Returns of images of one file that can be read the kind, 0 to 2 in the order of `Depth`, and the values."""
+def _values(container: Container, ends: Range | None, pages: list[Entry]) -> list[tuple[float, ...]]:
+    """Returns for each image of one file its kind, 0 to 2 in the order of `Depth`, and its values.
+
+    The kind is -1 for an image that cannot be read, and NaN if another attempt may read it.
+    """
     first, found = pages[0], []
+    kind = -1.0
     try:
         with container.open(first.path, first.offset, first.size) as file:
             for bands in read_frames(first.path, file, [page.frame for page in pages]):
-                found.append(values_of(bands, ends))
-    except ImageError:
-        pass
-    return found
+                number, values = values_of(bands, ends)
+                found.append((float(number), *astuple(values)))
+    except ImageError as error:
+        kind = math.nan if error.transient else kind
+    return found + [(kind,) * WIDTH] * (len(pages) - len(found))
 
 
 def values_of(bands: Bands, ends: Range | None) -> tuple[int, Values]:
@@ -146,18 +165,16 @@ def values_of(bands: Bands, ends: Range | None) -> tuple[int, Values]:
 
 def together(results: Iterable[tuple[int, Values]]) -> Depth:
     """Returns the values of all images from the kind and the values of each."""
-    parts: list[list[Values]] = [[], [], []]
-    for kind, values in results:
-        parts[kind].append(values)
-    return Depth(*map(_together, parts))
+    rows = np.array([(kind, *astuple(values)) for kind, values in results]).reshape(-1, WIDTH)
+    return Depth(*(_together(rows[rows[:, 0] == kind]) for kind in range(3)))
 
 
-def _together(parts: Sequence[Values]) -> Values:
-    if not parts:
+def _together(rows: npt.NDArray[np.float64]) -> Values:
+    """Returns the values of all images of one kind from the kind and the values of each, (N, WIDTH)."""
+    if not len(rows):
         return Values()
-    rows = np.array([astuple(part) for part in parts])
-    images, unknown = int(rows[:, 0].sum()), int(rows[:, 4].sum())
-    return Values(images, rows[:, 1].min(), rows[:, 2].max(), rows[:, 3].max(), unknown, rows[:, 5].mean())
+    _, images, low, high, white, unknown, outside = rows.T
+    return Values(int(images.sum()), low.min(), high.max(), white.max(), int(unknown.sum()), outside.mean())
 
 
 def resolve(pixel_format: PixelFormat, value_range: RangeOption, depth: Depth, allowed: int) -> PixelFormat:

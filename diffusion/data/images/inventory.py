@@ -100,7 +100,7 @@ def _current(path: Path, content: dict[str, Any], roots: list[str]) -> bool:
             return not roots or any(family == index.family(Path(root)) for root in roots)
     except (LookupError, TypeError, ValueError):
         return False
-    return path.name.startswith("values-") and bool(content)
+    return path.name.count("-") == 2 and bool(content)
 
 
 def _format(content: dict[str, Any]) -> PixelFormat:
@@ -118,7 +118,9 @@ def _said(path: Path, content: dict[str, Any]) -> tuple[str, int | None]:
         return f"pixels {width}x{height}, {channels} channel{'' if channels == 1 else 's'}", content.get("images")
     if path.name.startswith(index.INDEX):
         return "names, headers and hashes", None
-    return ("ranges of values" if path.name.startswith("values-") else "of an earlier version"), None
+    if path.name.startswith("values-"):
+        return "lowest and highest values", content.get("images")
+    return "of an earlier version", None
 
 
 def size(path: Path) -> int:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffusion.data import DataOptions, FolderError, open_folder, open_source
 from diffusion.data.images import depth
-from diffusion.data.images.decoding import PixelFormat
+from diffusion.data.images.decoding import ImageError, PixelFormat
 from diffusion.data.images.scan import scan
 
 GENERATOR = np.random.default_rng(0)
@@ -103,6 +103,54 @@ def test_a_measurement_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     first = depth.measure(found, tmp_path / "cache", "measured", progress=False)
     monkeypatch.setattr(depth, "read_frames", None)
     assert depth.measure(found, tmp_path / "cache", "measured", progress=False) == first
+
+
+def test_a_folder_that_grows_is_measured_as_far_as_it_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").mkdir()
+    read, names = depth.read_frames, []
+
+    def noted(path: Path, *arguments: object) -> object:
+        names.append(Path(path).name)
+        return read(path, *arguments)  # type: ignore[arg-type]
+
+    def measured(cache: str) -> depth.Depth:
+        (tmp_path / cache).mkdir(exist_ok=True)
+        found = scan(tmp_path / "a", labels=False, progress=False)
+        return depth.measure(found, tmp_path / cache, (50, 850), progress=False)
+
+    write(tmp_path / "a", deep(100, 900))
+    first = measured("cache")
+    monkeypatch.setattr(depth, "read_frames", noted)
+    np.save(tmp_path / "a" / "z.npy", np.full((8, 8), 3000, np.uint16))
+    grown = measured("cache")
+    assert names == ["z.npy"] and first.deep.high == 900 and grown.deep.high == 3000
+    assert grown == measured("other") and len([*(tmp_path / "cache").iterdir()]) == 1
+
+
+def test_images_that_cannot_be_read_are_tried_once_and_passing_failures_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a", deep(0, 900))
+    found = scan(tmp_path / "a", labels=False, progress=False)
+    calls: list[int] = []
+
+    def refuse(*arguments: object) -> object:
+        calls.append(1)
+        raise error
+
+    (tmp_path / "cache").mkdir()
+    error, cause = ImageError("x", "Too many open files"), OSError(24, "Too many open files")
+    error.__cause__ = cause
+    with monkeypatch.context() as patch:
+        patch.setattr(depth, "read_frames", refuse)
+        assert depth.measure(found, tmp_path / "cache", "measured", progress=False) == depth.Depth()
+    assert depth.measure(found, tmp_path / "cache", "measured", progress=False).deep.images == 9
+    error, count = ImageError("x", "damaged"), len(calls)
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr(depth, "read_frames", refuse)
+    for _ in range(2):
+        assert depth.measure(found, tmp_path / "other", "measured", progress=False) == depth.Depth()
+    assert len(calls) == 2 * count
 
 
 def test_mixed_depths_under_a_range_are_said_loudly(tmp_path: Path) -> None:
