@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,7 +98,10 @@ def only_quick(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keeps the quick tests to one thread, as their tensors are too small for more."""
+    """Keeps the quick tests to one thread, as their tensors are too small for more, and heeds SIGHUP, which tests under
+    nohup would inherit as ignored.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if only_quick(config):
         torch.set_num_threads(1)
 
