@@ -63,6 +63,7 @@ SLOW = {
         "test_in_continuous_time_the_reverse_variance_is_no_matter",
         "test_the_bound_in_continuous_time_is_the_entropy",
     },
+    "restoration/test_fitting.py": {"test_a_smaller_image_is_the_middle_of_a_larger_one"},
     "restoration/test_methods.py": {
         "test_jpeg_is_restored_by_methods_that_linearize",
         "test_the_evidence_is_that_of_what_a_mask_shows",
@@ -77,7 +78,6 @@ SLOW = {
     "restoration/test_resampling.py": {"test_the_error_of_the_evidence_falls_as_the_square_root_of_the_particles"},
     "restoration/test_windows.py": {
         "test_a_large_image_is_restored_as_by_the_exact_denoiser",
-        "test_a_smaller_image_is_the_middle_of_a_larger_one",
         "test_samples_have_no_seam_where_windows_begin",
     },
     "test_objectives.py": {"test_the_hybrid_term_is_least_at_the_exact_reverse_variance"},

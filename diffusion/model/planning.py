@@ -17,7 +17,7 @@ from diffusion import distributed
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.model.solving import Solver
 from diffusion.operators import Mask
-from diffusion.restoration import Method, Problem, restore, windows
+from diffusion.restoration import Method, Problem, fitting, restore
 from diffusion.restoration.parts import split
 from diffusion.restoration.posterior import Jacobian
 from diffusion.schedules import Schedule, expand
@@ -55,7 +55,7 @@ def plan(solver: Solver, problem: Problem, n: int, *, shared: bool = False) -> P
     Raises InputError where the method cannot use the noise.
     """
     parts, spec, method = split(problem, solver.window), solver.spec, solver.method
-    count = sum(windows.count(part.problem, solver.window, part.tiling) for part in parts)
+    count = sum(fitting.count(part.problem, solver.window, part.tiling) for part in parts)
     if not count:
         return Plan(0, 0, 0, 0)
     scaled = replace(problem, noise=problem.noise * spec.top / spec.std)

@@ -27,7 +27,7 @@ from diffusion.model.restoration import Diagnostics, Restoration
 from diffusion.operators import Identity, Operator
 from diffusion.progress import bar
 from diffusion.randomness import ExampleNoise, Stream, example_seed
-from diffusion.restoration import Method, Problem, restore, windows
+from diffusion.restoration import Method, Problem, fitting, restore
 from diffusion.restoration.counting import CountingDenoiser
 from diffusion.restoration.parts import Part, hidden_values, split, together
 from diffusion.restoration.windows import Windows
@@ -121,7 +121,7 @@ class Solver:
         """
         if not len(numbers):
             return []
-        given = [Piece(i, part, windows.count(part.problem, self.window, part.tiling)) for i, part in enumerate(parts)]
+        given = [Piece(i, part, fitting.count(part.problem, self.window, part.tiling)) for i, part in enumerate(parts)]
         if not self.method.independent:
             return [Run((piece,), numbers) for piece in given]
         runs: list[Run] = []
@@ -149,7 +149,7 @@ class Solver:
         if tilings:
             denoiser: AnyDenoiser = Windows(self.denoiser, tuple(tilings), self.batch, moving.part)
         else:
-            denoiser, problem, crop = windows.fit(
+            denoiser, problem, crop = fitting.fit(
                 self.denoiser, self.window, problem, batch=self.batch, watch=moving.part
             )
         counted = CountingDenoiser(denoiser, moving.evaluation, moving.backward)
@@ -192,7 +192,7 @@ class Solver:
             complete = len(parts) == 1 and parts[0].problem.observations == problem.observations
             least, ancestors = table[:, 3:].amin(0).tolist()
             weights = evidence if complete and math.isfinite(evidence) else None, least, int(ancestors)
-        count = sum(windows.count(part.problem, self.window, part.tiling) for part in parts)
+        count = sum(fitting.count(part.problem, self.window, part.tiling) for part in parts)
         return Diagnostics(self.method, nfe, backward, seconds, residual, count, self.steps, len(parts), *weights)
 
     def _check_finite(self, values: Tensor) -> None:

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion.operators import Crop, Mask
+from diffusion.restoration.fitting import at_least, sides
 from diffusion.restoration.problem import Problem
 from diffusion.restoration.tiling import Sides, Tiling
-from diffusion.restoration.windows import at_least, sides
 
 
 @dataclass(frozen=True)

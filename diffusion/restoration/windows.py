@@ -11,15 +11,15 @@ from that window, and the squared error of the blend is at most the mean of the 
 window is taken into account. For data whose correlations end within half a window next to nothing is lost. No denoiser
 of windows knows a structure larger than a window, such as sky above and ground below.
 
-An image smaller than a window is the middle of a larger image of which nothing else is known (`fit`). In a large image
-with small holes only the windows that see a hole are evaluated (`parts.py`).
+An image smaller than a window is the middle of a larger image of which nothing else is known (`fitting.py`). In a large
+image with small holes only the windows that see a hole are evaluated (`parts.py`).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -30,8 +30,6 @@ from torch.nn import functional as F
 
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
-from diffusion.operators import Crop, Identity, Mask, Operator, compose
-from diffusion.restoration.problem import Problem
 from diffusion.restoration.tiling import Sides, Tiling, hill, offsets
 from diffusion.schedules import Schedule
 
@@ -244,62 +242,3 @@ def _add(total: Tensor, place: Tensor, values: Tensor) -> None:
     sum itself.
     """
     total.index_add_(1, place.flatten(), values.movedim(1, 0).flatten(1))
-
-
-class Fit(NamedTuple):
-    """A denoiser and a problem that fit each other, for images as large as `problem.shape` says.
-
-    `crop` cuts the image that was asked for out of a solution.
-    """
-
-    denoiser: AnyDenoiser
-    problem: Problem
-    crop: Operator
-
-
-def fit(
-    denoiser: AnyDenoiser,
-    window: Sides,
-    problem: Problem,
-    *,
-    batch: int = 32,
-    watch: Callable[[float], None] = lambda share: None,
-) -> Fit:
-    """Fits a denoiser of images of the size `window` to a problem for an image of any size.
-
-    Where the image is longer than the window, windows overlap. Where it is shorter, the solution is as long as the
-    window: around the image it has a margin, about which y says nothing, and which `Fit.crop` cuts off. `batch` and
-    `watch` are those of `Windows`.
-    """
-    size, whole = sides(problem), at_least(sides(problem), window)
-    if whole != window:
-        denoiser = Windows(denoiser, (Tiling.whole(whole, window),), batch, watch)
-    if whole == size:
-        return Fit(denoiser, problem, Identity())
-    crop, shape = Crop(*size), (problem.x_shape[0], *whole)
-    if not isinstance(problem.operator, Mask):
-        stated = problem.stated or problem.operator
-        within = replace(problem, operator=compose(problem.operator, crop), shape=shape, stated=stated)
-        return Fit(denoiser, within, crop)
-    # A mask stays a mask, which replacement asks for.
-    margins = crop.margins(whole)
-    known = F.pad(problem.operator.known.broadcast_to(problem.y.shape)[0], margins)
-    return Fit(denoiser, Problem(Mask(known), F.pad(problem.y, margins), problem.noise, shape), crop)
-
-
-def count(problem: Problem, window: Sides, tiling: Tiling | None = None) -> int:
-    """The number of windows that cover the image of a problem, or the pixels of a tiling."""
-    if tiling is None:
-        whole = at_least(sides(problem), window)
-        return 1 if whole == window else Tiling.whole(whole, window).count
-    return tiling.count
-
-
-def sides(problem: Problem) -> Sides:
-    """The size (H, W) of the image that a problem asks for; () for points."""
-    return problem.x_shape[1:]
-
-
-def at_least(size: Sides, window: Sides) -> Sides:
-    """The larger of both sizes, side by side."""
-    return tuple(max(pair) for pair in zip(size, window, strict=True))

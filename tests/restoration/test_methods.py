@@ -15,6 +15,7 @@ from diffusion.operators import JPEG, Downsample, Mask, Matrix, Operator
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration.corrections import DPSStep, RangeNull
 from diffusion.restoration.counting import CountingDenoiser
+from diffusion.restoration.fitting import fit
 from diffusion.restoration.methods import (
     METHODS,
     Direct,
@@ -27,7 +28,6 @@ from diffusion.restoration.methods import (
     restore,
 )
 from diffusion.restoration.problem import Problem
-from diffusion.restoration.windows import fit
 from diffusion.samplers import DDIM, Heun, prior, sample
 from diffusion.schedules import Cosine
 from tests.oracles import MixtureOracle, correlated

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.grids import UniformLogSNR
-from diffusion.operators import GaussianBlur, Identity, Mask
+from diffusion.operators import GaussianBlur, Mask
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration import Problem, restore
-from diffusion.restoration.methods import RePaint
+from diffusion.restoration.fitting import fit
 from diffusion.restoration.tiling import Sides, Tiling, starts
-from diffusion.restoration.windows import Windows, count, fit
+from diffusion.restoration.windows import Windows
 from diffusion.samplers import SDESolver, prior, sample
 from diffusion.schedules import Cosine, Schedule
 from tests.oracles import short_correlations
@@ -155,42 +155,6 @@ def test_a_large_image_is_restored_as_by_the_exact_denoiser(name: str) -> None:
     # The mean of exact samples would be off by 1 / sqrt(40) = 0.16, their variance right to 2 %.
     assert float(z.mean(0).square().mean().sqrt()) < 0.25
     assert float(z.var(0).mean()) == pytest.approx(1, abs=0.1)
-
-
-@pytest.mark.parametrize("operator", ["mask", "blur"])
-def test_a_smaller_image_is_the_middle_of_a_larger_one(operator: str) -> None:
-    size, noise = (5, 8), 0.1
-    small = short_correlations(Cosine(), *size, LENGTH)
-    damage = Mask(torch.rand(1, *size, generator=torch.Generator().manual_seed(1)) < 0.5)
-    chosen = damage if operator == "mask" else GaussianBlur(0.5)
-    y = chosen(small.sample(1, torch.Generator().manual_seed(3)))
-    matrix = chosen(torch.eye(40, dtype=torch.float64).reshape(40, 1, *size)).flatten(1).mT
-    exact = small.posterior(matrix, y.flatten(), noise)
-    whole = fit(SMALL, WINDOW, Problem(chosen, y, noise, (1, *size)))
-    assert (
-        whole.problem.shape == (1, *WINDOW)
-        and count(Problem(chosen, y, noise, (1, *size)), WINDOW) == 1
-        and isinstance(whole.problem.operator, Mask) == (operator == "mask")
-    )
-    x = restore(whole.denoiser, whole.problem, normal(200, 1, *WINDOW), TIMES, randn=ExampleNoise(range(200))).x
-    cropped = whole.crop(x)
-    assert cropped.shape == (200, 1, *size)
-    std = exact.covariance.diagonal().sqrt()
-    z = (cropped.flatten(1) - exact.mean.flatten()) / std
-    assert float(z.mean(0).square().mean().sqrt()) < 0.15 and float(z.var(0).mean()) == pytest.approx(1, abs=0.1)
-    if operator == "mask":
-        repainted = restore(
-            whole.denoiser, whole.problem, normal(3, 1, *WINDOW), TIMES, method=RePaint(2), randn=ExampleNoise(range(3))
-        ).x
-        assert torch.allclose(whole.crop(repainted)[:, damage.known], y[:, damage.known].expand(3, -1), atol=0.05)
-
-
-@pytest.mark.parametrize("size", [WINDOW, (9, 8), (8, 9), (12, 20)])
-def test_an_image_as_large_as_a_window_or_larger_has_no_margin(size: tuple[int, int]) -> None:
-    problem = Problem(GaussianBlur(1.0), normal(1, 1, *size), shape=(1, *size))
-    whole = fit(SMALL, WINDOW, problem)
-    assert whole.problem is problem and isinstance(whole.crop, Identity)
-    assert (whole.denoiser is SMALL) == (count(problem, WINDOW) == 1) == (size == WINDOW)
 
 
 def test_each_batch_of_windows_tells_its_share_forward_and_back() -> None:
