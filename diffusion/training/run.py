@@ -17,7 +17,7 @@ from diffusion.errors import InputError
 from diffusion.interrupt import Interrupt, Stopped
 from diffusion.model.origin import spec_of
 from diffusion.model.transfer import in_units_of, open_start
-from diffusion.training import lock
+from diffusion.training import lock, metrics
 from diffusion.training.prepare import follow, prepare
 from diffusion.training.trainer import Outcome, Trainer
 
@@ -70,10 +70,24 @@ def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt
         outcome = trainer.train(interrupt)
     if outcome.exit_code == 0 and (trained or not distributed.largest(trainer.reporter.finished(trainer.step))):
         trainer.reporter.finish(outcome.model)
+        if line := best_line(run, trainer.step):
+            trainer.say(line)
     trainer.accelerator.wait_for_everyone()
     trainer.tracker.close()
     trainer.accelerator.end_training()
     return outcome.exit_code
+
+
+def best_line(run: Path, last: int) -> str:
+    """Names the checkpoint with the lowest held-out bound, if that is not the `last` one; empty if it is."""
+    folders = {checkpoint.step_of(folder): folder for folder in checkpoint.folders(run)}
+    step, bounds = metrics.best(run / metrics.METRICS, folders), metrics.bounds(run / metrics.METRICS)
+    if step is None or step == last or last not in bounds:
+        return ""
+    return (
+        f"the held-out bound was lowest at step {step}: {bounds[step]:.4f}, and {bounds[last]:.4f} at step {last}; "
+        f"commands take {folders[step]} for a run"
+    )
 
 
 def in_original_units(dataset: Dataset, run: Path, *, start: str = "") -> Dataset:

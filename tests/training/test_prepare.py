@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from diffusion import checkpoint
 from diffusion.config import Config, ConfigError, to_dict
-from diffusion.training.prepare import CHANGEABLE, RESOLVED, difference, prepare
+from diffusion.data import open_source
+from diffusion.training.prepare import CHANGEABLE, RESOLVED, difference, follow, prepare
 from tests.conftest import tiny
 
 Tree = dict[str, dict[str, Any]]
@@ -122,3 +124,30 @@ def test_a_new_run_whose_objective_no_batch_estimates_is_refused_and_a_begun_one
     edit(run, lambda tree: tree.update(weighting=to_dict(heavy)["weighting"]))
     prepare(heavy, run, strict=False)
     assert json.loads((run / RESOLVED).read_text())["weighting"]["name"] == weighting
+
+
+def test_a_teacher_may_move_and_is_known_by_its_weights(
+    shapes: Path, run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = Path(shutil.copytree(trained, run.with_name("teacher")))
+
+    def student(path: Path | str) -> Config:
+        return experiment(shapes, distillation={"teacher": str(path)})
+
+    edit(run, lambda tree: tree["distillation"].update(teacher=str(teacher)))
+    dataset = open_source(student(teacher).data, lambda line: None)
+    follow(student(teacher), run, dataset)
+    prepare(student(f"{teacher}/"), run, strict=False)
+    moved = teacher.rename(run.with_name("moved"))
+    prepare(student(moved), run, strict=False)
+    assert json.loads((run / RESOLVED).read_text())["distillation"]["teacher"] == str(moved)
+    other = trained / "checkpoints" / "step-00000020"
+    with pytest.raises(ConfigError, match=r"distillation\.teacher: '.*moved' -> '.*step-00000020'"):
+        prepare(student(other), run, strict=False)
+    capsys.readouterr()
+    follow(student(moved), run, dataset)
+    assert capsys.readouterr().out == ""
+    shutil.rmtree(moved / "checkpoints" / "step-00000040")
+    follow(student(moved), run, dataset)
+    expected = f"distillation.teacher: {moved} has other weights than at the last training\n"
+    assert capsys.readouterr().out == expected

@@ -19,6 +19,7 @@ from diffusion.model import load
 from diffusion.model.origin import EXAMPLES, RESOLVED, SOURCES
 from diffusion.training import train
 from diffusion.training.report import Reporter
+from diffusion.training.run import best_line
 from tests.conftest import tiny
 from tests.training.test_trainer import assert_equal, go, losses, weights
 
@@ -297,3 +298,28 @@ def test_a_start_that_does_not_fit_is_refused_before_data_are_read(trained: Path
     with pytest.raises(InputError, match=r"training\.start: .* has another network"):
         train(wrong, tmp_path / "run")
     assert not (tmp_path / "run" / RESOLVED).exists()
+
+
+def test_the_checkpoint_with_the_lowest_bound_is_named_at_the_end(run: Path) -> None:
+    rows = [{"step": step, "held_out/total_bits_per_dim": bound} for step, bound in ((20, 3.25), (40, 3.5))]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    best = run / "checkpoints" / "step-00000020"
+    assert best_line(run, 40) == (
+        f"the held-out bound was lowest at step 20: 3.2500, and 3.5000 at step 40; commands take {best} for a run"
+    )
+    assert load(best).step == 20
+    shutil.rmtree(best)
+    assert best_line(run, 40) == "", "it was not kept"
+    (run / "metrics.jsonl").write_text("")
+    assert best_line(run, 40) == ""
+
+
+def test_the_end_of_a_run_says_where_the_lowest_bound_was(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        Reporter, "validation", lambda self, model, losses: {"held_out/total_bits_per_dim": 1.0 + model.step}
+    )
+    report: dict[str, object] = {"checkpoint": 1, "evaluate": 1}
+    assert train(experiment(folder, 3, report=report), tmp_path / "run") == 0
+    assert "the held-out bound was lowest at step 1: 2.0000, and 4.0000 at step 3" in capsys.readouterr().out
