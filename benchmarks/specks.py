@@ -40,12 +40,15 @@ LARGEST_RATIO, LARGEST_GB = 1.3, 1.5
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took: the seconds of the whole and of restoring alone, its windows, and its peak memory in GB."""
+    """What a command took: the seconds of the whole and of restoring alone, its windows, its peak memory in GB, and the
+    seconds of the processor, which others that run beside it hardly change.
+    """
 
     seconds: float
     restoring: float
     windows: int
     peak: float
+    cpu: float
 
 
 def made(size: tuple[int, int], seed: int) -> Image.Image:
@@ -108,7 +111,8 @@ def measured(command: Sequence[str], out: Path) -> Cost:
             raise RuntimeError(f"{' '.join(command)}: ended with {process.returncode}\n{log.read().decode()[-2000:]}")
     notes = [json.loads(path.read_text())["diagnostics"] for path in sorted(out.rglob("restoration.json"))]
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-    return Cost(seconds, sum(note["seconds"] for note in notes), sum(note["windows"] for note in notes), peak)
+    restoring, windows = (sum(note[name] for note in notes) for name in ("seconds", "windows"))
+    return Cost(seconds, restoring, windows, peak, usage.ru_utime + usage.ru_stime)
 
 
 def prepare(folder: Path, photo: Path | None, size: tuple[int, int], boxes: Sequence[Box], window: int) -> None:
@@ -189,6 +193,7 @@ def rows(costs: Mapping[str, Sequence[Cost]]) -> Rows:
             "windows": of[0].windows,
             "restoring, s": statistics.median(cost.restoring for cost in of),
             "whole command, s": statistics.median(cost.seconds for cost in of),
+            "its CPU, s": statistics.median(cost.cpu for cost in of),
             "peak, GB": max(cost.peak for cost in of),
         }
         for title, of in costs.items()

@@ -67,11 +67,18 @@ for name, seconds in (("a", 1.5), ("b", 2.0)):
     (path / "restoration.json").write_text(json.dumps({"diagnostics": {"seconds": seconds, "windows": 4}}))
 """
     found = measured([sys.executable, "-c", program, str(tmp_path)], tmp_path)
-    assert (found.restoring, found.windows) == (3.5, 8) and 0.2 < found.peak < 1 and found.seconds > 0
+    assert (
+        (found.restoring, found.windows) == (3.5, 8)
+        and 0.2 < found.peak < 1
+        and found.seconds > 0
+        and 0 < found.cpu < 60
+    )
     with pytest.raises(RuntimeError, match=r"ended with 3\n.*told"):
         measured([sys.executable, "-c", "import sys; print('told', file=sys.stderr); sys.exit(3)"], tmp_path)
 
 
 def test_rows_have_medians_of_times_and_the_largest_memory() -> None:
-    costs = {"photo": [Cost(10, 1, 5, 2.0), Cost(20, 3, 5, 1.0), Cost(90, 2, 5, 1.5)]}
-    assert rows(costs) == [{"what": "photo", "windows": 5, "restoring, s": 2, "whole command, s": 20, "peak, GB": 2.0}]
+    costs = {"photo": [Cost(10, 1, 5, 2.0, 7), Cost(20, 3, 5, 1.0, 8), Cost(90, 2, 5, 1.5, 9)]}
+    assert rows(costs) == [
+        {"what": "photo", "windows": 5, "restoring, s": 2, "whole command, s": 20, "its CPU, s": 8, "peak, GB": 2.0}
+    ]
