@@ -85,6 +85,7 @@ def write(
         held = statistics.held_probability(found.n, confidence=CONFIDENCE)
         for name, bound in zip(BOUNDS, found.bounds(CONFIDENCE), strict=True):
             save(name, bound, interval=held)
+            del bound  # One large image at a time is held.
         std = found.std
         top = float(std[: figures.COLORS].max())
         figures.save_png(std[: figures.COLORS] / max(top, 1e-9), stage / "std.png", {**info, "white": top})
