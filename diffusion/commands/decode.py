@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from diffusion.commands.options import Decode
-from diffusion.commands.places import content
-from diffusion.commands.sample_files import files_in, sweep
-from diffusion.commands.sample_places import choose, opened
-from diffusion.commands.sampling import Job
-from diffusion.commands.ways import file_suffix, identity, read_latents, rows
+from diffusion.commands.photographs.places import content
+from diffusion.commands.samples.files import files_in, sweep
+from diffusion.commands.samples.places import choose, opened
+from diffusion.commands.samples.sampling import Job
+from diffusion.commands.samples.ways import file_suffix, identity, read_latents, rows
 from diffusion.errors import require
 from diffusion.model import load
 

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import torch
 
-from diffusion.commands.listing import list_images
 from diffusion.commands.options import Encode
-from diffusion.commands.sized import read_sized
+from diffusion.commands.photographs.listing import list_images
+from diffusion.commands.samples.sized import read_sized
 from diffusion.errors import InputError, require
 from diffusion.files import replacing, write_text
 from diffusion.model import load

@@ -15,20 +15,20 @@ from typing import Any
 import torch
 
 from diffusion import config, distributed
-from diffusion.commands import observing, remarks, results, tasks
-from diffusion.commands.batch import Batch
-from diffusion.commands.canvas import Canvas, canvas, project
-from diffusion.commands.feather import blended
-from diffusion.commands.images import Marking
-from diffusion.commands.listing import ImageFile, list_images
-from diffusion.commands.marks import Marked
 from diffusion.commands.options import Inpaint, Restore
-from diffusion.commands.own_results import OwnResults
-from diffusion.commands.pad import Pad
-from diffusion.commands.photograph import Photograph, read_photograph
-from diffusion.commands.places import Place, Request, weights_hash
-from diffusion.commands.targets import Targets, lost
-from diffusion.commands.tasks import Task
+from diffusion.commands.photographs import observing, remarks, results, tasks
+from diffusion.commands.photographs.batch import Batch
+from diffusion.commands.photographs.canvas import Canvas, canvas, project
+from diffusion.commands.photographs.feather import blended
+from diffusion.commands.photographs.images import Marking
+from diffusion.commands.photographs.listing import ImageFile, list_images
+from diffusion.commands.photographs.marks import Marked
+from diffusion.commands.photographs.own_results import OwnResults
+from diffusion.commands.photographs.pad import Pad
+from diffusion.commands.photographs.photograph import Photograph, read_photograph
+from diffusion.commands.photographs.places import Place, Request, weights_hash
+from diffusion.commands.photographs.targets import Targets, lost
+from diffusion.commands.photographs.tasks import Task
 from diffusion.data.images.decoding import Color
 from diffusion.errors import InputError, require
 from diffusion.model import Model, load

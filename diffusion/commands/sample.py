@@ -11,10 +11,10 @@ import torch
 from diffusion import config, distributed, figures
 from diffusion.commands import restore
 from diffusion.commands.options import DrawArguments, Inpaint, Restorations, Sample
-from diffusion.commands.sample_files import files_in, sweep
-from diffusion.commands.sample_places import choose, opened, read
-from diffusion.commands.sampling import PLOTTED, Job
-from diffusion.commands.ways import Way, given, settings_of, way_of
+from diffusion.commands.samples.files import files_in, sweep
+from diffusion.commands.samples.places import choose, opened, read
+from diffusion.commands.samples.sampling import PLOTTED, Job
+from diffusion.commands.samples.ways import Way, given, settings_of, way_of
 from diffusion.draw import DrawOptions
 from diffusion.errors import InputError, require
 from diffusion.model import Model, load

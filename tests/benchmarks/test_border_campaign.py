@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import border, border_campaign
-from diffusion.commands.canvas import Canvas
+from diffusion.commands.photographs.canvas import Canvas
 
 NAMES = ("u1x5.tif", "u2x2.tif", "f4x3.npy")
 

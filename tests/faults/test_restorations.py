@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from diffusion import cli, figures
 from diffusion.commands import restore as commands
-from diffusion.commands import results
+from diffusion.commands.photographs import results
 from tests.photographs import HEIGHT, WIDTH, exif, hole, photo
 
 QUICK = ("--n", "1", "--steps", "1", "--method", "replacement")
@@ -51,7 +51,7 @@ def test_a_stopped_batch_goes_on_where_it_stopped(
         done.append(path)
         return write(path, *rest, **more)
 
-    monkeypatch.setattr(commands.results, writes, stop)
+    monkeypatch.setattr(results, writes, stop)
     assert inpaint(trained, photos, "--out", out, *options) == 130
     monkeypatch.undo()
     before = times(out)
@@ -182,7 +182,7 @@ def test_each_process_of_two_commands_at_once_keeps_what_it_wrote(
         assert inpaint(trained, photos / "0.png", "--out", out, "--seed", 7) == 0
         return write(*rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(commands.results, "write", overtaken)
+    monkeypatch.setattr(results, "write", overtaken)
     assert inpaint(trained, photos / "0.png", "--out", out) == 0
     seeds = [json.loads((folder / "restoration.json").read_text())["seed"] for folder in (out, out.with_name("out-2"))]
     assert seeds == [7, 0]

@@ -1,0 +1,1 @@
+"""The parts of `inpaint` and `restore`: images in, results out."""

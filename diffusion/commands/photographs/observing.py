@@ -1,0 +1,75 @@
+"""What an image to restore tells about its damage: the quality of a JPEG, and the noise on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from diffusion.commands.options import Restore
+from diffusion.commands.photographs.jpeg_quality import jpeg_quality
+from diffusion.commands.photographs.remarks import ROUNDING
+from diffusion.data.images.kernel import read_kernel
+from diffusion.errors import InputError
+from diffusion.operators import Operator, parse
+
+JPEG, DENOISE = "jpeg", "denoise"
+
+
+def check(command: Restore) -> None:
+    """Raises InputError for an operator that is not understood, before any image is read."""
+    parse(_with_quality(command.operator, 75), read_kernel=read_kernel, happened=not command.damage)
+
+
+def operator(command: Restore, path: Path) -> tuple[Operator, tuple[str, ...]]:
+    """Returns the operator of a command for an image file, and what it tells of itself.
+
+    A file that was compressed last has its quality in its header.
+
+    Raises InputError for a JPEG of unknown quality that is no JPEG any more.
+    """
+    text, told = command.operator, tuple[str, ...]()
+    if not command.damage and _with_quality(text, 75) != text and (quality := jpeg_quality(path)) is not None:
+        text, told = (
+            _with_quality(text, quality),
+            (f"{path.name}: compressed at quality {quality}, as its header says",),
+        )
+    return parse(text, read_kernel=read_kernel, happened=not command.damage), told
+
+
+def _with_quality(text: str, quality: int) -> str:
+    """The operator with a quality for the compression that comes last, if it says none."""
+    *before, last = text.split("+")
+    stated = f"{JPEG}:quality={quality}" if last.strip().lower().rstrip(":") == JPEG else last
+    return "+".join([*before, stated])
+
+
+def noise(command: Restore, path: Path, y: Tensor) -> tuple[float, tuple[str, ...]]:
+    """Returns the standard deviation of the noise on an observation y (C, H, W) of a file, and what to say of it.
+
+    It is that which the command states, or else an estimate, at least the noise of rounding. What a compression has
+    rounded is no noise: the operator has it.
+
+    Raises InputError for an image to denoise that is too small to tell its noise.
+    """
+    if command.noise is not None:
+        return command.noise, ()
+    # It imports linear algebra, which takes a moment that a command with --noise need not wait for.
+    from diffusion.restoration.noise import estimate_noise
+
+    last = command.operator.split("+")[-1].strip().lower()
+    if last.startswith(JPEG):
+        return ROUNDING, ()
+    try:
+        # A gray image in three equal channels has the noise of one.
+        found = estimate_noise(y[:1] if bool((y == y[:1]).all()) else y)
+    except InputError:
+        if last == DENOISE:
+            raise
+        return ROUNDING, (f"{path.name}: too small to estimate its noise, taken as that of rounding to 8 bits",)
+    sigma = max(found, ROUNDING)
+    if sigma == ROUNDING:
+        return sigma, (f"{path.name}: no noise was found beyond the rounding to 8 bits",)
+    return sigma, (
+        f"{path.name}: the noise is estimated as {sigma:.3f} ({255 * sigma:.1f} of 255); --noise says another",
+    )
