@@ -10,7 +10,6 @@ import pytest
 from PIL import Image, ImageOps
 
 from diffusion import cli, figures
-from diffusion.commands import restore as commands
 from diffusion.commands.photographs import results
 from tests.photographs import HEIGHT, WIDTH, exif, hole, photo
 
