@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -36,6 +35,17 @@ Box = tuple[int, int, int, int]
 # The least and the largest diameter of a speck in pixels.
 DIAMETERS = 3, 12
 LARGEST_RATIO, LARGEST_GB = 1.3, 1.5
+# A small process that runs a command and writes down its memory and time. A process counts the memory of the one that
+# started it until its own program begins, so that this one may not be large.
+WATCH = """
+import json, resource, subprocess, sys
+
+code = subprocess.call(sys.argv[2:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    json.dump([used.ru_maxrss, used.ru_utime + used.ru_stime], file)
+sys.exit(code)
+"""
 
 
 @dataclass(frozen=True)
@@ -101,18 +111,17 @@ def measured(command: Sequence[str], out: Path) -> Cost:
     Raises RuntimeError with its messages if it fails.
     """
     start = time.perf_counter()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    with tempfile.TemporaryFile() as log, tempfile.NamedTemporaryFile() as answer:
+        code = subprocess.call([sys.executable, "-c", WATCH, answer.name, *command], stdout=log, stderr=log)
         seconds = time.perf_counter() - start
-        if process.returncode:
+        if code:
             log.seek(0)
-            raise RuntimeError(f"{' '.join(command)}: ended with {process.returncode}\n{log.read().decode()[-2000:]}")
+            raise RuntimeError(f"{' '.join(command)}: ended with {code}\n{log.read().decode()[-2000:]}")
+        most, cpu = json.loads(answer.read())
     notes = [json.loads(path.read_text())["diagnostics"] for path in sorted(out.rglob("restoration.json"))]
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    peak = most * (1 if sys.platform == "darwin" else 1024) / 1e9
     restoring, windows = (sum(note[name] for note in notes) for name in ("seconds", "windows"))
-    return Cost(seconds, restoring, windows, peak, usage.ru_utime + usage.ru_stime)
+    return Cost(seconds, restoring, windows, peak, cpu)
 
 
 def prepare(folder: Path, photo: Path | None, size: tuple[int, int], boxes: Sequence[Box], window: int) -> None:

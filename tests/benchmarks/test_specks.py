@@ -66,10 +66,13 @@ for name, seconds in (("a", 1.5), ("b", 2.0)):
     path.mkdir()
     (path / "restoration.json").write_text(json.dumps({"diagnostics": {"seconds": seconds, "windows": 4}}))
 """
+    mine = bytearray(600_000_000)  # What this process holds is not of the command.
+    mine[::4096] = b"x" * len(mine[::4096])
     found = measured([sys.executable, "-c", program, str(tmp_path)], tmp_path)
+    del mine
     assert (
         (found.restoring, found.windows) == (3.5, 8)
-        and 0.2 < found.peak < 1
+        and 0.2 < found.peak < 0.5
         and found.seconds > 0
         and 0 < found.cpu < 60
     )
