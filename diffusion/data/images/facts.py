@@ -30,11 +30,8 @@ def known(cache: Path, family: str, digests: npt.NDArray[np.bytes_], width: int)
             there, numbers = store.array(entry / DIGESTS), store.array(entry / ROWS)
         except OSError:  # Another process has removed it in the meantime.
             continue
-        if len(there):
-            order = np.argsort(there, kind="stable")
-            place = np.searchsorted(there, digests[missing], sorter=order).clip(max=len(order) - 1)
-            found = there[order[place]] == digests[missing]
-            rows[missing[found]] = numbers[order[place][found]]
+        place = store.places(digests[missing], there)
+        rows[missing[place >= 0]] = numbers[place[place >= 0]]
     return rows
 
 

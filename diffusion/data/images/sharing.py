@@ -122,11 +122,9 @@ def find(cache: Path, family: str, digests: Digests) -> Shared:
         except (OSError, ValueError, EOFError):
             continue
         if overlaps and (entry := read(folder)):
-            order = np.argsort(entry.digests, kind="stable")
-            place = np.searchsorted(entry.digests, digests[missing], sorter=order).clip(max=len(order) - 1)
-            found = entry.digests[order[place]] == digests[missing]
-            shared.owner[missing[found]] = len(shared.entries)
-            shared.number[missing[found]] = order[place][found]
+            place = store.places(digests[missing], entry.digests)
+            shared.owner[missing[place >= 0]] = len(shared.entries)
+            shared.number[missing[place >= 0]] = place[place >= 0]
             shared.entries.append(entry)
     return shared
 

@@ -79,6 +79,15 @@ def array(path: Path) -> npt.NDArray[Any]:
     return values
 
 
+def places(digests: npt.NDArray[np.bytes_], among: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int64]:
+    """Returns the first place of each hash (N,) among others (M,), -1 for those that are not among them: (N,)."""
+    if not len(among):
+        return np.full(len(digests), -1)
+    order = np.argsort(among, kind="stable")
+    place = order[np.searchsorted(among, digests, sorter=order).clip(max=len(order) - 1)]
+    return np.where(among[place] == digests, place, -1)
+
+
 @contextlib.contextmanager
 def unfinished(parent: Path) -> Iterator[Path]:
     """Yields a temporary folder in `parent` to write an entry in, which is removed at the end unless it was published.

@@ -182,3 +182,13 @@ def test_only_what_lay_unfinished_for_a_day_is_swept(tmp_path: Path) -> None:
     os.utime(tmp_path / "entry", (long_ago, long_ago))
     with store.unfinished(tmp_path) as folder:
         assert sorted(tmp_path.iterdir()) == sorted([folder, young, tmp_path / "entry"])
+
+
+def test_places_are_the_first_of_equal_hashes_and_minus_one_without_any() -> None:
+    a, b, zero_at_the_end, absent = (bytes([n, 7]) * 8 for n in (9, 1, 5, 3))
+    zero_at_the_end = zero_at_the_end[:-1] + b"\0"
+    among = np.array([a, zero_at_the_end, b, a], "S16")
+    digests = np.array([b, absent, a, zero_at_the_end, b], "S16")
+    assert store.places(digests, among).tolist() == [2, -1, 0, 1, 2]
+    assert store.places(digests, among[:0]).tolist() == [-1] * 5
+    assert store.places(digests[:0], among).shape == (0,)
