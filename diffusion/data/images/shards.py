@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from diffusion.data.images.container import DEPTH, Container, Member, Walk
 from diffusion.data.images.decoding import SUFFIXES, BinaryFile, ImageError, printable
@@ -24,7 +24,7 @@ from diffusion.data.images.formats import ARRAYS, HEAD, PICTURES
 from diffusion.data.images.junk import junk
 from diffusion.data.images.store import stamp
 from diffusion.data.images.unread import ARCHIVES
-from diffusion.data.images.zips import ERRORS, ZIP, Part, read_zipped, zip_parts, zipped_text
+from diffusion.data.images.zips import ERRORS, ZIP, Part, plain_path, read_zipped, zip_parts, zipped_text
 
 SHARD = re.compile(r"\.(zip|tar(\.\w+)?|t[bglxz]z\w*)$", re.IGNORECASE)
 # The number of files of one example that are in memory at once. If an example has more, its .cls file applies only to
@@ -78,7 +78,7 @@ class Shards(Container):
         try:
             with tarfile.open(self.folder / shard, "r:") as tar:
                 for member in tar:
-                    if member.isreg() and _path(member.name) == path and (file := tar.extractfile(member)):
+                    if member.isreg() and plain_path(member.name) == path and (file := tar.extractfile(member)):
                         return file.read()
         except tarfile.TarError:
             pass
@@ -104,13 +104,11 @@ def find_shards(path: Path) -> Shards | None:
     """
     for root in (path, *path.parents):
         if root.exists():
-            within = path.relative_to(root).as_posix()
             files = _files(root)
-            return (
-                Shards(root, root.parent if root.is_file() else root, files, "" if root == path else within)
-                if (files)
-                else None
-            )
+            if not files:
+                return None
+            within = "" if root == path else path.relative_to(root).as_posix()
+            return Shards(root, root.parent if root.is_file() else root, files, within)
     return None
 
 
@@ -206,7 +204,7 @@ class ShardWalk(Walk):
         while (member := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # else tarfile would keep all of them in memory
             count += 1
-            path = _path(member.name)
+            path = plain_path(member.name)
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
@@ -265,10 +263,6 @@ def _start(tar: tarfile.TarFile, offset: int, size: int, count: int) -> bytes:
     assert tar.fileobj is not None
     tar.fileobj.seek(offset)
     return tar.fileobj.read(min(size, count))
-
-
-def _path(name: str) -> str:
-    return str(PurePosixPath(name.lstrip("/")))
 
 
 def _example(file: Part) -> str:

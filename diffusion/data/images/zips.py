@@ -79,6 +79,11 @@ def zipped_text(path: Path, name: str) -> bytes | None:
         return None
 
 
+def plain_path(name: str) -> str:
+    """Returns the path of a file in an archive from its root on, without ./ and doubled slashes."""
+    return str(PurePosixPath(name.lstrip("/")))
+
+
 @dataclass(frozen=True)
 class _Archive:
     file: zipfile.ZipFile
@@ -111,7 +116,7 @@ def _name(info: zipfile.ZipInfo) -> str:
             name = info.filename
     if "/" not in name:  # Some programs of Windows write its separator.
         name = name.replace("\\", "/")
-    return str(PurePosixPath(name.lstrip("/")))
+    return plain_path(name)
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from diffusion import data
 from diffusion.data import FolderError, PixelFormat, Scan, open_folder
-from diffusion.data.images.zips import read_zipped, zip_parts, zipped_text
+from diffusion.data.images.zips import plain_path, read_zipped, zip_parts, zipped_text
 from tests.bad_images import BLUE, GREEN, NOT_UTF8, RED, solid
 from tests.data.images.test_shards import names, png, reasons, write_tar
 
@@ -215,3 +215,8 @@ def test_parts_texts_and_bytes(tmp_path: Path) -> None:
     assert read_zipped(path, parts[0].offset).read() == b"first"
     assert zipped_text(path, "b.txt") == b"later" and zipped_text(path, "c.txt") is None
     assert isinstance(read_zipped(path, parts[1].offset), BytesIO)
+
+
+def test_paths_in_archives_begin_at_their_root() -> None:
+    names = ["a/b.png", "./a/b.png", "/a//b.png", "a/./b.png", "a/b.png/"]
+    assert {plain_path(name) for name in names} == {"a/b.png"}
