@@ -20,7 +20,7 @@ from diffusion.commands.options import Inspect
 from diffusion.commands.suggestion import suggest, toml
 from diffusion.config import Config
 from diffusion.data import DataSpec, PixelFormat, Scan, scan, table
-from diffusion.data.images import depth, inventory
+from diffusion.data.images import depth, inventory, ranges
 from diffusion.data.images.container import Container
 from diffusion.data.images.decoding import printable
 from diffusion.data.images.duplicates import check_pixels, copies, pair_lines
@@ -60,10 +60,10 @@ def inspect(options: Inspect) -> int:
     print(table(found))
     print(cached(cache))
     print("\n".join(repeated(found, decode=options.decode)))
-    measured, modes = depth.measure(found, cache) if options.decode else None, depth.modes_of(found)
-    keys = depth.suggestion(modes, measured)
+    measured, modes = depth.measure(found, cache) if options.decode else None, found.entries.modes
+    keys = ranges.suggestion(modes, measured)
     if measured is not None:
-        print("\n".join(depth.lines(measured, PixelFormat(keys["channels"]), None, modes)) or "depth     8 bits")
+        print("\n".join(ranges.lines(measured, PixelFormat(keys["channels"]), None, modes)) or "depth     8 bits")
     tree = suggest(found, options.path, labels=labels, keys=keys)
     experiment = config.from_dict(tree)
     for line in (*enlarged_line(found, experiment.data.shape), *crop_line(found, experiment.data.shape)):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffusion.data import Scan
-from diffusion.data.images import depth
+from diffusion.data.images import ranges
 from diffusion.data.images.pages import ALL
 from diffusion.data.images.resizing import kept
 from diffusion.noise_levels import LogNormal
@@ -39,7 +39,7 @@ def suggest(
 ) -> dict[str, dict[str, Any]]:
     """Suggests the sections and keys of a configuration for a scan, as the shipped ones for image folders have them.
 
-    `keys` are those of `depth.suggestion` for what the files hold, by default by their headers alone. The size is that
+    `keys` are those of `ranges.suggestion` for what the files hold, by default by their headers alone. The size is that
     of `suggested_size`. Images larger than 64 are trained at higher noise, by the log of the ratio of the sides,
     because their neighboring pixels are more alike.
     """
@@ -53,7 +53,7 @@ def suggest(
         "data": {
             "path": path,
             "size": shape[0] if shape[0] == shape[1] else list(shape),
-            **(depth.suggestion(depth.modes_of(found), None) if keys is None else keys),
+            **(ranges.suggestion(found.entries.modes, None) if keys is None else keys),
             **({"labels": labels} if labels else {}),
             **({"pages": ALL} if stacks * 2 > len(rows) else {}),
             "flip": True,

@@ -11,7 +11,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -118,9 +119,25 @@ class Index(Lazy[Entry]):
         return Names(self.text, self.rows["end"], self.rows["start"], self.rows["frame"])
 
     @property
+    def modes(self) -> Counter[str]:
+        """The number of images by the mode of their header."""
+        return counted(self.rows["mode"], self.content["modes"])
+
+    @property
+    def formats(self) -> Counter[str]:
+        """The number of images by format."""
+        return counted(self.rows["format"], self.content["formats"])
+
+    @property
     def problems(self) -> tuple[LeftOut, ...]:
         """The files that were left out, and the reasons."""
         return tuple(LeftOut(Path(path), reason) for path, reason in self.content["problems"])
+
+
+def counted(numbers: npt.NDArray[Any], names: Sequence[str]) -> Counter[str]:
+    """Counts how often each number occurs, by its name, in the order of the numbers; -1 stands for none."""
+    counts = np.bincount(numbers[numbers >= 0], minlength=len(names))
+    return Counter({name: int(count) for name, count in zip(names, counts, strict=True)})
 
 
 def open_index(container: Container, cache: Path | None, *, progress: bool) -> Index:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion.data.dataset import Dataset
-from diffusion.data.images import depth
+from diffusion.data.images import depth, ranges
 from diffusion.data.images.cache import Packed, pack
 from diffusion.data.images.container import Container
 from diffusion.data.images.decoding import RGB, PixelFormat, printable
@@ -56,7 +56,7 @@ def open_folder(
     if pixel_format.value_range is None and pixel_format.levels == RGB.levels:
         pixel_format = _ranged(found, pixel_format, value_range, folder, max_bad, log, progress)
     elif pixel_format.value_range is not None:
-        log(depth.stated(pixel_format, ", as the model was trained"))
+        log(ranges.stated(pixel_format, ", as the model was trained"))
     packed = pack(
         found,
         size=(height, width),
@@ -93,8 +93,8 @@ def _ranged(
     """Returns the format with the range of the images, and logs what is to be said of it."""
     measured = depth.measure(found, cache, value_range, progress=progress)
     count = len(found.entries)
-    chosen = depth.resolve(pixel_format, value_range, measured, min(count - 1, max(FEW_BAD, int(max_bad * count))))
-    for line in depth.lines(measured, chosen, value_range, depth.modes_of(found)):
+    chosen = ranges.resolve(pixel_format, value_range, measured, min(count - 1, max(FEW_BAD, int(max_bad * count))))
+    for line in ranges.lines(measured, chosen, value_range, found.entries.modes):
         log(line)
     return chosen
 

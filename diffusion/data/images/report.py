@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diffusion.data.images.index import counted
 from diffusion.data.images.layout import find_splits, find_targets, split_files, within
 from diffusion.data.images.resizing import kept
 from diffusion.data.images.scan import Scan
@@ -35,12 +36,12 @@ def table(scan: Scan) -> str:
         (scan.container.kind, [scan.container.name]),
         ("images", [f"{len(entries):,}"]),
         ("sizes", _sizes(entries.rows["width"], entries.rows["height"])),
-        ("modes", [_counts(_counter(entries.rows["mode"], entries.content["modes"]))]),
-        ("formats", [_counts(_counter(entries.rows["format"], entries.content["formats"]))]),
+        ("modes", [_counts(entries.modes)]),
+        ("formats", [_counts(entries.formats)]),
     ]
     rows += _frames(scan)
     if scan.classes:
-        labels = _counter(entries.rows["group"], scan.classes)
+        labels = counted(entries.rows["group"], scan.classes)
         rows.append(("classes", [f"{len(labels):,}: {_counts(labels, LINES)}", *scan.labeling]))
     if entries.content["notices"]:
         notices = (
@@ -144,12 +145,6 @@ def listing(items: Sequence[object], count: int | None = None) -> list[str]:
     more = (len(items) if count is None else count) - LINES
     lines = [str(item) for item in items[:LINES]]
     return [*lines, f"and {more:,} more"] if more > 0 else lines
-
-
-def _counter(numbers: npt.NDArray[Any], names: Sequence[str]) -> Counter[str]:
-    """Counts how often each number occurs, by its name, in the order of the numbers; -1 stands for none."""
-    counts = np.bincount(numbers[numbers >= 0], minlength=len(names))
-    return Counter({name: int(count) for name, count in zip(names, counts, strict=True)})
 
 
 def _sizes(width: npt.NDArray[Any], height: npt.NDArray[Any]) -> list[str]:

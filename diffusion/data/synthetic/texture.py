@@ -15,7 +15,7 @@ import numpy.typing as npt
 from diffusion.data.dataset import Dataset
 from diffusion.data.generated import Generated
 from diffusion.data.hashing import hashed, uniform
-from diffusion.data.images import depth
+from diffusion.data.images import depth, ranges
 from diffusion.data.images.decoding import (
     RGB,
     SUFFIXES,
@@ -180,8 +180,8 @@ def _ranged(
                 stream.seek(0)
                 results.append(depth.values_of(read_bands(name, stream), ends))
     found = depth.together(results)
-    chosen = depth.resolve(pixel_format, value_range, found, 0)
-    for line in depth.lines(found, chosen, value_range, modes):
+    chosen = ranges.resolve(pixel_format, value_range, found, 0)
+    for line in ranges.lines(found, chosen, value_range, modes):
         log(line)
     return chosen
 

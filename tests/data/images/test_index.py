@@ -13,7 +13,7 @@ from diffusion.data import FolderError, Scan, table
 from diffusion.data.images import reading, store
 from diffusion.data.images.decoding import BinaryFile
 from diffusion.data.images.folder import FolderWalk
-from diffusion.data.images.index import ROWS, TEXT
+from diffusion.data.images.index import ROWS, TEXT, counted
 from tests.bad_images import BLUE, GREEN, RED, solid
 
 
@@ -182,3 +182,16 @@ def test_rows_and_names_are_on_disk(folder: Path, tmp_path: Path) -> None:
     assert isinstance(entries.names.text, np.memmap)
     assert entries.names == ("a.png", "b/1.png", "b/2.png")
     assert [entry.path for entry in entries] == [Path(m.path) for m in FolderWalk(folder, ordered=True)]
+
+
+def test_images_are_counted_by_mode_and_format(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name, mode in (("a.png", "L"), ("b.jpg", "RGB"), ("c.png", "RGB")):
+        solid(RED).convert(mode).save(tmp_path / "images" / name)
+    entries = scan(tmp_path / "images", tmp_path / "cache").entries
+    assert (entries.modes, entries.formats) == ({"L": 1, "RGB": 2}, {"PNG": 2, "JPEG": 1})
+
+
+def test_names_that_nothing_has_count_as_zero_and_none_is_not_counted() -> None:
+    assert counted(np.array([2, -1, 0, 2]), ["a", "b", "c"]) == {"a": 1, "b": 0, "c": 2}
+    assert [*counted(np.array([2, 0]), ["a", "b", "c"])] == ["a", "b", "c"]
