@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
-
 from diffusion import distributed
 from diffusion.commands.photographs.places import Place
 from diffusion.data import read_header
 from diffusion.errors import InputError
+from diffusion.memory import is_oom
 
 # The exit code when some images of several were not restored.
 SOME_FAILED = 1
@@ -83,8 +82,9 @@ class Batch:
     def _failed(self, place: Place, error: Exception) -> None:
         """Notes an image that was not restored, or raises the error if it is the one that was named."""
         text = named(place, error)
-        if isinstance(error, (MemoryError, RuntimeError)) and not isinstance(error, FloatingPointError):
-            if distributed.count() > 1 or not is_of_memory(error):
+        if isinstance(error, (MemoryError, RuntimeError)):
+            # Other processes would wait for a result of the one that goes on without it.
+            if distributed.count() > 1 or not (isinstance(error, MemoryError) or is_oom(error)):
                 raise error
             text = f"{place.file.path}: there is not enough memory for it; make it smaller, or take --n 1 or --batch 1"
         if self.alone:
@@ -106,11 +106,6 @@ def _check(place: Place) -> None:
     read_header(place.file.path)
     if place.file.mask is not None:
         read_header(place.file.mask)
-
-
-def is_of_memory(error: Exception) -> bool:
-    """Whether an error says that there is no more memory."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
 def duration(seconds: float) -> str:

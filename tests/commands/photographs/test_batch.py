@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from diffusion.commands.photographs.batch import SOME_FAILED, Batch, duration
@@ -73,6 +74,15 @@ def test_an_error_of_the_program_is_not_taken_for_a_bad_image(tmp_path: Path) ->
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
         Batch(places(tmp_path, "ab"), alone=False)(fails)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_an_image_too_large_for_any_memory_is_named_with_what_to_do(tmp_path: Path, error: Exception) -> None:
+    def fails(number: int, place: Place, left: str) -> None:
+        raise error
+
+    with pytest.raises(InputError, match=r"a\.png: there is not enough memory for it; make it smaller"):
+        Batch(places(tmp_path, "a"), alone=True)(fails)
 
 
 def test_how_far_the_work_is_stands_before_each_line(tmp_path: Path) -> None:
