@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import itertools
 import re
 from collections.abc import Iterable
@@ -15,8 +16,6 @@ from diffusion.errors import InputError
 # The names that mark a mask: x_mask, x-mask, x.mask, mask_x; and those of a folder of masks among images.
 _MARKED = re.compile(r"(.+)[-_.]mask|mask[-_.](.+)", re.IGNORECASE)
 _FOLDERS = ("mask", "masks")
-# Bytes that are compared at a time.
-CHUNK = 1 << 20
 
 
 def image_of(name: Path) -> Path | None:
@@ -131,14 +130,6 @@ def _by_image(folder: Path) -> dict[str, list[Path]]:
 def same(first: Path, second: Path) -> bool:
     """Whether two files are the same, or have the same contents. Files that cannot be read are not."""
     try:
-        if first.samefile(second):
-            return True
-        if first.stat().st_size != second.stat().st_size:
-            return False
-        with first.open("rb") as a, second.open("rb") as b:
-            while part := a.read(CHUNK):
-                if part != b.read(CHUNK):
-                    return False
-        return True
+        return first.samefile(second) or filecmp.cmp(first, second, shallow=False)
     except OSError:
         return False
