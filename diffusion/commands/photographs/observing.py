@@ -12,13 +12,16 @@ from diffusion.commands.photographs.remarks import ROUNDING
 from diffusion.data.images.kernel import read_kernel
 from diffusion.errors import InputError
 from diffusion.operators import Operator, parse
+from diffusion.restoration.noise import estimate_noise
 
 JPEG, DENOISE = "jpeg", "denoise"
+# Stands for the quality of a file where all that matters is whether one has to be filled in.
+ANY_QUALITY = 75
 
 
 def check(command: Restore) -> None:
     """Raises InputError for an operator that is not understood, before any image is read."""
-    parse(_with_quality(command.operator, 75), read_kernel=read_kernel, happened=not command.damage)
+    parse(_with_quality(command.operator, ANY_QUALITY), read_kernel=read_kernel, happened=not command.damage)
 
 
 def operator(command: Restore, path: Path) -> tuple[Operator, tuple[str, ...]]:
@@ -28,12 +31,12 @@ def operator(command: Restore, path: Path) -> tuple[Operator, tuple[str, ...]]:
 
     Raises InputError for a JPEG of unknown quality that is no JPEG any more.
     """
-    text, told = command.operator, tuple[str, ...]()
-    if not command.damage and _with_quality(text, 75) != text and (quality := jpeg_quality(path)) is not None:
-        text, told = (
-            _with_quality(text, quality),
-            (f"{path.name}: compressed at quality {quality}, as its header says",),
-        )
+    text = command.operator
+    told: tuple[str, ...] = ()
+    asks = not command.damage and _with_quality(text, ANY_QUALITY) != text
+    if asks and (quality := jpeg_quality(path)) is not None:
+        text = _with_quality(text, quality)
+        told = (f"{path.name}: compressed at quality {quality}, as its header says",)
     return parse(text, read_kernel=read_kernel, happened=not command.damage), told
 
 
@@ -54,9 +57,6 @@ def noise(command: Restore, path: Path, y: Tensor) -> tuple[float, tuple[str, ..
     """
     if command.noise is not None:
         return command.noise, ()
-    # It imports linear algebra, which takes a moment that a command with --noise need not wait for.
-    from diffusion.restoration.noise import estimate_noise
-
     last = command.operator.split("+")[-1].strip().lower()
     if last.startswith(JPEG):
         return ROUNDING, ()
