@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffusion.commands.options import Compare
+from diffusion.commands.photographs.own_results import RECORD
 from diffusion.data import PixelFormat, decode, read_header
 from diffusion.data.images.decoding import SUFFIXES, to_tensor
 from diffusion.data.images.folder import natural
@@ -24,8 +25,8 @@ from diffusion.progress import track
 from diffusion.restoration.similarity import SIDE, ssim
 from diffusion.restoration.statistics import psnr
 
-# The file that stands for an image in a folder that `diffusion restore` or `inpaint` made for it, and its mark.
-RESTORED, MARK = "mean.png", "restoration.json"
+# The files of which one stands for an image in a folder that `diffusion restore` or `inpaint` made for it.
+MEANS = ("mean.png", "mean.tif")
 # Modes of Pillow without color.
 GRAY = ("1", "L", "LA", "I", "F")
 
@@ -81,8 +82,9 @@ def images_at(path: Path) -> dict[str, Path]:
     if path.is_file():
         return {path.stem: path}
     found: dict[str, Path] = {}
-    made = {mark.parent for mark in path.rglob(MARK)}
-    files = [folder / RESTORED for folder in made]
+    made = {record.parent for record in path.rglob(RECORD)}
+    # A folder without a mean keeps the name of one, which is then said to be missing.
+    files = [next(filter(Path.exists, (folder / name for name in MEANS)), folder / MEANS[0]) for folder in made]
     for file in path.rglob("*"):
         meant = not any(map(junk, file.relative_to(path).parts))
         if file.suffix.lower() in SUFFIXES and file.parent not in made and meant:

@@ -56,6 +56,16 @@ def test_restorations_of_a_folder_count_by_their_mean(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_restorations_of_more_than_eight_bits_count_by_their_mean_in_a_tiff(tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "x"
+    for file in ("restored-0.tif", "mean.tif", "std.png", "restoration.png"):
+        save(RANDOM[:, :, 0], folder / file)
+    (folder / "restoration.json").write_text("{}")
+    assert images_at(tmp_path / "out") == {"x": folder / "mean.tif"}
+    save(RANDOM[:, :, 0], tmp_path / "originals" / "x.png")
+    assert cli.main(["compare", str(tmp_path / "out"), str(tmp_path / "originals")]) == 0
+
+
 def test_sixteen_bits_and_gray_are_compared_as_such(tmp_path: Path) -> None:
     gray = RANDOM[:, :, 0]
     save(gray, tmp_path / "a.png")
