@@ -4,6 +4,7 @@ or none.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -60,6 +61,13 @@ def read_text(path: Path) -> str:
             f"{path}: line {line} is not UTF-8 (byte 0x{byte:02X}): it is saved in another encoding, such as "
             "Windows-1252; save it as UTF-8"
         ) from None
+
+
+def numbered(path: Path, *, suffix: bool = False) -> Iterator[Path]:
+    """Yields a path, then the same with -2, -3, ... after its name; with `suffix` before the suffix of the name."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}" if suffix else f"{path.name}-{number}")
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from diffusion.errors import InputError
-from diffusion.files import TEMPORARY, expanded, read_text, replacing, sync, write_text
+from diffusion.files import TEMPORARY, expanded, numbered, read_text, replacing, sync, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -24,6 +25,12 @@ def test_the_old_contents_stay_until_the_new_ones_are_complete(tmp_path: Path) -
         assert temporary.parent == tmp_path and temporary.name.startswith(TEMPORARY)
         temporary.write_text("new")
     assert path.read_text() == "new" and names(tmp_path) == ["log.txt"]
+
+
+def test_a_path_is_numbered_from_its_second_on() -> None:
+    first = itertools.islice(numbered(Path("out/x.y")), 3)
+    assert [*first] == [Path("out/x.y"), Path("out/x.y-2"), Path("out/x.y-3")]
+    assert [*itertools.islice(numbered(Path("x.y.png"), suffix=True), 2)] == [Path("x.y.png"), Path("x.y-2.png")]
 
 
 def test_after_an_error_the_old_contents_stay(tmp_path: Path) -> None:

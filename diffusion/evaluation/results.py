@@ -16,7 +16,6 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import torch
 from diffusion.data import Dataset, DataSpec, identity
 from diffusion.data.sources import DataOptions
 from diffusion.evaluation.evaluator import Evaluation, Evaluator, Setting
-from diffusion.files import replacing, sync, write_text
+from diffusion.files import numbered, replacing, sync, write_text
 
 HELD_OUT = "held-out"
 # The files of one evaluation, by their suffixes.
@@ -164,22 +163,13 @@ def _kept(folder: Path, stem: str, stored: dict[str, Any]) -> list[str]:
     if not there:
         return []
     suffix = f"step{stored['step']}" if "step" in stored else "earlier"
-    for aside in _numbered(f"{stem}-{suffix}"):
-        if not any((folder / f"{aside}{each}").exists() for each in SUFFIXES):
-            break
+    names = (aside.name for aside in numbered(folder / f"{stem}-{suffix}"))
+    free = next(name for name in names if not any((folder / f"{name}{each}").exists() for each in SUFFIXES))
     for each in there:
-        (folder / f"{stem}{each}").rename(folder / f"{aside}{each}")
+        (folder / f"{stem}{each}").rename(folder / f"{free}{each}")
     sync(folder)
     origin = f"of step {stored['step']}" if "step" in stored else "of unknown settings"
-    return [f"{folder}: {stem}.json {origin} is kept as {aside}.json"]
-
-
-def _numbered(stem: str) -> Iterator[str]:
-    yield stem
-    number = 2
-    while True:
-        yield f"{stem}-{number}"
-        number += 1
+    return [f"{folder}: {stem}.json {origin} is kept as {free}.json"]
 
 
 def _hash(stored: dict[str, Any]) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from diffusion.checkpoint import file_hash
 from diffusion.commands.photographs.listing import ImageFile
 from diffusion.commands.photographs.own_results import NAMES, RECORD, RECORDS, records
 from diffusion.errors import InputError
+from diffusion.files import numbered
 
 # Options that say where things are, or how fast the work goes, and not what comes out.
 ELSEWHERE = {"run", "images", "mask", "out", "again", "batch"}
@@ -223,10 +223,3 @@ def _recorded(root: Path) -> dict[str, Record]:
 @lru_cache(maxsize=4)
 def _recorded_in(root: Path, size: int, changed: int) -> dict[str, Record]:
     return records(root)
-
-
-def numbered(path: Path, *, suffix: bool = False) -> Iterator[Path]:
-    """Yields a path, and then the same with 2, 3, ... after its name, before its `suffix` if it has one."""
-    yield path
-    for number in itertools.count(2):
-        yield path.with_name(f"{path.stem}-{number}{path.suffix}" if suffix else f"{path.name}-{number}")

@@ -20,9 +20,8 @@ from torch.nn import functional as F
 from diffusion import figures
 from diffusion.commands.photographs.canvas import Canvas
 from diffusion.commands.photographs.own_results import RECORD, RECORDS
-from diffusion.commands.photographs.places import numbered
 from diffusion.commands.photographs.writing import PNG, Encoding, write_image
-from diffusion.files import TEMPORARY, sync, write_text
+from diffusion.files import TEMPORARY, numbered, sync, write_text
 from diffusion.model.restoration import Restoration
 from diffusion.restoration import statistics
 

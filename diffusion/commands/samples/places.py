@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from diffusion import distributed
-from diffusion.commands.photographs.places import numbered
 from diffusion.commands.samples.files import foreign
 from diffusion.errors import InputError
-from diffusion.files import write_text
+from diffusion.files import numbered, write_text
 
 RECORD = "samples.json"
 Settings = Mapping[str, Any]
