@@ -12,13 +12,11 @@ from datetime import datetime
 from pathlib import Path
 
 from diffusion.commands.options import Cache
-from diffusion.data.images import inventory, uses
+from diffusion.data.images import inventory, store, uses
 from diffusion.data.images.decoding import printable
 from diffusion.data.images.inventory import Stored
 from diffusion.data.images.scan import default_cache
 from diffusion.errors import InputError, require
-
-DAY = 86_400
 
 
 def cache(options: Cache) -> int:
@@ -67,7 +65,7 @@ def row(entry: Stored) -> str:
 
 def prune(folder: Path, found: list[Stored], options: Cache) -> int:
     """Removes the entries that will not be read again, those not used for some days, or all; prints each of them."""
-    limit = None if options.older_than is None else time.time() - options.older_than * DAY
+    limit = None if options.older_than is None else time.time() - options.older_than * store.DAY
     writing = [entry for entry in found if entry.unfinished and not entry.obsolete]
     chosen = [
         entry
