@@ -35,7 +35,18 @@ THEORY = {
     "likelihood",
     "precision",
 }
-LEAVES = {"progress", "interrupt", "randomness", "errors", "files", "memory", "distributed", "registries", "draw"}
+LEAVES = {
+    "progress",
+    "interrupt",
+    "randomness",
+    "errors",
+    "files",
+    "memory",
+    "distributed",
+    "registries",
+    "draw",
+    "transfers",
+}
 STANDARD = set(sys.stdlib_module_names)
 
 
