@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import require
-from diffusion.schedules import Schedule, VariancePreserving, expand
+from diffusion.schedules import Schedule, VariancePreserving, expand, expand_all, rows
 
 
 class Prediction(NamedTuple):
@@ -155,7 +155,7 @@ class Denoiser:
         """
         alpha, sigma = self.schedule(t.double())
         c_in = self.parameterization(alpha, sigma).c_in
-        log_snr = self.schedule.log_snr(t.double()).expand(len(x_t)).to(x_t)
+        log_snr = rows(self.schedule.log_snr(t.double()), x_t)
         # The network may run in a lower precision; the algebra around it stays in the dtype of x_t.
         output = self.backbone(expand(c_in, x_t) * x_t, log_snr, label).to(x_t.dtype)
         channels = x_t.shape[1]
@@ -165,7 +165,7 @@ class Denoiser:
 
     def combine(self, network: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """x̂ = c_skip x_t + c_out F, with F = `network` (B, C, *): (B, C, *)."""
-        _, c_skip, c_out = (expand(c, x_t) for c in self.parameterization(*self.schedule(t.double())))
+        _, c_skip, c_out = expand_all(self.parameterization(*self.schedule(t.double())), x_t)
         return c_skip * x_t + c_out * network
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:

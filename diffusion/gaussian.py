@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion.schedules import Schedule, expand
+from diffusion.schedules import Schedule, expand, expand_all
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Gaussian:
 
     def entropy(self) -> Tensor:
         """-E log N of each example in nats, Σ ½ log(2πe variance): (B,)."""
-        variance = self.variance.expand_as(self.mean)
-        return (variance.log() + math.log(2 * math.pi * math.e)).flatten(1).sum(1) / 2
+        each = self.variance.log() + math.log(2 * math.pi * math.e)
+        return (each + torch.zeros_like(self.mean)).flatten(1).sum(1) / 2
 
     def nll(self, x: Tensor) -> Tensor:
         """-log N(x; mean, variance) of each example in nats: (B, *) -> (B,)."""
@@ -53,7 +53,7 @@ class Gaussian:
 
 def marginal(schedule: Schedule, x: Tensor, t: Tensor) -> Gaussian:
     """q(x_t|x). x: (B, *); t: () or (B,)."""
-    alpha_t, sigma_t = (expand(v, x) for v in schedule(t))
+    alpha_t, sigma_t = expand_all(schedule(t), x)
     return Gaussian(alpha_t * x, sigma_t.square())
 
 
@@ -61,7 +61,8 @@ def transition(schedule: Schedule, x_s: Tensor, s: Tensor, t: Tensor) -> Gaussia
     """q(x_t|x_s) for s < t. x_s: (B, *); s, t: () or (B,)."""
     (alpha_s, _), (alpha_t, sigma_t) = schedule(s), schedule(t)
     variance = sigma_t.square() * snr_drop(schedule, s, t)
-    return Gaussian(expand(alpha_t / alpha_s, x_s) * x_s, expand(variance, x_s))
+    scale, variance = expand_all((alpha_t / alpha_s, variance), x_s)
+    return Gaussian(scale * x_s, variance)
 
 
 def posterior(
@@ -75,8 +76,8 @@ def posterior(
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
     variance = eta**2 * sigma_s.square() * snr_drop(schedule, s, t)
     keep = (sigma_s.square() - variance).clamp_min(0).sqrt() / sigma_t
-    mean = expand(alpha_s - keep * alpha_t, x) * x + expand(keep, x) * x_t
-    return Gaussian(mean, expand(variance, x))
+    gain, keep, variance = expand_all((alpha_s - keep * alpha_t, keep, variance), x)
+    return Gaussian(gain * x + keep * x_t, variance)
 
 
 def distillation_target(schedule: Schedule, x_s: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
@@ -89,7 +90,8 @@ def distillation_target(schedule: Schedule, x_s: Tensor, x_t: Tensor, t: Tensor,
     keep = sigma_s / sigma_t
     # α_s - keep α_t = α_s (1 - √(SNR_t/SNR_s)), without cancellation between neighboring times.
     gain = alpha_s * -torch.expm1((schedule.log_snr(t) - schedule.log_snr(s)) / 2)
-    return (x_s - expand(keep, x_s) * x_t) / expand(gain, x_s)
+    keep, gain = expand_all((keep, gain), x_s)
+    return (x_s - keep * x_t) / gain
 
 
 def reverse(

@@ -62,14 +62,15 @@ class ClassifierFree:
         label: (B,).
         """
         log_snr = self.schedule.log_snr(t.double())
-        inside = (self.interval[0] <= log_snr) & (log_snr <= self.interval[1])
-        if label is None or self.scale == 1 or not inside.any():
+        scale = torch.where((self.interval[0] <= log_snr) & (log_snr <= self.interval[1]), self.scale, 1.0)
+        if label is None or bool((scale == 1).all()):
             return self.denoiser(x_t, t, label)
         both = torch.cat([label, torch.full_like(label, -1)])
         times = torch.cat([t, t]) if t.ndim else t
         mean, variance_interp = self.denoiser(torch.cat([x_t, x_t]), times, both)
         conditional, unconditional = mean.chunk(2)
-        guided = torch.lerp(unconditional, conditional, expand(torch.where(inside, self.scale, 1.0), unconditional))
+        weight = expand(scale, unconditional) if scale.ndim else float(scale)
+        guided = torch.lerp(unconditional, conditional, weight)
         return Prediction(guided, None if variance_interp is None else variance_interp.chunk(2)[0])
 
 

@@ -25,7 +25,7 @@ from diffusion import gaussian
 from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError, require
 from diffusion.noise_levels import LogNormal, NoiseLevels
-from diffusion.schedules import Schedule, expand
+from diffusion.schedules import Schedule, expand_all, rows
 
 # The earliest time at which the loss is taken.
 EARLIEST = 1e-9
@@ -199,9 +199,10 @@ def weighted_error(
     """
     _, c_skip, c_out = denoiser.parameterization(*denoiser.schedule(t))
     network, variance_interp = denoiser.network(x_t, t, label)
-    target = (x - expand(c_skip, x) * x_t) / expand(c_out, x)
-    error = (network - target).square().flatten(1).mean(1)
-    return (weight * c_out.square()).to(error) * error, network, variance_interp
+    weight = rows(weight * c_out.square(), x)
+    c_skip, c_out = expand_all((c_skip, c_out), x)
+    error = (network - (x - c_skip * x_t) / c_out).square().flatten(1).mean(1)
+    return weight * error, network, variance_interp
 
 
 def variance_term(

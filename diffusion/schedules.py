@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,11 +18,33 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import require
+from diffusion.transfers import to_device
 
 
 def expand(values: Tensor, like: Tensor) -> Tensor:
-    """Reshapes values (B,) or () to broadcast against a tensor `like` (B, *), in its dtype and on its device."""
-    return values.reshape(-1, *[1] * (like.ndim - 1)).to(like)
+    """Returns values (B,) or () in the dtype of a tensor `like` (B, *), as a tensor that it can be multiplied by."""
+    return expand_all([values], like)[0]
+
+
+def expand_all(values: Iterable[Tensor], like: Tensor) -> list[Tensor]:
+    """Returns values, all (B,) or all (), in the dtype of `like` (B, *), as tensors that it can be multiplied by.
+
+    Values (B,) on the CPU are moved to the device of `like` in one copy, which nothing waits for. Numbers () stay on
+    the CPU, as they are arguments of the kernels of any device.
+    """
+    given = [value.to(like.dtype) for value in values]
+    if given[0].device == like.device or not given[0].ndim:
+        moved = given
+    else:
+        moved = list(to_device(torch.stack(given), like.device))
+    return [value.reshape(-1, *[1] * (like.ndim - 1)) if value.ndim else value for value in moved]
+
+
+def rows(values: Tensor, like: Tensor) -> Tensor:
+    """Returns values (B,) or () as (B,) in the dtype and on the device of a tensor `like` (B, *)."""
+    if not values.ndim and values.device.type == "cpu":
+        return like.new_full((len(like),), float(values))
+    return to_device(values.to(like.dtype), like.device).expand(len(like))
 
 
 class Schedule(ABC):
