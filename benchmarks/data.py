@@ -35,8 +35,9 @@ from torch.utils.data import DataLoader
 from benchmarks import common
 from benchmarks.common import Goal, Rows, Spread
 from diffusion import distributed
-from diffusion.data import Dataset, SampleStream, augment, open_folder
+from diffusion.data import Dataset, SampleStream, augment, crops_and_flips, open_folder
 from diffusion.randomness import example_seed
+from diffusion.transfers import to_device
 
 CLASSES = 10
 SMALL = 32
@@ -103,11 +104,11 @@ def our_batches(dataset: Dataset, batch: int, epoch: int, *, flip: bool = True) 
     for first in range(start, start + len(dataset), batch):
         count = min(batch, start + len(dataset) - first)
         values, label = dataset.batch(stream.indices(first, count))
-        values = values.to(distributed.device())
-        seeds = [example_seed(0, number) for number in range(first, first + count)]
-        x = dataset.spec.encode(augment(values, seeds, flip=flip, margin=0))
+        draws = crops_and_flips([example_seed(0, number) for number in range(first, first + count)], 0)
+        values, draws = (to_device(part, distributed.device()) for part in (values, draws))
+        x = dataset.spec.encode(augment(values, draws, flip=flip, margin=0))
         assert label is not None
-        yield x, label.to(distributed.device())
+        yield x, to_device(label, distributed.device())
 
 
 def image_folder(folder: Path, options: Options, *, flip: bool = True) -> DataLoader[Any]:

@@ -14,6 +14,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from diffusion.threads import cores, spread
+from diffusion.transfers import host_memory, to_device
+
+# The most threads that draw noise, and the values, about a millisecond of drawing, for which another one is started.
+MAX_THREADS = 4
+VALUES_PER_THREAD = 2**16
+
 
 class Stream:
     """The numbers of all random streams of the package.
@@ -68,6 +75,15 @@ def example_seed(seed: int, *numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
+def drawing_threads(device: torch.device) -> int:
+    """Returns the number of threads that draw noise for a device.
+
+    On a CPU it is 1, since the other cores compute. An accelerator would wait for one thread: it takes as long to draw
+    the noise of a batch as a GPU takes to train on it.
+    """
+    return 1 if device.type == "cpu" else min(MAX_THREADS, cores())
+
+
 class ExampleNoise:
     """Standard normal noise with one generator per example: a drop-in for `torch.randn_like`.
 
@@ -82,8 +98,26 @@ class ExampleNoise:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns noise like x (B, *)."""
-        if len(x) != len(self.generators):
-            raise ValueError(f"noise: {len(self.generators)} seeds were given for a batch of {len(x)} examples")
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        rows = [torch.randn(x.shape[1:], generator=g, dtype=dtype) for g in self.generators]
-        return torch.stack(rows).to(x)
+        rows = self.fill(host_memory(x.shape, dtype, x.device), drawing_threads(x.device))
+        return to_device(rows, x.device).to(x.dtype)
+
+    def fill(self, rows: Tensor, threads: int = 1) -> Tensor:
+        """Fills rows (B, *) on the CPU, contiguous and of floats, with noise; returns them.
+
+        The examples are spread over at most `threads` threads. Each has its own generator, so the noise is the same for
+        any number of them.
+        """
+        if len(rows) != len(self.generators):
+            raise ValueError(f"noise: {len(self.generators)} seeds were given for a batch of {len(rows)} examples")
+        mode = torch.is_inference_mode_enabled()
+
+        def draw(numbers: range) -> None:
+            # Generators draw one number after the other in the thread that calls, outside of torch's team of compute
+            # threads. So threads that draw start no teams, which would fight for the cores.
+            with torch.inference_mode(mode):
+                for i in numbers:
+                    rows[i].normal_(generator=self.generators[i])
+
+        spread(draw, len(rows), min(threads, -(-rows.numel() // VALUES_PER_THREAD)))
+        return rows

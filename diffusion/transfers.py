@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+
+def host_memory(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Returns memory of the CPU, without values yet, from which `to_device` copies to a device.
+
+    It is pinned where the device is CUDA, so that values that are made in it need no further copy to be pinned.
+    """
+    return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

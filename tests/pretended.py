@@ -19,6 +19,7 @@ that is used again too early. Those need a device.
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -200,6 +201,10 @@ class Pretending(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if (special := SPECIAL.get(func)) is not None:
             return special(self.ledger, func, args, kwargs)
+        if kwargs.pop("pin_memory", False):
+            pinned = func(*args, **kwargs)
+            pinned.pinned = True
+            return pinned
         if kwargs.get("device") is not None and torch.device(kwargs["device"]).type == self.ledger.device.type:
             return self.made(func, args, kwargs)
         return func(*args, **kwargs)
@@ -326,6 +331,13 @@ def pretended(kind: str = "cuda") -> Iterator[Ledger]:
 
         return again(inside, *args, **kwargs)
 
+    run = threading.Thread.run
+
+    def in_thread(self: threading.Thread) -> None:
+        # Modes are those of one thread.
+        with Pretending(ledger):
+            run(self)
+
     answers: dict[str, Any] = {
         "is_available": True,
         "device_count": 1,
@@ -351,6 +363,7 @@ def pretended(kind: str = "cuda") -> Iterator[Ledger]:
         patches += [mock.patch.object(torch.backends.mps, "is_available", return_value=True)]
     patches += [
         mock.patch.object(torch.autocast, "__init__", on_cpu),
+        mock.patch.object(threading.Thread, "run", in_thread),
         mock.patch.object(nn.Module, "to", _module_to),
         mock.patch("diffusion.backbones.backbone.checkpoint", recomputed),
     ]

@@ -42,10 +42,12 @@ LEAVES = {
     "errors",
     "files",
     "memory",
+    "devices",
     "distributed",
     "registries",
     "draw",
     "transfers",
+    "threads",
 }
 STANDARD = set(sys.stdlib_module_names)
 
@@ -124,7 +126,8 @@ def test_what_is_named_quick_or_slow_exists() -> None:
 @pytest.mark.parametrize("path", files(*THEORY, *LEAVES), ids=ids)
 def test_theory_knows_torch_and_itself(path: Path) -> None:
     assert others(path) <= ({"tqdm"} if module(path) == "progress" else {"torch"})
-    assert used(path) <= ({"errors", "progress"} if module(path) in LEAVES else THEORY | LEAVES)
+    leaves = {"errors", "progress", "devices", "threads", "transfers"}
+    assert used(path) <= (leaves if module(path) in LEAVES else THEORY | LEAVES)
 
 
 @pytest.mark.parametrize("path", files("backbones"), ids=ids)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion.randomness import ExampleNoise, Stream, example_seed
+from diffusion import randomness
+from diffusion.randomness import ExampleNoise, Stream, drawing_threads, example_seed
 
 
 def test_seeds_never_change() -> None:
@@ -56,6 +57,40 @@ def test_it_is_standard_normal() -> None:
 def test_another_batch_size_is_an_error() -> None:
     with pytest.raises(ValueError, match="noise: 2 seeds were given for a batch of 3 examples"):
         ExampleNoise([1, 2])(torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (15,), (16,), (3, 5, 7), (2, 32, 32)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_number_of_threads_draws_the_same_noise(
+    dtype: torch.dtype, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(randomness, "VALUES_PER_THREAD", 1)
+    seeds = [example_seed(3, i) for i in range(7)]
+    alone = [torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) for seed in seeds]
+    for threads in (1, 2, 3, 7, 16):
+        with torch.inference_mode():
+            found = ExampleNoise(seeds).fill(torch.empty(7, *shape, dtype=dtype), threads)
+        assert torch.equal(found, torch.stack(alone))
+    assert torch.equal(ExampleNoise(seeds)(torch.zeros(7, *shape, dtype=dtype)), torch.stack(alone))
+
+
+def test_noise_has_the_type_of_x_and_is_drawn_in_float32_at_least() -> None:
+    x = torch.zeros(2, 64, dtype=torch.bfloat16)
+    assert torch.equal(ExampleNoise([1, 2])(x), ExampleNoise([1, 2])(x.float()).bfloat16())
+
+
+def test_threads_draw_for_accelerators_alone_and_only_where_there_is_much_to_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(randomness, "cores", lambda: 3)
+    assert [drawing_threads(torch.device(kind)) for kind in ("cpu", "cuda", "mps")] == [1, 3, 3]
+    monkeypatch.setattr(randomness, "cores", lambda: 64)
+    assert drawing_threads(torch.device("cuda")) == randomness.MAX_THREADS
+    asked = []
+    monkeypatch.setattr(randomness, "spread", lambda call, n, threads: asked.append((n, threads)))
+    for size in (2**12, 2**14, 2**16):
+        ExampleNoise(range(8)).fill(torch.empty(8, size), 4)
+    assert asked == [(8, 1), (8, 2), (8, 4)]
 
 
 # The streams that are drawn from under one seed, by the numbers that they never change.

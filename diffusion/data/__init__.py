@@ -4,7 +4,7 @@ training.
 `open_source` and `open_folder` return a Dataset; the other names are the parts that they are made of.
 """
 
-from diffusion.data.augment import augment
+from diffusion.data.augment import augment, crops_and_flips
 from diffusion.data.dataset import Dataset, standardized
 from diffusion.data.images.cache import Packed, pack
 from diffusion.data.images.container import LeftOut
@@ -38,6 +38,7 @@ __all__ = [
     "Scan",
     "SwissRoll",
     "augment",
+    "crops_and_flips",
     "dead_leaves",
     "decode",
     "mixture",

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion.data import Dataset, SampleStream, augment
+from diffusion.data import Dataset, SampleStream, augment, crops_and_flips
 from diffusion.data.hashing import hashed, normal
 from diffusion.noise_levels import low_discrepancy
-from diffusion.randomness import ExampleNoise, Stream, example_seed
+from diffusion.randomness import ExampleNoise, Stream, drawing_threads, example_seed
+from diffusion.transfers import host_memory, to_device
 
 # Examples of at most this many values have the noise of their batch hashed at once: making a generator takes as long as
 # hashing hundreds of values, and for points it took half of the time of a step.
@@ -32,6 +33,22 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class HostBatch:
+    """What the CPU makes of the batch of `step`: everything that is read or drawn.
+
+    It has stored values (B, C, *), crops and flips (3, B) for images, uniform numbers u (B,), noise (B, C, *), and
+    labels (B,) or None.
+    """
+
+    step: int
+    values: Tensor
+    draws: Tensor | None
+    u: Tensor
+    noise: Tensor
+    label: Tensor | None
+
+
+@dataclass(frozen=True)
 class BatchMaker:
     """Makes the part of a global batch that one process trains on, on its device.
 
@@ -39,6 +56,9 @@ class BatchMaker:
     from the seed and the example's global number. It does not depend on the number of processes, nor on where a run was
     interrupted, nor on the device, because it is drawn on the CPU. Stored values, which have a quarter of the bytes of
     encoded ones, are moved to the device before they are augmented and encoded.
+
+    A batch is made in two parts: `on_host` may run in a thread while the device trains on the batch before, and
+    `on_device` only queues work for the device.
     """
 
     dataset: Dataset
@@ -53,18 +73,40 @@ class BatchMaker:
 
     def __call__(self, step: int) -> Batch:
         """Returns this process's part of the batch of `step`, counted from 0."""
+        return self.on_device(self.on_host(step))
+
+    def on_host(self, step: int) -> HostBatch:
+        """Returns what the CPU makes of this process's part of a batch, in memory from which copies are not waited for.
+
+        It runs in one thread, but for the noise: values are copied by numpy and noise is drawn by generators. Torch's
+        operations on large tensors would start a team of compute threads beside that of the loop's thread.
+        """
         share = self.batch // self.processes
         first = step * self.batch + self.rank * share
         numbers = range(first, first + share)
+        spec, draws = self.dataset.spec, None
         values, label = self.dataset.batch(self._indices(first, share))
-        values = self._to_device(values)
-        if self.dataset.spec.is_image:
-            values = augment(values, self._seeds(Stream.AUGMENT, numbers), flip=self.flip, margin=self.dataset.margin)
-        x = self.dataset.spec.encode(values)
+        if spec.is_image:
+            draws = self._staged(crops_and_flips(self._seeds(Stream.AUGMENT, numbers), self.dataset.margin))
         if label is not None:
             hidden = torch.tensor([seed / 2**63 < self.label_dropout for seed in self._seeds(Stream.LABEL, numbers)])
-            label = self._to_device(label.masked_fill(hidden, -1))
-        return Batch(x, self._uniform_numbers(step, numbers), self._to_device(self._noise(numbers, x.shape)), label)
+            label = self._staged(label.masked_fill(hidden, -1))
+        u, noise = self._uniform_numbers(step, numbers), self._noise(numbers, (share, *spec.shape))
+        return HostBatch(step, self._staged(values), draws, u, noise, label)
+
+    def on_device(self, host: HostBatch) -> Batch:
+        """Copies the parts of a batch to the device, where it augments and encodes the values; waits for none of it.
+
+        The uniform numbers stay on the CPU.
+        """
+        values, draws, noise, label = (
+            None if part is None else to_device(part, self.device)
+            for part in (host.values, host.draws, host.noise, host.label)
+        )
+        assert values is not None and noise is not None
+        if draws is not None:
+            values = augment(values, draws, flip=self.flip, margin=self.dataset.margin)
+        return Batch(self.dataset.spec.encode(values), host.u, noise, label)
 
     def global_batch(self, step: int) -> Batch:
         """Returns the batch of `step` for all processes together."""
@@ -77,19 +119,23 @@ class BatchMaker:
     def _indices(self, first: int, count: int) -> Tensor:
         return SampleStream(len(self.dataset), example_seed(self.seed, Stream.ORDER)).indices(first, count)
 
-    def _to_device(self, values: Tensor) -> Tensor:
-        # A copy from pinned memory to the GPU goes on while the CPU draws the rest of the batch.
-        pinned = values.pin_memory() if self.device.type == "cuda" else values
-        return pinned.to(self.device, non_blocking=True)
+    def _staged(self, values: Tensor) -> Tensor:
+        """Returns values in memory from which they are copied to the device without waiting."""
+        if self.device.type != "cuda":
+            return values
+        staged = host_memory(values.shape, values.dtype, self.device)
+        np.copyto(staged.numpy(), values.numpy())
+        return staged
 
-    def _noise(self, numbers: range, shape: torch.Size) -> Tensor:
+    def _noise(self, numbers: range, shape: tuple[int, ...]) -> Tensor:
         values = math.prod(shape[1:])
         if values > HASHED_VALUES:
-            return ExampleNoise(self._seeds(Stream.NOISE, numbers))(torch.empty(shape))
+            noise = ExampleNoise(self._seeds(Stream.NOISE, numbers))
+            return noise.fill(host_memory(shape, torch.float32, self.device), drawing_threads(self.device))
         keys = hashed(
             np.arange(numbers.start, numbers.stop, dtype=np.uint64) + np.uint64(example_seed(self.seed, Stream.NOISE))
         )
-        return normal(keys[:, None], np.arange(values)).reshape(shape)
+        return self._staged(normal(keys[:, None], np.arange(values)).reshape(shape))
 
     def _uniform_numbers(self, step: int, numbers: range) -> Tensor:
         if not self.low_discrepancy:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.data import augment
+from diffusion.data import augment, crops_and_flips
 
 
 def coordinates(batch: int, height: int, width: int) -> Tensor:
@@ -17,7 +17,7 @@ def coordinates(batch: int, height: int, width: int) -> Tensor:
 
 def test_every_offset_and_side_is_equally_likely_and_nothing_else_happens() -> None:
     n, margin = 9000, 1
-    cut = augment(coordinates(n, 5, 6), range(n), flip=True, margin=margin)
+    cut = augment(coordinates(n, 5, 6), crops_and_flips(range(n), margin), flip=True, margin=margin)
     assert cut.shape == (n, 2, 3, 4)
     counts: Counter[tuple[int, int, bool]] = Counter()
     for rows, columns in cut.tolist():
@@ -34,23 +34,30 @@ def test_every_offset_and_side_is_equally_likely_and_nothing_else_happens() -> N
 def test_an_image_does_not_depend_on_its_batch(dtype: torch.dtype) -> None:
     values = torch.randint(0, 256, (8, 3, 12, 12), generator=torch.Generator().manual_seed(0)).to(dtype)
     seeds = [7, 1, 7, 2**62, 0, 3, 4, 5]
-    together = augment(values, seeds, flip=True, margin=2)
+    together = augment(values, crops_and_flips(seeds, 2), flip=True, margin=2)
     assert together.dtype == dtype
     for i in range(8):
-        assert torch.equal(augment(values[i : i + 1], seeds[i : i + 1], flip=True, margin=2)[0], together[i])
+        alone = augment(values[i : i + 1], crops_and_flips(seeds[i : i + 1], 2), flip=True, margin=2)
+        assert torch.equal(alone[0], together[i])
 
 
 def test_without_flip_and_margin_nothing_changes() -> None:
     values = coordinates(16, 4, 4)
-    cut = augment(values, range(16), flip=False, margin=0)
+    cut = augment(values, crops_and_flips(range(16), 0), flip=False, margin=0)
     assert torch.equal(cut, values)
     assert cut.data_ptr() != values.data_ptr()
 
 
+def test_the_draws_of_a_seed_never_change() -> None:
+    draws = crops_and_flips([0, 1, 2**62, 7], 2)
+    assert draws.dtype == torch.int64 and draws.tolist() == [[0, 0, 0, 2], [0, 3, 0, 1], [1, 1, 1, 0]]
+    assert torch.equal(crops_and_flips([0, 1, 2**62, 7], 0)[:2], torch.zeros(2, 4, dtype=torch.int64))
+
+
 def test_errors() -> None:
     values = coordinates(2, 4, 4)
-    with pytest.raises(ValueError, match="3 seeds were given for a batch of 2"):
-        augment(values, range(3), flip=True, margin=0)
+    with pytest.raises(ValueError, match="3 draws were given for a batch of 2"):
+        augment(values, crops_and_flips(range(3), 0), flip=True, margin=0)
     for margin in (-1, 2):
         with pytest.raises(ValueError, match=rf"data\.margin: .*got {margin}"):
-            augment(values, range(2), flip=True, margin=margin)
+            augment(values, crops_and_flips(range(2), 0), flip=True, margin=margin)

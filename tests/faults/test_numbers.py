@@ -25,8 +25,8 @@ Fault = Callable[[Batch, int], Batch]
 
 def inject(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     """Changes batches by their step, counted from 1."""
-    real = BatchMaker.__call__
-    monkeypatch.setattr(BatchMaker, "__call__", lambda self, step: fault(real(self, step), step + 1))
+    real = BatchMaker.on_device
+    monkeypatch.setattr(BatchMaker, "on_device", lambda self, host: fault(real(self, host), host.step + 1))
 
 
 def scaled(batch: Batch, factor: float) -> Batch:

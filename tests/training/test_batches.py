@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from diffusion.data import Dataset, DataSpec, SampleStream, augment
-from diffusion.randomness import ExampleNoise, Stream, example_seed
+from diffusion.data import Dataset, DataSpec, SampleStream, augment, crops_and_flips
+from diffusion.randomness import Stream, example_seed
 from diffusion.training import batches
 from diffusion.training.batches import Batch, BatchMaker
+from tests.pretended import pretended
 
 
 def images(count: int = 23, margin: int = 0) -> Dataset:
     values = np.random.default_rng(0).integers(0, 256, (count, 3, 4 + 2 * margin, 6 + 2 * margin), dtype=np.uint8)
     spec = DataSpec((3, 4, 6), 256, ("a", "b"), mean=100.0, std=50.0)
     return Dataset(values, spec, np.arange(count) % 2, tuple(map(str, range(count))), margin)
+
+
+def deep() -> Dataset:
+    values = np.random.default_rng(0).integers(0, 2**16, (23, 3, 4, 6), dtype=np.uint16)
+    return replace(images(), values=values, spec=replace(images().spec, levels=2**16))
 
 
 def maker(dataset: Dataset | None = None, **changes: object) -> BatchMaker:
@@ -54,8 +62,9 @@ def test_a_batch_is_what_the_parts_of_the_package_make_of_it_one_by_one() -> Non
         order = SampleStream(23, example_seed(3, Stream.ORDER)).indices(8 * step, 8)
         values, label = dataset.batch(order)
         seeds = [example_seed(3, Stream.AUGMENT, number) for number in numbers]
-        x = (augment(values, seeds, flip=True, margin=2).float() - 100.0) / 50.0
-        noise = ExampleNoise([example_seed(3, Stream.NOISE, number) for number in numbers])(x)
+        x = (augment(values, crops_and_flips(seeds, 2), flip=True, margin=2).float() - 100.0) / 50.0
+        generators = [torch.Generator().manual_seed(example_seed(3, Stream.NOISE, number)) for number in numbers]
+        noise = torch.stack([torch.randn(3, 4, 6, generator=generator) for generator in generators])
         batch = made(step)
         assert torch.equal(batch.x, x) and torch.equal(batch.noise, noise)
         assert label is not None and batch.label is not None
@@ -65,14 +74,70 @@ def test_a_batch_is_what_the_parts_of_the_package_make_of_it_one_by_one() -> Non
 def test_values_are_augmented_and_encoded_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = []
 
-    def noted(values: torch.Tensor, seeds: list[int], **options: Any) -> torch.Tensor:  # noqa: ANN401
-        moved.append((values.device, values.dtype))
+    def noted(values: torch.Tensor, draws: torch.Tensor, **options: Any) -> torch.Tensor:  # noqa: ANN401
+        moved.append((values.device, values.dtype, draws.device))
         return values
 
     monkeypatch.setattr(batches, "augment", noted)
-    batch = maker(device=torch.device("meta"))(0)
-    assert moved == [(torch.device("meta"), torch.uint8)]
+    meta = torch.device("meta")
+    batch = maker(device=meta)(0)
+    assert moved == [(meta, torch.uint8, meta)]
     assert [value.device.type for value in fields(batch)] == ["meta", "cpu", "meta", "meta"]
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+@pytest.mark.parametrize("margin", [0, 2])
+def test_a_gpu_gets_the_same_batch_by_four_copies_of_which_cuda_waits_for_none(kind: str, margin: int) -> None:
+    one = maker(images(margin=margin), rank=1, processes=2)
+    with pretended(kind) as ledger:
+        made = replace(one, device=ledger.device)(5)
+        x, u, noise, label = fields(made)
+        assert u.device.type == "cpu" and {part.device for part in (x, noise, label)} == {ledger.device}
+    copies = ledger.queued if kind == "cuda" else ledger.waits
+    assert copies.total() == 4 and (ledger.queued + ledger.waits).total() == 4, str(ledger)
+    on_cpu = one(5)
+    for a, b in zip((x, noise, label), (on_cpu.x, on_cpu.noise, on_cpu.label), strict=True):
+        assert torch.equal(a.value, b)  # type: ignore[attr-defined]
+    assert torch.equal(u, on_cpu.u)
+
+
+@pytest.mark.parametrize("dataset", ["quantized", "deep", "points"])
+def test_all_that_the_host_makes_for_cuda_is_pinned(dataset: str) -> None:
+    made = maker({"quantized": images(), "deep": deep(), "points": points()}[dataset])
+    with pretended("cuda") as ledger:
+        host = replace(made, device=ledger.device).on_host(3)
+        parts = [part for part in (host.values, host.draws, host.noise, host.label) if part is not None]
+        assert all(part.is_pinned() for part in parts) and len(parts) == (2 if dataset == "points" else 4)
+        assert ledger.kernels == 0
+    plain = made.on_host(3)
+    assert torch.equal(host.values, plain.values) and torch.equal(host.noise, plain.noise) and host.step == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_the_host_starts_no_team_of_compute_threads() -> None:
+    """A thread that makes batches has as many threads after it as before; an addition of as many values has more."""
+    large = Dataset(np.zeros((64, 3, 64, 64), np.uint8), DataSpec((3, 64, 64), 256), None, tuple(map(str, range(64))))
+    made, before = maker(large, batch=64), torch.get_num_threads()
+    counts: dict[str, int] = {}
+
+    def tasks() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    def run() -> None:
+        counts["before"] = tasks()
+        host = made.on_host(0)
+        counts["host"] = tasks()
+        host.noise.add(1.0)
+        counts["added"] = tasks()
+
+    try:
+        torch.set_num_threads(3)
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert counts["host"] <= counts["before"] < counts["added"]
 
 
 def test_a_batch_does_not_depend_on_what_was_asked_before() -> None:

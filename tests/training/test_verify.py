@@ -9,7 +9,7 @@ import pytest
 
 from diffusion import cli
 from diffusion.errors import InputError
-from diffusion.training.batches import Batch, BatchMaker
+from diffusion.training.batches import Batch, BatchMaker, HostBatch
 from diffusion.training.verify import verify_resume
 from tests.conftest import tiny
 
@@ -27,14 +27,14 @@ def test_the_command_proves_it_for_a_configuration(
 
 
 def test_what_depends_on_the_past_is_found(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = BatchMaker.__call__, [0]
+    real, calls = BatchMaker.on_device, [0]
 
-    def drifting(self: BatchMaker, step: int) -> Batch:
+    def drifting(self: BatchMaker, host: HostBatch) -> Batch:
         calls[0] += 1
-        batch = real(self, step)
+        batch = real(self, host)
         return replace(batch, x=batch.x * (1 + 1e-3 * calls[0]))
 
-    monkeypatch.setattr(BatchMaker, "__call__", drifting)
+    monkeypatch.setattr(BatchMaker, "on_device", drifting)
     found = verify_resume(tiny(shapes), 4)
     assert any(line.startswith("model/") and "differs by up to" in line for line in found)
     assert any(line.startswith("training/optimizer/") for line in found)
