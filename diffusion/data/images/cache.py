@@ -34,7 +34,7 @@ from diffusion.data.names import select
 
 # The version of the cache. It is to be raised when the code changes such that the same files and settings give other
 # pixels or another layout.
-LAYOUT = 4
+LAYOUT = 5
 # The first part of the names of entries of packed images.
 PIXELS = "pixels"
 

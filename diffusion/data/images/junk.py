@@ -83,7 +83,7 @@ def carries_settings(kind: str, file: BufferedReader | BytesIO) -> bool:
 
 def _in_chunks(file: BufferedReader | BytesIO) -> bool:
     mark = KEY.encode() + b"\0"
-    file.seek(8)
+    file.seek(33)  # Behind the signature and the chunk that comes first, whose size is fixed.
     while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
         size, text = int.from_bytes(head[:4], "big"), head[4:] in (b"tEXt", b"zTXt", b"iTXt")
         if text and file.read(len(mark)) == mark:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
@@ -37,14 +38,14 @@ class Picture(Source):
         frames = getattr(self.image, "n_frames", 1)
         return Header(width, height, mode, self.image.format or "", frames, color.notices(self.image))
 
-    @cached_property
+    @property
     def deep_gray(self) -> bool:
-        """Whether Pillow holds gray values of more than 8 bits, or of other types."""
+        """Whether Pillow holds gray values of more than 8 bits, or of other types, in the frame that it is at."""
         return self.image.mode.startswith(("I", "F"))
 
-    @cached_property
+    @property
     def deep_color(self) -> bool:
-        """Whether Pillow reads 8 of the 16 bits of colors."""
+        """Whether Pillow reads 8 of the 16 bits of colors in the frame that it is at."""
         if self.image.format == "TIFF":
             return Layout.of(self.image.tag_v2).reader == "color"  # type: ignore[attr-defined]
         white = self._netpbm_white
@@ -58,6 +59,8 @@ class Picture(Source):
 
     def bands(self, frame: int) -> Bands:
         """Reads the values of a frame; those of 8-bit images after their conversion to sRGB and to gray or RGB."""
+        if frame:
+            self.image.seek(frame)  # The pages of a TIFF may differ in depth.
         if self.deep_color:
             return self._deep_color(frame)
         image = self._upright(frame)
@@ -80,7 +83,6 @@ class Picture(Source):
         return Bands(_unscaled(_deep_gray(image), 65535, white), "gray", white=white)
 
     def _deep_color(self, frame: int) -> Bands:
-        tile = self.image.tile[0]
         if self.image.format == "TIFF":
             return Tiff(self.file, Layout.of(self.image.tag_v2)).bands(frame)  # type: ignore[attr-defined]
         if frame:
@@ -88,9 +90,9 @@ class Picture(Source):
         if self.image.format == "PNG":
             self.file.seek(0)
             values = needed("imagecodecs", "a PNG of 16 bits with colors or alpha").png_decode(self.file.read())
-        elif tile.codec_name == "ppm":
+        elif self._tile is not None and self._tile.codec_name == "ppm":
             width, height = self.image.size
-            self.file.seek(tile.offset)
+            self.file.seek(self._tile.offset)
             data = self.file.read(6 * width * height)
             if len(data) < 6 * width * height:
                 raise ValueError("image file is truncated")
@@ -114,20 +116,24 @@ class Picture(Source):
         found = self.image.getexif().get(ExifTags.Base.Orientation, 1)
         return found if found in range(1, 9) else 1
 
-    # The tiles tell of the file until its pixels are read.
     @cached_property
+    def _tile(self) -> Any:  # noqa: ANN401, Pillow has no name for its type
+        """What Pillow knows of where and how the file holds its pixels, which it forgets as it reads them."""
+        return self.image.tile[0] if self.image.tile else None
+
+    @property
     def _rawmode(self) -> str:
         """The form of the pixels in the file, by the name that Pillow has for it."""
-        arguments = self.image.tile[0].args if self.image.tile else None
+        arguments = None if self._tile is None else self._tile.args
         first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
         return first if isinstance(first, str) else ""
 
-    @cached_property
+    @property
     def _netpbm_white(self) -> int | None:
         """The value of white of a Netpbm file whose values Pillow scales to 8 or 16 bits, else None."""
-        if self.image.format != "PPM" or not self.image.tile or not self.image.tile[0].codec_name.startswith("ppm"):
+        if self.image.format != "PPM" or self._tile is None or not self._tile.codec_name.startswith("ppm"):
             return None
-        arguments = self.image.tile[0].args
+        arguments = self._tile.args
         return int(arguments[1]) if isinstance(arguments, tuple) and isinstance(arguments[1], int) else None
 
 

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from diffusion.data.images.decoding import ImageError, PixelFormat, decode, read_bands, read_header
+from diffusion.data.images.decoding import ImageError, PixelFormat, decode, read_bands, read_frames, read_header
 from diffusion.data.images.pixel_format import levels_between
 
 GENERATOR = np.random.default_rng(0)
@@ -180,3 +180,21 @@ def test_a_frame_is_chosen_by_its_number(tmp_path: Path) -> None:
 def test_files_are_refused_for_the_true_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decode("x.png", PixelFormat(3), io.BytesIO(data))
+
+
+def test_pages_of_different_depths_keep_their_own_values_in_any_order(tmp_path: Path) -> None:
+    pages = [
+        GENERATOR.integers(0, 256, (6, 7, 3)).astype(np.uint8),
+        GENERATOR.integers(0, 65536, (6, 7)).astype(np.uint16),
+        GENERATOR.integers(0, 65536, (6, 7, 3)).astype(np.uint16),
+        GENERATOR.integers(0, 256, (6, 7)).astype(np.uint8),
+    ]
+    for order in (pages, pages[::-1]):
+        with tifffile.TiffWriter(tmp_path / "x.tif") as file:
+            for page in order:
+                file.write(page, photometric="rgb" if page.ndim == 3 else "minisblack")
+        with (tmp_path / "x.tif").open("rb") as opened:
+            found = [*read_frames("x.tif", opened, range(4))]
+        for number, (bands, page) in enumerate(zip(found, order, strict=True)):
+            assert np.array_equal(bands.values.squeeze(), page)
+            assert np.array_equal(read_bands(tmp_path / "x.tif", frame=number).values.squeeze(), page)
