@@ -14,7 +14,7 @@ from dataclasses import astuple, dataclass, fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ MEASURED: Literal["measured"] = "measured"
 RangeOption: TypeAlias = Literal["measured"] | Range | None
 
 # The version of the measurement. It is to be raised when the code changes such that the same files give other numbers.
-LAYOUT = 2
+LAYOUT = 3
 # The first part of the names of entries with the values of images.
 VALUES = "values"
 # The most images of 8 bits that are looked at.
@@ -46,7 +46,8 @@ class Values:
     """The values of images: how many `images` there are, and the `low`est and `high`est value in them.
 
     `white` is the largest white of their types, `unknown` the number of images whose type tells no white, as signed and
-    floating-point ones do not. `outside` is the share of values outside a range.
+    floating-point ones do not. `outside` is the share of values outside a range. `exact` is the number of images none
+    of whose values is rounded at 8 bits.
     """
 
     images: int = 0
@@ -55,6 +56,7 @@ class Values:
     white: float = 0.0
     unknown: int = 0
     outside: float = 0.0
+    exact: int = 0
 
     @property
     def levels(self) -> int:
@@ -153,7 +155,15 @@ def values_of(bands: Bands, ends: Range | None) -> tuple[int, Values]:
     outside = 0.0 if ends is None else float(((colors < ends[0]) | (colors > ends[1])).mean())
     white = full[1] if full else 0.0
     kind = 2 if colors.dtype.kind == "f" else 0 if 0 < white <= 255 else 1
-    return kind, Values(1, float(low), float(high), white, int(full is None), outside)
+    return kind, Values(1, float(low), float(high), white, int(full is None), outside, int(_exact(colors, white)))
+
+
+def _exact(colors: npt.NDArray[Any], white: float) -> bool:
+    """Whether every value becomes a whole number where white becomes 255, as those of 8 bits in files of 16 do."""
+    if not white or colors.dtype.kind not in "bu":
+        return False
+    # Most images of 16 bits fail in their first row.
+    return white == 255 or not any((row * np.uint64(255) % np.uint64(white)).any() for row in colors)
 
 
 def together(results: Iterable[tuple[int, Values]]) -> Depth:
@@ -170,5 +180,6 @@ def _together(rows: npt.NDArray[np.float64]) -> Values:
     """Returns the values of all images of one kind from the kind and the values of each, (N, WIDTH)."""
     if not len(rows):
         return Values()
-    _, images, low, high, white, unknown, outside = rows.T
-    return Values(int(images.sum()), low.min(), high.max(), white.max(), int(unknown.sum()), outside.mean())
+    _, images, low, high, white, unknown, outside, exact = rows.T
+    counts = int(images.sum()), int(unknown.sum()), int(exact.sum())
+    return Values(counts[0], low.min(), high.max(), white.max(), counts[1], outside.mean(), counts[2])

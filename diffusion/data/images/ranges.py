@@ -55,7 +55,8 @@ def suggested(values: Values) -> Range:
 def lines(depth: Depth, pixel_format: PixelFormat, value_range: RangeOption, modes: Mapping[str, int]) -> list[str]:
     """Returns what is to be said of the values of images under a format, a line each; `modes` counts those of headers.
 
-    Nothing is said of usual images: of 8 bits, without a range, of which they use a good part.
+    Nothing is said of usual images, without a range: of 8 bits, or of 16 that lose nothing at 8, of which they use a
+    good part.
     """
     said = _bands(modes, pixel_format)
     if pixel_format.value_range is None:
@@ -99,15 +100,17 @@ def _without(depth: Depth) -> list[str]:
     """Lines about images without a range."""
     said = []
     deep = depth.deep
-    if deep.images and deep.white:
+    if deep.images and deep.white and not _fits(deep):
         whole = suggested(deep)
+        todo = f"set data.range={shown(*whole)}{' to keep all of them' if whole[1] == deep.white else ''}"
+        if depth.shallow.images:
+            todo = f"move them to a folder of their own and {todo}, as others are of 8 bits, whose white is 255"
         said.append(
             f"depth     {deep.images:,} images of more than 8 bits: values {deep.low:,.9g} to {deep.high:,.9g} of "
-            f"{deep.white:,.9g}: {deep.levels} of 256 levels remain; set data.range={shown(*whole)} "
-            f"{'to keep all of them' if whole[1] == deep.white else ''}".rstrip()
+            f"{deep.white:,.9g}: {deep.levels} of 256 levels remain; {todo}"
         )
     few = depth.shallow
-    if few.images and few.high - few.low < LITTLE * few.white:
+    if few.images and _use_little(few):
         low, high = (few.low, few.high) if few.low < few.high else (few.low, few.low + 1)
         said.append(
             f"depth     {few.images:,} images of at most 8 bits, looked at: values {few.low:,.9g} to {few.high:,.9g} "
@@ -121,6 +124,15 @@ def _without(depth: Depth) -> list[str]:
             f"set data.range={shown(low, high)}"
         )
     return said
+
+
+def _use_little(values: Values) -> bool:
+    return values.high - values.low < LITTLE * values.white
+
+
+def _fits(values: Values) -> bool:
+    """Whether images lose nothing at 8 bits, and use them."""
+    return values.exact == values.images and not _use_little(values)
 
 
 def _bands(modes: Mapping[str, int], pixel_format: PixelFormat) -> list[str]:
@@ -155,7 +167,7 @@ def suggestion(modes: Mapping[str, int], depth: Depth | None) -> dict[str, Any]:
     if unknown:
         ends = replace(depth, shallow=Values()).ends
     elif depth.deep.images > depth.shallow.images:
-        ends = suggested(depth.deep)
-    elif depth.shallow.images and depth.shallow.high - depth.shallow.low < LITTLE * depth.shallow.white:
+        ends = None if _fits(depth.deep) else suggested(depth.deep)
+    elif depth.shallow.images and _use_little(depth.shallow):
         ends = depth.shallow.low, depth.shallow.high
     return {**keys, "range": list(ends)} if ends is not None and ends[0] < ends[1] else keys

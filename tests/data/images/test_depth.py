@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from diffusion.data.images import depth
+from diffusion.data.images.bands import Bands
 from diffusion.data.images.decoding import ImageError
 from diffusion.data.images.scan import scan
 
@@ -97,3 +98,23 @@ def test_images_that_cannot_be_read_are_tried_once_and_passing_failures_again(
 )
 def test_modes_tell_the_depth(mode: str, is_deep: bool) -> None:
     assert depth.is_deep(mode) == is_deep
+
+
+@pytest.mark.parametrize(
+    ("values", "white", "exact"),
+    [
+        (np.array([[0, 257], [65535, 514]], np.uint16), None, True),
+        (np.array([[0, 257], [65535, 515]], np.uint16), None, False),
+        (np.array([[0, 255], [1, 2]], np.uint16), None, False),
+        (np.array([[0, 4095], [273, 819]], np.uint16), 4095, True),
+        (np.array([[0, 4095], [273, 16]], np.uint16), 4095, False),
+        (np.array([[0, 7]], np.uint8), None, True),
+        (np.array([[0, 4_000_000_000]], np.uint32), None, False),
+        (np.array([[0.0, 1.0]]), None, False),
+    ],
+)
+def test_values_that_8_bits_hold_are_told_from_those_that_are_rounded(
+    values: npt.NDArray[Any], white: int | None, exact: bool
+) -> None:
+    measured = depth.values_of(Bands(values[:, :, None], "gray", white=white), None)[1]
+    assert measured.exact == exact

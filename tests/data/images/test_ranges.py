@@ -43,6 +43,29 @@ def test_16_bits_that_are_used_are_said_too(tmp_path: Path) -> None:
     assert lines[0].endswith("256 of 256 levels remain; set data.range=[0, 65535] to keep all of them")
 
 
+def test_8_bits_in_files_of_16_lose_nothing_and_nothing_is_said(tmp_path: Path) -> None:
+    whole = deep(0, 255) * np.uint16(257)
+    write(tmp_path / "a", whole)
+    write(tmp_path / "a", deep(0, 255, 3).astype(np.uint8))
+    dataset, lines = opened(tmp_path / "a", tmp_path)
+    assert lines == []
+    assert np.array_equal(dataset.batch(range(3, 12))[0].numpy()[:, 0], whole // 257)  # uint8-*.png come first
+    whole[4, 7, 7] = 256
+    write(tmp_path / "b", whole)
+    assert opened(tmp_path / "b", tmp_path)[1][0].endswith("; set data.range=[0, 65535] to keep all of them")
+    write(tmp_path / "c", deep(0, 40) * np.uint16(257))
+    assert "41 of 256 levels remain; set data.range=[0, 16383]" in opened(tmp_path / "c", tmp_path)[1][0]
+
+
+def test_a_range_is_not_proposed_for_images_of_8_bits_beside_deep_ones(tmp_path: Path) -> None:
+    write(tmp_path / "a", deep(0, 4000))
+    write(tmp_path / "a", deep(0, 255, 3).astype(np.uint8))
+    assert opened(tmp_path / "a", tmp_path)[1] == [
+        "depth     9 images of more than 8 bits: values 0 to 4,000 of 65,535: 17 of 256 levels remain; move them to a "
+        "folder of their own and set data.range=[0, 4095], as others are of 8 bits, whose white is 255"
+    ]
+
+
 def test_8_bit_files_with_a_tiny_range_are_said_and_usual_ones_are_not(tmp_path: Path) -> None:
     write(tmp_path / "a", deep(3, 17).astype(np.uint8))
     _, lines = opened(tmp_path / "a", tmp_path)
@@ -166,6 +189,7 @@ def test_a_source_is_opened_in_the_range_of_its_model_though_it_has_grown(tmp_pa
         ({"RGB": 2}, Depth(shallow=Values(2, 0, 250, 255)), {"channels": 3}),
         ({"L": 2}, Depth(shallow=Values(2, 3, 17, 255)), {"channels": 1, "range": [3, 17]}),
         ({"I;16": 2}, Depth(deep=Values(2, 0, 60_000, 65535)), {"channels": 1, "range": [0, 65535]}),
+        ({"I;16": 2}, Depth(deep=Values(2, 0, 65535, 65535, exact=2)), {"channels": 1}),
     ],
 )
 def test_channels_and_range_are_suggested(modes: dict[str, int], measured: Depth | None, keys: dict[str, Any]) -> None:
