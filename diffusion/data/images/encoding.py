@@ -25,16 +25,7 @@ KEY = "diffusion"
 PNG, TIFF, NPY = {".png"}, {".tif", ".tiff"}, {".npy"}
 
 
-def save_image(
-    image: Tensor,
-    path: Path,
-    spec: DataSpec,
-    info: Mapping[str, Any],
-    *,
-    icc_profile: bytes | None = None,
-    exif: bytes | None = None,
-    dpi: tuple[float, float] | None = None,
-) -> Path:
+def save_image(image: Tensor, path: Path, spec: DataSpec, info: Mapping[str, Any]) -> Path:
     """Writes an image (C, H, W) in units, as a model returns it, in one step to a file in the values of the data.
 
     These are 8 bits without a `spec.value_range`; with one, the lowest value is written for 0 and the highest for 1. So
@@ -44,8 +35,7 @@ def save_image(
     The suffix decides the format: .png for up to four channels of 8 bits and for gray of 16 bits, .tif for all others
     (it needs tifffile), .npy for any, as H x W or H x W x C. `suffix(spec)` returns the one that suits. `info` becomes
     the JSON text "diffusion" of a PNG, a part of the description of a TIFF, and a file NAME.npy.json beside an array;
-    `read_info` reads each. PNG and TIFF files carry a color profile and a resolution in dots per inch, PNG files EXIF
-    data too, where they are given.
+    `read_info` reads each.
 
     Raises InputError for a suffix that cannot hold the image, or needs a library that is not installed.
     """
@@ -55,16 +45,10 @@ def save_image(
         if not _fits_png(values.dtype, values.shape[2]):
             raise InputError(f"{path}: a PNG cannot hold {_described(values)}; name it {path.stem}{suffix(spec)}")
         picture = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
-        given = {"icc_profile": icc_profile, "exif": exif, "dpi": dpi}
         with replacing(path) as temporary:
-            picture.save(
-                temporary,
-                format="PNG",
-                pnginfo=png_text(info),
-                **{name: value for name, value in given.items() if value is not None},
-            )
+            picture.save(temporary, format="PNG", pnginfo=png_text(info))
     elif kind in TIFF:
-        _save_tiff(values, path, info, icc_profile, dpi)
+        _save_tiff(values, path, info)
     elif kind in NPY:
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, values[:, :, 0] if values.shape[2] == 1 else values, allow_pickle=False)
@@ -121,13 +105,7 @@ def read_info(path: Path) -> dict[str, Any]:
         return dict(json.loads(image.info[KEY]))
 
 
-def _save_tiff(
-    values: npt.NDArray[Any],
-    path: Path,
-    info: Mapping[str, Any],
-    icc_profile: bytes | None,
-    dpi: tuple[float, float] | None,
-) -> None:
+def _save_tiff(values: npt.NDArray[Any], path: Path, info: Mapping[str, Any]) -> None:
     if library("tifffile") is None:
         raise InputError(f"{path}: writing a TIFF needs tifffile, which is not installed: {INSTALL}; or name it .npy")
     channels = values.shape[2]
@@ -141,9 +119,6 @@ def _save_tiff(
             extrasamples=["unspecified"] * (channels - (3 if color else 1)) or None,
             description=json.dumps({KEY: dict(info)}),
             metadata=None,
-            iccprofile=icc_profile,
-            resolution=dpi,
-            resolutionunit=None if dpi is None else "INCH",
         )
 
 

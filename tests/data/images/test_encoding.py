@@ -73,23 +73,6 @@ def test_continuous_values_beyond_the_range_are_kept() -> None:
     assert values[0, :, 0].tolist() == [5, 25]
 
 
-def test_profile_resolution_and_exif_are_written(tmp_path: Path) -> None:
-    image, exif = torch.zeros(3, 4, 4), Image.Exif()
-    exif[0x0131] = "a camera"
-    spec = DataSpec((3, 4, 4), 256)
-    path = save_image(
-        image, tmp_path / "x.png", spec, {}, icc_profile=b"profile", exif=exif.tobytes(), dpi=(300.0, 300.0)
-    )
-    with Image.open(path) as written:
-        assert written.info["icc_profile"] == b"profile"
-        assert written.getexif()[0x0131] == "a camera"
-        assert written.info["dpi"] == pytest.approx((300, 300), abs=0.01)
-    path = save_image(image, tmp_path / "x.tif", spec, {}, icc_profile=b"profile", dpi=(300.0, 300.0))
-    with Image.open(path) as written:
-        assert written.info["icc_profile"] == b"profile"
-        assert written.info["dpi"] == (300, 300)
-
-
 def test_a_file_that_cannot_hold_the_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     five, signed = spec_of(5, 0, 255, 256), spec_of(1, -5, 5, 11)
     with pytest.raises(InputError, match=r"x\.png: a PNG cannot hold 5 channels of uint8; name it x\.tif"):
