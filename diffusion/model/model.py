@@ -356,8 +356,7 @@ class Model:
         Raises InputError for an unknown method or one that does not suit the operator, and for a distilled model;
         FloatingPointError for restorations that are not finite.
         """
-        found = self._solver(problem, draw, method).solve(problem, draw.n, shared=shared, progress=progress)
-        return replace(found, spec=self.spec)
+        return self._solver(problem, draw, method).solve(problem, draw.n, shared=shared, progress=progress)
 
     def plan(self, problem: Problem, draw: Draw, *, method: str | Method = AUTO, shared: bool = False) -> planning.Plan:
         """What `solve` will take: windows, evaluations of the network, and about how many seconds.

@@ -100,7 +100,7 @@ class Solver:
         whole = values if hidden is not None else values.reshape(n, *problem.x_shape)
         residual = 0.0 if hidden is not None else float(problem.residual(whole)) / (problem.noise or 1.0)
         diagnostics = self._diagnostics(parts, problem, table, time.perf_counter() - start, residual)
-        return Restoration(whole, diagnostics, None if hidden is None else problem.y[0], hidden)
+        return Restoration(whole, diagnostics, None if hidden is None else problem.y[0], hidden, self.spec)
 
     @property
     def window(self) -> tuple[int, ...]:
