@@ -17,6 +17,8 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, ImageCms, ImageOps, features
 
+from tests.profiles import P3
+
 Array: TypeAlias = npt.NDArray[Any]
 HEIGHT, WIDTH = 24, 32
 ORIENTATION, TURNS = 0x0112, range(1, 9)
@@ -175,41 +177,7 @@ def profiled() -> Iterator[Kind]:
 def profiles() -> dict[str, bytes]:
     """Returns color profiles by name: sRGB, that of a screen of P3 primaries, and one that is damaged."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return {"srgb": srgb, "p3": matrix_profile(P3, 2.2), "torn": srgb[:200]}
-
-
-# The primaries of a P3 screen as XYZ under D50, by column.
-P3 = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841))
-
-
-def matrix_profile(primaries: tuple[tuple[float, float, float], ...], gamma: float) -> bytes:
-    """Returns an ICC profile (version 2.4) of a screen with primaries and a gamma."""
-
-    def fixed(value: float) -> bytes:
-        return round(value * 65536).to_bytes(4, "big", signed=True)
-
-    def xyz(values: tuple[float, ...]) -> bytes:
-        return b"XYZ \0\0\0\0" + b"".join(map(fixed, values))
-
-    text = b"a screen"
-    name = b"desc\0\0\0\0" + (len(text) + 1).to_bytes(4, "big") + text + b"\0" + bytes(78)
-    curve = b"curv\0\0\0\0" + (1).to_bytes(4, "big") + round(gamma * 256).to_bytes(2, "big") + b"\0\0"
-    tags = {
-        b"desc": name,
-        b"cprt": b"text\0\0\0\0none\0",
-        b"wtpt": xyz((0.9642, 1.0, 0.8249)),
-        **{key: xyz(values) for key, values in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)},
-        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
-    }
-    body, table = b"", b""
-    for key, data in tags.items():
-        padded = data + bytes(-len(data) % 4)
-        table += key + (132 + 12 * len(tags) + len(body)).to_bytes(4, "big") + len(data).to_bytes(4, "big")
-        body += padded
-    whole = 132 + 12 * len(tags) + len(body)
-    head = whole.to_bytes(4, "big") + b"\0\0\0\0" + bytes.fromhex("02400000") + b"mntrRGB XYZ " + bytes(12) + b"acsp"
-    head += bytes(28) + fixed(0.9642) + fixed(1.0) + fixed(0.8249)
-    return head.ljust(128, b"\0") + len(tags).to_bytes(4, "big") + table + body
+    return {"srgb": srgb, "p3": P3, "torn": srgb[:200]}
 
 
 KINDS: dict[str, Callable[[], Iterator[Kind]]] = {

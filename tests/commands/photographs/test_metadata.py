@@ -10,12 +10,13 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from diffusion.commands.photographs.metadata import Metadata, has_damaged_exif
-from tests.photographs import HEIGHT, WIDTH, exif, photo, wide_profile
+from tests.photographs import HEIGHT, WIDTH, exif, photo
+from tests.profiles import P3
 
 XMP = b'<x:xmpmeta tiff:Orientation="6"><dc>title</dc></x:xmpmeta>'
 KINDS = {"PNG": "png", "JPEG": "jpg", "TIFF": "tif", "WEBP": "webp", "AVIF": "avif", "BMP": "bmp", "PPM": "ppm"}
 FULL = Metadata(
-    wide_profile(),
+    P3,
     exif().tobytes(),
     b"<x:xmpmeta/>",
     (300.0, 150.0),

@@ -12,7 +12,8 @@ from PIL import ExifTags, Image, ImageCms
 from benchmarks import border
 from diffusion import cli
 from diffusion.commands.photographs.photograph import read_photograph
-from tests.photographs import exif, hole, photo, wide_profile
+from tests.photographs import exif, hole, photo
+from tests.profiles import P3
 
 QUICK = ("--n", "1", "--steps", "1", "--method", "replacement")
 
@@ -47,12 +48,12 @@ def known(height: int, width: int) -> np.ndarray:
 def test_values_profile_exif_and_resolution_come_back(trained: Path, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x.{suffix}"
     options = {"lossless": True} if suffix == "webp" else {"dpi": (300, 300)}
-    photo().save(path, exif=exif(Artist="A. Person"), icc_profile=wide_profile(), **options)
+    photo().save(path, exif=exif(Artist="A. Person"), icc_profile=P3, **options)
     with Image.open(inpaint(trained, path, tmp_path / "out")) as made:
         values, original = np.asarray(made), np.asarray(photo())
         seen = known(*original.shape[:2])
         assert np.array_equal(values[seen], original[seen]) and not np.array_equal(values[~seen], original[~seen])
-        assert made.info["icc_profile"] == wide_profile()
+        assert made.info["icc_profile"] == P3
         assert made.getexif()[ExifTags.Base.Artist] == "A. Person"
         if suffix != "webp":
             assert made.info["dpi"] == pytest.approx((300, 300), abs=0.1)
@@ -60,12 +61,12 @@ def test_values_profile_exif_and_resolution_come_back(trained: Path, tmp_path: P
 
 def test_what_is_filled_is_in_the_colors_of_the_file(trained: Path, tmp_path: Path) -> None:
     """The same photograph in sRGB and with a wide profile shows the same colors, where it is filled as well."""
-    wide = ImageCms.ImageCmsProfile(io.BytesIO(wide_profile()))
+    wide = ImageCms.ImageCmsProfile(io.BytesIO(P3))
     srgb = ImageCms.createProfile("sRGB")
     plain = photo()
     converted = ImageCms.profileToProfile(plain, srgb, wide)
     plain.save(tmp_path / "plain.png")
-    converted.save(tmp_path / "wide.png", icc_profile=wide_profile())
+    converted.save(tmp_path / "wide.png", icc_profile=P3)
     found = []
     for name in ("plain", "wide"):
         with Image.open(inpaint(trained, tmp_path / f"{name}.png", tmp_path / name)) as made:

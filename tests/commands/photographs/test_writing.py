@@ -12,7 +12,8 @@ from diffusion.commands.photographs.metadata import Metadata
 from diffusion.commands.photographs.photograph import read_photograph
 from diffusion.commands.photographs.writing import PNG, Encoding, write_image
 from diffusion.errors import InputError
-from tests.photographs import exif, photo, wide_profile
+from tests.photographs import exif, photo
+from tests.profiles import P3
 
 
 def values(dtype: str, bands: int) -> np.ndarray:
@@ -46,7 +47,7 @@ def test_values_come_back_to_the_last_bit(tmp_path: Path, kind: str, dtype: str,
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_colors_of_16_bits_have_their_metadata(tmp_path: Path, kind: str) -> None:
-    given = Metadata(wide_profile(), exif(Artist="Me").tobytes(), b"<x/>", (300.0, 150.0))
+    given = Metadata(P3, exif(Artist="Me").tobytes(), b"<x/>", (300.0, 150.0))
     path = tmp_path / ("x.png" if kind == "PNG" else "x.tif")
     write_image(values("u2", 3), path, Encoding(kind), given, info={"seed": 1})
     with Image.open(path) as image:
