@@ -7,7 +7,6 @@ import math
 import weakref
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from diffusion import config
 from diffusion.data import DataSpec
 from diffusion.denoiser import Denoiser, V
 from diffusion.errors import InputError
-from diffusion.model import Model, load
+from diffusion.model import Model
 from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.samplers import SAMPLERS
 from diffusion.schedules import EDM
@@ -26,11 +25,6 @@ from tests.oracles import GaussianOracle, OracleNetwork, correlated
 
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
 ORACLE = correlated(EDM())
-
-
-@pytest.fixture(scope="module")
-def model(trained: Path) -> Model:
-    return load(trained, device="cpu")
 
 
 def exact(oracle: GaussianOracle = ORACLE) -> Model:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
 from diffusion.errors import InputError
-from diffusion.model import Model, load
+from diffusion.model import Model
 from diffusion.model.latents import spherical
 from diffusion.schedules import EDM, Cosine
 from tests.model.test_drawing import ORACLE, exact
 from tests.oracles import correlated
 
 POINTS = torch.tensor([[1.2, -0.7], [0.0, 0.3], [-2.0, 1.0]])
-
-
-@pytest.fixture(scope="module")
-def model(trained: Path) -> Model:
-    return load(trained, device="cpu")
 
 
 @pytest.mark.parametrize("schedule", [EDM(), Cosine()], ids=["edm", "cosine"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,13 +15,8 @@ from diffusion.grids import UniformLogSNR, UniformTime
 from diffusion.likelihood.bound import bound, bound_2015
 from diffusion.likelihood.flow import Hutchinson
 from diffusion.likelihood.ode import Adaptive, Fixed, Solver
-from diffusion.model import Model, load
+from diffusion.model import Model
 from diffusion.model.likelihood import example_noise, step_offsets
-
-
-@pytest.fixture(scope="module")
-def model(trained: Path) -> Model:
-    return load(trained, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -32,11 +32,6 @@ FORTIETH = {"atol": 1e-4, "rtol": 0.0}
 
 
 @pytest.fixture(scope="module")
-def model(trained: Path) -> Model:
-    return load(trained, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def images(model: Model) -> Tensor:
     """Returns held-out images, uint8."""
     dataset = open_source(model.config.data, lambda text: None)

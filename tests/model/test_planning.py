@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,17 +10,12 @@ from torch import Tensor
 
 from diffusion.denoiser import Prediction
 from diffusion.draw import Draw
-from diffusion.model import Model, load, planning
+from diffusion.model import Model, planning
 from diffusion.model.planning import Plan, duration, passes
 from diffusion.operators import GaussianBlur, Mask
 from diffusion.restoration import Problem
 from diffusion.restoration.methods import METHODS
 from diffusion.schedules import Schedule
-
-
-@pytest.fixture(scope="module")
-def model(trained: Path) -> Model:
-    return load(trained, device="cpu")
 
 
 def problem(noise: float = 0.0) -> Problem:

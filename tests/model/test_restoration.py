@@ -6,7 +6,6 @@ import json
 import math
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from diffusion import config
 from diffusion.data import DataSpec
 from diffusion.denoiser import Prediction
 from diffusion.errors import InputError
-from diffusion.model import Model, load, restoration
+from diffusion.model import Model, restoration
 from diffusion.model.restoration import Diagnostics, Restoration
 from diffusion.operators import JPEG, Downsample, GaussianBlur, Mask, Matrix, Operator
 from diffusion.restoration.methods import METHODS, Guided, Method, RePaint, Resampling, Twisted
@@ -40,19 +39,6 @@ def exact() -> Model:
     experiment = config.from_dict({"data": {"source": "swiss_roll"}, "sampling": {"precision": "fp32"}})
     spec = DataSpec((3,), None, mean=MEAN, std=STD)
     return Model(ORACLE, spec, experiment)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def exact_images() -> Model:
-    """A model of Gaussian images of 8x8, far from black and white."""
-    experiment = config.from_dict({"data": {"path": "images", "channels": 1}, "sampling": {"precision": "fp32"}})
-    spec = DataSpec((1, 8, 8), 256, mean=120.0, std=25.0)
-    return Model(short_correlations(EDM(), 8, 8, 1.5), spec, experiment)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def model(trained: Path) -> Model:
-    return load(trained, device="cpu")
 
 
 @pytest.fixture

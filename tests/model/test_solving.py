@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from diffusion import config
-from diffusion.data import DataSpec
 from diffusion.draw import Draw
-from diffusion.model import Model, load
+from diffusion.model import Model
 from diffusion.model.solving import Piece, Solver
 from diffusion.operators import Mask
 from diffusion.restoration import Problem
@@ -24,19 +21,6 @@ from tests.oracles import short_correlations
 STEPS = 48
 
 
-@pytest.fixture(scope="module")
-def exact() -> Model:
-    """A model of Gaussian images of 8x8, far from black and white."""
-    experiment = config.from_dict({"data": {"path": "images", "channels": 1}, "sampling": {"precision": "fp32"}})
-    spec = DataSpec((1, 8, 8), 256, mean=120.0, std=25.0)
-    return Model(short_correlations(EDM(), 8, 8, 1.5), spec, experiment)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def model(trained: Path) -> Model:
-    return load(trained, device="cpu")
-
-
 def holes(size: tuple[int, int], *places: tuple[int, int, int, int]) -> Tensor:
     """The known pixels of an image with holes at (top, left, bottom, right)."""
     known = torch.ones(1, *size, dtype=torch.bool)
@@ -45,13 +29,13 @@ def holes(size: tuple[int, int], *places: tuple[int, int, int, int]) -> Tensor:
     return known
 
 
-def test_far_holes_are_samples_of_the_posterior_of_the_whole_image(exact: Model) -> None:
+def test_far_holes_are_samples_of_the_posterior_of_the_whole_image(exact_images: Model) -> None:
     """The reference is the exact posterior of the large image, of which all holes are drawn together."""
-    size, n, spec = (12, 56), 48, exact.spec
+    size, n, spec = (12, 56), 48, exact_images.spec
     known = holes(size, (4, 5, 7, 10), (3, 28, 9, 31), (0, 50, 2, 53))
     whole = short_correlations(EDM(), *size, 1.5)
     image = spec.decode(whole.sample(1, torch.Generator().manual_seed(0)))[0].float()
-    found = exact.inpaint(image, known, n=n, steps=STEPS, method="mmps")
+    found = exact_images.inpaint(image, known, n=n, steps=STEPS, method="mmps")
     assert found.diagnostics.parts == 3 and found.part.shape == (n, 15 + 18 + 6)
     assert torch.equal(found.samples[:, known], image[known].expand(n, -1))
     matrix = torch.eye(known.numel()).double()[known.flatten()]
@@ -122,16 +106,18 @@ def runs(model: Model, sizes: list[int], n: int, batch: int, solver: Solver | No
     return [(tuple(piece.number for piece in run.pieces), run.numbers) for run in found]  # type: ignore[misc]
 
 
-def test_parts_are_solved_together_up_to_a_batch(exact: Model) -> None:
+def test_parts_are_solved_together_up_to_a_batch(exact_images: Model) -> None:
     """A pixel takes 9 windows, a hole of 4x4 takes 16 and one of 8x8 25."""
-    assert runs(exact, [1, 1, 1, 1], 2, 1000) == [((0, 1, 2, 3), range(2))]
-    assert runs(exact, [1, 1, 1, 1], 2, 40) == [((0, 1), range(2)), ((2, 3), range(2))]
-    assert runs(exact, [4, 1], 2, 40) == [((1,), range(2)), ((0,), range(2))]
-    assert runs(exact, [4, 1], 5, 48) == [((0,), range(2)), ((0,), range(2, 5)), ((1,), range(5))], "evenly"
-    assert runs(exact, [8], 3, 10) == [((0,), range(1)), ((0,), range(1, 2)), ((0,), range(2, 3))]
-    assert runs(exact, [1], 0, 10) == []
+    assert runs(exact_images, [1, 1, 1, 1], 2, 1000) == [((0, 1, 2, 3), range(2))]
+    assert runs(exact_images, [1, 1, 1, 1], 2, 40) == [((0, 1), range(2)), ((2, 3), range(2))]
+    assert runs(exact_images, [4, 1], 2, 40) == [((1,), range(2)), ((0,), range(2))]
+    assert runs(exact_images, [4, 1], 5, 48) == [((0,), range(2)), ((0,), range(2, 5)), ((1,), range(5))], "evenly"
+    assert runs(exact_images, [8], 3, 10) == [((0,), range(1)), ((0,), range(1, 2)), ((0,), range(2, 3))]
+    assert runs(exact_images, [1], 0, 10) == []
 
 
-def test_parts_are_weighed_each_by_itself(exact: Model) -> None:
-    solver = Solver(Twisted(), exact.denoiser, torch.linspace(1, 0, 3), exact.spec, exact.device, 0, None, 1)
-    assert runs(exact, [1, 1, 1], 4, 1000, solver) == [((i,), range(4)) for i in range(3)]
+def test_parts_are_weighed_each_by_itself(exact_images: Model) -> None:
+    solver = Solver(
+        Twisted(), exact_images.denoiser, torch.linspace(1, 0, 3), exact_images.spec, exact_images.device, 0, None, 1
+    )
+    assert runs(exact_images, [1, 1, 1], 4, 1000, solver) == [((i,), range(4)) for i in range(3)]
