@@ -127,3 +127,11 @@ def write_blank_png(path: Path, side: int) -> None:
 def solid(color: tuple[int, int, int], size: tuple[int, int] = (16, 16)) -> Image.Image:
     """Return an image of one color; the size is (width, height)."""
     return Image.new("RGB", size, color)
+
+
+def solids(folder: Path) -> Path:
+    """Make a folder of a red, a green and a blue image, and return it."""
+    folder.mkdir()
+    for i, color in enumerate((RED, GREEN, BLUE)):
+        solid(color).save(folder / f"{i}.png")
+    return folder

@@ -14,7 +14,7 @@ from diffusion import cli, data
 from diffusion.commands.cache import amount
 from diffusion.data import PixelFormat
 from diffusion.data.images import inventory, store, uses
-from tests.bad_images import BLUE, GREEN, RED, solid
+from tests.bad_images import BLUE, GREEN, RED, solid, solids
 from tests.conftest import fails
 
 
@@ -27,10 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "images").mkdir()
-    for i, color in enumerate((RED, GREEN, BLUE)):
-        solid(color).save(tmp_path / "images" / f"{i}.png")
-    return tmp_path / "images"
+    return solids(tmp_path / "images")
 
 
 def opened(folder: Path, size: int = 8) -> data.Packed:

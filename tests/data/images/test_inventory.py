@@ -13,7 +13,7 @@ import pytest
 from diffusion import data
 from diffusion.data import PixelFormat
 from diffusion.data.images import index, inventory, store, uses
-from tests.bad_images import BLUE, GREEN, RED, solid
+from tests.bad_images import solids
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +24,7 @@ def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "images").mkdir()
-    for i, color in enumerate((RED, GREEN, BLUE)):
-        solid(color).save(tmp_path / "images" / f"{i}.png")
-    return tmp_path / "images"
+    return solids(tmp_path / "images")
 
 
 def fill(folder: Path, cache: Path, pixel_format: PixelFormat | None = None) -> None:
