@@ -11,7 +11,7 @@ import numpy.typing as npt
 from diffusion.data.images.bands import Bands, mode_of, turned
 from diffusion.data.images.formats import needed
 from diffusion.data.images.source import BinaryFile, Header, Source, check_size
-from diffusion.data.images.tiff import Layout
+from diffusion.data.images.tiff import PALETTE, RGB, Layout
 from diffusion.data.spec import MAX_CHANNELS
 
 Kind = Literal["gray", "rgb", "bands"]
@@ -37,9 +37,7 @@ class Array(Source):
         """Reads the array."""
         if frame:
             raise EOFError("an array is one image")
-        shape, dtype = self._described()
-        if dtype.kind not in "biuf":
-            raise ValueError(f"an array of {dtype}, which are no pixels")
+        shape, _ = self._described()
         _height_width_count(shape)
         self.file.seek(0)
         values = np.load(self.file, allow_pickle=False)
@@ -55,7 +53,9 @@ class Array(Source):
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(self.file)
         if dtype.hasobject:
-            raise ValueError("an array of Python objects, which are never read")
+            raise ValueError("an array of Python objects, which are never read; save it as one of numbers")
+        if dtype.kind not in "biuf":
+            raise ValueError(f"an array of {dtype}, which are no pixels; save whole or floating-point numbers")
         return shape, dtype
 
 
@@ -92,10 +92,8 @@ class Tiff(Source):
         check_size(self.layout.width, self.layout.height)
         sides = self.layout.width, self.layout.height
         width, height = sides[::-1] if self.layout.orientation >= 5 else sides
-        frames = 1
-        if needed("tifffile", f"{self.layout}"):
-            with self._opened() as file:
-                frames = len(file.pages)
+        with self._opened() as file:
+            frames = len(file.pages)
         return Header(width, height, self.layout.mode, "TIFF", frames)
 
     def bands(self, frame: int) -> Bands:
@@ -113,12 +111,14 @@ class Tiff(Source):
             except Exception as error:
                 raise ValueError(f"{self.layout}: {error}") from error
             values = _bands_last(values, page.axes)
-            samples, extra = values.shape[2], [int(sample) for sample in page.extrasamples]
             photometric = int(page.photometric)
+            if photometric == PALETTE and values.shape[2] == 1:
+                values, photometric = _of_palette(values, page.colormap), RGB
+            samples, extra = values.shape[2], [int(sample) for sample in page.extrasamples]
             tag = page.tags.get(274)
         alpha = bool(extra) and extra[-1] in (1, 2)
         colors = samples - alpha
-        kind: Kind = "rgb" if photometric == 2 and colors >= 3 else "gray" if colors == 1 else "bands"
+        kind: Kind = "rgb" if photometric == RGB and colors >= 3 else "gray" if colors == 1 else "bands"
         return Bands(
             turned(values, int(tag.value) if tag else 1),
             kind,
@@ -139,6 +139,13 @@ def _bands_last(values: npt.NDArray[Any], axes: str) -> npt.NDArray[Any]:
     if sorted(axes) != ["S", "X", "Y"]:
         raise ValueError(f"a page of the axes {axes}, no image")
     return values.transpose([axes.index(axis) for axis in "YXS"])
+
+
+def _of_palette(values: npt.NDArray[Any], palette: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns the colors (H, W, 3) of 16 bits that numbers (H, W, 1) have in a palette (3, N)."""
+    if values.max() >= palette.shape[1]:
+        raise ValueError(f"{values.max()} is not among the {palette.shape[1]:,} colors of the palette")
+    return palette.T[values[:, :, 0]]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from diffusion.data.images.reading import Failed, Images, Read, read
 from diffusion.data.names import Lazy, Names
 
 # The version of the index. It is to be raised when the code changes such that the same files give another one.
-LAYOUT = 5
+LAYOUT = 6
 ROWS, TEXT = "rows.npy", "text.npy"
 # The first part of the names of entries that are an index.
 INDEX = "index"

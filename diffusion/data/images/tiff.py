@@ -14,7 +14,7 @@ from diffusion.data.images.bands import mode_of
 # Tags (TIFF 6.0, section 8).
 WIDTH, LENGTH, BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, EXTRA, FORMAT = 256, 257, 258, 262, 274, 277, 338, 339
 DESCRIPTION = 270
-RGB, CMYK, LAB = 2, 5, 8
+RGB, PALETTE, CMYK, LAB = 2, 3, 5, 8
 # The bands of color by the number of PHOTOMETRIC: RGB, CMYK, YCbCr and CIELAB; others have one.
 _COLORS = {RGB: 3, CMYK: 4, 6: 3, LAB: 3}
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -79,6 +79,8 @@ class Layout:
     @property
     def mode(self) -> str:
         """The mode of a file that is read by its bands."""
+        if self.photometric == PALETTE and self.samples == 1:
+            return "RGB;16"
         deep = ";16" if self.bits > 8 else ""
         if self.photometric == RGB and self.samples == 4 and self.unspecified == 1 and self.numbers == _UNSIGNED:
             return f"RGB+1{deep}"

@@ -167,3 +167,33 @@ def test_dicom_without_an_image_or_with_too_large_a_one_is_named(tmp_path: Path)
     path = write_dicom(tmp_path / "x.dcm", np.zeros((4, 4), np.uint16), rows=60_000, columns=60_000)
     with pytest.raises(ImageError, match="60000x60000 pixels; at most 64 million"):
         read_header(path)
+
+
+def test_what_is_no_number_is_left_out_by_its_header(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([["a", "b"]]))
+    with pytest.raises(ImageError, match="array of <U1, which are no pixels; save whole or floating-point numbers"):
+        read_header(tmp_path / "x.npy")
+
+
+def test_numbers_of_a_deep_palette_become_its_colors(tmp_path: Path) -> None:
+    palette = GENERATOR.integers(0, 65536, (3, 65536)).astype(np.uint16)
+    numbers = GENERATOR.integers(0, 4096, (6, 8)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", numbers, photometric="palette", colormap=palette)
+    assert read_header(tmp_path / "x.tif").mode == "RGB;16"
+    bands = read_bands(tmp_path / "x.tif")
+    assert bands.kind == "rgb" and np.array_equal(bands.values, palette[:, numbers].transpose(1, 2, 0))
+    assert np.array_equal(decode(tmp_path / "x.tif", PixelFormat(3)), np.rint(bands.values / 257))
+    assert decode(tmp_path / "x.tif", PixelFormat(1)).shape == (6, 8, 1)
+
+
+def test_a_number_beyond_the_palette_is_named(tmp_path: Path) -> None:
+    numbers = np.full((4, 4), 5000, np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", numbers, photometric="palette", colormap=np.zeros((3, 65536), np.uint16))
+    content = bytearray((tmp_path / "x.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        tag = file.pages[0].tags["ColorMap"]
+    # The count of the tag stands 4 bytes behind its beginning.
+    content[tag.offset + 4 : tag.offset + 8] = (3 * 4096).to_bytes(4, "little")
+    (tmp_path / "x.tif").write_bytes(content)
+    with pytest.raises(ImageError, match="5000 is not among the 4,096 colors of the palette"):
+        read_bands(tmp_path / "x.tif")
