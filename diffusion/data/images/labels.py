@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -20,6 +21,8 @@ from diffusion.errors import InputError
 NAMES = ("file_name", "filename", "file", "image", "path", "name", "image_path", "image_name", "img", "image_id", "id")
 CLASSES = ("label", "class", "category", "label_name", "class_name", "category_name", "target")
 SUFFIXES_READ = (".csv", ".tsv", ".txt", ".json", ".jsonl")
+# The first line by which tables tell spreadsheets what separates their columns.
+_SEPARATOR = re.compile(r'"?sep=([^"])"?\s*', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -114,11 +117,17 @@ def _records(name: str, records: Iterable[tuple[int, Any]], unit: str) -> Iterat
 
 def _separated(name: str, text: str, kind: str) -> Iterator[Row]:
     lines = text.splitlines()
+    mark = _SEPARATOR.fullmatch(lines[0]) if lines else None
+    if mark:
+        lines[0] = ""
     first = next((line for line in lines if line.strip()), "")
-    if kind == ".txt" and "\t" not in first and "," not in first and ";" not in first:
+    if kind == ".txt" and not mark and "\t" not in first and "," not in first and ";" not in first:
         rows = [line.rsplit(maxsplit=1) for line in lines]
     else:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=_delimiter(first, kind))]
+        rows = [
+            [cell.strip() for cell in row]
+            for row in csv.reader(lines, delimiter=mark[1] if mark else _delimiter(first, kind))
+        ]
     filled = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
     if not filled:
         raise InputError(f"data.labels: {name} is empty")

@@ -20,6 +20,7 @@ TABLES = {
     "csv": ("x.csv", "file_name,label\na.png,cat\nb/c.png,dog\n"),
     "other names": ("x.csv", "Class,size,Filename\ncat,3,a.png\ndog,4,b/c.png"),
     "semicolons": ("x.csv", "image;category\na.png;cat\nb/c.png;dog\n"),
+    "what separates columns": ("x.csv", "sep=;\r\nimage;label;no, commas, here\r\na.png;cat;\r\nb/c.png;dog;\r\n"),
     "quotes": ("x.csv", '"path","class"\n"a.png","cat"\n"b/c.png","dog"\n'),
     "byte order mark": ("x.csv", b"\xef\xbb\xbffile,label\r\na.png,cat\r\nb/c.png,dog\r\n"),
     "utf-16": ("x.csv", "file,label\na.png,cat\nb/c.png,dog".encode("utf-16")),
@@ -90,3 +91,7 @@ BAD = {
 def test_what_is_wrong_is_said_by_row(name: str, content: str | bytes, message: str) -> None:
     with pytest.raises(InputError, match=f"^data\\.labels: .*{message}"):
         pairs(name, content)
+
+
+def test_rows_are_numbered_as_in_the_file_though_its_first_line_names_the_separator() -> None:
+    assert [row.place for row in read_labels("x.csv", b"sep=\t\nfile\tlabel\na.png\tcat\n")] == ["row 3"]
