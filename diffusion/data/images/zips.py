@@ -44,7 +44,9 @@ def zip_parts(path: Path, leave_out: Callable[[str, str], None]) -> Iterator[Par
     except ERRORS as error:
         leave_out("", _reason(path, error))
         return
-    parts = {_name(info): info for info in archive.by_offset.values() if not info.is_dir()}
+    # Python takes a folder that ends with the separator of Windows for a file.
+    files = (info for info in archive.by_offset.values() if not info.filename.endswith(("/", "\\")))
+    parts = {_name(info): info for info in files}
     if not parts:
         leave_out("", "the archive is empty")
     for name in sorted(parts, key=path_key):

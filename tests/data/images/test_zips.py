@@ -220,3 +220,10 @@ def test_parts_texts_and_bytes(tmp_path: Path) -> None:
 def test_paths_in_archives_begin_at_their_root() -> None:
     names = ["a/b.png", "./a/b.png", "/a//b.png", "a/./b.png", "a/b.png/"]
     assert {plain_path(name) for name in names} == {"a/b.png"}
+
+
+def test_folders_in_archives_of_windows_are_no_files(tmp_path: Path) -> None:
+    files = {"cat\\": b"", "dog/": b"", "cat\\1.png": png(), "dog/1.png": png()}
+    found = scan(write_zip(tmp_path / "x.zip", files), labels=True)
+    assert names(found) == ["x.zip/cat/1.png", "x.zip/dog/1.png"]
+    assert (found.classes, found.others) == (("cat", "dog"), {})
