@@ -137,7 +137,7 @@ def _ends(spec: DataSpec) -> Range:
 def _dtype(low: float, high: float, *, whole: bool) -> np.dtype[Any]:
     if not whole:
         return np.dtype(np.float32)
-    types = (np.uint8, np.uint16, np.int16, np.uint32, np.int32)
+    types = (np.uint8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
     return np.dtype(next(t for t in types if np.iinfo(t).min <= low and high <= np.iinfo(t).max))
 
 

@@ -86,3 +86,9 @@ def test_a_file_that_cannot_hold_the_image_is_refused(tmp_path: Path, monkeypatc
     with pytest.raises(InputError, match=r"needs tifffile.*reverse-diffusion\[formats\].*\.npy"):
         save_image(torch.zeros(5, 2, 2), tmp_path / "x.tif", five, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_range_beyond_32_bits_is_written(tmp_path: Path) -> None:
+    spec = DataSpec((1, 1, 2), 101, value_range=(10_000_000_000, 10_000_000_100))
+    path = save_image(torch.tensor([[[0.0, 1.0]]]), tmp_path / "x.npy", spec, INFO)
+    assert np.load(path).tolist() == [[10_000_000_000, 10_000_000_100]]
