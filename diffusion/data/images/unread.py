@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from diffusion.data.images.formats import CONVERT, INSTALL, SUFFIXES, UNREAD, signature
+from diffusion.data.images.formats import CONVERT, SUFFIXES, UNREAD, signature
 
 # The heading of images whose names have no suffix.
 NAMELESS = "without suffix"
@@ -70,6 +70,3 @@ def advice_on(counts: Mapping[str, int]) -> list[tuple[str, list[str]]]:
     for suffix in sorted(counts, key=lambda each: -counts[each]):
         found.setdefault(advice(suffix), []).append(suffix)
     return list(found.items())
-
-
-__all__ = ["INSTALL", "NAMELESS", "TEXTS", "VIDEOS", "advice", "advice_on", "content_suffix", "unread_content"]
