@@ -143,17 +143,28 @@ def run(chosen: Any) -> int:  # noqa: ANN401, the options of any command
     A mistake that a person can mend is one line on standard error and exit code 2; Ctrl-C is 130.
     """
     entry = next(entry for entry in COMMANDS.values() if entry.options is type(chosen))
-    module, _, function = entry.function.partition(":")
+    if sys.platform == "darwin":  # torch reads it when it is imported, and does on the CPU what MPS lacks.
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     try:
-        chosen = _as_meant(chosen)
-        code: int = getattr(importlib.import_module(f"diffusion.commands.{module}"), function)(chosen)
+        return _called(entry.function, _as_meant(chosen))
     except BrokenPipeError:
         raise
     except (InputError, OSError, FloatingPointError) as error:
         return _failed(error)
     except KeyboardInterrupt:
         return 130
-    return code
+
+
+def _called(function: str, chosen: Any) -> int:  # noqa: ANN401, the options of any command
+    """Imports the function of a command and calls it, on the device that the options name."""
+    module, _, name = function.partition(":")
+    command: Callable[[Any], int] = getattr(importlib.import_module(f"diffusion.commands.{module}"), name)
+    if getattr(chosen, "device", None) is None:
+        return command(chosen)
+    from diffusion import devices
+
+    with devices.given(chosen.device):
+        return command(chosen)
 
 
 def _as_meant(chosen: Any) -> Any:  # noqa: ANN401, the options of any command

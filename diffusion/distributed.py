@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from diffusion import progress
+from diffusion import devices, progress
+from diffusion.errors import InputError
 
 # The main process may take hours to pack a folder while the others wait.
 PATIENCE = timedelta(days=1)
@@ -30,7 +31,11 @@ LOST = ("Connection closed by peer", "onnection reset by peer", "Timed out waiti
 
 
 def join() -> None:
-    """Joins the group of processes that a launcher started, until this process ends."""
+    """Joins the group of processes that a launcher started, until this process ends, and takes its device.
+
+    Raises InputError for a device that it cannot have.
+    """
+    take_device()
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
         atexit.register(dist.destroy_process_group)
@@ -58,10 +63,58 @@ def say(text: str) -> None:
 
 
 def device() -> torch.device:
-    """Returns the GPU that belongs to this process alone, or the CPU if there are no GPUs."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    """Returns the device of this process: the one that is asked for (`devices.wanted`), or the GPU of this process
+    alone.
+
+    Raises InputError for a device that this machine does not have, and where processes would have to share one.
+    """
+    wanted = devices.wanted()
+    chosen = devices.named(wanted.word, wanted.source)
+    if chosen.type == "cuda" and _numbered(chosen) and _launched(chosen.index):
+        raise InputError(
+            f"{wanted.source}: must be cuda or auto for processes of a launcher, each of which takes a GPU of its own, "
+            f"got {chosen}; to choose among the GPUs, set CUDA_VISIBLE_DEVICES"
+        )
+    return own(chosen)
+
+
+def own(kind: torch.device) -> torch.device:
+    """Returns the device of this process of a kind: cuda without a number is the GPU of its LOCAL_RANK.
+
+    Raises InputError where there are more processes on this machine than devices of the kind.
+    """
+    if kind.type not in ("cuda", "mps") or _numbered(kind):
+        return kind
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    processes = max(local + 1, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    there = torch.cuda.device_count() if kind.type == "cuda" else 1
+    if processes > there:
+        alone = "; where each process sees a GPU of its own alone, set LOCAL_RANK=0" if kind.type == "cuda" else ""
+        raise InputError(
+            f"processes: must be at most {there} on this machine, whose devices are {', '.join(devices.present())}, "
+            f"got {processes}; start {there}, or give {devices.OPTION} cpu{alone}"
+        )
+    return torch.device(kind.type, local)
+
+
+def take_device() -> torch.device:
+    """Returns `device()`, having made it the one that CUDA takes where none is named.
+
+    Otherwise a library might make a context of half a gigabyte on the first GPU in every process.
+    """
+    chosen = device()
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    return chosen
+
+
+def _numbered(chosen: torch.device) -> bool:
+    return ":" in str(chosen)
+
+
+def _launched(index: int) -> bool:
+    """Whether a launcher started this process as one of several, or gave it another GPU than that of a number."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("LOCAL_RANK", index)) != index
 
 
 def share(n: int) -> range:
@@ -105,6 +158,11 @@ def largest(number: int) -> int:
     return int(value)
 
 
+def barrier() -> None:
+    """Waits until all processes are here, for as long as `PATIENCE`; the devices' own barriers end after minutes."""
+    largest(0)
+
+
 def lost(error: RuntimeError) -> bool:
     """Whether an error says that another process has ended or does not answer."""
     return count() > 1 and (isinstance(error, dist.DistError) or any(text in str(error) for text in LOST))
@@ -116,12 +174,12 @@ def main_first() -> Iterator[None]:
     disks of its own, then all others.
     """
     turn = 0 if is_main() else 1 if int(os.environ.get("LOCAL_RANK", "0")) == 0 else 2
-    largest(0)  # All processes create their group before some of them have to wait.
+    barrier()  # All processes create their group before some of them have to wait.
     for _ in range(turn):
-        largest(0)
+        barrier()
     yield
     for _ in range(turn, 2):
-        largest(0)
+        barrier()
 
 
 @cache

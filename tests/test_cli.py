@@ -11,11 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import diffusion
-from diffusion import cli
+from diffusion import cli, distributed
+from diffusion.commands import sample
 from tests.conftest import fails
 from tests.forkserver import launch
+from tests.machines import machine
 
 ROOT = Path(__file__).parent.parent
 
@@ -215,3 +218,38 @@ def test_every_command_has_a_function_that_takes_its_options() -> None:
         found = getattr(importlib.import_module(f"diffusion.commands.{module}"), attribute)
         (parameter,) = inspect.signature(found, eval_str=True).parameters.values()
         assert parameter.annotation is options
+
+
+def test_the_option_of_a_device_holds_for_its_command_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine(monkeypatch, cuda=2, DIFFUSION_DEVICE="cpu")
+    seen: list[torch.device] = []
+    monkeypatch.setattr(sample, "sample", lambda options: seen.append(distributed.device()) or 0)
+    assert cli.main(["sample", ".", "--device", "cuda:1"]) == cli.main(["sample", "."]) == 0
+    assert seen == [torch.device("cuda:1"), torch.device("cpu")]
+    message = fails(capsys, "sample", ".", "--device", "cuda:2")
+    assert message == "error: --device: must be a device of this machine, cpu, cuda:0, cuda:1, got cuda:2\n"
+
+
+COMPUTE = {"demo", "train", "distill", "sample", "encode", "decode", "inpaint", "restore", "evaluate", "compare"}
+COMPUTE |= {"inspect", "verify-resume"}
+
+
+def test_whatever_computes_takes_a_device() -> None:
+    assert {name for name, entry in cli.COMMANDS.items() if hasattr(entry.options, "device")} == COMPUTE
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("darwin", "1"), ("linux", None)])
+def test_what_a_mac_lacks_is_done_on_its_cpu(
+    monkeypatch: pytest.MonkeyPatch, platform: str, expected: str | None
+) -> None:
+    """torch reads the variable when it is imported; nothing is there to see yet when the command is imported."""
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
+    found: list[str | None] = []
+    monkeypatch.setattr(cli, "_as_meant", lambda chosen: found.append(os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK")))
+    monkeypatch.setattr(cli, "_called", lambda function, chosen: 0)
+    assert cli.main(["doctor"]) == 0 and found == [expected]
+    monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "0")
+    assert cli.main(["doctor"]) == 0 and found == [expected, "0"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffusion import distributed
 from diffusion.commands.options import Compare
 from diffusion.commands.photographs.own_results import RECORD
 from diffusion.data import PixelFormat, decode, read_header
@@ -43,7 +44,9 @@ class Comparison:
 
 def compare(options: Compare) -> int:
     """Prints a line for each image and the means; returns 1 if an image could not be compared."""
-    distance = None if options.lpips is None else lpips.load(options.lpips)
+    if options.device is not None and options.lpips is None:
+        raise InputError("--device: has no effect without --lpips, whose network alone runs on a device")
+    distance = None if options.lpips is None else lpips.load(options.lpips, distributed.device())
     first, second = images_at(options.images), images_at(options.originals)
     if options.images.samefile(options.originals):
         raise InputError(f"{options.originals}: must hold the originals of {options.images}, got the same place twice")

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -47,7 +48,9 @@ TINY = 1e-10
 
 @dataclass(frozen=True)
 class LPIPS:
-    """The distance with the `weights` that `load` reads, by the names of the lpips package."""
+    """The distance with the `weights` that `load` reads, by the names of the lpips package; it is computed on their
+    device.
+    """
 
     weights: Mapping[str, Tensor]
 
@@ -58,6 +61,8 @@ class LPIPS:
         """
         require(min(x.shape[-2:]) >= SMALLEST, "LPIPS", "of images of at least 32x32 pixels", tuple(x.shape[-2:]))
         require(x.shape[1] in (1, 3), "LPIPS", "of images of 1 or 3 channels", x.shape[1])
+        device = next(iter(self.weights.values())).device
+        x, truth = x.to(device), truth.to(device)
         total = x.new_zeros(len(x))
         for number, (a, b) in enumerate(zip(self._features(x), self._features(truth), strict=True)):
             weight = self.weights[f"lin{number}.model.1.weight"].to(a)
@@ -76,8 +81,9 @@ class LPIPS:
         return found
 
 
-def load(path: Path) -> LPIPS:
-    """Reads the weights from a safetensors file, written as the docstring of this file says.
+def load(path: Path, device: torch.device | None = None) -> LPIPS:
+    """Reads the weights from a safetensors file, written as the docstring of this file says, onto a device, by default
+    the CPU.
 
     Raises InputError for a file that cannot be read, or in which a tensor is missing or of another shape.
     """
@@ -94,4 +100,4 @@ def load(path: Path) -> LPIPS:
         for key, shape in expected.items():
             found = tuple(weights[key].shape) if key in weights else None
             require(found == shape, f"--lpips: {path}: {key}", f"of the shape {shape}", found)
-    return LPIPS({key: value.float() for key, value in weights.items()})
+    return LPIPS({key: value.to(device, torch.float32) for key, value in weights.items()})

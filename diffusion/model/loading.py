@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion import checkpoint, config, distributed
+from diffusion import checkpoint, config, devices, distributed
 from diffusion.backbones import Backbone
 from diffusion.checkpoint import CheckpointError
 from diffusion.config import Config
@@ -41,11 +41,14 @@ def describe(experiment: Config, spec: DataSpec, step: int) -> dict[str, Any]:
 def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
     """Loads the model of a run folder or of one checkpoint folder, with the averaged weights.
 
-    `device` is by default this process's GPU, if there is one. On a CPU the process from then on keeps the memory that
-    it frees (`memory.tune_malloc`).
+    `device` is a device of torch, or auto, cpu, cuda, cuda:N or mps; by default that of `distributed.device`: this
+    process's GPU, if there is one. On a CPU the process from then on keeps the memory that it frees
+    (`memory.tune_malloc`).
 
-    Raises CheckpointError, which names what is damaged, when no checkpoint can be used.
+    Raises CheckpointError, which names what is damaged, when no checkpoint can be used, and InputError for a device
+    that this machine does not have.
     """
+    chosen = _device(device)
     folder, problems = checkpoint.find(Path(run))
     for problem in problems:
         say(f"{problem}; using {folder.name} instead")
@@ -58,11 +61,17 @@ def load(run: str | Path, *, device: str | torch.device | None = None) -> Model:
         raise
     except checkpoint.DAMAGE as error:
         raise CheckpointError(f"{folder}: damaged checkpoint: its description does not fit: {error!r}") from None
-    chosen = distributed.device() if device is None else torch.device(device)
     if chosen.type == "cpu":
         tune_malloc()
     backbone.to(chosen).eval().requires_grad_(False)
     return Model(assemble(experiment, backbone), spec, experiment, step, chosen)
+
+
+def _device(asked: str | torch.device | None) -> torch.device:
+    """The device that the caller of `load` asks for; a device of torch is taken as it is."""
+    if isinstance(asked, torch.device):
+        return asked
+    return distributed.device() if asked is None else distributed.own(devices.named(asked))
 
 
 def _with_weights(experiment: Config, spec: DataSpec, tensors: Mapping[str, Tensor]) -> Backbone:

@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from accelerate import PartialState
-
 from diffusion import checkpoint, distributed
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
@@ -19,7 +17,7 @@ from diffusion.model.origin import spec_of
 from diffusion.model.transfer import in_units_of, open_start
 from diffusion.training import lock, metrics
 from diffusion.training.prepare import follow, prepare
-from diffusion.training.trainer import Outcome, Trainer
+from diffusion.training.trainer import Outcome, Trainer, join
 
 
 def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
@@ -27,10 +25,10 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
 
     Raises ConfigError when the folder holds another experiment, InputError while another process trains in it,
     FolderError for data that cannot be used, CheckpointError when all its checkpoints are damaged or, if `strict`, when
-    a damaged one is newer than all whole ones, and ConnectionError when another process of the run is lost.
+    a damaged one is newer than all whole ones, InputError for a device that this process cannot have, and
+    ConnectionError when another process of the run is lost.
     """
-    # Without `cpu`, accelerate takes each of several processes on CPUs for a run of its own.
-    PartialState(cpu=distributed.device().type == "cpu")
+    join()
     try:
         with Interrupt() as interrupt, ExitStack() as stack:
             # The first process packs the images; the others then find them in the cache.
@@ -72,7 +70,7 @@ def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt
         trainer.reporter.finish(outcome.model)
         if line := best_line(run, trainer.step):
             trainer.say(line)
-    trainer.accelerator.wait_for_everyone()
+    distributed.barrier()
     trainer.tracker.close()
     trainer.accelerator.end_training()
     return outcome.exit_code

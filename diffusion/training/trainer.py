@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
@@ -257,7 +257,7 @@ class Trainer:
             best = metrics.best(rows, steps) if report.keep_best else None
             retention = checkpoint.Retention(report.keep, report.keep_every, best)
             checkpoint.write(self.run, self.step, parts, keep=retention)
-        self.accelerator.wait_for_everyone()
+        distributed.barrier()
 
     def catch_up(self) -> None:
         """Makes the pictures and numbers of the step that a run goes on from, if it ended after saving that step and
@@ -346,9 +346,21 @@ class Trainer:
         )
 
 
+def join() -> torch.device:
+    """Joins the processes that a launcher started and returns the device of this one, by which accelerate then goes.
+
+    Raises InputError for a device that this process cannot have.
+    """
+    device = distributed.take_device()
+    # Without `cpu`, accelerate takes each of several processes on CPUs for a run of its own. On its own it would take
+    # the current GPU without its number, and a GPU where the CPU was asked for by `--device`.
+    PartialState(cpu=device.type == "cpu").device = device
+    return device
+
+
 def accelerator(config: Config, run: Path) -> Accelerator:
     """Returns accelerate's view of the device, the processes, the precision and the tracker of a run."""
-    device = distributed.device()
+    device = join()
     if device.type == "cpu":
         tune_malloc()
     return Accelerator(

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 from diffusion import cli
 from diffusion.commands.compare import images_at
+from diffusion.evaluation import lpips
 from tests.evaluation.test_lpips import random_weights
 
 RANDOM = np.random.default_rng(0).integers(60, 190, (36, 40, 3), dtype=np.uint8)
@@ -83,6 +85,21 @@ def test_weights_give_the_distance_of_the_network(tmp_path: Path) -> None:
     options = ["--lpips", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "n.csv")]
     assert cli.main(["compare", *places, *options]) == 0
     assert numbers(tmp_path / "n.csv")["x"][2] > 0
+
+
+def test_the_network_of_lpips_runs_on_the_device_and_nothing_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(RANDOM, tmp_path / "a" / "x.png")
+    save_file(random_weights(0), tmp_path / "w.safetensors")
+    here = [str(tmp_path / "a"), str(tmp_path / "a" / "x.png"), "--device", "cpu"]
+    assert cli.main(["compare", *here]) == 2
+    assert "--device: has no effect without --lpips" in capsys.readouterr().err
+    assert lpips.load(tmp_path / "w.safetensors", torch.device("meta")).weights["net.slice1.0.bias"].is_meta
+    asked: list[object] = []
+    monkeypatch.setattr(lpips, "load", lambda path, device: asked.append(device))
+    cli.main(["compare", *here, "--lpips", str(tmp_path / "w.safetensors")])
+    assert asked == [torch.device("cpu")]
 
 
 def test_what_cannot_be_compared_is_listed_and_the_rest_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,10 @@ from diffusion import checkpoint, config
 from diffusion.checkpoint import CheckpointError, Part, Retention
 from diffusion.data import DataSpec
 from diffusion.denoiser import Denoiser
+from diffusion.errors import InputError
 from diffusion.model import assemble, build, describe, load, loading
 from tests.conftest import tiny
+from tests.machines import machine
 
 SPEC = DataSpec((3, 8, 8), 256, ("disk", "square"), 100.0, 50.0)
 
@@ -97,3 +99,19 @@ def test_tensors_that_are_not_the_networks_are_damage_that_is_named(trained: Pat
             load(run)
         assert f"1 tensors differ from the network's in name or shape, such as {name}" in str(caught.value)
         assert "damaged checkpoint: its description does not fit" in str(caught.value)
+
+
+def test_a_device_is_named_by_a_word_or_is_one_of_torch(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, cuda=0)
+    assert load(trained).device == load(trained, device="auto").device == torch.device("cpu")
+    with pytest.raises(InputError, match=r"^device: must be a device of this machine, cpu, got cuda; this torch is bu"):
+        load(trained, device="cuda")
+    with pytest.raises(InputError, match=r"^device: must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"):
+        load(trained, device="gpu")
+    assert load(trained, device=torch.device("meta")).device == torch.device("meta")
+
+
+def test_a_process_of_several_loads_onto_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, cuda=2, LOCAL_RANK="1", WORLD_SIZE="2")
+    named = [loading._device(word) for word in (None, "auto", "cuda", "cuda:0", "cpu")]
+    assert named == [torch.device(name) for name in ("cuda:1", "cuda:1", "cuda:1", "cuda:0", "cpu")]

@@ -12,10 +12,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import accelerate.state
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -29,9 +30,10 @@ from diffusion.model import Model, load
 from diffusion.objectives import Objective
 from diffusion.training import metrics, train
 from diffusion.training.report import Reporter
-from diffusion.training.trainer import Outcome, Trainer
+from diffusion.training.trainer import Outcome, Trainer, join
 from tests.conftest import tiny
 from tests.forkserver import launch
+from tests.machines import machine
 
 ROOT = Path(__file__).parents[2]
 
@@ -217,6 +219,18 @@ def test_auto_is_bf16_where_this_machine_multiplies_in_it(shapes: Path, tmp_path
     fast = flags & {"avx512_bf16", "amx_tile", "bf16"} or torch.cuda.is_available()
     assert kinds == [torch.bfloat16 if fast else torch.float32]
     assert {p.dtype for p in trainer.network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [("cuda:1", "cuda:1"), ("cuda", "cuda:0"), ("mps", "mps:0"), ("cpu", "cpu")]
+)
+def test_accelerate_is_on_the_device_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, word: str, expected: str
+) -> None:
+    machine(monkeypatch, cuda=2, mps=True, DIFFUSION_DEVICE=word)
+    monkeypatch.setattr(accelerate.state, "check_cuda_p2p_ib_support", lambda: True)
+    monkeypatch.setattr(PartialState, "_shared_state", {})  # As in a new process.
+    assert join() == PartialState().device == torch.device(expected)
 
 
 def test_accumulation_averages_to_the_same_losses(

@@ -22,6 +22,13 @@ Overrides = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metav
 ConfigFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")]
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE ...")]
+Device = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="auto|cpu|cuda[:N]|mps",
+        help="What computes: by default what DIFFUSION_DEVICE names, else a GPU if there is one, else the CPU.",
+    ),
+]
 
 
 @dataclass(frozen=True)

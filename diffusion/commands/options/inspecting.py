@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from diffusion.commands.options.common import Device
+
 
 @dataclass(frozen=True)
 class Inspect:
@@ -29,6 +31,7 @@ class Inspect:
     """Decode every image, which finds damaged ones and near duplicates."""
     measure: bool = True
     """Time a part of a training step on this machine."""
+    device: Device = None
     out: Path | None = None
     """Write the suggested configuration to this TOML file."""
 

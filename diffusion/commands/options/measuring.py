@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from diffusion.commands.options.common import Overrides, Run
+from diffusion.commands.options.common import Device, Overrides, Run
 from diffusion.registries import names
 
 EVALUATORS = ", ".join(names("evaluation", "EVALUATORS"))
@@ -66,6 +66,7 @@ class Evaluate:
     """bound: measure as many training examples too, and draw both by log-SNR."""
     seed: int | None = None
     """Seed of all random numbers, 0 by default."""
+    device: Device = None
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,4 @@ class Compare:
     """Weights of LPIPS as a safetensors file; docs/restoration.md says how to make it."""
     out: Path | None = None
     """Write the numbers of every image to this CSV file."""
+    device: Device = None

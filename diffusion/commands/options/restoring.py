@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from diffusion.commands.options.common import DrawArguments, Images, MethodName, Run
+from diffusion.commands.options.common import Device, DrawArguments, Images, MethodName, Run
 from diffusion.registries import names
 
 OPERATORS = ", ".join(names("operators", "OPERATORS"))
@@ -63,6 +63,7 @@ class Inpaint:
     """Enlarge the image and fill what is new, as in left=16,top=8 or all=32."""
     noise: float = 0.0
     """Standard deviation of the noise on the known part, in [0, 1]; 0 keeps known pixels as they are."""
+    device: Device = None
     options: Annotated[Restorations, tyro.conf.arg(name="")] = Restorations()
 
 
@@ -85,4 +86,5 @@ class Restore:
     """Standard deviation of the noise on the images, in [0, 1]; estimated from each image by default."""
     damage: bool = False
     """Take whole images and degrade them first, to try a restoration out."""
+    device: Device = None
     options: Annotated[Restorations, tyro.conf.arg(name="")] = Restorations()

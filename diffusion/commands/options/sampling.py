@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from diffusion.commands.options.common import DrawArguments, Images, MethodName, Run
+from diffusion.commands.options.common import Device, DrawArguments, Images, MethodName, Run
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Sample:
     """Standard deviation of the noise on the known part of the image, in [0, 1]."""
     resize: bool = False
     """Bring the image to restore to the size that the model was trained on, instead of covering it by windows."""
+    device: Device = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Encode:
     """Tolerance of the solver."""
     batch: int | None = None
     """Images at a time; by default as many as suit the device."""
+    device: Device = None
 
 
 @dataclass(frozen=True)
@@ -99,3 +101,4 @@ class Decode:
     """Format of the images; by default png where it holds the values of the data."""
     batch: int | None = None
     """Images at a time; by default as many as suit the device."""
+    device: Device = None

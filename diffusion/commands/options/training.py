@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion.commands.options.common import ConfigFile, Overrides, Run
+from diffusion.commands.options.common import ConfigFile, Device, Overrides, Run
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Demo:
     """Values that replace those of the experiment, such as training.steps=300."""
     out: Path | None = None
     """The run folder; runs/digits by default."""
+    device: Device = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Train:
     """The run folder; runs/NAME for configs/NAME.toml by default."""
     strict: bool = False
     """Refuse to go on from an older checkpoint where the newest is damaged."""
+    device: Device = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Distill:
     """Network evaluations per sample."""
     out: Path | None = None
     """The student's run folder; RUN-NFE by default, as in runs/flowers-4."""
+    device: Device = None
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,4 @@ class VerifyResume:
     """Values that replace those of the file."""
     steps: int = 6
     """Steps of the run, which is interrupted after half of them."""
+    device: Device = None

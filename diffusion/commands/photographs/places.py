@@ -20,7 +20,7 @@ from diffusion.errors import InputError
 from diffusion.files import numbered
 
 # Options that say where things are, or how fast the work goes, and not what comes out.
-ELSEWHERE = {"run", "images", "mask", "out", "again", "batch"}
+ELSEWHERE = {"run", "images", "mask", "out", "again", "batch", "device"}
 Record = dict[str, Any]
 
 
