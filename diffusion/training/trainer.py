@@ -35,6 +35,7 @@ from diffusion.training.gradient import Gradient
 from diffusion.training.metrics import METRICS, Tracker
 from diffusion.training.monitor import LossByLogSNR, Monitor
 from diffusion.training.nonfinite import LIMIT, NonFiniteGuard
+from diffusion.training.prefetch import Prefetch
 from diffusion.training.report import Reporter
 
 # Seconds after which a run without any picture makes its first one.
@@ -166,16 +167,14 @@ class Trainer:
         self.say(self._headline())
         self.tracker.open(self.run.name, self.config)
         self.catch_up()
-        steps, start, waited, stop = self.config.training.steps, time.perf_counter(), 0.0, 0
+        steps, start, stop = self.config.training.steps, time.perf_counter(), 0
+        prefetch = Prefetch(self.maker.on_host, steps, self.accelerator.device)
         sampled = bool(distributed.largest(self.reporter.has_samples))
         interrupt = interrupt or Interrupt()
-        with interrupt.deferred(), self._progress_bar() as bar:
+        with prefetch, interrupt.deferred(), self._progress_bar() as bar:
             while self.step < steps and not stop:
-                # Batch. It is made here and not in a thread: that costs a hundredth of a step, and a second team of
-                # compute threads would take several times as much from the step.
-                began = time.perf_counter()
-                batch = self.maker(self.step)
-                waited += time.perf_counter() - began
+                # Batch. On an accelerator the host makes that of the next step while the device trains on this one.
+                batch = self.maker.on_device(prefetch(self.step))
 
                 # Gradient, optimizer, average.
                 norm = self.update(batch)
@@ -186,7 +185,7 @@ class Trainer:
                     bar.n = self.step
                     continue
                 if self._due("log"):
-                    self._log(norm, waited, bar)
+                    self._log(norm, prefetch.waited, bar)
 
                 # Checkpoint. All processes sample together, or none: their clocks differ.
                 stop = self._signal(interrupt)
@@ -308,8 +307,9 @@ class Trainer:
         if numbers["data_wait"] > WAITING and not self.waited_much:
             self.waited_much = True
             self.say(
-                f"step {self.step}: {numbers['data_wait']:.0%} of the time goes to waiting for examples; put them, or "
-                "the cache of a folder (DIFFUSION_CACHE), on a local disk, and see whether other programs use it"
+                f"step {self.step}: {numbers['data_wait']:.0%} of the time goes to waiting for examples and their "
+                "noise, which the CPU makes; put the examples, or the cache of a folder (DIFFUSION_CACHE), on a local "
+                "disk, and see whether other programs use it, or the cores of the CPU"
             )
         self._record({name: value for name, value in numbers.items() if math.isfinite(value)})
 
