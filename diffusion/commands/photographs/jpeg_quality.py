@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from diffusion.operators import JPEG
 
@@ -20,8 +20,11 @@ def jpeg_quality(path: Path) -> int | None:
 
     Raises OSError for a file that cannot be read.
     """
-    with Image.open(path) as image:
-        tables = getattr(image, "quantization", None)
+    try:
+        with Image.open(path, formats=("JPEG",)) as image:
+            tables = getattr(image, "quantization", None)
+    except UnidentifiedImageError:
+        return None
     if not tables:
         return None
     luma = torch.tensor(tables[min(tables)], dtype=torch.float64).reshape(8, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -33,3 +34,10 @@ def test_a_progressive_file_has_its_quality_and_other_formats_have_none(tmp_path
     assert jpeg_quality(tmp_path / "a.jpg") == 42
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     assert jpeg_quality(tmp_path / "a.png") is None
+
+
+def test_arrays_which_pillow_does_not_open_have_none(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((16, 16, 3), np.uint8))
+    assert jpeg_quality(tmp_path / "a.npy") is None
+    with pytest.raises(FileNotFoundError):
+        jpeg_quality(tmp_path / "gone.jpg")
