@@ -88,8 +88,7 @@ def chosen(options: Evaluate) -> Evaluator:
     """
     require(options.steps is None or options.steps >= 1, "steps", "at least 1", options.steps)
     evaluator = parse_one(options.method, EVALUATORS, "--method")
-    values = {name: getattr(options, name) for name in EVALUATOR_OPTIONS}
-    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None and value is not False}
+    given = _given(options)
     known = [field.name for field in fields(evaluator)]  # type: ignore[arg-type]
     unknown = [name for name in given if name not in known]
     if unknown:
@@ -98,9 +97,16 @@ def chosen(options: Evaluate) -> Evaluator:
     return replace(evaluator, **given)  # type: ignore[type-var]
 
 
+def _given(options: Evaluate) -> dict[str, Any]:
+    """The options of evaluators that are set beside --method, 0 included, by their names."""
+    values = {name: getattr(options, name) for name in EVALUATOR_OPTIONS}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
 def refuse_without_effect(options: Evaluate, evaluator: Evaluator) -> None:
     """Raises InputError for an option that changes nothing beside the others, or that is given twice."""
-    twice = [name for name in parse_fields(options.method, EVALUATORS, "--method")[1] if getattr(options, name, None)]
+    given = _given(options)
+    twice = [name for name in parse_fields(options.method, EVALUATORS, "--method")[1] if name in given]
     if twice:
         raise InputError(f"--{twice[0].replace('_', '-')}: is given in --method {options.method} too; give it once")
     if not options.compare and options.data is not None:

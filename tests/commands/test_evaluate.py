@@ -213,6 +213,7 @@ def test_without_a_comparison_training_examples_are_not_measured(
             ["--method", "ode:probes=2", "--probes", "3"],
             "--probes: is given in --method ode:probes=2 too; give it once",
         ),
+        (["--method", "bound:seed=1", "--seed", "0"], "--seed: is given in --method bound:seed=1 too; give it once"),
     ],
 )
 def test_an_option_that_would_change_nothing_is_refused(
