@@ -31,8 +31,8 @@ MODELS = ("training.start", "distillation.teacher")
 
 def models_of(experiment: Config) -> dict[str, str]:
     """Returns the paths of the other runs that an experiment names, by their keys."""
-    found = {"training.start": experiment.training.start, "distillation.teacher": experiment.distillation.teacher}
-    return {key: path for key, path in found.items() if path}
+    paths = experiment.training.start, experiment.distillation.teacher
+    return {key: path for key, path in zip(MODELS, paths, strict=True) if path}
 
 
 def record(run: Path, experiment: Config, dataset: Dataset) -> None:

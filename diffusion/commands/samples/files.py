@@ -33,6 +33,8 @@ from diffusion.files import TEMPORARY, replacing
 PACKED, ARRAY = "samples.npz", "arr_0"
 # The seconds after which nobody writes to a temporary file any more.
 ABANDONED = 3600
+# The digits of a number in the name of a file, at least.
+DIGITS = 5
 POINTS = re.compile(r"points-(\d+)\.npy")
 
 
@@ -75,7 +77,7 @@ class ImageFiles(SampleFiles):
     folder: Path
     spec: DataSpec
     kind: str = ".png"
-    width: int = 5
+    width: int = DIGITS
 
     def path(self, number: int) -> Path:
         """Returns the path of the image of a number."""
@@ -112,7 +114,7 @@ class PointFiles(SampleFiles):
     """Points, a file of rows (N, D) float32 for each batch, named by the number of its first: points-00000.npy."""
 
     folder: Path
-    width: int = 5
+    width: int = DIGITS
     _held: dict[int, int] = field(default_factory=dict)
     _starts: list[int] = field(default_factory=list)
 
@@ -193,7 +195,10 @@ def pack(files: SampleFiles, numbers: range, path: Path) -> None:
 
 
 def foreign(folder: Path) -> str | None:
-    """Returns the name of a file in a folder, None if it is empty or not there; hidden files do not count."""
+    """Returns the name of a file in a folder, None if it is empty or not there; hidden files do not count.
+
+    Raises InputError for a path that is a file.
+    """
     if not folder.exists():
         return None
     if not folder.is_dir():

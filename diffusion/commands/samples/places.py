@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from diffusion import distributed
-from diffusion.commands.samples.files import foreign
+from diffusion.commands.samples.files import DIGITS, foreign
 from diffusion.errors import InputError
 from diffusion.files import numbered, write_text
 
 RECORD = "samples.json"
 Settings = Mapping[str, Any]
-# The digits of a number in the name of a file, at least.
-DIGITS = 5
 # The settings that name a folder where they differ, and how.
 NAMED = ("label", "guidance", "steps", "sampler", "tuned", "step", "level", "count", "format")
 
@@ -32,7 +30,7 @@ class Record:
 
     settings: Settings
     batch: int
-    width: int = 5
+    width: int = DIGITS
     grid: Settings | None = None
 
     def write(self, folder: Path) -> None:
