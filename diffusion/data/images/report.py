@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ SIZES = 4
 LINES = 10
 # The share of an image, and the mean share of all, of which it is said that a crop cuts it off.
 MOST, SAID = 0.5, 0.005
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 Rows = list[tuple[str, list[str]]]
 
@@ -143,7 +146,7 @@ def _layouts(scan: Scan) -> Rows:
 def listing(items: Sequence[object], count: int | None = None) -> list[str]:
     """Returns lines for the first LINES items, and one for the number of the others; `count` is the number of all."""
     more = (len(items) if count is None else count) - LINES
-    lines = [str(item) for item in items[:LINES]]
+    lines = [_one_line(str(item)) for item in items[:LINES]]
     return [*lines, f"and {more:,} more"] if more > 0 else lines
 
 
@@ -170,4 +173,9 @@ def _counts(counter: Counter[str], limit: int = SIZES) -> str:
 def _aligned(rows: Iterable[tuple[str, list[str]]]) -> Iterable[str]:
     for name, lines in rows:
         for i, line in enumerate(lines):
-            yield f"{name if i == 0 else '':<10}{line}"
+            yield f"{name if i == 0 else '':<10}{_one_line(line)}"
+
+
+def _one_line(text: str) -> str:
+    """Shows control characters, which the names of files may hold, by their escapes, as they would break the lines."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -42,6 +42,15 @@ def test_table_can_be_printed_whatever_the_names(zoo: Path) -> None:
     assert "2 files hold several" in text
 
 
+def test_names_with_line_ends_stay_on_their_line(tmp_path: Path) -> None:
+    (tmp_path / "a\nb").mkdir()
+    solid(RED).save(tmp_path / "a\nb" / "1.png")
+    (tmp_path / "a\nb" / "\x1b[31m.png").touch()
+    lines = table(scanned(tmp_path, labels=True)).splitlines()
+    assert "classes   1: a\\nb (1)" in lines
+    assert "left out  a\\nb/\\x1b[31m.png: the file is empty" in lines
+
+
 def of_sizes(folder: Path, *sizes: tuple[int, int]) -> Scan:
     for i, size in enumerate(sizes):
         solid(RED, size).save(folder / f"{i}.png")
