@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion.data.images import cache, index, store, uses
+from diffusion.data.images import cache, depth, index, store, uses
 from diffusion.data.images.decoding import printable
 from diffusion.data.images.pixel_format import PixelFormat
 
 # The names of entries of this and of earlier versions. Anything else in the folder of a cache is not the cache's.
-NAMES = re.compile(r"(pixels|index|values)-[0-9a-f-]+|[0-9a-f]{32}")
+NAMES = re.compile(rf"({cache.PIXELS}|{index.INDEX}|{depth.VALUES})-[0-9a-f-]+|[0-9a-f]{{32}}")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _said(path: Path, content: dict[str, Any]) -> tuple[str, int | None]:
         return f"pixels {width}x{height}, {channels} channel{'' if channels == 1 else 's'}", content.get("images")
     if path.name.startswith(index.INDEX):
         return "names, headers and hashes", None
-    if path.name.startswith("values-"):
+    if path.name.startswith(depth.VALUES):
         return "lowest and highest values", content.get("images")
     return "of an earlier version", None
 
