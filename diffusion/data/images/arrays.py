@@ -145,7 +145,8 @@ def _of_palette(values: npt.NDArray[Any], palette: npt.NDArray[Any]) -> npt.NDAr
     """Returns the colors (H, W, 3) of 16 bits that numbers (H, W, 1) have in a palette (3, N)."""
     if values.max() >= palette.shape[1]:
         raise ValueError(f"{values.max()} is not among the {palette.shape[1]:,} colors of the palette")
-    return palette.T[values[:, :, 0]]
+    colors: npt.NDArray[Any] = palette.T[values[:, :, 0]]
+    return colors
 
 
 @dataclass(frozen=True)
