@@ -30,6 +30,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 from torch.utils._pytree import tree_flatten, tree_map
@@ -338,6 +339,13 @@ def pretended(kind: str = "cuda") -> Iterator[Ledger]:
         with Pretending(ledger):
             run(self)
 
+    grouped = clip_grad._group_tensors_by_device_and_dtype
+
+    def by_device(lists: Any, with_indices: bool = False) -> Any:
+        # C++ takes the tensors for those of the CPU.
+        groups = grouped(lists, with_indices)
+        return {(found[0][0][0].device, dtype): found for (_, dtype), found in groups.items()}
+
     answers: dict[str, Any] = {
         "is_available": True,
         "device_count": 1,
@@ -364,6 +372,9 @@ def pretended(kind: str = "cuda") -> Iterator[Ledger]:
     patches += [
         mock.patch.object(torch.autocast, "__init__", on_cpu),
         mock.patch.object(threading.Thread, "run", in_thread),
+        mock.patch.object(clip_grad, "_group_tensors_by_device_and_dtype", by_device),
+        # It asks C++ for the stream.
+        mock.patch.object(torch.optim.Optimizer, "_accelerator_graph_capture_health_check"),
         mock.patch.object(nn.Module, "to", _module_to),
         mock.patch("diffusion.backbones.backbone.checkpoint", recomputed),
     ]
