@@ -83,7 +83,7 @@ class TrainingConfig:
     """Steps, uniform in time, of a trajectory whose bound is minimized instead of the weighted error; 0 for none. Mean
     and variance then learn together."""
     precision: Precision = "auto"
-    """Precision of the network; auto is bf16 where the hardware multiplies in it."""
+    """Precision of the network; auto is bf16 where the hardware multiplies in it, else fp16 on GPUs, else fp32."""
     compile: bool = False
     """Compile the network's blocks, which takes a compiler and some seconds at the first step."""
     gradient_checkpointing: bool = False

@@ -1,6 +1,9 @@
-"""The precision of the network: bf16 autocast where the hardware multiplies in bf16, float32 elsewhere.
+"""The precision of the network: bf16 where the hardware multiplies in it, else fp16 on GPUs that multiply in that, and
+float32 elsewhere.
 
 Autocast applies to the network alone. The diffusion algebra around it keeps the dtype of its argument (`Denoiser`).
+Numbers in fp16 end at 65,504 and lose their digits below 6e-5, so a network that trains in it needs a scale for its
+loss (`training.scaler`); bf16 has the range of float32.
 """
 
 from __future__ import annotations
@@ -14,16 +17,45 @@ from torch import Tensor
 
 from diffusion.denoiser import Network
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+# The compute capability from which NVIDIA's GPUs multiply matrices in fp16: Volta.
+FP16_SINCE = (7, 0)
+
+
+def network_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """Returns the dtype in which a network on `device` multiplies: as asked, or with "auto" the fastest that is safe.
+
+    That is bf16 if the hardware multiplies in it, else fp16 if a GPU multiplies in that, else float32.
+    """
+    if precision != "auto":
+        return DTYPES[precision]
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        return torch.float16 if torch.cuda.get_device_capability(device) >= FP16_SINCE else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and _multiplies_in_bf16() else torch.float32
 
 
 def use_bf16(precision: Precision, device: torch.device) -> bool:
-    """Whether a network on `device` runs in bf16: as asked, or with "auto" if the hardware multiplies in bf16."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu" or not torch._C._has_mkldnn:
+    """Whether a network on `device` multiplies in bf16."""
+    return network_dtype(precision, device) == torch.bfloat16
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Returns the name of a dtype in a configuration."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
+def in_precision(network: Network, dtype: torch.dtype) -> Network:
+    """Returns the network that runs in `dtype`: itself for float32."""
+    return network if dtype == torch.float32 else Autocast(network, dtype)
+
+
+def _multiplies_in_bf16() -> bool:
+    """Whether the CPU has instructions that multiply in bf16."""
+    if not torch._C._has_mkldnn:
         return False
     if platform.machine().lower() in ("x86_64", "amd64"):
         # oneDNN accepts bf16 on every AVX-512 machine, but emulates it, slowly, on those without bf16 instructions.
@@ -33,11 +65,12 @@ def use_bf16(precision: Precision, device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Autocast:
-    """A network that runs under bf16 autocast: its convolutions and matrix products are in bf16."""
+    """A network that runs under autocast: its convolutions and matrix products are in `dtype`, bf16 or fp16."""
 
     network: Network
+    dtype: torch.dtype = torch.bfloat16
 
     def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None, /) -> Tensor:
         """Evaluates the network: x (B, C, *), log_snr (B,), label (B,) -> (B, C or 2C, *)."""
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with torch.autocast(x.device.type, self.dtype):
             return self.network(x, log_snr, label)

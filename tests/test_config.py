@@ -133,7 +133,7 @@ def test_the_order_of_overrides_does_not_matter(file: Path) -> None:
         ("report.draws=3", ["report.draws", "multiple of 2", "got 3"]),
         ("training.batch=many", ["training.batch", "integer", "got 'many'"]),
         ("training.lr=-1", ["training.lr", "greater than 0", "got -1"]),
-        ("training.precision=fp16", ["training.precision", "'bf16'", "got 'fp16'"]),
+        ("training.precision=fp8", ["training.precision", "'bf16'", "got 'fp8'"]),
         ("backbone.channels=[8, 'x']", ["backbone.channels.1:", "got 'x'"]),
         ("backbone.channels=[8, 1]", ["backbone.channels:", "widths of 2 to", "got (8, 1)"]),
         ("backbone.attention=[2]", ["backbone.attention:", "stages from 0 to 1"]),

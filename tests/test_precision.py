@@ -1,4 +1,4 @@
-"""The precision of the network: which settings choose bf16, and which operations autocast runs in it."""
+"""The precision of the network: which settings choose which, and which operations autocast runs in it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.denoiser import Denoiser, EDMPrecond
-from diffusion.precision import Autocast, Precision, use_bf16
+from diffusion.precision import DTYPES, Autocast, Precision, in_precision, name_of, network_dtype
 from diffusion.schedules import Cosine
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 
 
 class Recorder(nn.Module):
@@ -32,17 +33,20 @@ class Recorder(nn.Module):
         return torch.cat([convolved, multiplied, added], 1)
 
 
-def test_convolutions_and_matrix_products_run_in_bf16_and_the_rest_in_float32() -> None:
+@pytest.mark.parametrize(("dtype", "digits"), [(BF16, 8), (FP16, 11)])
+def test_convolutions_and_matrix_products_run_in_it_and_the_rest_in_float32(dtype: torch.dtype, digits: int) -> None:
     network = Recorder()
-    # bf16 has 8 significant bits, so that 1 + 2^-9 rounds to 1: the products show the precision of their factors.
-    x = torch.full((2, 1, 3, 3), 1 + 2.0**-9)
-    convolved, multiplied, added = Autocast(network)(x, torch.zeros(2)).unbind(1)
-    assert network.dtypes == [torch.bfloat16, torch.bfloat16, torch.float32]
-    assert (convolved == 1).all() and (multiplied == 1).all() and (added == 1 + 2.0**-9).all()
+    # With 8 significant bits 1 + 2^-9 rounds to 1: the products show the precision of their factors.
+    x = torch.full((2, 1, 3, 3), 1 + 2.0 ** -(digits + 1))
+    convolved, multiplied, added = Autocast(network, dtype)(x, torch.zeros(2)).unbind(1)
+    assert network.dtypes == [dtype, dtype, torch.float32]
+    assert (convolved == 1).all() and (multiplied == 1).all() and torch.equal(added, x[:, 0])
+    one_digit_more = Autocast(network, dtype)(torch.full_like(x, 1 + 2.0 ** -(digits - 1)), torch.zeros(2))
+    assert (one_digit_more != 1).all()
     assert {p.dtype for p in network.parameters()} == {torch.float32}
     plain = network(x, torch.zeros(2))
-    assert network.dtypes[3:] == [torch.float32] * 3, "autocast ends with the evaluation"
-    assert (plain == 1 + 2.0**-9).all()
+    assert network.dtypes[6:] == [torch.float32] * 3, "autocast ends with the evaluation"
+    assert (plain == x).all()
 
 
 def test_the_arguments_are_those_of_the_network() -> None:
@@ -85,7 +89,16 @@ def test_a_precision_that_is_asked_for_does_not_depend_on_the_hardware(
     device: torch.device, supported: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hardware(monkeypatch, "x86_64", cuda=supported, avx512_bf16=supported)
-    assert use_bf16("bf16", device) and not use_bf16("fp32", device)
+    assert {name: network_dtype(name, device) for name in DTYPES} == {"bf16": BF16, "fp16": FP16, "fp32": FP32}
+
+
+def test_the_name_of_a_dtype_is_the_one_that_asks_for_it() -> None:
+    assert [name_of(dtype) for dtype in (BF16, FP16, FP32)] == ["bf16", "fp16", "fp32"]
+
+
+def test_a_network_in_float32_is_itself() -> None:
+    network = Recorder()
+    assert in_precision(network, FP32) is network and in_precision(network, FP16) == Autocast(network, FP16)
 
 
 def hardware(
@@ -97,6 +110,7 @@ def hardware(
     amx: bool = False,
     arm_bf16: bool = False,
     cuda: bool = False,
+    capability: tuple[int, int] = (0, 0),
 ) -> None:
     """Makes torch and Python report this hardware. Every GPU emulates bf16, whether or not it multiplies in it."""
     monkeypatch.setattr("platform.machine", lambda: machine)
@@ -105,6 +119,7 @@ def hardware(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: arm_bf16)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: cuda or including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
 
 
 @pytest.mark.parametrize(
@@ -125,18 +140,29 @@ def test_auto_on_a_cpu_is_bf16_where_its_instructions_multiply_in_it(
     machine: str, options: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hardware(monkeypatch, machine, **options)
-    assert use_bf16("auto", CPU) == expected
+    assert network_dtype("auto", CPU) == (BF16 if expected else FP32), "never fp16, which CPUs emulate"
 
 
-@pytest.mark.parametrize("supported", [False, True])
-def test_auto_on_a_gpu_is_bf16_where_it_is_not_emulated(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    hardware(monkeypatch, "x86_64", avx512_bf16=not supported, cuda=supported)
-    assert use_bf16("auto", CUDA) == supported
+@pytest.mark.parametrize(
+    ("capability", "supported", "expected"),
+    [
+        ((9, 0), True, BF16),  # H200
+        ((7, 5), False, FP16),  # T4, RTX 20xx
+        ((7, 0), False, FP16),  # V100
+        ((6, 1), False, FP32),  # GTX 10xx, whose fp16 is slower than its float32
+        ((11, 0), True, BF16),  # MI200: ROCm, which has its own numbers
+    ],
+)
+def test_auto_on_a_gpu_is_bf16_where_it_is_not_emulated_else_fp16_where_it_has_tensor_cores(
+    capability: tuple[int, int], supported: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hardware(monkeypatch, "x86_64", avx512_bf16=not supported, cuda=supported, capability=capability)
+    assert network_dtype("auto", CUDA) == expected
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
-def test_other_devices_run_in_float32_unless_bf16_is_asked_for(
+def test_other_devices_run_in_float32_unless_another_is_asked_for(
     precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hardware(monkeypatch, "arm64", avx512_bf16=True, amx=True, arm_bf16=True, cuda=True)
-    assert not use_bf16(precision, torch.device("mps")) and not use_bf16(precision, torch.device("meta"))
+    assert all(network_dtype(precision, torch.device(kind)) == FP32 for kind in ("mps", "meta"))

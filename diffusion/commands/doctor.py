@@ -148,10 +148,11 @@ def _torchvision() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from diffusion.precision import use_bf16
+    from diffusion.precision import name_of, network_dtype
 
     def precision(device: torch.device) -> str:
-        return "bf16" if use_bf16("auto", device) else "fp32, as it does not multiply in bf16"
+        name = name_of(network_dtype("auto", device))
+        return name if name == "bf16" else f"{name}, as it does not multiply in bf16"
 
     yield Finding("torch", f"built for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs'}")
     yield Finding("cpu", f"{torch.get_num_threads()} threads, {precision(torch.device('cpu'))}")

@@ -28,7 +28,7 @@ from diffusion.data.images.report import LINES, crop_line, enlarged_line, listin
 from diffusion.data.images.scan import cache_folder, open_container
 from diffusion.errors import InputError
 from diffusion.files import write_text
-from diffusion.precision import Autocast, use_bf16
+from diffusion.precision import in_precision, name_of, network_dtype
 
 # With fewer images than this a network of the suggested size memorizes them.
 FEW = 5000
@@ -132,13 +132,13 @@ def cost(experiment: Config, classes: int, *, measure: bool) -> Cost:
     with torch.device(device if measure else "meta"):
         network = model.build(experiment, spec)
     parameters = sum(p.numel() for p in network.parameters())
-    autocast = use_bf16(experiment.training.precision, device)
+    dtype = network_dtype(experiment.training.precision, device)
     images = max(1, min(experiment.training.batch, POSITIONS[device.type] // math.prod(data.shape)))
-    seconds = timed(experiment, spec, network, images, autocast=autocast) / images if measure else None
-    return Cost(parameters, device.type, "bf16" if autocast else "fp32", images, seconds)
+    seconds = timed(experiment, spec, network, images, dtype) / images if measure else None
+    return Cost(parameters, device.type, name_of(dtype), images, seconds)
 
 
-def timed(experiment: Config, spec: DataSpec, network: nn.Module, images: int, *, autocast: bool) -> float:
+def timed(experiment: Config, spec: DataSpec, network: nn.Module, images: int, dtype: torch.dtype) -> float:
     """The seconds of a forward and backward pass of the training objective with a batch of `images` images of noise.
 
     It is the fastest of several passes after a first one that does not count.
@@ -148,7 +148,7 @@ def timed(experiment: Config, spec: DataSpec, network: nn.Module, images: int, *
 
     network.to(memory_format=torch.channels_last)
     device = next(network.parameters()).device
-    denoiser = model.assemble(experiment, Autocast(network) if autocast else network)
+    denoiser = model.assemble(experiment, in_precision(network, dtype))
     loss = objective.from_data(experiment).loss
     x, noise = (torch.randn(images, *spec.shape, device=device) for _ in range(2))
     u = ((torch.arange(images) + 0.5) / images).to(device)

@@ -17,6 +17,7 @@ from diffusion.objectives import AnyObjective
 from diffusion.randomness import example_seed
 from diffusion.training.adaptive import AdaptiveObjective
 from diffusion.training.batches import Batch
+from diffusion.training.scaler import LossScaler
 
 # The optimizer makes its moments in the first step, so the second is the first one with all of the memory in use.
 REHEARSALS = 2
@@ -34,6 +35,8 @@ class Gradient:
     Several processes exchange gradients in the backward pass of the last examples, where one of them cannot begin again
     alone. They therefore rehearse their first two steps without exchange, and agree on `at_once`. Sharded weights are
     exchanged in every pass, so there is nothing to rehearse.
+
+    With a `scaler` the loss is scaled for the backward pass, and the gradient unscaled after it.
     """
 
     def __init__(
@@ -48,9 +51,10 @@ class Gradient:
         say: Callable[[str], None],
         *,
         sharded: bool,
+        scaler: LossScaler | None = None,
     ) -> None:
         self.accelerator, self.network, self.denoiser, self.objective = accelerator, network, denoiser, objective
-        self.share, self.seed, self.say, self.sharded = share, seed, say, sharded
+        self.share, self.seed, self.say, self.sharded, self.scaler = share, seed, say, sharded, scaler
         self.at_once = largest_divisor(share, at_once)
         self._rehearsals = REHEARSALS if distributed.count() > 1 and not sharded else 0
 
@@ -72,6 +76,8 @@ class Gradient:
                     f"{self.at_once} examples at once; raise it, which changes neither order nor result, and go on"
                 )
             self._halve(step)
+        if self.scaler is not None:
+            self.scaler.unscale_(self.network.parameters())
         return found
 
     def _attempt(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, Losses] | None:
@@ -100,7 +106,8 @@ class Gradient:
                 losses = self.objective.loss(self.denoiser, x, u, noise, label)
                 loss = losses.mean() / count
                 # A loss that is not finite makes the gradient of all processes not finite.
-                self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), 1.0, math.nan))
+                scale = 1.0 if self.scaler is None else self.scaler.scale
+                self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), scale, math.nan))
             total += loss.detach()
             found.append((u, losses.detach()))
         return total, found

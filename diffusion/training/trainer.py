@@ -1,5 +1,5 @@
 """The training loop, its state, and what happens around it. Only this room imports accelerate, for devices, processes
-and bf16.
+and trackers.
 
 A run is a function of its configuration and data: the examples, crops, noise levels and noise of a step depend on
 (seed, step) alone, so a run that was interrupted goes on as if it had not been.
@@ -25,7 +25,7 @@ from diffusion.files import sync
 from diffusion.interrupt import Interrupt
 from diffusion.memory import tune_malloc
 from diffusion.model import Model, transfer
-from diffusion.precision import use_bf16
+from diffusion.precision import in_precision, name_of, network_dtype
 from diffusion.progress import Bar
 from diffusion.training import metrics, objective, sharding, state
 from diffusion.training.adaptive import AdaptiveObjective
@@ -37,6 +37,7 @@ from diffusion.training.monitor import LossByLogSNR, Monitor
 from diffusion.training.nonfinite import LIMIT, NonFiniteGuard
 from diffusion.training.prefetch import Prefetch
 from diffusion.training.report import Reporter
+from diffusion.training.scaler import LossScaler
 
 # Seconds after which a run without any picture makes its first one.
 FIRST_SAMPLES_S = 30.0
@@ -60,6 +61,7 @@ class Trainer:
     def __init__(self, config: Config, train: Dataset, held_out: Dataset, run: Path) -> None:
         self.config, self.run = config, run
         self.accelerator = accelerator(config, run)
+        self.dtype = network_dtype(config.training.precision, self.accelerator.device)
         self.sharded = sharding.requested()
         check_options(config.training, self.sharded)
         self._build_network(train)
@@ -102,6 +104,9 @@ class Trainer:
         self.stateful: dict[str, state.Stateful] = {"monitor": self.monitor}
         if isinstance(self.objective, AdaptiveObjective):
             self.stateful["adaptive"] = self.objective
+        self.scaler = LossScaler(self.accelerator.device) if self.dtype == torch.float16 else None
+        if self.scaler is not None:
+            self.stateful["scaler"] = self.scaler
         self.step, at_once = self._load_state()
         if distributed.largest(self.step) != -distributed.largest(-self.step):
             raise InputError(
@@ -115,9 +120,9 @@ class Trainer:
         self.network.gradient_checkpointing = options.gradient_checkpointing
         if options.compile:
             self.network.compile_blocks()
-        # For a sharded network accelerate adds the autocast and nothing else.
+        # To a sharded network accelerate adds nothing.
         self.prepared: nn.Module = self.accelerator.prepare_model(self.network, evaluation_mode=self.sharded)
-        self.denoiser = model.assemble(self.config, self.prepared)
+        self.denoiser = model.assemble(self.config, in_precision(self.prepared, self.dtype))
         self.maker = BatchMaker(
             train,
             options.batch,
@@ -140,6 +145,7 @@ class Trainer:
             options.seed,
             self.say,
             sharded=self.sharded,
+            scaler=self.scaler,
         )
 
     def say(self, text: str) -> None:
@@ -216,8 +222,11 @@ class Trainer:
         norm = norm.full_tensor() if sharding.is_sharded(norm) else norm
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
-        self.optimizer.found_inf = self.guard.add(norm, loss)  # type: ignore[attr-defined]
+        skip = self.guard.add(norm, loss, None if self.scaler is None else self.scaler.scale)
+        self.optimizer.found_inf = skip  # type: ignore[attr-defined]
         self.optimizer.step()
+        if self.scaler is not None:
+            self.scaler.update(skip)
         self.optimizer.zero_grad()
         self.network.project_()
         self.step += 1
@@ -301,6 +310,8 @@ class Trainer:
     def _log(self, norm: Tensor, waited: float, bar: Bar) -> None:
         numbers = self.monitor.collect(waited)
         numbers |= {"lr": self.learning_rate(self.step - 1), "grad_norm": float(norm)}
+        if self.scaler is not None:
+            numbers |= {"loss_scale": float(self.scaler.scale), "overflows": float(self.scaler.overflows)}
         bar.set_postfix_str(
             f"loss {numbers['loss']:.4f}, {numbers['images_per_s']:.0f} images/s, data wait {numbers['data_wait']:.0%}"
         )
@@ -338,10 +349,9 @@ class Trainer:
 
     def _headline(self) -> str:
         parameters = sum(p.numel() for p in self.network.parameters())
-        precision = "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32"
         return (
             f"training {parameters / 1e6:.2f} M parameters on {len(self.maker.dataset):,} examples: "
-            f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {precision}"
+            f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {name_of(self.dtype)}"
             f"{', sharded' if self.sharded else ''}, from step {self.step}"
         )
 
@@ -359,13 +369,13 @@ def join() -> torch.device:
 
 
 def accelerator(config: Config, run: Path) -> Accelerator:
-    """Returns accelerate's view of the device, the processes, the precision and the tracker of a run."""
+    """Returns accelerate's view of the device, the processes and the tracker of a run."""
     device = join()
     if device.type == "cpu":
         tune_malloc()
     return Accelerator(
         cpu=device.type == "cpu",
-        mixed_precision="bf16" if use_bf16(config.training.precision, device) else "no",
+        mixed_precision="no",  # The network is given its autocast by the same function as in sampling.
         log_with=config.report.tracker or None,
         project_dir=run,
         # Buffers are constants; broadcasting them would block where a process begins a step again.

@@ -76,7 +76,7 @@ def test_every_component_is_an_alternative_with_its_own_keys(
         {"training": {"bacth": 3}},
         {"training": {"batch": 0}},
         {"training": {"batch": "many"}},
-        {"training": {"precision": "fp16"}},
+        {"training": {"precision": "fp8"}},
         {"data": {"source": "floder"}},
         {"backbone": {"design": "group"}},
         {"schedule": {"name": "cosin"}},

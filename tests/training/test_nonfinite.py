@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffusion import distributed
 from diffusion.training.nonfinite import FEWEST, JUMP, LIMIT, REPORT, NonFiniteGuard
+from diffusion.training.scaler import SMALLEST
 from tests.training.test_batches import maker
 
 
@@ -39,6 +41,37 @@ def test_a_step_is_skipped_exactly_where_the_norm_is_not_finite(
         f"step 13: the loss or the gradient is not finite; skipped {second}",
     ]
     assert guard.look(13) == 0 and len(said) == 2, "each step is looked at once"
+
+
+def test_an_overflow_is_no_fault_but_with_a_loss_that_is_not_finite_or_at_the_smallest_scale(
+    guard: NonFiniteGuard, said: list[str]
+) -> None:
+    overflow = math.inf, 1.0, 2 * SMALLEST
+    for norm, loss, scale in [
+        overflow,
+        overflow,
+        (math.nan, math.nan, 2 * SMALLEST),
+        overflow,
+        (math.nan, 1.0, SMALLEST),
+    ]:
+        assert float(guard.add(torch.tensor(norm), torch.tensor(loss), torch.tensor(scale))) == 1
+    assert guard.look(5) == 2 and guard.in_a_row == 2
+    assert [line.partition(";")[0] for line in said] == [
+        "step 1: the gradient overflowed fp16 and the step was skipped, as the first ones are while the scale of the "
+        "loss is found, and some later ones",
+        "step 3: the loss or the gradient is not finite",
+        "step 5: the loss or the gradient is not finite",
+    ]
+
+
+def test_processes_agree_on_a_fault_by_the_losses_of_all(
+    guard: NonFiniteGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = torch.tensor([[1.0, math.nan]])
+    monkeypatch.setattr(distributed, "gather", lambda mine: torch.cat([mine, other]))
+    for _ in range(2):
+        guard.add(torch.tensor(math.nan), torch.tensor(1.0), torch.tensor(2 * SMALLEST))
+    assert guard.look(2) == 1
 
 
 def test_steps_in_a_row_are_counted_over_several_looks(guard: NonFiniteGuard) -> None:

@@ -16,7 +16,7 @@ import accelerate.state
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import PartialState
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -207,13 +207,10 @@ def test_accumulation_changes_nothing_but_rounding(
 
 
 def test_auto_is_bf16_where_this_machine_multiplies_in_it(shapes: Path, tmp_path: Path) -> None:
-    # Accelerate keeps one precision per process.
-    AcceleratorState._reset_state(reset_partial_state=True)
     trainer = start(tiny(shapes, training={"precision": "auto"}), tmp_path)
     kinds: list[torch.dtype] = []
     trainer.network.stem.register_forward_hook(lambda module, inputs, output: kinds.append(output.dtype))
     trainer.update(trainer.maker(0))
-    AcceleratorState._reset_state(reset_partial_state=True)
     cpu = Path("/proc/cpuinfo")
     flags = set(cpu.read_text(encoding="utf-8").split()) if cpu.exists() else set()
     fast = flags & {"avx512_bf16", "amx_tile", "bf16"} or torch.cuda.is_available()
