@@ -28,7 +28,8 @@ from diffusion.model import Model
 from diffusion.model.likelihood import Likelihood
 from diffusion.progress import track
 
-# The most examples in a batch. Large examples are fewer, `memory.POSITIONS` positions in all.
+# The most examples in a batch on a CPU. Large examples are fewer, `memory.POSITIONS` positions in all. On GPUs both are
+# larger, by `memory.TIMES`.
 BATCH = 128
 DIM, VECTOR = "bits/dim", "bits/vector"
 DENSITY = "of density at unit variance, as Sohl-Dickstein et al. (2015); larger is better"
@@ -159,6 +160,14 @@ class Estimator(Evaluator):
         shapes = (terms,), (sources, terms), (self.bins,), (self.paths,), ()
         return Measurements(*(blank.new_zeros(0, *shape) for shape in shapes))
 
+    def batch(self, spec: DataSpec, device: torch.device) -> int:
+        """The examples to measure at once: so many on every device of a kind, so that processes agree.
+
+        GPUs take more than CPUs. Where the numbers of an example depend on its batch, they are the same on all devices.
+        """
+        times = memory.TIMES.get(device.type, 1) if self.independent else 1
+        return max(1, min(times * BATCH, times * memory.POSITIONS // math.prod(spec.shape[1:])))
+
     def __call__(self, model: Model, examples: Dataset, setting: Setting) -> LikelihoodEvaluation:
         """Evaluates -log p of examples, with labels where the model was trained with them.
 
@@ -171,8 +180,9 @@ class Estimator(Evaluator):
         examples = setting.select(examples, model.spec)
         likelihood = model.likelihood(guidance=setting.guidance, dtype=setting.dtype)
         count = len(examples)
-        # A function of the examples alone, so that processes agree.
-        batch = max(1, min(BATCH, memory.POSITIONS // math.prod(examples.spec.shape[1:])))
+        batch = self.batch(examples.spec, likelihood.device)
+        if setting.shared:  # The devices of some processes might suit more.
+            batch = -distributed.largest(-batch)
         starts = range(0, count, batch)
         if setting.shared:
             # Processes share whole batches, as an adaptive solver takes the same steps for all examples of a batch.

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion import distributed
 from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec
 from diffusion.denoiser import Denoiser, V
@@ -278,6 +279,38 @@ def test_a_limit_takes_examples_of_all_classes() -> None:
     some = evaluate(model(PLANE, dataset.spec), dataset, method=FlowEstimator(), limit=8)
     assert some.examples == 8
     assert some.mean["total"] == pytest.approx(whole.mean["total"], rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("device", "shape", "most"),
+    [
+        ("cuda", (3, 32, 32), 1024),
+        ("cuda", (3, 64, 64), 256),
+        ("cuda", (3, 256, 256), 16),
+        ("cuda", (2,), 1024),
+        ("mps", (3, 256, 256), 4),
+        ("mps", (3, 32, 32), 256),
+    ],
+)
+def test_a_gpu_takes_more_unless_the_numbers_depend_on_it(device: str, shape: tuple[int, ...], most: int) -> None:
+    spec, gpu, cpu = DataSpec(shape, 256 if len(shape) > 1 else None), torch.device(device), torch.device("cpu")
+    assert BoundEstimator().batch(spec, gpu) == FlowEstimator(solver_steps=8).batch(spec, gpu) == most
+    adaptive = FlowEstimator()
+    assert not adaptive.independent and adaptive.batch(spec, gpu) == BoundEstimator().batch(spec, cpu) < most
+
+
+def test_processes_measure_as_many_at_once_as_the_one_that_takes_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise their shares of the batches would not be those of the same batches."""
+    dataset, sizes, real = points(12), [], BoundEstimator.measure
+
+    def measure(self: BoundEstimator, likelihood: Likelihood, x: Tensor, *others: object) -> Measurements:
+        sizes.append(len(x))
+        return real(self, likelihood, x, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BoundEstimator, "measure", measure)
+    monkeypatch.setattr(distributed, "largest", lambda number: max(number, -4))  # Another process takes 4.
+    evaluate(model(PLANE, dataset.spec), dataset, method=BoundEstimator(draws=2), shared=True)
+    assert sizes == [4, 4, 4]
 
 
 @pytest.mark.parametrize(("shape", "most"), [((3, 32, 32), 128), ((3, 256, 256), 2), ((1, 600, 600), 1), ((2,), 128)])

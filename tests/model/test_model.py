@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import diffusion
-from diffusion import checkpoint, config, grids, samplers, schedules
+from diffusion import checkpoint, config, grids, memory, samplers, schedules
 from diffusion.backbones.unet import UNet
 from diffusion.data import DataSpec, open_source
 from diffusion.denoiser import Prediction
@@ -101,6 +101,20 @@ def test_samples_in_bf16_are_those_in_float32_within_rounding(model: Model, samp
 def test_likelihoods_stay_in_float32(model: Model, images: Tensor) -> None:
     autocast = replace(model, config=replace(model.config, sampling=replace(model.config.sampling, precision="bf16")))
     assert torch.equal(autocast.log_likelihood(images, draws=2), model.log_likelihood(images, draws=2))
+
+
+def test_memory_is_measured_once_for_each_way_of_evaluating(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    monkeypatch.setattr(memory, "bytes_each", lambda call, device: float(tried.append(1) or 2**20))
+    monkeypatch.setattr(memory, "available", lambda device: 2**26)
+    on_gpu = replace(model, device=torch.device("cuda"))
+    for _ in range(3):
+        assert on_gpu._batch(model.denoiser, None) == replace(on_gpu, step=0)._batch(model.denoiser, None) == 32
+    assert len(tried) == 1
+    for label in (0, 1):
+        on_gpu._batch(model.guided(2.0), torch.tensor([label]))
+    on_gpu._batch(model.guided(2.0), torch.tensor([0]), PiGDM())
+    assert len(tried) == 3
 
 
 def test_the_noise_is_exactly_the_same_at_any_batch_size(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
