@@ -39,7 +39,7 @@ from diffusion.model.pictures import to_images
 from diffusion.model.restoration import Restoration
 from diffusion.model.solving import RESTORATION_STEPS, Solver
 from diffusion.operators import Operator
-from diffusion.precision import Autocast, use_bf16
+from diffusion.precision import Autocast, network_dtype
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration import Method, Problem
 from diffusion.restoration.methods import AUTO, choose
@@ -101,8 +101,9 @@ class Model:
         is asked of a distilled model, or of one that was not trained both with and without labels.
         """
         options, denoiser = self.config.sampling, self.denoiser
-        if autocast and use_bf16(options.precision, self.device):
-            denoiser = replace(denoiser, backbone=Autocast(denoiser.backbone))
+        dtype = network_dtype(options.precision, self.device) if autocast else torch.float32
+        if dtype != torch.float32:
+            denoiser = replace(denoiser, backbone=Autocast(denoiser.backbone, dtype))
         scale = options.guidance if guidance is None else guidance
         if self.teacher and scale != 1:
             raise InputError(f"guidance: this model was distilled with its teacher's guidance in it, got {scale:g}")
