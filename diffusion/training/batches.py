@@ -12,7 +12,7 @@ from torch import Tensor
 from diffusion.data import Dataset, SampleStream, augment, crops_and_flips
 from diffusion.data.hashing import hashed, normal
 from diffusion.noise_levels import low_discrepancy
-from diffusion.randomness import ExampleNoise, Stream, drawing_threads, example_seed
+from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.transfers import host_memory, to_device
 
 # Examples of at most this many values have the noise of their batch hashed at once: making a generator takes as long as
@@ -58,7 +58,7 @@ class BatchMaker:
     encoded ones, are moved to the device before they are augmented and encoded.
 
     A batch is made in two parts: `on_host` may run in a thread while the device trains on the batch before, and
-    `on_device` only queues work for the device.
+    `on_device` only queues work for the device. At most `threads` threads draw the noise, whose number changes nothing.
     """
 
     dataset: Dataset
@@ -70,6 +70,7 @@ class BatchMaker:
     rank: int = 0
     processes: int = 1
     device: torch.device = torch.device("cpu")
+    threads: int = 1
 
     def __call__(self, step: int) -> Batch:
         """Returns this process's part of the batch of `step`, counted from 0."""
@@ -131,7 +132,7 @@ class BatchMaker:
         values = math.prod(shape[1:])
         if values > HASHED_VALUES:
             noise = ExampleNoise(self._seeds(Stream.NOISE, numbers))
-            return noise.fill(host_memory(shape, torch.float32, self.device), drawing_threads(self.device))
+            return noise.fill(host_memory(shape, torch.float32, self.device), self.threads)
         keys = hashed(
             np.arange(numbers.start, numbers.stop, dtype=np.uint64) + np.uint64(example_seed(self.seed, Stream.NOISE))
         )

@@ -27,6 +27,7 @@ from diffusion.memory import tune_malloc
 from diffusion.model import Model, transfer
 from diffusion.precision import in_precision, name_of, network_dtype
 from diffusion.progress import Bar
+from diffusion.randomness import drawing_threads
 from diffusion.training import metrics, objective, sharding, state
 from diffusion.training.adaptive import AdaptiveObjective
 from diffusion.training.batches import Batch, BatchMaker
@@ -133,6 +134,7 @@ class Trainer:
             distributed.rank(),
             distributed.count(),
             self.accelerator.device,
+            drawing_threads(self.accelerator.device),
         )
         share = options.batch // distributed.count()
         self.gradient = Gradient(
