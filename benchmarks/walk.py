@@ -33,6 +33,8 @@ EVERYWHERE = {
         "errors",
         "files",
         "randomness",
+        "transfers",
+        "threads",
         "memory",
         "distributed",
         "progress",
