@@ -86,7 +86,7 @@ def none_if_oom(call: Callable[[], Result]) -> Result | None:
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
             raise
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
