@@ -226,6 +226,8 @@ def _to(ledger: Ledger, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
     device, dtype = (like.device, like.dtype) if like is not None else (x.device, x.dtype)
     device, dtype = torch.device(named[0]) if named else device, types[0] if types else dtype
     options = {name: kwargs[name] for name in ("memory_format",) if kwargs.get(name) is not None}
+    if device.type == "meta":
+        return torch.empty_like(x, dtype=dtype, device=device)
     if device.type == x.device.type:
         with torch._C.DisableTorchFunction():
             return Tensor.to(x, dtype, copy=bool(kwargs.get("copy")), **options)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar, Literal
 
 import torch
@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion.errors import require
-from diffusion.operators.operator import Linear, Operator
+from diffusion.operators.operator import Linear, Operator, Size
+from diffusion.transfers import to_device
 
 Border = Literal["reflect", "circular"]
 
@@ -47,18 +48,18 @@ class Blur(Linear):
         Raises InputError for a reflecting border unless the image is larger than half the kernel.
         """
         if self.border == "circular":
-            return filtered(x, transfer(self.kernel(), x))
-        height, width = (side // 2 for side in self.kernel().shape)
+            return filtered(x, self._transfer(x))
+        height, width = (side // 2 for side in self._kernel.shape)
         fits = height < x.shape[-2] and width < x.shape[-1]
         require(fits, "blur", f"given an image larger than the kernel's reach of {height}x{width}", tuple(x.shape[-2:]))
         wide = F.pad(x, (width, width, height, height), mode="reflect")
-        whole = filtered(wide, transfer(self.kernel(), wide))
+        whole = filtered(wide, self._transfer(wide))
         return whole[..., height : height + x.shape[-2], width : width + x.shape[-1]]
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
         """Returns Aᵀ y, which for a circular border is the correlation of y with the kernel."""
         if self.border == "circular":
-            return filtered(y, transfer(self.kernel(), like).conj())
+            return filtered(y, self._transfer(like).conj())
         return super().adjoint(y, like)
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
@@ -70,31 +71,43 @@ class Blur(Linear):
         product, conjugate gradients are used.
         """
         if self.border == "reflect":
-            lines = outer_factors(self.kernel())
+            lines = self._lines
             return super().pinv(y, like) if lines is None else unblurred(y, *lines)
-        gain = transfer(self.kernel(), like)
+        gain = self._transfer(like)
         magnitude = gain.abs()
         inverse = gain.conj() / magnitude.square().clamp_min(1e-300)
-        return filtered(y, torch.where(above_rounding(magnitude, like), inverse, 0))
+        return filtered(y, torch.where(above_rounding(magnitude, like.dtype), inverse, 0))
+
+    @cached_property
+    def _kernel(self) -> Tensor:
+        """The kernel, made once."""
+        return self.kernel()
+
+    @cached_property
+    def _lines(self) -> tuple[Tensor, Tensor] | None:
+        """The lines whose outer product the kernel is, if there are any."""
+        return outer_factors(self._kernel)
+
+    def _transfer(self, like: Tensor) -> Tensor:
+        """The Fourier transform of the kernel on the torus of `like`."""
+        sides, dtype = tuple(like.shape[-2:]), like.dtype
+        return self.kept((sides, dtype), lambda: transfer(self._kernel, sides, dtype), like.device)
 
 
-def transfer(kernel: Tensor, like: Tensor) -> Tensor:
-    """Returns the Fourier transform of a kernel (h, w), centered on pixel 0 of the torus of `like` (*, H, W):
-    (H, W // 2 + 1).
+def transfer(kernel: Tensor, sides: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Returns the Fourier transform of a kernel (h, w), centered on pixel 0 of a torus of the sides (H, W):
+    (H, W // 2 + 1), for images of a dtype.
     """
-    sides = like.shape[-2:]
-    rows, columns = (
-        (torch.arange(k, device=like.device) - k // 2) % n for k, n in zip(kernel.shape, sides, strict=True)
-    )
-    torus = torch.zeros(*sides, dtype=torch.float64, device=like.device)
-    torus.index_put_((rows[:, None], columns), kernel.to(torus), accumulate=True)
+    rows, columns = ((torch.arange(k) - k // 2) % n for k, n in zip(kernel.shape, sides, strict=True))
+    torus = torch.zeros(*sides, dtype=torch.float64)
+    torus.index_put_((rows[:, None], columns), kernel.double(), accumulate=True)
     gain: Tensor = torch.fft.rfft2(torus)
-    return gain.to(torch.complex128 if like.dtype == torch.float64 else torch.complex64)
+    return gain.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
 
 
-def above_rounding(values: Tensor, like: Tensor) -> Tensor:
-    """Returns whether each singular value exceeds the largest one times the root of the rounding error of `like`."""
-    return values > math.sqrt(torch.finfo(like.dtype).eps) * values.max()
+def above_rounding(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns whether each singular value exceeds the largest one times the root of the rounding error of `dtype`."""
+    return values > math.sqrt(torch.finfo(dtype).eps) * values.max()
 
 
 def outer_factors(kernel: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -109,22 +122,28 @@ def unblurred(y: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """Returns A⁺ y, (B, C, H, W), for the reflecting blur A whose kernel is the outer product of two lines: `down` acts
     along the columns, `across` along the rows.
     """
-    (u, s, v), (w, t, z) = (
-        decomposed(tuple(line.tolist()), side) for line, side in zip((down, across), y.shape[-2:], strict=True)
-    )
-    gain = torch.outer(s, t)
-    scale = torch.where(above_rounding(gain, y), 1 / gain.clamp_min(1e-300), 0)
-    u, v, w, z, scale = (part.to(y.device) for part in (u, v, w, z, scale))
+    height, width = y.shape[-2:]
+    lines = tuple(down.tolist()), tuple(across.tolist())
+    u, v, w, z, scale = inverse_factors(*lines, (height, width), y.dtype, y.device)
     return (v.mT @ (u.mT @ y.double() @ w * scale) @ z).to(y)
 
 
 @lru_cache(maxsize=16)
-def decomposed(line: tuple[float, ...], side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the singular value decomposition U, s, Vᵀ of `mirrored`, cached because methods invert the same blur in
-    every step.
+def inverse_factors(
+    down: tuple[float, ...], across: tuple[float, ...], size: Size, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Returns U, Vᵀ and W, Zᵀ of the singular value decompositions of the matrices (`mirrored`) of two lines for images
+    of a size, and the inverse products of their singular values, which are 0 below the rounding of `dtype`.
+
+    They are cached because methods invert the same blur in every step.
     """
-    u, s, v = torch.linalg.svd(mirrored(torch.tensor(line, dtype=torch.float64), side))
-    return u, s, v
+    (u, s, v), (w, t, z) = (
+        torch.linalg.svd(mirrored(torch.tensor(line, dtype=torch.float64), side))
+        for line, side in zip((down, across), size, strict=True)
+    )
+    gain = torch.outer(s, t)
+    scale = torch.where(above_rounding(gain, dtype), 1 / gain.clamp_min(1e-300), 0)
+    return tuple(to_device(part, device) for part in (u, v, w, z, scale))
 
 
 def mirrored(line: Tensor, side: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -83,17 +83,21 @@ class Downsample(Linear):
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
         """Returns R⁺ y (C⁺)ᵀ."""
-        rows, columns = self._matrices(like)
-        inverse: Tensor = torch.linalg.pinv(rows) @ y @ torch.linalg.pinv(columns).mT
-        return inverse
+        rows, columns = self._matrices(like, inverse=True)
+        return rows @ y @ columns.mT
 
-    def _matrices(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _matrices(self, x: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        """The matrices along the rows and along the columns of x, or their pseudo-inverses."""
         require(not self.size, "downsample.size", "resolved by the size of the small image, or a factor", self.size)
         rows, columns = (
-            weights(side, max(1, _rounded(side / factor)), self.filter).to(x)
+            self.kept((side, factor, x.dtype, inverse), partial(self._matrix, side, factor, x.dtype, inverse), x.device)
             for side, factor in zip(x.shape[-2:], self.factors, strict=True)
         )
         return rows, columns
+
+    def _matrix(self, side: int, factor: float, dtype: torch.dtype, inverse: bool) -> Tensor:
+        matrix = weights(side, max(1, _rounded(side / factor)), self.filter).to(dtype)
+        return torch.linalg.pinv(matrix) if inverse else matrix
 
 
 def _rounded(value: float) -> int:
@@ -109,7 +113,6 @@ def _sides(text: str) -> Size:
     return int(height), int(width)
 
 
-@lru_cache(maxsize=16)
 def weights(side: int, small: int, filter: Filter) -> Tensor:
     """Returns the matrix that makes a line of `side` pixels one of `small`: (small, side) float64.
 

@@ -65,15 +65,18 @@ class JPEG(Operator):
         """
         channels, height, width = x.shape[1:]
         require(channels in (1, 3), "jpeg", "given 1 or 3 channels", channels)
-        colors = x.new_tensor(COLORS) if channels == 3 else torch.eye(1).to(x)
+        colors = self.kept((channels, x.dtype), lambda: conversion(channels).to(x.dtype), x.device)
         shifted = torch.einsum("dc,bchw->bdhw", colors, 255 * x - 128)
         wide = F.pad(shifted, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
-        steps = self.steps.to(x)[:channels, None, None]
-        cosines = cosine_transform().to(x)
+        steps = self.kept(("steps", x.dtype), lambda: self.steps.to(x.dtype), x.device)[:channels, None, None]
+        cosines = self.kept(("cosines", x.dtype), lambda: cosine_transform().to(x.dtype), x.device)
         coefficients = cosines @ blocks(wide) @ cosines.mT
         rounded = coefficients + ((coefficients / steps).round() * steps - coefficients).detach()
         back = unblocks(cosines.mT @ rounded @ cosines, wide)[..., :height, :width]
-        pixels = torch.einsum("cd,bdhw->bchw", torch.linalg.inv(colors), back)
+        inverse = self.kept(
+            ("inverse", channels, x.dtype), lambda: torch.linalg.inv(conversion(channels).to(x.dtype)), x.device
+        )
+        pixels = torch.einsum("cd,bdhw->bchw", inverse, back)
         return (pixels + 128) / 255
 
     def linearized(self, x: Tensor) -> Linear:
@@ -88,6 +91,11 @@ class JPEG(Operator):
         scale = 5000 / self.quality if self.quality < 50 else 200 - 2 * self.quality
         tables = torch.tensor((LUMA, CHROMA, CHROMA), dtype=torch.float64)
         return ((tables * scale + 50) / 100).floor().clamp(1, 255)
+
+
+def conversion(channels: int) -> Tensor:
+    """Returns the matrix from R, G and B to luma and color differences; that of one channel, which is luma, is 1."""
+    return torch.tensor(COLORS, dtype=torch.float64) if channels == 3 else torch.eye(1, dtype=torch.float64)
 
 
 def cosine_transform() -> Tensor:

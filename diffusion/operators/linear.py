@@ -43,7 +43,11 @@ class Mask(Linear):
         fits = all(mine in (1, its) for mine, its in zip(self.known.shape[::-1], x.shape[::-1], strict=False))
         fits = fits and self.known.ndim <= x.ndim
         require(fits, "mask", f"of a shape that broadcasts to {tuple(x.shape[1:])}", tuple(self.known.shape))
-        return torch.where(self.known.to(x.device), x, 0.0)
+        return torch.where(self.known_on(x.device), x, 0.0)
+
+    def known_on(self, device: torch.device) -> Tensor:
+        """Returns `known` on a device."""
+        return self.kept("known", lambda: self.known, device)
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
         """Returns A y: a mask is an orthogonal projection, which is its own adjoint."""
@@ -102,7 +106,11 @@ class Selection(Linear):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns the known values: (B, C, *) -> (B, M), where M is the number of known values."""
-        return x[:, self.known.to(x.device)]
+        return x.flatten(1).index_select(1, self._places(x.device))
+
+    def _places(self, device: torch.device) -> Tensor:
+        """The places of the known values in a flattened example: (M,). A bool mask would be counted at each use."""
+        return self.kept("places", lambda: self.known.cpu().flatten().nonzero()[:, 0], device)
 
     def size_before(self, size: Size) -> Size:
         """Returns the size of `known`: a list of values has no size of its own."""
@@ -111,9 +119,8 @@ class Selection(Linear):
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
         """Returns each value of y in its place, and 0 elsewhere."""
-        x = torch.zeros_like(like)
-        x[:, self.known.to(x.device)] = y
-        return x
+        x = torch.zeros_like(like).flatten(1)
+        return x.index_copy(1, self._places(y.device), y).reshape(like.shape)
 
     def pinv(self, y: Tensor, like: Tensor) -> Tensor:
         """Returns the adjoint of y: the rows of A are orthonormal, so that A⁺ = Aᵀ."""
@@ -146,7 +153,8 @@ class Grayscale(Linear):
         return self.adjoint(y, like) / sum(w * w for w in self.weights)
 
     def _column(self, x: Tensor) -> Tensor:
-        return x.new_tensor(self.weights).reshape(-1, *[1] * (x.ndim - 2))
+        weights = self.kept(x.dtype, lambda: torch.tensor(self.weights, dtype=x.dtype), x.device)
+        return weights.reshape(-1, *[1] * (x.ndim - 2))
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,7 @@ class Matrix(Linear):
         shape = tuple(x.shape[1:])
         fits = self.matrix.ndim == 2 and self.matrix.shape[1] == x[0].numel()
         require(fits, "matrix", f"(m, {x[0].numel()}) for examples {shape}", tuple(self.matrix.shape))
-        return x.flatten(1) @ self.matrix.mT.to(x)
+        return x.flatten(1) @ self._like(x).mT
 
     def size_before(self, size: Size) -> Size:
         """Raises InputError: a matrix fits any shape of its number of values."""
@@ -171,7 +179,10 @@ class Matrix(Linear):
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
         """Returns Aᵀ y."""
-        return (y @ self.matrix.to(y)).reshape(like.shape)
+        return (y @ self._like(y)).reshape(like.shape)
+
+    def _like(self, x: Tensor) -> Tensor:
+        return self.kept(x.dtype, lambda: self.matrix.to(x.dtype), x.device)
 
 
 OPERATORS: dict[str, type[Operator]] = {"denoise": Identity, "gray": Grayscale}

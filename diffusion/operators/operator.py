@@ -7,9 +7,9 @@ that. An operator that changes the size of an image also writes `size_before`.
 
 from __future__ import annotations
 
-import math
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -17,11 +17,14 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import require
+from diffusion.transfers import to_device
 
 Size = tuple[int, int]
 
 # The most iterations without progress after which a pseudo-inverse gives up.
 PATIENCE = 1000
+# Iterations between two looks at their convergence where the host has to wait for a look, and iterations cost little.
+LOOK = 4
 
 
 class Operator(ABC):
@@ -35,6 +38,18 @@ class Operator(ABC):
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
         """Returns A(x): (B, C, *) -> (B, *)."""
+
+    def kept(self, key: Hashable, make: Callable[[], Tensor], device: torch.device) -> Tensor:
+        """Returns a tensor that the operator works with, on a device: the one that `make` made there or on the CPU when
+        `key` was first asked for.
+
+        It is kept as long as the operator, because making or moving it at every application would take longer than the
+        application itself.
+        """
+        found: dict[Hashable, Tensor] = self.__dict__.setdefault("_kept", {})
+        if (key, device) not in found:
+            found[key, device] = to_device(make(), device)
+        return found[key, device]
 
     def size_before(self, size: Size) -> Size:
         """Returns the size (H, W) of the image that the operator turned into one of the given size; by default the
@@ -182,6 +197,7 @@ def conjugate_gradients(
     iterations: int | None = None,
     patience: int = 20,
     asymmetry: float | None = None,
+    look: int | None = None,
 ) -> Solved:
     """Solves M u = b for each row b of a batch (B, *), where `apply` multiplies by M, symmetric and positive
     semi-definite.
@@ -193,6 +209,9 @@ def conjugate_gradients(
     before it: where `asymmetry` is given, a step after which the new residual has a component along the previous one of
     more than `asymmetry` times the norm of the latter is not taken, and the row is done. `iterations` limits the number
     of iterations.
+
+    Whether any row goes on is looked at before each iteration on a CPU. Elsewhere the host waits for the answer, so it
+    is looked at every `look` iterations, by default `LOOK`. An iteration changes nothing about a row that is done.
     """
     require(iterations is None or iterations >= 1, "iterations", "at least 1", iterations)
     u, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
@@ -200,8 +219,11 @@ def conjugate_gradients(
     initial, limit = square, tolerance**2 * square
     best, least, stalled = u, square, torch.zeros_like(square)
     active = square > limit
-    done = 0
-    while bool(active.any()) and done < (math.inf if iterations is None else iterations):
+    look = 1 if b.device.type == "cpu" else look or LOOK
+    for done in itertools.count() if iterations is None else range(iterations):
+        # With several iterations between two looks, the first of them go unseen.
+        if done % look == 0 and (done or look == 1) and not bool(active.any()):
+            break
         product = apply(direction)
         curvature = dot(direction, product)
         active = active & (curvature > 0)
@@ -217,7 +239,6 @@ def conjugate_gradients(
         stalled = torch.where(better, 0.0, stalled + 1)
         active = active & (square > limit) & (stalled < patience)
         direction = residual + torch.where(active, square / torch.where(before > 0, before, 1.0), 0.0) * direction
-        done += 1
     return Solved(best, torch.where(initial > 0, least / torch.where(initial > 0, initial, 1.0), 0.0).sqrt())
 
 

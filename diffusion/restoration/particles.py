@@ -90,19 +90,24 @@ def particles(
     require(0 <= threshold <= 1, "threshold", "in [0, 1]", threshold)
     require(sampler.nfe_per_step == 1, "sampler", "one with a single evaluation per step", sampler)
     times = times.detach().double().cpu()
+    if len(times) > 2:
+        check_draws(sampler, posterior.schedule, x, times[0], times[1])
     current = ParticleSet.begin(x, posterior.condition(x, times[0], label))
-    log_evidence, relative_ess = torch.zeros((), dtype=torch.float64), []
+    log_evidence, relative_ess = x.new_zeros((), dtype=torch.float64), []
     for t, s in pairwise(times[:-1]):
         relative_ess.append(current.ess / count)
         if relative_ess[-1] < threshold:
-            log_evidence = log_evidence + log_mean_exp(current.log_weight).cpu()
+            log_evidence = log_evidence + log_mean_exp(current.log_weight)
             current = current.resampled(uniform_offset(current, randn), count)
         current = move(current, posterior, sampler, t, s, label, randn)
     relative_ess.append(current.ess / count)
-    log_evidence = log_evidence + log_mean_exp(current.log_weight).cpu()
+    log_evidence = log_evidence + log_mean_exp(current.log_weight)
     current = current.resampled(uniform_offset(current, randn), n)
     return Particles(
-        current.estimates.posterior.mean, log_evidence, torch.stack(relative_ess), len(torch.unique(current.ancestor))
+        current.estimates.posterior.mean,
+        log_evidence.cpu(),
+        torch.stack(relative_ess),
+        len(torch.unique(current.ancestor)),
     )
 
 
@@ -172,18 +177,24 @@ def systematic(log_weight: Tensor, offset: Tensor, n: int) -> Tensor:
 def step_moments(
     sampler: Sampler, fixed: FixedPrediction, x_t: Tensor, t: Tensor, s: Tensor, state: State
 ) -> tuple[Tensor, Tensor, State]:
-    """The moments of a step, the mean and the standard deviation of its Gaussian (B, C, *), and the next state.
-
-    Raises InputError for a sampler that draws no noise.
-    """
+    """The moments of a step, the mean and the standard deviation of its Gaussian (B, C, *), and the next state."""
     mean, next_state = sampler.step(fixed, x_t, t, s, state, torch.zeros_like)
     std = sampler.step(fixed, x_t, t, s, state, torch.ones_like)[0] - mean
+    return mean, std, next_state
+
+
+def check_draws(sampler: Sampler, schedule: Schedule, like: Tensor, t: Tensor, s: Tensor) -> None:
+    """Raises InputError for a sampler that draws no noise in a step from t to s.
+
+    That depends on no estimate, so it is asked once and before any is made. like: (B, C, *).
+    """
+    zeros = torch.zeros_like(like[:1])
+    _, std, _ = step_moments(sampler, FixedPrediction(schedule, Prediction(zeros)), zeros, t, s, None)
     if not bool((std > 0).all()):
         raise InputError(
             f"sampler: must draw noise, without which copies of a particle stay equal, got {sampler}; take ddpm or "
             "dpmpp_2m_sde, or the method mmps, which has no particles"
         )
-    return mean, std, next_state
 
 
 def move(

@@ -20,6 +20,7 @@ from diffusion.operators import Crop, Mask
 from diffusion.restoration.fitting import at_least, sides
 from diffusion.restoration.problem import Problem
 from diffusion.restoration.tiling import Sides, Tiling
+from diffusion.transfers import to_device
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Part:
         pixels = math.prod(self.problem.x_shape[1:])
         # Where parts are solved together, a part with fewer pixels than the largest is filled up at the end.
         flat = (x.flatten(2)[:, :, :pixels] if self.tiling else x).flatten(1)
-        return flat if self.places is None else flat[:, self.places.to(x.device)]
+        return flat if self.places is None else flat.index_select(1, to_device(self.places, x.device))
 
 
 def hidden_values(problem: Problem) -> Tensor | None:

@@ -136,7 +136,10 @@ class Jacobian(Covariance):
                 first_product.append(product)
             return product
 
-        u, relative_residual = conjugate_gradients(apply, residual, tolerance=self.tolerance, asymmetry=self.asymmetry)
+        # An iteration takes a backward pass, beside which a wait for the device is nothing.
+        u, relative_residual = conjugate_gradients(
+            apply, residual, tolerance=self.tolerance, asymmetry=self.asymmetry, look=1
+        )
         solved = relative_residual <= self.unsolved
         if bool(solved.all()):
             return u

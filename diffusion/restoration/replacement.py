@@ -44,7 +44,7 @@ class ReplacementStep(Sampler):
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
     ) -> tuple[Tensor, State]:
         """Takes a step of the wrapped sampler, whose state is passed on, and overwrites the known part."""
-        schedule, y, known = denoiser.schedule, self.y.expand_as(x_t), self.mask.known.to(x_t.device)
+        schedule, y, known = denoiser.schedule, self.y.expand_as(x_t), self.mask.known_on(x_t.device)
         for repeat in range(self.repeats):
             x_s, state_s = self.sampler.step(denoiser, x_t, t, s, state, randn)
             x_s = torch.where(known, gaussian.marginal(schedule, y, s).sample(randn(x_t)), x_s)

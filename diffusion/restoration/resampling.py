@@ -21,11 +21,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import Prediction
 from diffusion.errors import require
 from diffusion.grids import interp
 from diffusion.likelihood.importance import log_mean_exp
-from diffusion.restoration.particles import FixedPrediction, Particles, ParticleSet, step_moments, uniform_offset
+from diffusion.restoration.particles import FixedPrediction, Particles, ParticleSet, check_draws, uniform_offset
 from diffusion.restoration.posterior import Posterior
 from diffusion.samplers import DPMSolver, RandN, Sampler, SDESolver
 from diffusion.schedules import Schedule
@@ -90,12 +89,9 @@ def resample_at(
     times = times.detach().double().cpu()
     late = reaches(posterior.schedule.log_snr(times[:-1]), at).nonzero()
     switch = int(late[0]) if len(late) else len(times) - 2
-    # Whether a sampler draws noise depends on no estimate, so it is checked before any is made. The step onto the clean
-    # end has next to no noise with any sampler.
+    # The step onto the clean end has next to no noise with any sampler.
     if switch < len(times) - 2:
-        zeros = torch.zeros_like(x[:1])
-        blank = FixedPrediction(posterior.schedule, Prediction(zeros))
-        step_moments(sampler, blank, zeros, times[switch], times[switch + 1], None)
+        check_draws(sampler, posterior.schedule, x, times[switch], times[switch + 1])
     state = None
     for t, s in pairwise(times[: switch + 1]):
         x, state = flow.step(

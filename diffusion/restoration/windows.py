@@ -32,6 +32,7 @@ from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
 from diffusion.restoration.tiling import Sides, Tiling, hill, offsets
 from diffusion.schedules import Schedule
+from diffusion.transfers import to_device
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,23 @@ class Windows:
 
     def _rows(self, examples: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Every window of every example, the windows of an example one after the other: the number of the window among
-        those of all tilings, and the number of the example, (W,) each.
+        those of all tilings, and the number of the example, (W,) each. They are kept for the next evaluation.
         """
+        if (examples, device) not in self._kept:
+            self._kept[examples, device] = self._numbered(examples, device)
+        return self._kept[examples, device]
+
+    @cached_property
+    def _kept(self) -> dict[tuple[int, torch.device], tuple[Tensor, Tensor]]:
+        return {}
+
+    def _numbered(self, examples: int, device: torch.device) -> tuple[Tensor, Tensor]:
         each, rows, windows, first = examples // len(self.tilings), [], [], 0
         for number, tiling in enumerate(self.tilings):
             rows.append(torch.arange(number * each, (number + 1) * each).repeat_interleave(tiling.count))
             windows.append(torch.arange(first, first + tiling.count).repeat(each))
             first += tiling.count
-        return torch.cat(windows).to(device), torch.cat(rows).to(device)
+        return to_device(torch.cat(windows), device), to_device(torch.cat(rows), device)
 
     @cached_property
     def _joined(self) -> _Joined:
@@ -117,6 +127,7 @@ class Windows:
             torch.cat([torch.full_like(tiling.corners, g * self.pixels) for g, tiling in enumerate(self.tilings)]),
             torch.cat(numbers),
             torch.cat(total),
+            hill(self.size),
         )
 
     def places(self, windows: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,18 +136,18 @@ class Windows:
         """
         joined = self._joined
         if joined.total.device != windows.device:
-            joined = _Joined(*(tensor.to(windows.device) for tensor in joined))
+            joined = _Joined(*(to_device(tensor, windows.device) for tensor in joined))
             self.__dict__["_joined"] = joined
-        corners, widths, before, numbers, total = joined
+        corners, widths, before, numbers, total, weight = joined
         place = numbers[corners[windows, None] + offsets(self.size, widths[windows])].long()
-        weights = hill(self.size).to(place.device) / total[place + before[windows, None]]
+        weights = weight / total[place + before[windows, None]]
         return place + rows[:, None] * self.pixels, weights
 
 
 class _Joined(NamedTuple):
     """The windows of several tilings as of one: their corners, the widths of their rectangles, and the number of pixels
     in `total` before those of their tiling, (K,) each; the numbers of the pixels of all rectangles, and the sums of
-    hills at P pixels of each tiling, both one tiling after the other.
+    hills at P pixels of each tiling, both one tiling after the other; and the hill, (h w,).
     """
 
     corners: Tensor
@@ -144,6 +155,7 @@ class _Joined(NamedTuple):
     before: Tensor
     numbers: Tensor
     total: Tensor
+    hill: Tensor
 
 
 @dataclass(frozen=True)
