@@ -12,8 +12,8 @@ with the thread that makes the next batch. It waits for the device every 20 step
     on the loop's thread   the batch is made while the device works, before the step is queued
     ahead, N threads       the next batch is made in a thread, and its noise drawn by N
 
-Shares are those of the throughput of the network alone, by turns. Copies to the device, 1 to 2 ms of a step, are left
-out: they go on beside its work.
+Shares are those of the throughput of the network alone, by turns. Copies to the device, about 1 ms of a step, are left
+out. OMP_NUM_THREADS=1 leaves the cores to the threads that are compared.
 """
 
 from __future__ import annotations

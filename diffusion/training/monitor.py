@@ -64,7 +64,8 @@ class Monitor:
     def collect(self, waited: float) -> dict[str, float]:
         """Returns the mean loss, images/s and the share of time spent waiting for data, all since the last call.
 
-        The first two are those of all processes together. `waited` is the total wait of this process, in seconds.
+        The first two are those of all processes together. `waited` is the time, in seconds, for which this process has
+        waited by now for what the CPU makes of batches.
         Losses that are not finite are left out of the mean, which is NaN where none is finite.
         """
         log_snr, losses = map(distributed.gather, self._since_collect())
