@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from diffusion import config, distributed, model
+from diffusion.commands import capacity
 from diffusion.commands.cache import summed
 from diffusion.commands.options import Inspect
 from diffusion.commands.suggestion import suggest, toml
@@ -34,7 +35,7 @@ from diffusion.precision import in_precision, name_of, network_dtype
 FEW = 5000
 # The timed part of a step has at most this many positions, such as pixels. It is repeated until it has taken ENOUGH_S
 # seconds, at most REPEATS times.
-POSITIONS, ENOUGH_S, REPEATS = {"cpu": 2**14, "cuda": 2**19}, 2.0, 5
+POSITIONS, ENOUGH_S, REPEATS = {"cpu": 2**14, "cuda": 2**19, "mps": 2**17}, 2.0, 5
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def inspect(options: Inspect) -> int:
         print(f"{len(found.entries):,} images are few: a network of this size will memorize them\n")
     spent = cost(experiment, len(found.classes), measure=options.measure)
     print("\n".join(costs(experiment, spent, len(found.entries))))
+    if room := capacity.capacity(experiment, spent.parameters, distributed.device()):
+        print("\n".join(capacity.lines(experiment, room)))
     if options.out is not None:
         write_text(options.out, text)
         print(f"{options.out}: written; train with: diffusion train {options.out}")
@@ -133,7 +136,9 @@ def cost(experiment: Config, classes: int, *, measure: bool) -> Cost:
         network = model.build(experiment, spec)
     parameters = sum(p.numel() for p in network.parameters())
     dtype = network_dtype(experiment.training.precision, device)
-    images = max(1, min(experiment.training.batch, POSITIONS[device.type] // math.prod(data.shape)))
+    images = max(
+        1, min(experiment.training.batch, POSITIONS.get(device.type, POSITIONS["cpu"]) // math.prod(data.shape))
+    )
     seconds = timed(experiment, spec, network, images, dtype) / images if measure else None
     return Cost(parameters, device.type, name_of(dtype), images, seconds)
 
@@ -156,8 +161,8 @@ def timed(experiment: Config, spec: DataSpec, network: nn.Module, images: int, d
     while len(seconds) < 2 or (sum(seconds) < ENOUGH_S and len(seconds) < REPEATS):
         start = time.perf_counter()
         torch.autograd.backward(loss(denoiser, x, u, noise, None).mean())
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         seconds.append(time.perf_counter() - start)
     return min(seconds[1:])
 
