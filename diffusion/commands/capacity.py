@@ -80,8 +80,9 @@ def lines(experiment: Config, found: Capacity) -> list[str]:
     said = [
         f"memory    {found.training_image / 1e6:.0f} MB for each image of a training step and "
         f"{found.sampling_image / 1e6:.0f} MB for each sample, in {found.precision}; {SHARE:.0%} of the "
-        f"{found.available / 1e9:.1f} GB that are free",
-        f"          on {found.device} hold {_count(found.trained)} at once in training and {_count(found.sampled)} in sampling",
+        f"{found.available / 1e9:.1f} GB",
+        f"          that are free on {found.device} hold {_count(found.trained)} at once in training and "
+        f"{_count(found.sampled)} in sampling",
     ]
     if found.trained >= batch:
         return said

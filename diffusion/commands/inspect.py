@@ -136,9 +136,8 @@ def cost(experiment: Config, classes: int, *, measure: bool) -> Cost:
         network = model.build(experiment, spec)
     parameters = sum(p.numel() for p in network.parameters())
     dtype = network_dtype(experiment.training.precision, device)
-    images = max(
-        1, min(experiment.training.batch, POSITIONS.get(device.type, POSITIONS["cpu"]) // math.prod(data.shape))
-    )
+    most = POSITIONS.get(device.type, POSITIONS["cpu"]) // math.prod(data.shape)
+    images = max(1, min(experiment.training.batch, most))
     seconds = timed(experiment, spec, network, images, dtype) / images if measure else None
     return Cost(parameters, device.type, name_of(dtype), images, seconds)
 

@@ -81,12 +81,12 @@ def test_the_fused_attention_of_a_gpu_takes_less(monkeypatch: pytest.MonkeyPatch
             "a batch of 8 is gone through in 2 passes or more, which are found by trying; training.",
         ),
         (10**8, True, "a batch of 8 is gone through in 2 passes or more, which are found by trying"),
-        (10**6, False, "on cuda:0 hold none at once in training and none in sampling"),
+        (10**6, False, "free on cuda:0 hold none at once in training and none in sampling"),
         (10**6, True, "the network does not fit: make it, or data.size, smaller, or take another device"),
     ],
 )
 def test_the_report_says_what_fits_and_what_to_do(available: int, checkpointing: bool, expected: str) -> None:
     found = Capacity("cuda:0", "bf16", available, 20 * 10**6, 2 * 10**6, 10**7, 10**6)
     said = "\n".join(capacity.lines(experiment(checkpointing=checkpointing), found))
-    assert expected in said and f"80% of the {available / 1e9:.1f} GB that are free" in said
+    assert expected in said and f"80% of the {available / 1e9:.1f} GB\n" in said
     assert ("gradient_checkpointing" in said) == (available < 10**9 and not checkpointing)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
-from diffusion import cli, config
+from diffusion import cli, config, distributed
 from diffusion.commands import inspect
 from diffusion.commands.inspect import Cost, cost, costs, duration
 from diffusion.objectives import Objective, TrajectoryBound
@@ -47,6 +48,7 @@ def test_the_report_says_what_is_there_and_writes_a_configuration_that_trains(
     assert "square/again.png repeats disk/00.png" in text
     assert "disk/broken.jpg: " in text and "truncated" in text
     assert "images/s forward and backward, measured with" in text and "M parameters" in text
+    assert "MB for each image of a training step" in text and "that are free on cpu hold" in text
     experiment = config.load(written)
     assert experiment.data.path == str(images) and experiment.data.labels and experiment.data.size == 8
     overrides = [
@@ -85,6 +87,15 @@ def test_the_cost_counts_what_there_is(tiny_network: None) -> None:
     assert "0.40 GB for the packed images, 0.80 GB for each of 3 checkpoints" in text
     assert "2 images/s" in text and "4 at once on this cpu in fp32" in text
     assert "a step of 10: about 5 s; 1,000 steps: about 83.3 minutes" in text
+
+
+@pytest.mark.parametrize(("device", "images"), [("cpu", 4), ("mps", 32), ("cuda:0", 100), ("xpu", 4)])
+def test_larger_devices_are_timed_with_more_images(
+    monkeypatch: pytest.MonkeyPatch, tiny_network: None, device: str, images: int
+) -> None:
+    monkeypatch.setattr(distributed, "device", lambda: torch.device(device))
+    sections = {"data": {"size": 64}, "backbone": TINY, "training": {"batch": 100, "precision": "fp32"}}
+    assert cost(config.from_dict(sections), 0, measure=False).images == images
 
 
 @pytest.mark.parametrize(
