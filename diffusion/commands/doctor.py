@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 
 from diffusion.commands.foreign import DISTRIBUTION, foreign
 from diffusion.commands.options import Doctor
+from diffusion.errors import InputError
 
 # With less free disk space than this many bytes a run of images will soon stop.
 SPACE = 2e9
@@ -148,22 +149,35 @@ def _torchvision() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from diffusion.precision import name_of, network_dtype
-
-    def precision(device: torch.device) -> str:
-        name = name_of(network_dtype("auto", device))
-        return name if name == "bf16" else f"{name}, as it does not multiply in bf16"
+    from diffusion import devices
+    from diffusion.commands import hardware
 
     yield Finding("torch", f"built for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs'}")
-    yield Finding("cpu", f"{torch.get_num_threads()} threads, {precision(torch.device('cpu'))}")
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
         cure = "update the driver, or install a torch built for CUDA; until then everything runs on the CPU"
         yield Finding("gpu", "there is an NVIDIA driver, but torch finds no GPU", cure)
-    for number in range(torch.cuda.device_count()):
-        device = torch.device("cuda", number)
-        facts = torch.cuda.get_device_properties(device)
-        torch.ones(8, device=device).sum().item()
-        yield Finding(str(device), f"{facts.name}, {facts.total_memory / 1e9:.0f} GB, {precision(device)}")
+    for name in devices.present():
+        try:
+            found = hardware.abilities(torch.device(name))
+        except RuntimeError as error:
+            last = str(error).strip().partition("\n")[0]
+            yield Finding(name, f"does not work: {last}", f"take another device by {devices.OPTION}", broken=True)
+            continue
+        yield Finding(name, found.lines[0])
+        for line in found.lines[1:-1]:
+            yield Finding("", line)
+        yield Finding("", found.lines[-1], found.cure)
+
+
+def _chosen() -> Iterator[Finding]:
+    from diffusion import devices, distributed
+
+    try:
+        wanted = devices.wanted()
+        reason = "" if wanted.word == devices.AUTO else f", as {wanted.source} asks"
+        yield Finding("device", f"commands take {distributed.device()}{reason}")
+    except InputError as error:
+        yield Finding("device", str(error), f"unset {devices.VARIABLE}, or start fewer processes", broken=True)
 
 
 def _shared_memory() -> Iterator[Finding]:
@@ -215,4 +229,7 @@ def _launcher() -> Iterator[Finding]:
         yield Finding("launched", " ".join(variables))
 
 
-CHECKS = (_system, _packages, _foreign, _torchvision, _devices, _shared_memory, _disk, _trackers, _launcher)
+CHECKS = (
+    *(_system, _packages, _foreign, _torchvision),
+    *(_devices, _chosen, _shared_memory, _disk, _trackers, _launcher),
+)

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from diffusion import cli
-from diffusion.commands import doctor
+from diffusion.commands import doctor, hardware
 from diffusion.commands.doctor import Finding
+from diffusion.commands.hardware import Abilities
+from tests.machines import machine
 
 NMS = "operator torchvision::nms does not exist"
 
@@ -146,3 +149,34 @@ def test_a_foreign_package_of_the_same_name_is_reported_with_the_cure(
         "diffusion 6.12.2 installs another package diffusion" in text and "-> pip uninstall diffusion, then: " in text
     )
     assert "~/diffusion/__init__.py is another package of this name" in text and str(tmp_path) not in text
+
+
+def test_every_device_is_reported_with_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second GPU does not work, which hides neither the first nor the others."""
+    machine(monkeypatch, cuda=2, mps=True)
+
+    def abilities(device: torch.device) -> Abilities:
+        if device.index == 1:
+            raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nCompile with TORCH_USE")
+        return Abilities((f"{device.type} memory", f"{device.type} precisions", "no compiler"), "install one")
+
+    monkeypatch.setattr(hardware, "abilities", abilities)
+    found = list(doctor._devices())[-10:]
+    assert [(each.name, each.text) for each in found] == [
+        *(("cpu", "cpu memory"), ("", "cpu precisions"), ("", "no compiler")),
+        *(("cuda:0", "cuda memory"), ("", "cuda precisions"), ("", "no compiler")),
+        ("cuda:1", "does not work: CUDA error: uncorrectable ECC error encountered"),
+        *(("mps", "mps memory"), ("", "mps precisions"), ("", "no compiler")),
+    ]
+    assert [each.broken for each in found] == [False] * 6 + [True] + [False] * 3
+    assert found[2].cure == "install one" and found[6].cure == "take another device by --device"
+
+
+def test_the_device_that_commands_take_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, cuda=2)
+    assert by_name(doctor._chosen())["device"].text == "commands take cuda:0"
+    monkeypatch.setenv("DIFFUSION_DEVICE", "cuda:1")
+    assert by_name(doctor._chosen())["device"].text == "commands take cuda:1, as DIFFUSION_DEVICE asks"
+    monkeypatch.setenv("DIFFUSION_DEVICE", "cuda:7")
+    found = by_name(doctor._chosen())["device"]
+    assert found.broken and "cpu, cuda:0, cuda:1, got cuda:7" in found.text and "unset DIFFUSION_DEVICE" in found.cure
