@@ -19,6 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from diffusion import shipped
 from diffusion.backbones import BACKBONES, BackboneConfig, UNetConfig
+from diffusion.compilation import Compile
 from diffusion.data import DataOptions
 from diffusion.denoiser import PARAMETERIZATIONS, EDMPrecond, Parameterization
 from diffusion.errors import InputError, closest, nearest, require
@@ -84,8 +85,8 @@ class TrainingConfig:
     and variance then learn together."""
     precision: Precision = "auto"
     """Precision of the network; auto is bf16 where the hardware multiplies in it, else fp16 on GPUs, else fp32."""
-    compile: bool = False
-    """Compile the network's blocks, which takes a compiler and some seconds at the first step."""
+    compile: Compile = "auto"
+    """Compile the network's blocks, which takes some seconds at the first step; auto does on GPUs with a compiler."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them, which takes less memory and more time."""
     seed: int = 0
@@ -138,6 +139,8 @@ class SamplingConfig:
     """Log-SNRs between which guidance acts."""
     precision: Precision = "auto"
     """Precision of the network in sampling; likelihoods and restorations that differentiate it use float32."""
+    compile: Compile = "auto"
+    """Compile the network's blocks; auto does on GPUs with a compiler, for as many samples as pay for it."""
 
     def __post_init__(self) -> None:
         require(self.interval[0] < self.interval[1], "interval", "an increasing pair of log-SNRs", self.interval)

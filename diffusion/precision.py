@@ -9,6 +9,9 @@ loss (`training.scaler`); bf16 has the range of float32.
 from __future__ import annotations
 
 import platform
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +54,27 @@ def name_of(dtype: torch.dtype) -> str:
 def in_precision(network: Network, dtype: torch.dtype) -> Network:
     """Returns the network that runs in `dtype`: itself for float32."""
     return network if dtype == torch.float32 else Autocast(network, dtype)
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Multiplies float32 numbers as they are within the context, which is also a decorator.
+
+    GPUs else round the factors of convolutions to 11 digits (TF32), which moves a likelihood by up to 0.03 nats in 350.
+    Blocks that were compiled for sampling run as they are, so that results do not depend on what was done before.
+    """
+    kinds = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    before = [kind.fp32_precision for kind in kinds]
+    with ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # It takes seconds to import, and without it nothing is compiled.
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            for kind in kinds:
+                kind.fp32_precision = "ieee"
+            yield
+        finally:
+            for kind, precision in zip(kinds, before, strict=True):
+                kind.fp32_precision = precision
 
 
 def _multiplies_in_bf16() -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from diffusion.data import DataSpec
 from diffusion.denoiser import Denoiser, EDMPrecond
-from diffusion.precision import DTYPES, Autocast, Precision, in_precision, name_of, network_dtype
+from diffusion.likelihood import bound, flow, importance
+from diffusion.model.likelihood import Likelihood
+from diffusion.precision import DTYPES, Autocast, Precision, exact_float32, in_precision, name_of, network_dtype
 from diffusion.schedules import Cosine
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -166,3 +171,43 @@ def test_other_devices_run_in_float32_unless_another_is_asked_for(
 ) -> None:
     hardware(monkeypatch, "arm64", avx512_bf16=True, amx=True, arm_bf16=True, cuda=True)
     assert all(network_dtype(precision, torch.device(kind)) == FP32 for kind in ("mps", "meta"))
+
+
+def test_likelihoods_multiply_float32_as_it_is_and_leave_the_settings_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kinds = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        kinds[1].fp32_precision = "tf32"
+        with contextlib.suppress(KeyError), exact_float32():
+            assert [kind.fp32_precision for kind in kinds] == ["ieee", "ieee"]
+            raise KeyError
+        assert [kind.fp32_precision for kind in kinds] == [before[0], "tf32"]
+    finally:
+        kinds[1].fp32_precision = before[1]
+    assert torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32, "older names still answer"
+    seen: list[list[str]] = []
+
+    def noting(*arguments: object, **options: object) -> None:
+        seen.append([kind.fp32_precision for kind in kinds])
+        raise KeyError
+
+    for module, name in (
+        (bound, "bound"),
+        (bound, "bound_2015"),
+        (flow, "log_likelihood"),
+        (importance, "path_weights"),
+    ):
+        monkeypatch.setattr(module, name, noting)
+    measured = Likelihood(AnyModel(), DataSpec((2,), None))  # type: ignore[arg-type]
+    for call in (measured.bound, measured.bound_2015, measured.flow, measured.path_weights):
+        with contextlib.suppress(KeyError):
+            call(torch.zeros(3, 2))
+    assert seen == [["ieee", "ieee"]] * 4
+
+
+class AnyModel:
+    """A denoiser that is not evaluated."""
+
+    schedule = Cosine()

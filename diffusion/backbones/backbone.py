@@ -11,9 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+# Codes that a block may have for each of its kinds: one for each size of a batch that halves when memory runs out, in
+# training and, without gradients, in evaluation.
+CODES = 32
+
 
 class ResidualBlock(nn.Module, ABC):
-    """A residual block, the unit that a network repeats and that is compiled and sharded."""
+    """A residual block, the unit that a network repeats and that is compiled and sharded.
+
+    `draws` says whether it draws random numbers in training, which it has to draw again when it is checkpointed.
+    """
+
+    draws = True
 
     @abstractmethod
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -26,15 +35,32 @@ class Backbone(nn.Module, ABC):
     `in_channels` is the number of channels of an example; `out_channels` is the same, or twice that if the variance is
     learned too. `classes` is the number of labels; label -1, or no label at all, means unconditional.
 
+    `compiled` says whether `compile_blocks` was called.
+
     With `gradient_checkpointing` the activations within a block are not stored but recomputed in the backward pass,
     which takes less memory and about a third more time (Chen et al. 2016, arXiv 1604.06174).
     """
 
     gradient_checkpointing = False
+    compiled = False
+    _dynamic = False
+    _on_failure: Callable[[Exception], None] | None = None
 
     def __init__(self, in_channels: int, out_channels: int, classes: int) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.classes = in_channels, out_channels, classes
+
+    def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        """Evaluates the network (`forward`); again without compiled blocks if compiling them fails."""
+        try:
+            y: Tensor = super().__call__(x, log_snr, label)
+        except Exception as error:
+            if self._on_failure is None:
+                raise
+            self._on_failure(error)
+            self._uncompile_blocks()
+            y = super().__call__(x, log_snr, label)
+        return y
 
     @abstractmethod
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
@@ -52,25 +78,53 @@ class Backbone(nn.Module, ABC):
 
     def run_block(self, block: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
         """Returns the output of a block, with gradient checkpointing if it is on."""
-        again = self.gradient_checkpointing and torch.is_grad_enabled()
-        y: Tensor = checkpoint(block, x, embedding, use_reentrant=False) if again else block(x, embedding)
+        if self._dynamic:
+            for argument in (x, embedding):
+                torch._dynamo.maybe_mark_dynamic(argument, 0)
+        y: Tensor
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            # Reading and setting the generators takes a while on a GPU.
+            draws = getattr(block, "draws", True)
+            y = checkpoint(block, x, embedding, use_reentrant=False, preserve_rng_state=draws)
+        else:
+            y = block(x, embedding)
         return y
 
     def residual_blocks(self) -> list[ResidualBlock]:
         """Returns the residual blocks, each of which is compiled, and sharded over processes, on its own."""
         return [module for module in self.modules() if isinstance(module, ResidualBlock)]
 
-    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
+    def compile_blocks(
+        self,
+        backend: str | Callable[..., Any] = "inductor",
+        *,
+        dynamic: bool = False,
+        on_failure: Callable[[Exception], None] | None = None,
+    ) -> None:
         """Compiles each residual block on its own, at its first evaluation, with a backend of `torch.compile`.
 
         Blocks of equal widths and sizes share the compiled code, so that a deep network takes no longer to compile than
-        a shallow one.
+        a shallow one. There is one code for each batch size, or with `dynamic` one for all of them but 1.
+
+        `on_failure` is called with an error of the network. If it returns, all blocks go on without compilation.
         """
         blocks = self.residual_blocks()
-        # Each pair of widths and sizes is a variant of the same forward.
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, len(blocks))
+        # Each pair of widths and sizes is a variant of the same forward. Beyond the limits blocks would run as they
+        # are, with a warning.
+        config, most = torch._dynamo.config, CODES * len(blocks)
+        config.recompile_limit = max(config.recompile_limit, most)
+        config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, most)
+        # The compiler is to fail in the forward pass, which can begin again, for the backward pass too.
+        if hasattr(torch._functorch.config, "force_non_lazy_backward_lowering"):
+            torch._functorch.config.force_non_lazy_backward_lowering = True
+        self.compiled, self._dynamic, self._on_failure = True, dynamic, on_failure
         for block in blocks:
             block.compile(dynamic=False, backend=backend)
+
+    def _uncompile_blocks(self) -> None:
+        self._dynamic, self._on_failure = False, None
+        for block in self.residual_blocks():
+            block._compiled_call_impl = None
 
     def one_hot(self, label: Tensor | None, batch: int, like: Tensor) -> Tensor:
         """Returns labels as one-hot rows (batch, classes + 1) in the dtype and on the device of `like`; the last column

@@ -35,7 +35,7 @@ class Block(backbone.ResidualBlock):
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * outputs)
         self.second = zero(nn.Conv2d(outputs, outputs, 3, padding=1))
-        self.dropout = dropout
+        self.dropout, self.draws = dropout, dropout > 0
         self.heads = heads
         if heads:
             self.norm_attention = norm(outputs)

@@ -93,7 +93,7 @@ class Block(backbone.ResidualBlock):
         self.modulation = ZeroConv(embedding, outputs)
         self.first = UnitConv(outputs, outputs, 3, scale=SILU_SCALE)
         self.second = UnitConv(outputs, outputs, 3, scale=SILU_SCALE * RESIDUAL_SCALE)
-        self.dropout = dropout
+        self.dropout, self.draws = dropout, dropout > 0
         self.heads = heads
         if heads:
             self.qkv = UnitConv(outputs, 3 * outputs, 1)

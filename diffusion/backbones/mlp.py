@@ -81,6 +81,8 @@ class MLP(Backbone):
 class MLPBlock(ResidualBlock):
     """A residual block of two linear layers, modulated by the embedding between them."""
 
+    draws = False
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.modulation = zero(nn.Linear(width, width, bias=False))

@@ -6,6 +6,8 @@ the seed and the number of the example. So no result depends on the batch or the
 the rounding of the network. The exception is the flow with an adaptive solver, the default, which takes the same steps
 for all examples of a batch.
 
+The network runs in float32 without the shortcuts that GPUs take in it (`precision.exact_float32`), or in float64.
+
 A model that was trained on the bound of a trajectory of few steps is the model of that trajectory, and is measured on
 it by default. Any other is a model of continuous time, for which a finer trajectory is tighter at no further cost.
 """
@@ -33,6 +35,7 @@ from diffusion.likelihood.importance import PathWeights
 from diffusion.likelihood.ode import Solver
 from diffusion.model.accept import Border
 from diffusion.model.conversion import Labels, Several, plain_label
+from diffusion.precision import exact_float32
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.schedules import Schedule
 
@@ -71,6 +74,7 @@ class Likelihood:
         low, high = self.spec.encode(torch.tensor([0.0, self.spec.levels - 1.0])).tolist()
         return Quantization(self.spec.levels, low, high)
 
+    @exact_float32()
     def bound(
         self,
         x: Several,
@@ -100,6 +104,7 @@ class Likelihood:
             offset=step_offsets(seed, repeat, numbers),
         )
 
+    @exact_float32()
     def bound_2015(
         self,
         x: Several,
@@ -132,6 +137,7 @@ class Likelihood:
             offset=step_offsets(seed, repeat, numbers),
         )
 
+    @exact_float32()
     def flow(
         self,
         x: Several,
@@ -170,6 +176,7 @@ class Likelihood:
             randn=example_noise(seed, Stream.PATH, repeat, numbers),
         ).shifted(nats)
 
+    @exact_float32()
     def path_weights(
         self,
         x: Several,

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion import distributed, grids, samplers
+from diffusion.compilation import compile_for_sampling
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser, Denoiser
@@ -373,6 +374,7 @@ class Model:
         denoiser, label = self.guided(draw.guidance, autocast=not chosen.differentiates), self.labels(draw.label, 1)
         needs_label(draw.guidance, draw.label)
         steps = RESTORATION_STEPS if draw.steps is None else draw.steps
+        self._compile(draw.n * steps * math.prod((problem.shape or self.spec.shape)[1:]))
         return Solver(
             chosen,
             denoiser,
@@ -472,6 +474,7 @@ class Model:
         sampler, times = self._steps(draw)
         denoiser, label = self.guided(draw.guidance, autocast=True), self.labels(draw.label, draw.n)
         needs_label(draw.guidance, draw.label)
+        self._compile(draw.n * (len(times) - 1) * math.prod(self.spec.shape[1:]))
         return Drawing(
             denoiser, sampler, times, self.spec, self.device, draw.n, first, seed=draw.seed, label=label, start=start
         )
@@ -510,6 +513,10 @@ class Model:
         needs_label(guidance, label)
         size = batch or self._batch(denoiser, given)
         return Latents(denoiser, self.spec, self.device, given, size, tolerance)
+
+    def _compile(self, positions: int) -> None:
+        network, setting = getattr(self.denoiser, "backbone", None), self.config.sampling.compile
+        compile_for_sampling(network, setting, self.device, positions, distributed.say)
 
     def _blank(self, n: int) -> Tensor:
         return torch.zeros(n, *self.spec.shape, device=self.device)

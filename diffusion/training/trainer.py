@@ -18,6 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from diffusion import checkpoint, distributed, model, progress
+from diffusion.compilation import compile_blocks, obstacle
 from diffusion.config import Config, TrainingConfig
 from diffusion.data import Dataset
 from diffusion.errors import InputError
@@ -64,7 +65,7 @@ class Trainer:
         self.accelerator = accelerator(config, run)
         self.dtype = network_dtype(config.training.precision, self.accelerator.device)
         self.sharded = sharding.requested()
-        check_options(config.training, self.sharded)
+        check_options(config.training)
         self._build_network(train)
         at_once = self._build_state()
         self._build_step(train, at_once)
@@ -84,6 +85,9 @@ class Trainer:
         if not self.sharded:  # Sharding needs contiguous tensors.
             self.network.to(memory_format=torch.channels_last)
         self.ema = PowerEMA(self.network, options.ema)
+        self.compiled = compile_blocks(
+            self.network, options.compile, device, "training.compile", self.say, dynamic=False
+        )
         if self.sharded:
             sharding.shard(self.network, device)
             sharding.shard(self.ema.network, device)
@@ -119,8 +123,6 @@ class Trainer:
         """Makes the parts of a step: the batches, the prepared network, and the gradient."""
         options = self.config.training
         self.network.gradient_checkpointing = options.gradient_checkpointing
-        if options.compile:
-            self.network.compile_blocks()
         # To a sharded network accelerate adds nothing.
         self.prepared: nn.Module = self.accelerator.prepare_model(self.network, evaluation_mode=self.sharded)
         self.denoiser = model.assemble(self.config, in_precision(self.prepared, self.dtype))
@@ -350,10 +352,13 @@ class Trainer:
         return progress.bar(steps, "training", "step", show=show, done=self.step, report=True)
 
     def _headline(self) -> str:
-        parameters = sum(p.numel() for p in self.network.parameters())
+        parameters, device = sum(p.numel() for p in self.network.parameters()), self.accelerator.device
+        compiled = ", compiled" if self.compiled else ""
+        if self.config.training.compile == "auto" and device.type == "cuda" and not compiled:
+            compiled = f", not compiled ({obstacle(device)})"
         return (
             f"training {parameters / 1e6:.2f} M parameters on {len(self.maker.dataset):,} examples: "
-            f"{self.accelerator.num_processes} x {self.accelerator.device.type}, {name_of(self.dtype)}"
+            f"{self.accelerator.num_processes} x {device.type}, {name_of(self.dtype)}{compiled}"
             f"{', sharded' if self.sharded else ''}, from step {self.step}"
         )
 
@@ -385,7 +390,7 @@ def accelerator(config: Config, run: Path) -> Accelerator:
     )
 
 
-def check_options(options: TrainingConfig, sharded: bool) -> None:
+def check_options(options: TrainingConfig) -> None:
     """Raises InputError for options that do not suit the processes of this run."""
     parts = distributed.count() * options.accumulate
     if options.batch % parts:
@@ -393,5 +398,3 @@ def check_options(options: TrainingConfig, sharded: bool) -> None:
             f"training.batch: must be a multiple of processes x accumulate = {distributed.count()} x "
             f"{options.accumulate}, got {options.batch}"
         )
-    if sharded and options.compile:
-        raise InputError("training.compile: must be false for a sharded network (FSDP2), got true")

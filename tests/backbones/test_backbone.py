@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounter
 
-from diffusion.backbones import BACKBONES
+from diffusion.backbones import BACKBONES, backbone
 from diffusion.backbones.backbone import Backbone, ResidualBlock
 from diffusion.backbones.embedding import Embedding
 from diffusion.backbones.magnitude import UnitConv
@@ -110,3 +115,92 @@ def test_compiled_blocks_compute_the_same_and_share_code() -> None:
     model(images(2, 3, 16, 16, seed=9), log_snrs(2) + 1)
     assert counter.frame_count == first, "nothing is compiled again for the next batch"
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@torch._dynamo.config.patch(recompile_limit=2, accumulated_recompile_limit=2)
+def test_every_block_stays_compiled_at_all_sizes_of_a_batch(dynamic: bool) -> None:
+    torch.compiler.reset()
+    model, counter = build(channels=(8, 8), attention=()), CompileCounter()
+    plain = copy.deepcopy(model)
+    model.compile_blocks(backend=counter, dynamic=dynamic)
+    compiled = []
+    for batch in (16, 8, 4, 2, 1, 3):
+        x, log_snr = images(batch, 3, 16, 16), log_snrs(batch)
+        assert torch.equal(model(x, log_snr), plain(x, log_snr))
+        compiled.append(counter.frame_count)
+    # There are two kinds of blocks, at two sizes of an image.
+    assert compiled == ([2, 4, 4, 4, 6, 6] if dynamic else [2, 4, 6, 8, 10, 12])
+    torch.compiler.reset()
+
+
+class Broken(Exception):
+    pass
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_blocks_that_do_not_compile_are_evaluated_as_they_are(where: str, gradient_checkpointing: bool) -> None:
+    torch.compiler.reset()
+    model, seen = build(channels=(8, 8), attention=()), []
+    model.gradient_checkpointing = gradient_checkpointing
+    expected = parameter_gradients(model)
+
+    def compiler(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        if not seen:  # Some blocks have been evaluated by then.
+            seen.append(None)
+            return make_boxed_func(graph.forward)
+        raise Broken
+
+    good = {"fw_compiler": lambda graph, inputs: make_boxed_func(graph.forward)}
+    failing = {"fw_compiler" if where == "forward" else "bw_compiler": compiler}
+    told: list[Exception] = []
+    model.compile_blocks(backend=aot_autograd(**{**good, **failing}), on_failure=told.append)
+    found = parameter_gradients(model)
+    assert len(told) == 1 and isinstance(getattr(told[0], "inner_exception", told[0]), Broken)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert model.compiled and all(block._compiled_call_impl is None for block in model.residual_blocks())
+    torch.compiler.reset()
+
+
+def test_an_error_that_is_raised_again_leaves_the_blocks_compiled() -> None:
+    torch.compiler.reset()
+    model = build()
+
+    def refuse(error: Exception) -> None:
+        raise error
+
+    model.compile_blocks(backend=CompileCounter(), on_failure=refuse)
+    with pytest.raises(RuntimeError):
+        model(images(2, 5, 16, 16), log_snrs(2))  # Another number of channels.
+    assert all(block._compiled_call_impl is not None for block in model.residual_blocks())
+    torch.compiler.reset()
+
+
+def test_compilation_changes_no_names_and_no_copies() -> None:
+    model = build()
+    names = list(model.state_dict())
+    model.compile_blocks(backend=CompileCounter())
+    assert list(model.state_dict()) == names
+    copied = copy.deepcopy(model)
+    assert all(block._compiled_call_impl is None for block in copied.residual_blocks())
+
+
+@pytest.mark.parametrize(("dropout", "preserved"), [(0.0, False), (0.2, True)])
+@BOTH
+def test_checkpointing_keeps_the_generators_only_where_something_is_drawn(
+    design: str, dropout: float, preserved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def noting(block: nn.Module, *arguments: Tensor, use_reentrant: bool, preserve_rng_state: bool) -> Tensor:
+        asked.append(preserve_rng_state)
+        y: Tensor = block(*arguments)
+        return y
+
+    monkeypatch.setattr(backbone, "checkpoint", noting)
+    model = build(design=design, dropout=dropout)
+    model.gradient_checkpointing = True
+    model(images(2, 3, 16, 16), log_snrs(2))
+    assert asked and set(asked) == {preserved}
+    assert ResidualBlock.draws, "a block that says nothing is taken to draw"

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 import diffusion
 from diffusion import checkpoint, config, grids, memory, samplers, schedules
+from diffusion.backbones import Backbone
 from diffusion.backbones.unet import UNet
 from diffusion.data import DataSpec, open_source
 from diffusion.denoiser import Prediction
@@ -393,3 +395,23 @@ def test_a_sample_ends_at_the_estimate_without_the_noise_of_the_clean_end(sample
     assert torch.equal(model.sample(400, steps=20, sampler=sampler), torch.zeros(400, 2))
     restored = model.restore(torch.tensor([1.0]), Matrix(torch.tensor([[1.0, 0.0]])), noise=1e3, n=50, method="pigdm")
     assert restored.samples.abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("setting", ["auto", True])
+def test_sampling_compiles_the_network_if_asked_and_likelihoods_stay_the_same(
+    run: Path, setting: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.compiler.reset()
+    model, counter = load(run, device="cpu"), CompileCounter()
+    backbone = model.denoiser.backbone
+    assert isinstance(backbone, Backbone)
+    real = backbone.compile_blocks
+    monkeypatch.setattr(backbone, "compile_blocks", lambda **options: real(counter, **options))
+    plain, images = model.sample(3, batch=2), torch.rand(2, 3, 8, 8)
+    before = model.log_likelihood(images, draws=2)
+    asked = replace(model, config=replace(model.config, sampling=replace(model.config.sampling, compile=setting)))
+    assert torch.allclose(asked.sample(3, batch=2), plain, atol=1e-5)
+    assert backbone.compiled is (setting is True) and (counter.frame_count > 0) is (setting is True)
+    compiled = counter.frame_count
+    assert torch.equal(asked.log_likelihood(images, draws=2), before) and counter.frame_count == compiled
+    torch.compiler.reset()
