@@ -186,8 +186,12 @@ class Diffusers(Peer):
 PEERS: dict[str, type[Peer]] = {peer.package: peer for peer in (DenoisingDiffusion, Diffusers)}
 
 
+def missing() -> list[str]:
+    """Returns the names of the packages that are not installed."""
+    return [peer.package for peer in PEERS.values() if not importlib.util.find_spec(peer.package.replace("-", "_"))]
+
+
 def require() -> None:
     """Exits with the command that installs the packages, unless they are installed."""
-    missing = [peer.package for peer in PEERS.values() if not importlib.util.find_spec(peer.package.replace("-", "_"))]
-    if missing:
-        sys.exit(f"{', '.join(missing)}: not installed; pip install -e '.[bench]' brings the packages to compare with")
+    if absent := missing():
+        sys.exit(f"{', '.join(absent)}: not installed; pip install -e '.[bench]' brings the packages to compare with")

@@ -70,6 +70,12 @@ def test_fewer_rounds_than_three_are_kept_to() -> None:
     assert len(alternate({"a": Contestant(clock.call("a", 1.0))}, rounds=1, budget=0.0, clock=clock)["a"].seconds) == 1
 
 
+def test_a_device_may_time_the_calls_itself() -> None:
+    clock = Clock()
+    timings = alternate({"a": Contestant(clock.call("a", 1.0))}, rounds=2, seconds=lambda call: call() or 0.25)
+    assert timings["a"].seconds == (0.25, 0.25) and clock.calls == ["a"] * 3
+
+
 def test_a_table_aligns_and_leaves_blank_what_a_row_does_not_have() -> None:
     assert table([{"name": "a", "value": 1.25}, {"name": "long", "more": Spread(2.0, 1.0, 3.0)}]).splitlines() == [
         "name  value  more",
@@ -126,8 +132,21 @@ def test_the_record_holds_the_machine_the_tables_and_the_goals(tmp_path: Path) -
     assert record["machine"] == machine()
     assert record["tables"] == {"Training": [{"name": "a", "images/s": {"median": 2.0, "low": 1.0, "high": 3.0}}]}
     assert [goal["met"] for goal in record["goals"]] == [False, False, True]
-    assert record["goals"][0] == {"name": "speed", "value": 2.5, "bound": 3.0, "direction": "at least", "met": False}
+    speed = {"name": "speed", "value": 2.5, "bound": 3.0, "direction": "at least", "needs": "", "met": False}
+    assert record["goals"][0] == speed
     assert [file.name for file in path.parent.iterdir()] == ["out.json"]
+
+
+def test_a_goal_that_needs_what_is_not_here_is_neither_met_nor_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    goals = [Goal("speed", math.nan, 3.0, needs="diffusers"), *GOALS[2:]]
+    finish(goals, {}, tmp_path / "out.json", check=True)
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "not measured speed nan (at least 3.00, needs diffusers)",
+        "met    share 0.700 (at least 0.600)",
+    ]
+    assert not json.loads((tmp_path / "out.json").read_text())["goals"][0]["met"]
 
 
 def test_a_figure_that_was_not_measured_is_null_in_the_record(tmp_path: Path) -> None:
