@@ -83,10 +83,12 @@ class Convolution:
     weight: tuple[int, ...]
     options: tuple[Any, ...]
 
-    def step(self, device: torch.device | str, memory_format: torch.memory_format) -> Callable[[], object]:
-        """Returns a call that runs its forward and backward pass in bf16, on random values."""
+    def step(
+        self, device: torch.device | str, memory_format: torch.memory_format, dtype: torch.dtype = torch.bfloat16
+    ) -> Callable[[], object]:
+        """Returns a call that runs its forward and backward pass in a precision, on random values."""
         x, weight = (
-            torch.randn(shape, device=device, dtype=torch.bfloat16).to(memory_format=memory_format)
+            torch.randn(shape, device=device, dtype=dtype).to(memory_format=memory_format)
             for shape in (self.input, self.weight)
         )
         upstream = torch.randn_like(self._forward(x, weight))
@@ -138,9 +140,10 @@ def contestants(
     shapes: Iterable[Convolution],
     device: torch.device | str,
     memory_format: torch.memory_format = torch.channels_last,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> dict[str, Contestant]:
     """Returns contestants that run each convolution on its own, with its FLOP as the work."""
-    calls = {str(shape): shape.step(device, memory_format) for shape in shapes}
+    calls = {str(shape): shape.step(device, memory_format, dtype) for shape in shapes}
     return {name: Contestant(call, count(call)) for name, call in calls.items()}
 
 

@@ -4,15 +4,18 @@
 
 A step is a full one: forward, backward, clipping, optimizer, EMA of the weights. Ours is a step of the package's own
 Trainer with its defaults, which includes making the batch. A peer gets finished tensors, and the better of two batch
-sizes. Widths are chosen so that the FLOP per image agree within 5 %. The roofline is the fastest bf16 convolution,
-forward and backward in channels-last layout, among those that our step runs; it is timed by turns with the steps.
+sizes. Widths are chosen so that the FLOP per image agree within 5 %.
+
+Both train in every precision that the machine multiplies in: fp32, and bf16 under autocast where it has instructions
+for it. The ratio is that of equal precisions. The roofline of a precision is the fastest convolution in it, forward and
+backward in channels-last layout, among those that our step runs; it is timed by turns with the steps.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -20,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from torch._subclasses import FakeTensorMode
 
 from benchmarks import common, flops, peers
@@ -30,11 +34,15 @@ from diffusion.backbones import UNetConfig
 from diffusion.config import Config, TrainingConfig
 from diffusion.data import Dataset, DataSpec
 from diffusion.data.dataset import standardized
+from diffusion.precision import Precision, use_bf16
 from diffusion.training.trainer import Trainer
 
 EXAMPLES = 1024
 ROOFLINE_ROUNDS, ROOFLINE_CALLS = 9, 20
-SPEEDUP, SHARE = 3.0, 0.60
+# The goals: how many times the better peer at equal precision, and the share of the roofline of that precision.
+SPEEDUP: dict[Precision, float] = {"fp32": 2.0, "bf16": 3.0}
+SHARE = 0.60
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,17 @@ def dataset(size: int, channels: int, count: int = EXAMPLES) -> Dataset:
     return standardized(Dataset(values, DataSpec((channels, size, size), 256), None, names))
 
 
-def trainer(setting: Setting, widths: tuple[int, ...], run: Path) -> Trainer:
-    """Returns our Trainer, with the package's defaults but for widths and batch."""
-    experiment = Config(backbone=UNetConfig(channels=widths), training=TrainingConfig(batch=setting.batch))
+def precisions() -> tuple[Precision, ...]:
+    """Returns the precisions that the CPU of this machine multiplies in."""
+    return ("fp32", "bf16") if use_bf16("auto", torch.device("cpu")) else ("fp32",)
+
+
+def trainer(setting: Setting, widths: tuple[int, ...], run: Path, precision: Precision = "auto") -> Trainer:
+    """Returns our Trainer, with the package's defaults but for widths, batch and precision."""
+    options = TrainingConfig(batch=setting.batch, precision=precision)
+    # Accelerate keeps the precision of the first trainer of a process, unless it is told to forget.
+    AcceleratorState._reset_state()
+    experiment = Config(backbone=UNetConfig(channels=widths), training=options)
     data = dataset(setting.size, setting.channels)
     return Trainer(experiment, data, data.subset([]), run)
 
@@ -94,19 +110,19 @@ def peer_step(peer: Peer, batch: int) -> Callable[[], object]:
     return lambda: peer.step(images)
 
 
-def make_ours(setting: Setting, widths: tuple[int, ...], run: Path) -> Call:
+def make_ours(setting: Setting, widths: tuple[int, ...], run: Path, precision: Precision) -> Call:
     """Returns our training step."""
-    return step(trainer(setting, widths, run))
+    return step(trainer(setting, widths, run, precision))
 
 
-def make_theirs(package: str, setting: Setting, width: int, batch: int) -> Call:
+def make_theirs(package: str, setting: Setting, width: int, batch: int, precision: Precision) -> Call:
     """Returns a peer's training step."""
-    return peer_step(build(package, setting, width), batch)
+    return peer_step(build(package, setting, width, precision), batch)
 
 
-def build(package: str, setting: Setting, width: int) -> Peer:
+def build(package: str, setting: Setting, width: int, precision: Precision = "fp32") -> Peer:
     """Returns a peer for the images of a setting."""
-    return peers.PEERS[package](setting.size, setting.channels, width, device="cpu")
+    return peers.PEERS[package](setting.size, setting.channels, width, device="cpu", bf16=precision == "bf16")
 
 
 @cache
@@ -124,12 +140,16 @@ def cost(size: int, channels: int, widths: tuple[int, ...]) -> float:
 
 @dataclass(frozen=True)
 class Duel:
-    """A peer's step at several batch sizes, and ours at equal FLOP per image; `image` has both FLOP, ours first."""
+    """A peer's step at several batch sizes, and ours at equal FLOP per image, both in every one of `precisions`.
+
+    `image` has both FLOP, ours first.
+    """
 
     setting: Setting
     peer: Peer
     ours: Trainer
     image: tuple[float, float]
+    precisions: tuple[Precision, ...]
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -140,28 +160,30 @@ class Duel:
 
     def contestants(self, run: Path) -> dict[str, tuple[Make, int]]:
         """Returns by name how to make each contestant, and the number of images of its step."""
-        name, batch = self.peer.package, self.ours.config.training.batch
-        ours = partial(make_ours, self.setting, self.widths, run)
-        theirs = {
-            f"{name} by {n}": (partial(make_theirs, name, self.setting, self.peer.width, n), n)
-            for n in self.setting.peer_batches
-        }
-        return {f"ours as {name}": (ours, batch), **theirs}
+        name, batch, setting = self.peer.package, self.ours.config.training.batch, self.setting
+        found: dict[str, tuple[Make, int]] = {}
+        for precision in self.precisions:
+            ours = partial(make_ours, setting, self.widths, run / precision, precision)
+            found[f"ours as {name}, {precision}"] = ours, batch
+            for n in setting.peer_batches:
+                theirs = partial(make_theirs, name, setting, self.peer.width, n, precision)
+                found[f"{name} by {n}, {precision}"] = theirs, n
+        return found
 
-    def pair(self, timings: Mapping[str, Timing]) -> tuple[Timing, Timing]:
-        """Returns the timing of ours, and of the peer at the batch size at which it is fastest."""
+    def pair(self, timings: Mapping[str, Timing], precision: Precision) -> tuple[Timing, Timing]:
+        """Returns the timing of ours, and of the peer at the batch size at which it is fastest, in one precision."""
         name = self.peer.package
-        theirs = (timings[f"{name} by {batch}"] for batch in self.setting.peer_batches)
-        return timings[f"ours as {name}"], max(theirs, key=lambda timing: timing.rate().median)
+        theirs = (timings[f"{name} by {batch}, {precision}"] for batch in self.setting.peer_batches)
+        return timings[f"ours as {name}, {precision}"], max(theirs, key=lambda timing: timing.rate().median)
 
-    def figures(self, timings: Mapping[str, Timing], roofline: Timing) -> tuple[Spread, Spread]:
-        """Returns our images/s as a multiple of the peer's, and our share of the roofline."""
-        ours, theirs = self.pair(timings)
+    def figures(self, timings: Mapping[str, Timing], roofline: Timing, precision: Precision) -> tuple[Spread, Spread]:
+        """Returns our images/s as a multiple of the peer's, and our share of the roofline, in one precision."""
+        ours, theirs = self.pair(timings, precision)
         return ours.over(theirs), replace(ours, work=ours.work * self.image[0]).over(roofline)
 
-    def rows(self, timings: Mapping[str, Timing], roofline: Timing) -> Rows:
-        """Returns the rows of the table for ours and for the peer."""
-        ours, theirs = self.pair(timings)
+    def rows(self, timings: Mapping[str, Timing], roofline: Timing, precision: Precision) -> Rows:
+        """Returns the rows of the table for ours and for the peer in one precision."""
+        ours, theirs = self.pair(timings, precision)
         rows: Rows = []
         for name, timing, flop in (
             (f"diffusion {self.widths}", ours, self.image[0]),
@@ -170,6 +192,7 @@ class Duel:
             rows.append(
                 {
                     "trainer": name,
+                    "precision": precision,
                     "batch": int(timing.work),
                     "GFLOP/image": flop / 1e9,
                     "images/s": timing.rate(),
@@ -177,7 +200,7 @@ class Duel:
                     "share of roofline": replace(timing, work=timing.work * flop).over(roofline),
                 }
             )
-        rows[0]["times the peer"] = self.figures(timings, roofline)[0]
+        rows[0]["times the peer"] = self.figures(timings, roofline, precision)[0]
         return rows
 
 
@@ -188,7 +211,7 @@ def duel(setting: Setting, peer: Peer, run: Path) -> Duel:
     ours = trainer(setting, widths, run)
     image = flops.count(step(ours)) / setting.batch
     flops.check_match(image, target)
-    return Duel(setting, peer, ours, (image, target))
+    return Duel(setting, peer, ours, (image, target), precisions())
 
 
 def convolution_rows(calls: Mapping[Convolution, int], timings: Mapping[str, Timing]) -> Rows:
@@ -212,25 +235,58 @@ def measure(
         for name, width in setting.widths:
             duels.append(duel(setting, build(name, setting, width), Path(folder) / name))
         calls = [flops.convolutions(step(match.ours)) for match in duels]
-        alone = flops.contestants(set().union(*calls), "cpu")
-        rates = alternate(alone, rounds=ROOFLINE_ROUNDS)
-        fastest = flops.roofline(rates)
+        peaks, rates = rooflines(set().union(*calls), precisions())
         steps = {
             name: Contestant(stack.enter_context(place(make)), images)
             for match in duels
-            for name, (make, images) in match.contestants(Path(folder)).items()
+            for name, (make, images) in match.contestants(Path(folder) / match.peer.package).items()
         }
+        timings = alternate({**peaks, **steps}, rounds=rounds, warmup=2)
+    return tables(setting, duels, timings, rates, calls), [
+        goal for precision in precisions() for goal in goals(setting, duels, timings, precision)
+    ]
+
+
+def rooflines(
+    shapes: set[Convolution], kinds: Sequence[Precision]
+) -> tuple[dict[str, Contestant], dict[Precision, dict[str, Timing]]]:
+    """Returns the fastest convolution of each precision by the precision's name, and the timings of all of them."""
+    peaks: dict[str, Contestant] = {}
+    rates: dict[Precision, dict[str, Timing]] = {}
+    for precision in kinds:
+        alone = flops.contestants(shapes, "cpu", dtype=DTYPES[precision])
+        rates[precision] = alternate(alone, rounds=ROOFLINE_ROUNDS)
         # Right after a step its tensors are not in the cache; repeated calls measure it with a warm cache.
-        peak = alone[fastest].repeated(ROOFLINE_CALLS)
-        timings = alternate({fastest: peak, **steps}, rounds=rounds, warmup=2)
-        roofline = timings[fastest]
-        tables = {f"Training, {setting}": [row for match in duels for row in match.rows(timings, roofline)]}
+        peaks[precision] = alone[flops.roofline(rates[precision])].repeated(ROOFLINE_CALLS)
+    return peaks, rates
+
+
+def tables(
+    setting: Setting,
+    duels: Sequence[Duel],
+    timings: Mapping[str, Timing],
+    rates: Mapping[Precision, Mapping[str, Timing]],
+    calls: Sequence[Mapping[Convolution, int]],
+) -> dict[str, Rows]:
+    """Returns the table of steps, with the precision of each row, and of the convolutions of our steps."""
+    found = {
+        f"Training, {setting}": [row for p in rates for match in duels for row in match.rows(timings, timings[p], p)]
+    }
+    for precision, alone in rates.items():
         for match, shapes in zip(duels, calls, strict=True):
-            tables[f"Convolutions of a step, {setting}, {match.widths}"] = convolution_rows(shapes, rates)
-        speedup, share = (min(match.figures(timings, roofline)[i].median for match in duels) for i in (0, 1))
-    return tables, [
-        Goal(f"{setting}: training images/s against the better peer", speedup, SPEEDUP),
-        Goal(f"{setting}: share of the convolution roofline", share, SHARE),
+            title = f"Convolutions of a step, {setting}, {match.widths}, {precision}"
+            found[title] = convolution_rows(shapes, alone)
+    return found
+
+
+def goals(setting: Setting, duels: Sequence[Duel], timings: Mapping[str, Timing], precision: Precision) -> list[Goal]:
+    """Returns the goals of one precision: those of the duel that goes worse."""
+    figures = [match.figures(timings, timings[precision], precision) for match in duels]
+    speedup, share = (min(figure[i].median for figure in figures) for i in (0, 1))
+    at = f"{setting}, {precision}"
+    return [
+        Goal(f"{at}: training images/s against the better peer", speedup, SPEEDUP[precision]),
+        Goal(f"{at}: share of the convolution roofline", share, SHARE),
     ]
 
 
@@ -240,14 +296,14 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=7)
     chosen = options.parse_args()
     peers.require()
-    tables: dict[str, Rows] = {}
-    goals: list[Goal] = []
+    measured: dict[str, Rows] = {}
+    reached: list[Goal] = []
     for size in chosen.sizes:
         print(f"measuring {SETTINGS[size]}", flush=True)
         found, bounds = measure(SETTINGS[size], chosen.rounds)
-        tables |= found
-        goals += bounds
-    common.finish(goals, tables, chosen.out, check=chosen.check)
+        measured |= found
+        reached += bounds
+    common.finish(reached, measured, chosen.out, check=chosen.check)
 
 
 if __name__ == "__main__":
