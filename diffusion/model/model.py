@@ -34,6 +34,7 @@ from diffusion.model import planning, posing
 from diffusion.model.accept import Border
 from diffusion.model.conversion import Given, Labels, Several, number, plain_label, whole
 from diffusion.model.drawing import Drawing, FromExample, FromNoise, Start
+from diffusion.model.elsewhere import Elsewhere
 from diffusion.model.latents import Latents, spherical
 from diffusion.model.likelihood import Likelihood
 from diffusion.model.pictures import to_images
@@ -389,10 +390,16 @@ class Model:
     def likelihood(self, *, guidance: float = 1.0, dtype: torch.dtype = torch.float32) -> Likelihood:
         """The likelihoods of this model: the trajectory bound, the probability flow and importance-weighted paths.
 
-        `guidance` is the classifier-free guidance scale; the network runs in `dtype`, float32 or float64. Raises
-        InputError for a distilled model.
+        `guidance` is the classifier-free guidance scale; the network runs in `dtype`, float32 or float64. Of a model on
+        MPS the network alone runs there. Raises InputError for a distilled model, and for float64 on MPS.
         """
         self._refuse_student("likelihood")
+        if self.device.type == "mps":
+            rule = "float32 on MPS, which has no float64; load the model with device cpu (--device cpu)"
+            require(dtype == torch.float32, "dtype", rule, dtype)
+            network = Elsewhere(self.denoiser.backbone, self.device)
+            on_cpu = replace(self, denoiser=replace(self.denoiser, backbone=network), device=torch.device("cpu"))
+            return on_cpu.likelihood(guidance=guidance)
         denoiser = self.guided(guidance)
         if dtype == torch.float64:
             backbone = copy.deepcopy(self.denoiser.backbone)

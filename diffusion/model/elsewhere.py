@@ -1,0 +1,27 @@
+"""A network that runs on another device than the algebra around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion.denoiser import Network
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A network on a `device` that runs in float32, whose inputs and result are on the device of x.
+
+    Likelihoods compute in float64, which MPS does not have. On the CPU their algebra costs little beside the network.
+    """
+
+    network: Network
+    device: torch.device
+
+    def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None, /) -> Tensor:
+        """Evaluates the network: x (B, C, *), log_snr (B,), label (B,) -> (B, C or 2C, *)."""
+        moved = None if label is None else label.to(self.device)
+        x_there, log_snr = (values.float().to(self.device) for values in (x, log_snr))
+        return self.network(x_there, log_snr, moved).to(x.device)
