@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ ENDING = ("SIGINT", "SIGTERM", "SIGBREAK")
 # Signals of a terminal that closes, of schedulers before a time limit (SLURM, LSF, Grid Engine) and of a limit of CPU
 # time. They may come several times, or just before one that ends.
 WARNING = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+# A scheduler sends it to every process of a job, and torchrun, which is one of them, passes it on. So its processes
+# receive it twice, at any moment. Half a minute later torchrun ends those that are left for good.
+PASSED_ON, LAUNCHED = "SIGTERM", "LOCAL_RANK"
 
 
 def _known(names: tuple[str, ...]) -> tuple[signal.Signals, ...]:
@@ -35,7 +39,7 @@ class Interrupt:
 
     SIGHUP is left alone where it is ignored, as under nohup. After the first signal a second one of ENDING acts as it
     would have outside of the context, while those of WARNING are ignored within it, so that they cannot end a process
-    that saves. In threads other than the main one, such as the workers of notebooks, signals are left alone.
+    that saves; so is SIGTERM in the processes of a launcher. In threads other than the main one, such as the workers of notebooks, signals are left alone.
     """
 
     def __init__(self) -> None:
@@ -79,8 +83,9 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
+        ignored = _known((*WARNING, PASSED_ON) if LAUNCHED in os.environ else WARNING)
         for other, handler in self._before.items():
-            signal.signal(other, signal.SIG_IGN if other in _known(WARNING) else handler)  # type: ignore[arg-type]
+            signal.signal(other, signal.SIG_IGN if other in ignored else handler)  # type: ignore[arg-type]
         if self._raises:
             raise Stopped(number)
 

@@ -51,6 +51,21 @@ def test_warnings_after_the_first_signal_are_ignored_until_all_is_saved(first: i
     assert (signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_a_termination_that_a_launcher_passes_on_does_not_end_what_is_being_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SLURM sends SIGTERM to all processes of a step before its time is up, torchrun among them, which sends it on."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with Interrupt() as interrupt, interrupt.deferred():
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert interrupt.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):  # People still can.
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_hangup_that_is_ignored_stays_so_as_under_nohup() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
