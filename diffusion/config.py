@@ -87,6 +87,8 @@ class TrainingConfig:
     """Precision of the network; auto is bf16 where the hardware multiplies in it, else fp16 on GPUs, else fp32."""
     compile: Compile = "auto"
     """Compile the network's blocks, which takes some seconds at the first step; auto does on GPUs with a compiler."""
+    deterministic: bool = False
+    """Take steps that are the same to the last bit on a GPU too, which takes longer; auto then does not compile."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them, which takes less memory and more time."""
     seed: int = 0

@@ -126,7 +126,9 @@ class UNet(Backbone):
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
         """x: (B, C, H, W) of about unit variance; log_snr: (B,); label: (B,). Returns (B, out_channels, H, W)."""
         height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        if height % self.multiple or width % self.multiple:
+            # On GPUs the gradient of this sums in no fixed order.
+            x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
         if self.features is not None:
             x = torch.cat([x, self.features(x, log_snr)], dim=1)
         x = F.pixel_unshuffle(x, self.patch)

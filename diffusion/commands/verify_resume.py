@@ -13,6 +13,6 @@ def verify_resume(options: VerifyResume) -> int:
     if any(override.partition("=")[0].strip() == "training.steps" for override in options.overrides):
         raise InputError("training.steps: has no effect here; give the steps of the two runs by --steps")
     found = verify.verify_resume(config.load(options.config, options.overrides), options.steps)
-    resumed = f"resumed from step {options.steps // 2} of {options.steps}"
+    resumed = f"resumed from step {options.steps // 2} of {options.steps}, with training.deterministic = true"
     print("\n".join([f"{resumed}: not the same", *found]) if found else f"{resumed}: the same to the last bit")
     return int(bool(found))

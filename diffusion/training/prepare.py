@@ -32,6 +32,7 @@ CHANGEABLE = (
     "training.accumulate",
     "training.precision",
     "training.compile",
+    "training.deterministic",
     "training.gradient_checkpointing",
 )
 # Keys among these that may not change for a student, because it learns the steps of one timestep grid.

@@ -15,7 +15,7 @@ from diffusion.errors import InputError
 from diffusion.interrupt import Interrupt, Stopped
 from diffusion.model.origin import spec_of
 from diffusion.model.transfer import in_units_of, open_start
-from diffusion.training import lock, metrics
+from diffusion.training import determinism, lock, metrics
 from diffusion.training.prepare import follow, prepare
 from diffusion.training.trainer import Outcome, Trainer, join
 
@@ -28,9 +28,9 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
     a damaged one is newer than all whole ones, InputError for a device that this process cannot have, and
     ConnectionError when another process of the run is lost.
     """
-    join()
     try:
-        with Interrupt() as interrupt, ExitStack() as stack:
+        with determinism.chosen(experiment.training.deterministic), Interrupt() as interrupt, ExitStack() as stack:
+            join()
             # The first process packs the images; the others then find them in the cache.
             with distributed.main_first():
                 if distributed.is_main():

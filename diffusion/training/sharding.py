@@ -20,6 +20,7 @@ from diffusion.backbones import Backbone
 from diffusion.errors import require
 
 if TYPE_CHECKING:
+    from torch.distributed.fsdp import MixedPrecisionPolicy
     from torch.distributed.tensor import DTensor
 
 
@@ -35,15 +36,29 @@ def requested() -> bool:
     return True
 
 
-def shard(network: Backbone, device: torch.device) -> None:
-    """Cuts every parameter in place, block by block, so that each process keeps its own part."""
+def shard(network: Backbone, device: torch.device, dtype: torch.dtype) -> None:
+    """Cuts every parameter in place, block by block, so that each process keeps its own part.
+
+    On GPUs the weights are gathered in `dtype`, in which the network multiplies, which takes half of the time where
+    that is bf16 or fp16. Gradients are added up in float32.
+    """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(device.type, (distributed.count(),))
+    mesh, policy = init_device_mesh(device.type, (distributed.count(),)), policy_for(dtype, device)
     for block in network.residual_blocks():
-        fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(network, mesh=mesh, mp_policy=policy)
+
+
+def policy_for(dtype: torch.dtype, device: torch.device) -> MixedPrecisionPolicy:
+    """Returns the dtypes of what processes exchange: those of the weights on CPUs and in float32."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    if device.type == "cpu" or dtype == torch.float32:
+        return MixedPrecisionPolicy()
+    # Inputs stay as they are, since log-SNR needs more digits; autocast casts those of products.
+    return MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 def full_tensors(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

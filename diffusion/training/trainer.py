@@ -85,12 +85,11 @@ class Trainer:
         if not self.sharded:  # Sharding needs contiguous tensors.
             self.network.to(memory_format=torch.channels_last)
         self.ema = PowerEMA(self.network, options.ema)
-        self.compiled = compile_blocks(
-            self.network, options.compile, device, "training.compile", self.say, dynamic=False
-        )
+        setting = False if options.deterministic and options.compile == "auto" else options.compile
+        self.compiled = compile_blocks(self.network, setting, device, "training.compile", self.say, dynamic=False)
         if self.sharded:
-            sharding.shard(self.network, device)
-            sharding.shard(self.ema.network, device)
+            sharding.shard(self.network, device, self.dtype)
+            sharding.shard(self.ema.network, device, torch.float32)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=options.lr,
@@ -355,7 +354,7 @@ class Trainer:
         parameters, device = sum(p.numel() for p in self.network.parameters()), self.accelerator.device
         compiled = ", compiled" if self.compiled else ""
         if self.config.training.compile == "auto" and device.type == "cuda" and not compiled:
-            compiled = f", not compiled ({obstacle(device)})"
+            compiled = f", not compiled ({obstacle(device) or 'deterministic'})"
         return (
             f"training {parameters / 1e6:.2f} M parameters on {len(self.maker.dataset):,} examples: "
             f"{self.accelerator.num_processes} x {device.type}, {name_of(self.dtype)}{compiled}"

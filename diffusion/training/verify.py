@@ -29,6 +29,8 @@ BRIEF = (
     "report.restored=0",
     "sampling.steps=1",
     "report.tracker=''",
+    # Without it a GPU need not take the same step twice.
+    "training.deterministic=true",
 )
 # Logged numbers that are measured with a clock.
 TIMED = ("images_per_s", "data_wait")
@@ -36,6 +38,8 @@ TIMED = ("images_per_s", "data_wait")
 
 def verify_resume(experiment: Config, steps: int) -> list[str]:
     """Trains for `steps` steps, then again from the checkpoint in their middle, in folders that are removed.
+
+    Both are deterministic (`training.deterministic`), as no GPU would take the same steps twice otherwise.
 
     Returns a line for each tensor and logged number that is not the same to the last bit. Raises InputError unless
     steps >= 2, and in one of several processes.

@@ -45,3 +45,16 @@ def test_full_tensors_of_a_whole_network_are_its_own() -> None:
     assert all(found is tensors[name] for name, found in sharding.full_tensors(tensors))
     assert [name for name, _ in sharding.full_tensors(tensors)] == ["a", "b"]
     assert not sharding.is_sharded(tensors["a"])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gpus_exchange_weights_in_the_precision_of_the_network_and_gradients_in_float32(dtype: torch.dtype) -> None:
+    policy = sharding.policy_for(dtype, torch.device("cuda"))
+    assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (dtype, torch.float32, None)
+    assert not policy.cast_forward_inputs, "log-SNR keeps its digits"
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(torch.float32, "cuda"), (torch.bfloat16, "cpu"), (torch.float32, "cpu")])
+def test_weights_are_exchanged_as_they_are_in_float32_and_on_cpus(dtype: torch.dtype, kind: str) -> None:
+    policy = sharding.policy_for(dtype, torch.device(kind))
+    assert (policy.param_dtype, policy.reduce_dtype) == (None, None)

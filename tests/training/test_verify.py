@@ -22,7 +22,7 @@ def test_the_command_proves_it_for_a_configuration(
     monkeypatch.chdir(tmp_path)
     command = ["verify-resume", str(tmp_path / "x.toml"), *network, "training.batch=8", "training.precision=fp32"]
     assert cli.main([*command, "--steps", "4"]) == 0
-    assert "from step 2 of 4" in capsys.readouterr().out
+    assert "from step 2 of 4, with training.deterministic = true: the same" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["x.toml"]
 
 
