@@ -39,7 +39,8 @@ class Interrupt:
 
     SIGHUP is left alone where it is ignored, as under nohup. After the first signal a second one of ENDING acts as it
     would have outside of the context, while those of WARNING are ignored within it, so that they cannot end a process
-    that saves; so is SIGTERM in the processes of a launcher. In threads other than the main one, such as the workers of notebooks, signals are left alone.
+    that saves; so is SIGTERM in the processes of a launcher. In threads other than the main one, such as the workers of
+    notebooks, signals are left alone.
     """
 
     def __init__(self) -> None:

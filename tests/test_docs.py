@@ -162,6 +162,7 @@ OPTIONS = {name: options_of(command.options) for name, command in cli.COMMANDS.i
 SCRIPTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").rglob("*.py"))
 # Options of programs that are not of this package.
 FOREIGN = {"--help", "--check", "--nproc-per-node", "--num_processes", "--config_file", "--standalone"}
+FOREIGN |= {"--cpu", "--machine_rank", "--requeue"}
 
 
 def test_options_are_read_from_the_dataclasses() -> None:
