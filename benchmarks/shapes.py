@@ -5,7 +5,8 @@
 Prints for each shipped configuration of images, or for those that are named, the comment that it has beside its
 network. FLOP are two per multiply-add of convolutions and matrix products. A training step takes three times those of
 the forward pass. The memory of an image is what the backward pass needs of the forward pass in bf16 autocast; the state
-is that of training: weights, gradients, two moments and the average, in float32.
+is that of training: weights, gradients, two moments and the average, in float32. Torch counts both here; for any
+network in a moment, `diffusion.backbones.footprint` works them out.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from benchmarks import flops
 from diffusion import config, shipped
 from diffusion.backbones import Backbone, UNetConfig
+from diffusion.backbones.footprint import TRAINED_WEIGHT
 from diffusion.config import Config
 
-# Weights, gradients, two moments and the average.
-COPIES, FLOAT32 = 5, 4
 WIDTH = 120
 
 
@@ -47,7 +47,7 @@ class Cost:
     @property
     def state_bytes(self) -> int:
         """The bytes of the state of training."""
-        return COPIES * FLOAT32 * self.parameters
+        return TRAINED_WEIGHT * self.parameters
 
     def __str__(self) -> str:
         return (

@@ -21,8 +21,8 @@ SIZES, ENLARGED = (8, 16, 32, 64, 128, 256), 0.1
 # The networks by size, as in configs/folder64.toml, folder128.toml and folder256.toml; smaller images train as 64 does.
 NETWORKS: dict[int, dict[str, Any]] = {
     64: {"channels": [128, 256, 384], "blocks": 3, "attention": [1, 2]},
-    128: {"channels": [96, 192, 288, 384], "blocks": 2, "attention": [2, 3]},
-    256: {"channels": [64, 128, 192, 256, 384], "blocks": 2, "attention": [3, 4]},
+    128: {"channels": [128, 192, 256, 384], "blocks": 2, "attention": [2, 3]},
+    256: {"patch": 2, "channels": [128, 256, 256, 384], "blocks": 2, "attention": [2, 3]},
 }
 # Steps and batch by size.
 TRAINING = {64: (200_000, 128), 128: (300_000, 64), 256: (400_000, 32)}
@@ -104,7 +104,8 @@ def network_of(shape: tuple[int, int]) -> int:
 
 def multiple_of(shape: tuple[int, int]) -> int:
     """Returns the number that the sides of a shape are multiples of, for its network to divide them."""
-    return int(2 ** (len(NETWORKS[network_of(shape)]["channels"]) - 1))
+    network = NETWORKS[network_of(shape)]
+    return int(network.get("patch", 1) * 2 ** (len(network["channels"]) - 1))
 
 
 def shifted(side: float) -> float:

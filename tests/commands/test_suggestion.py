@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from diffusion import config
+from diffusion.backbones import UNetConfig
 from diffusion.commands.suggestion import NETWORKS, multiple_of, network_of, shifted, suggest, suggested_size, toml
 from diffusion.config import Config
 from diffusion.data import scan
@@ -84,7 +85,8 @@ def test_images_of_two_aspects_get_a_square() -> None:
 def test_sizes_are_divided_by_the_network() -> None:
     for width in range(30, 1000, 37):
         size = size_for((width, 50), (width, 50))
-        assert multiple_of(size) == 2 ** (len(NETWORKS[network_of(size)]["channels"]) - 1)
+        network = UNetConfig(**NETWORKS[network_of(size)])
+        assert multiple_of(size) == network.patch * 2 ** (len(network.channels) - 1)
         assert size[0] % multiple_of(size) == size[1] % multiple_of(size) == 0
         assert size[0] <= 50 and size[1] <= width and math.prod(size) <= 256**2
 
