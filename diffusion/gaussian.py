@@ -47,8 +47,8 @@ class Gaussian:
 
     def nll(self, x: Tensor) -> Tensor:
         """-log N(x; mean, variance) of each example in nats: (B, *) -> (B,)."""
-        variance = self.variance.expand_as(x)
-        return ((x - self.mean).square() / variance + variance.log() + math.log(2 * math.pi)).flatten(1).sum(1) / 2
+        each = self.variance.log() + math.log(2 * math.pi)
+        return ((x - self.mean).square() / self.variance + each).flatten(1).sum(1) / 2
 
 
 def marginal(schedule: Schedule, x: Tensor, t: Tensor) -> Gaussian:

@@ -18,6 +18,7 @@ that is used again too early. Those need a device.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from collections import Counter
@@ -29,6 +30,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torch._dynamo  # It is imported before the functions that it looks at are replaced.
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad
 from torch.overrides import TorchFunctionMode
@@ -46,6 +48,7 @@ KNOWN_LATE = (
 )
 DOUBLE = (torch.float64, torch.complex128)
 GIB = 2**30
+APPLE = {"empty_cache": None, "synchronize": None, "current_allocated_memory": GIB, "recommended_max_memory": 8 * GIB}
 
 
 class MixedDevices(RuntimeError):
@@ -356,7 +359,6 @@ def pretended(kind: str = "cuda") -> Iterator[Ledger]:
         "is_current_stream_capturing": False,
         "mem_get_info": (4 * GIB, 8 * GIB),
         "memory_allocated": 0,
-        "max_memory_allocated": GIB // 4,
         "memory_reserved": 0,
         "reset_peak_memory_stats": None,
         "empty_cache": None,
@@ -367,10 +369,21 @@ def pretended(kind: str = "cuda") -> Iterator[Ledger]:
     }
     patches = [mock.patch.object(Pretended, "ledger", ledger, create=True)]
     if kind == "cuda":
-        patches += [mock.patch.object(torch.cuda, name, return_value=value) for name, value in answers.items()]
+        patches += [mock.patch.object(torch.cuda, name, new=_answering(value)) for name, value in answers.items()]
         patches += [mock.patch.object(torch.cuda, "synchronize", new=_noting(ledger, "synchronize"))]
+        patches += [mock.patch.object(torch.cuda, "max_memory_allocated", new=_growing())]
     else:
-        patches += [mock.patch.object(torch.backends.mps, "is_available", return_value=True)]
+        patches += [mock.patch.object(torch.backends.mps, "is_available", new=_answering(True))]
+        memory = {
+            "empty_cache": None,
+            "synchronize": None,
+            "current_allocated_memory": 0,
+            "driver_allocated_memory": 0,
+            "recommended_max_memory": 8 * GIB,
+        }
+        patches += [mock.patch.object(torch.mps, name, new=_answering(value)) for name, value in memory.items()]
+        patches += [mock.patch.object(torch.mps, name, new=_answering(value)) for name, value in APPLE.items()]
+        patches += [mock.patch.object(torch.mps, "driver_allocated_memory", new=_growing())]
     patches += [
         mock.patch.object(torch.autocast, "__init__", on_cpu),
         mock.patch.object(threading.Thread, "run", in_thread),
@@ -392,3 +405,13 @@ def pretended(kind: str = "cuda") -> Iterator[Ledger]:
 
 def _noting(ledger: Ledger, what: str) -> Callable[[object], None]:
     return lambda device=None: ledger.wait(what)
+
+
+def _answering(value: object) -> Callable[..., object]:
+    return lambda *args, **kwargs: value
+
+
+def _growing() -> Callable[..., object]:
+    """Returns what answers how much memory is taken at most: by 1 MiB more whenever it is asked."""
+    peaks = itertools.count(GIB, 2**20)
+    return lambda *args: next(peaks)

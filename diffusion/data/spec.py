@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import InputError, nearest, require
+from diffusion.transfers import to_device
 
 Label = int | str | Sequence[int] | Tensor
 
@@ -135,7 +136,7 @@ class DataSpec:
                 names = f"0 to {len(classes) - 1} or {names}"
             hint = nearest(bad[0], classes) if written and not number else ""
             raise InputError(f"label: must be {none}{names}, got {bad[0]!r}{hint}")
-        return torch.tensor(numbers, device=device)
+        return to_device(torch.tensor(numbers), torch.device("cpu") if device is None else torch.device(device))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields in a form that JSON can hold."""

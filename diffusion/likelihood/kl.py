@@ -15,6 +15,7 @@ from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.samplers import RandN
+from diffusion.schedules import rows
 
 
 @dataclass(frozen=True)
@@ -120,4 +121,4 @@ def kl_per_log_snr(
     """
     x_t = gaussian.marginal(denoiser.schedule, x, t).sample(randn(x))
     error = x - denoiser(x_t.to(dtype), t, label).mean.double()
-    return denoiser.schedule.log_snr(t).exp().to(x) * error.square().flatten(1).sum(1) / 2
+    return rows(denoiser.schedule.log_snr(t).exp(), x) * error.square().flatten(1).sum(1) / 2

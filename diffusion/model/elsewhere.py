@@ -14,7 +14,8 @@ from diffusion.denoiser import Network
 class Elsewhere:
     """A network on a `device` that runs in float32, whose inputs and result are on the device of x.
 
-    Likelihoods compute in float64, which MPS does not have. On the CPU their algebra costs little beside the network.
+    Likelihoods, latents, measured grids and restorations compute in float64, which MPS does not have. On the CPU their
+    algebra costs little beside the network.
     """
 
     network: Network

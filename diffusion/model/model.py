@@ -91,9 +91,10 @@ class Model:
         if self.teacher:
             raise InputError("grid: this model was distilled for one grid and samples on no other")
         first, last = self.ends
-        noise = ExampleNoise([example_seed(seed, Stream.GRID, number) for number in range(n)])(self._blank(n))
-        label = self.labels(self.in_turn(n), n)
-        grid = grids.measure(self.guided(autocast=True), noise, first=first, last=last, label=label)
+        model = self._with_float64
+        noise = ExampleNoise([example_seed(seed, Stream.GRID, number) for number in range(n)])(model._blank(n))
+        label = model.labels(self.in_turn(n), n)
+        grid = grids.measure(model.guided(autocast=True), noise, first=first, last=last, label=label)
         return replace(self, config=replace(self.config, grid=grid))
 
     def guided(self, guidance: float | None = None, *, autocast: bool = False) -> AnyDenoiser:
@@ -369,6 +370,8 @@ class Model:
         return planning.plan(self._solver(problem, draw, method), problem, draw.n, shared=shared)
 
     def _solver(self, problem: Problem, draw: Draw, method: str | Method) -> Solver:
+        if self.device.type == "mps":
+            return self._with_float64._solver(problem, draw, method)
         self._refuse_student("restoration")
         draw.checked()
         chosen = choose(method, self._sampler(draw.sampler), problem)
@@ -397,9 +400,7 @@ class Model:
         if self.device.type == "mps":
             rule = "float32 on MPS, which has no float64; load the model with device cpu (--device cpu)"
             require(dtype == torch.float32, "dtype", rule, dtype)
-            network = Elsewhere(self.denoiser.backbone, self.device)
-            on_cpu = replace(self, denoiser=replace(self.denoiser, backbone=network), device=torch.device("cpu"))
-            return on_cpu.likelihood(guidance=guidance)
+            return self._with_float64.likelihood(guidance=guidance)
         denoiser = self.guided(guidance)
         if dtype == torch.float64:
             backbone = copy.deepcopy(self.denoiser.backbone)
@@ -513,6 +514,8 @@ class Model:
         return schedule.time(torch.tensor(log_snr, dtype=torch.float64))
 
     def _latents(self, n: int, label: Labels | None, guidance: float, tolerance: float, batch: int | None) -> Latents:
+        if self.device.type == "mps":
+            return self._with_float64._latents(n, label, guidance, tolerance, batch)
         self._refuse_student("latents")
         require(batch is None or batch >= 1, "batch", "at least 1", batch)
         given = self.spec.label_numbers(plain_label(label), n, unlabeled=True, device=self.device)
@@ -520,6 +523,14 @@ class Model:
         needs_label(guidance, label)
         size = batch or self._batch(denoiser, given)
         return Latents(denoiser, self.spec, self.device, given, size, tolerance)
+
+    @property
+    def _with_float64(self) -> Model:
+        """This model where float64 exists: of one on MPS the network alone stays there, and its algebra is on the CPU."""
+        if self.device.type != "mps":
+            return self
+        network = Elsewhere(self.denoiser.backbone, self.device)
+        return replace(self, denoiser=replace(self.denoiser, backbone=network), device=torch.device("cpu"))
 
     def _compile(self, positions: int) -> None:
         network, setting = getattr(self.denoiser, "backbone", None), self.config.sampling.compile
