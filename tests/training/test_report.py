@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState, PartialState
 from PIL import Image
 
 from diffusion import figures
 from diffusion.data import Dataset, open_source
 from diffusion.evaluation import BoundEstimator, Evaluation, evaluate
 from diffusion.model import Model, load
+from diffusion.training import train
 from diffusion.training.monitor import LossByLogSNR
 from diffusion.training.report import FINAL_IMAGES, Reporter, display_examples
+from tests.conftest import tiny
+from tests.pretended import pretended
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +110,19 @@ def test_display_examples_are_spaced_evenly(splits: tuple[Dataset, Dataset]) -> 
     assert found.shape == (4, 3, 8, 8)
     values, _ = train.batch([0, len(train) - 1])
     assert torch.equal(found[[0, -1]], values)
+
+
+def test_a_run_on_apples_gpu_trains_shows_and_measures(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a tensor met one of another device, or one in float64 were made on MPS, it would be an error."""
+    few = {"report": {"pictures": 1, "images": 1, "restored": 0}, "sampling": {"steps": 1}, "data": {"held_out": 0.05}}
+    experiment = tiny(shapes, training={"steps": 2, "batch": 4}, **few)
+    monkeypatch.setattr("diffusion.model.model.FILM_STEPS", 2)
+    monkeypatch.setenv("DIFFUSION_DEVICE", "mps")
+    for state in (PartialState, AcceleratorState):
+        monkeypatch.setattr(state, "_shared_state", {})  # As in a new process.
+    with pretended("mps"):
+        assert train(experiment, tmp_path) == 0
+    last = json.loads((tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert last["step"] == 2 and any("bound" in name or "bits" in name for name in last), last
