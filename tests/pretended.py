@@ -392,6 +392,8 @@ def pretended(kind: str = "cuda") -> Iterator[Ledger]:
         mock.patch.object(torch.optim.Optimizer, "_accelerator_graph_capture_health_check"),
         mock.patch.object(nn.Module, "to", _module_to),
         mock.patch("diffusion.backbones.backbone.checkpoint", recomputed),
+        # Nothing compiles for it.
+        mock.patch("diffusion.compilation.obstacle", return_value="the GPU is pretended"),
     ]
     for patch in patches:
         patch.start()
