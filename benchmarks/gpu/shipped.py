@@ -32,6 +32,7 @@ SMALL = (
     "backbone.blocks=1",
     "backbone.attention=[1]",
     "training.batch=8",
+    "training.compile=false",
 )
 TINY = (
     "data.size=12",
@@ -40,6 +41,7 @@ TINY = (
     *SMALL[2:4],
     "backbone.patch=1",
     "training.batch=4",
+    "training.compile=false",
 )
 EAGER, BLOCKS, SHIPPED = "eager", "blocks compiled", " (as shipped)"
 SHARE, OVERLAP = 0.45, 0.95

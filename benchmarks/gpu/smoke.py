@@ -56,8 +56,8 @@ def everything(folder: Path, place: Place) -> dict[str, Callable[[], object]]:
     widths = "[16,32]" if place.tiny else "[64,128]"
     overrides = [
         *(f"data.path={images}", f"data.size={size}", "data.margin=1", f"backbone.channels={widths}"),
-        *("backbone.blocks=1", "backbone.attention=[1]", "training.batch=8"),
-        *("report.images=4", "report.draws=2", "report.pictures=4", "sampling.steps=4"),
+        *("backbone.blocks=1", "backbone.attention=[1]", "training.batch=8", "training.compile=false"),
+        *("report.images=4", "report.draws=2", "report.pictures=4", "sampling.steps=4", "sampling.compile=false"),
         f"report.restored={0 if place.tiny else 1}",
     ]
 
@@ -78,6 +78,9 @@ def everything(folder: Path, place: Place) -> dict[str, Callable[[], object]]:
         tasks[f"inpaint by {name}"] = with_model(partial(_inpainted, method=name))
     for method in LIKELIHOODS:
         tasks[f"evaluate by {method}"] = command("evaluate", run, "--limit", 8, "--method", method, "--data", images)
+    if not place.tiny:
+        compiled = "training.steps=2", "training.compile=true", "--out", folder / "compiled"
+        tasks["train with compiled blocks"] = command("train", "folder64", *overrides, *compiled)
     tasks["verify-resume"] = command("verify-resume", "folder64", *overrides, "--steps", 4)
     return tasks
 

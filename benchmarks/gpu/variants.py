@@ -200,7 +200,7 @@ class Ours:
         self, n: int, steps: int, *, change: Change | None = None, precision: Precision = "auto"
     ) -> dict[str, Contestant]:
         """Returns sampling of n images by DPM-Solver++ 2M with an averaged network, changed in place."""
-        model = self.trainer("sampling", "training.compile=false").model
+        model = self.trainer("sampling", "training.compile=false", "sampling.compile=false").model
         network = copy.deepcopy(model.denoiser.backbone)
         if change:
             change(network, (n, *self.data.spec.shape), self.place.device)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ def measure(place: Place, until: float) -> Iterator[Finding]:
     """Yields the table of waits, row by row, and the goals for them."""
     with tempfile.TemporaryDirectory() as folder:
         ours = shipped.ours("folder64", place, Path(folder), shipped.TINY if place.tiny else shipped.SMALL)
-        trainer = ours.trainer("waits")
+        trainer = ours.trainer("waits", "sampling.compile=false")
         model = trainer.model
         tasks: dict[str, Steps] = {
             "training": lambda n: [trainer.update(trainer.maker(trainer.step)) for _ in range(n)]
