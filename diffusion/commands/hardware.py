@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -12,6 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend
 
 from diffusion import memory
+from diffusion.compilation import obstacle
 from diffusion.precision import FP16_SINCE, name_of, network_dtype
 
 # The channels of a head, on which the kernel of attention depends.
@@ -83,17 +83,17 @@ def attention(device: torch.device) -> str:
 
 
 def compiler(device: torch.device) -> tuple[str, str]:
-    """Says whether torch.compile can make code for a device, and what to install if not, empty if it can."""
+    """Says whether torch.compile can make code for a device, and what to do if it lacks something, empty otherwise."""
+    if device.type == "cuda":
+        why = obstacle(device)
+        cure = "install it, so that networks are compiled, which is faster" if why.startswith("there is no") else ""
+        return (f"networks are not compiled: {why}" if why else "networks are compiled"), cure
     if device.type == "mps":
         return "torch.compile was not tried on it", ""
-    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        return "torch.compile lacks Triton", "pip install triton, for training.compile"
-    names = ("CC", "gcc", "clang", "cc") if device.type == "cuda" else ("CXX", "clang++" if on_mac() else "g++")
-    variable, *usual = names
-    found = next(filter(None, map(shutil.which, [*filter(None, [os.environ.get(variable)]), *usual])), None)
+    usual = "clang++" if on_mac() else "g++"
+    found = shutil.which(os.environ.get("CXX") or usual)
     if found is None:
-        kind = "C" if device.type == "cuda" else "C++"
-        return f"torch.compile lacks a {kind} compiler", f"install {usual[0]}, or name one by {variable}"
+        return "torch.compile lacks a C++ compiler", f"install {usual}, or name one by CXX, for training.compile = true"
     return f"torch.compile works with {os.path.basename(found)}", ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import sys
 from types import SimpleNamespace
@@ -16,9 +15,7 @@ from tests.machines import machine
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda:0"), torch.device("mps")
 
 
-def card(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], *, bf16: bool, kernel: int = 1, triton: bool = True
-) -> None:
+def card(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], *, bf16: bool, kernel: int = 1) -> None:
     """A GPU of a compute capability, for which torch chooses a kernel of attention."""
     machine(monkeypatch, cuda=1)
     facts = SimpleNamespace(name="NVIDIA X", major=capability[0], minor=capability[1], total_memory=24 * 10**9)
@@ -35,12 +32,9 @@ def card(
     monkeypatch.setattr(torch, "ones", lambda *shape, device: ones(*shape))
     monkeypatch.setattr(torch, "empty", lambda *shape, device, dtype: empty(*shape, dtype=dtype))
     monkeypatch.setattr(torch, "_fused_sdp_choice", lambda q, k, v: kernel)
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if triton and name == "triton" else found(name))
-    if not triton:
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "triton" else found(name))
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "gcc" else None)
+    monkeypatch.setattr(hardware, "obstacle", lambda device: "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
 
 
 @pytest.mark.parametrize(
@@ -66,18 +60,20 @@ def test_a_gpu_is_described(
         (
             f"NVIDIA X, capability {number}, 24 GB, 20.0 GB free",
             f"multiplies in {precisions}",
-            f"attention by {attention}; torch.compile works with gcc",
+            f"attention by {attention}; networks are compiled",
         )
     )
 
 
 def test_what_a_compiler_lacks_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    card(monkeypatch, (8, 0), bf16=True, triton=False)
-    assert hardware.compiler(CUDA) == ("torch.compile lacks Triton", "pip install triton, for training.compile")
     card(monkeypatch, (8, 0), bf16=True)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert hardware.compiler(CUDA) == ("torch.compile lacks a C compiler", "install gcc, or name one by CC")
-    assert hardware.compiler(CPU) == ("torch.compile lacks a C++ compiler", "install g++, or name one by CXX")
+    monkeypatch.setattr(hardware, "obstacle", lambda device: "there is no Triton")
+    said, cure = hardware.compiler(CUDA)
+    assert said == "networks are not compiled: there is no Triton" and cure.startswith("install it")
+    monkeypatch.setattr(hardware, "obstacle", lambda device: "Triton does not know this GPU")
+    assert hardware.compiler(CUDA) == ("networks are not compiled: Triton does not know this GPU", "")
+    assert hardware.compiler(CPU)[0] == "torch.compile lacks a C++ compiler"
+    assert "name one by CXX" in hardware.compiler(CPU)[1]
     monkeypatch.setenv("CXX", "clang++-20")
     monkeypatch.setattr(shutil, "which", lambda name: f"/opt/{name}" if name == "clang++-20" else None)
     assert hardware.compiler(CPU) == ("torch.compile works with clang++-20", "")
