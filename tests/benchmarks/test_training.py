@@ -71,13 +71,13 @@ def precision_of(call: Callable[[], object]) -> torch.dtype:
     """Returns the dtype in which most convolutions of a call multiply."""
     seen: Counter[torch.dtype] = Counter()
 
-    class Seeing(TorchDispatchMode):
+    class Seeing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
             if func is torch.ops.aten.convolution.default:
                 seen[args[0].dtype] += 1
             return func(*args, **(kwargs or {}))
 
-    with Seeing():
+    with Seeing():  # type: ignore[no-untyped-call]
         call()
     return seen.most_common()[0][0]
 
