@@ -73,7 +73,7 @@ def _row(place: Place, steps: Steps) -> dict[str, object]:
     except Exception as error:
         return {NOTE: f"failed: {reason(error)}"}
     where = ", ".join(f"{line} x {number:g}" for line, number in list(waits.items())[:SHOWN])
-    return {"waits": sum(waits.values()), **({"where": where} if where else {})}
+    return {"waits": float(sum(waits.values())), **({"where": where} if where else {})}
 
 
 def per_step(place: Place, steps: Steps) -> dict[str, float]:
