@@ -21,6 +21,7 @@ from diffusion.grids import check_decreasing
 from diffusion.objectives import EDMError, Weighting, weighted_error
 from diffusion.samplers import DPMSolver
 from diffusion.schedules import Schedule
+from diffusion.transfers import to_device
 
 # The sampler of every teacher, whichever one it is sampled with elsewhere. It is deterministic, as the end of a path
 # must be a function of its start.
@@ -75,7 +76,8 @@ class Distillation:
         x_t = gaussian.marginal(denoiser.schedule, x, t).sample(noise)
         target = torch.empty_like(x)
         for step in set(steps.tolist()):
-            rows = (steps == step).to(x.device)
+            # By index, as the host would wait for the number of rows of a mask.
+            rows = to_device((steps == step).nonzero()[:, 0], x.device)
             target[rows] = self.target(x_t[rows], step, None if label is None else label[rows])
         log_snr = denoiser.schedule.log_snr(t)
         weight = self.weighting(log_snr, torch.ones_like(log_snr))

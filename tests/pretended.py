@@ -37,6 +37,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 from torch.utils._pytree import tree_flatten, tree_map
 
+from diffusion.restoration import windows
+
 PACKAGE = str(Path(__file__).parents[1] / "diffusion")
 # These take indices from the CPU, and wait for the copy of them.
 INDEX = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
@@ -308,12 +310,14 @@ def _module_to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
             inside = isinstance(new, Pretended)
             value = (new.value if inside else new).contiguous(memory_format=memory_format)
             new = Pretended(value) if inside else value
-        return new
+        # An optimizer may hold a parameter that is where it should be.
+        stays = new.device == t.device and new.dtype == t.dtype and new.stride() == t.stride()
+        return t if stays else nn.Parameter(new, t.requires_grad) if isinstance(t, nn.Parameter) else new
 
     for child in module.modules():
         for name, parameter in child._parameters.items():
             if parameter is not None:
-                child._parameters[name] = nn.Parameter(moved(parameter), parameter.requires_grad)
+                child._parameters[name] = moved(parameter)
         for name, buffer in child._buffers.items():
             if buffer is not None:
                 child._buffers[name] = moved(buffer)
@@ -336,6 +340,12 @@ def pretended(kind: str = "cuda") -> Iterator[Ledger]:
                 return function(*args, **kwargs)
 
         return again(inside, *args, **kwargs)
+
+    backward = windows._Call.backward
+
+    def differentiated(*args: Any) -> Tensor:
+        with Pretending(ledger):
+            return backward(*args)
 
     run = threading.Thread.run
 
@@ -374,24 +384,18 @@ def pretended(kind: str = "cuda") -> Iterator[Ledger]:
         patches += [mock.patch.object(torch.cuda, "max_memory_allocated", new=_growing())]
     else:
         patches += [mock.patch.object(torch.backends.mps, "is_available", new=_answering(True))]
-        memory = {
-            "empty_cache": None,
-            "synchronize": None,
-            "current_allocated_memory": 0,
-            "driver_allocated_memory": 0,
-            "recommended_max_memory": 8 * GIB,
-        }
-        patches += [mock.patch.object(torch.mps, name, new=_answering(value)) for name, value in memory.items()]
         patches += [mock.patch.object(torch.mps, name, new=_answering(value)) for name, value in APPLE.items()]
         patches += [mock.patch.object(torch.mps, "driver_allocated_memory", new=_growing())]
     patches += [
         mock.patch.object(torch.autocast, "__init__", on_cpu),
         mock.patch.object(threading.Thread, "run", in_thread),
         mock.patch.object(clip_grad, "_group_tensors_by_device_and_dtype", by_device),
+        mock.patch.object(torch.optim.Optimizer, "_group_tensors_by_device_and_dtype", staticmethod(by_device)),
         # It asks C++ for the stream.
         mock.patch.object(torch.optim.Optimizer, "_accelerator_graph_capture_health_check"),
         mock.patch.object(nn.Module, "to", _module_to),
         mock.patch("diffusion.backbones.backbone.checkpoint", recomputed),
+        mock.patch.object(windows._Call, "backward", differentiated),
         # Nothing compiles for it.
         mock.patch("diffusion.compilation.obstacle", return_value="the GPU is pretended"),
     ]

@@ -526,7 +526,7 @@ class Model:
 
     @property
     def _with_float64(self) -> Model:
-        """This model where float64 exists: of one on MPS the network alone stays there, and its algebra is on the CPU."""
+        """This model where float64 exists: of one on MPS the network alone stays there, its algebra is on the CPU."""
         if self.device.type != "mps":
             return self
         network = Elsewhere(self.denoiser.backbone, self.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Generic, TypeVar
 
@@ -14,6 +14,8 @@ Made = TypeVar("Made")
 
 # The longest wait for a thread whose result nobody wants any more: a disk that does not answer may hold it for good.
 PATIENCE_S = 5.0
+# The longest time after which a caller that waits notices a signal.
+TURN_S = 0.2
 
 
 class Prefetch(Generic[Made]):
@@ -83,6 +85,9 @@ class _Ahead(Generic[Made]):
 
     def result(self) -> Made:
         """Waits for the result; raises the error of the thread instead if there was one."""
+        # In turns: the system may hand a signal to another thread, which does not end the wait of this one.
+        while not wait([self._made], TURN_S).done:
+            pass
         return self._made.result()
 
     def end(self) -> None:

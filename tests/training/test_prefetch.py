@@ -11,19 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, PartialState
-from torch import Tensor
 
 from diffusion.data import ImageError
-from diffusion.progress import Bar
 from diffusion.training import prefetch, trainer
-from diffusion.training.batches import Batch, BatchMaker, HostBatch
+from diffusion.training.batches import BatchMaker, HostBatch
 from diffusion.training.prefetch import Prefetch
-from diffusion.training.trainer import Trainer
 from tests.conftest import tiny
 from tests.forkserver import launch
 from tests.pretended import pretended
-from tests.training.test_trainer import assert_equal, go, losses, start, weights
+from tests.training.test_trainer import assert_equal, go, losses, weights
 
 CPU, ACCELERATOR = torch.device("cpu"), torch.device("mps")
 
@@ -197,12 +193,15 @@ def test_only_the_time_that_the_caller_waits_counts(monkeypatch: pytest.MonkeyPa
         assert ahead.waited == waited
 
 
-def test_a_thread_is_on_the_gpu_of_its_process() -> None:
+def test_a_thread_is_on_the_gpu_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads begin on the first GPU, where the others' pinned memory must not make a context."""
+    chosen: list[torch.device] = []
     with pretended("cuda") as ledger:
+        monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
         with Prefetch(Maker(), 2, torch.device("cuda", 3)) as ahead:
             assert [ahead(0), ahead(1)] == [0, 10]
-        torch.cuda.set_device.assert_called_once_with(torch.device("cuda", 3))  # type: ignore[attr-defined]
+        monkeypatch.undo()
+    assert chosen == [torch.device("cuda", 3)]
     assert ledger.waits.total() == 0
 
 
@@ -228,45 +227,3 @@ def test_batches_that_are_made_ahead_change_nothing(
     assert_equal(weights(tmp_path / "asked"), weights(tmp_path / "ahead"))
     assert losses(tmp_path / "asked") == losses(tmp_path / "ahead")
     assert threads >= {f"batch of step {step}" for step in range(1, 12)} - {f"batch of step {stop}" for stop in stops}
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_between_two_logs_a_run_on_cuda_waits_for_nothing(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int
-) -> None:
-    experiment = tiny(
-        shapes,
-        data={"flip": True, "margin": 1},
-        training={"accumulate": accumulate, "label_dropout": 0.3},
-        report={"log": 4, "checkpoint": 100},
-    )
-    for shared in (PartialState, AcceleratorState):
-        monkeypatch.setattr(shared, "_shared_state", {})  # As in a new process.
-    steps, waits = [], []
-    monkeypatch.setattr(Trainer, "_show", lambda self, samples, evaluation: None)
-    look, log, on_device = Trainer._goes_back, Trainer._log, BatchMaker.on_device
-    with pretended("cuda") as ledger:
-
-        def looks(self: Trainer) -> bool:
-            waits.append(str(ledger))
-            return look(self)
-
-        def logs(self: Trainer, norm: Tensor, waited: float, bar: Bar) -> None:
-            log(self, norm, waited, bar)
-            ledger.clear()
-
-        def queues(self: BatchMaker, host: HostBatch) -> Batch:
-            before = ledger.queued.total()
-            batch = on_device(self, host)
-            steps.append((host.step, ledger.queued.total() - before))
-            return batch
-
-        monkeypatch.setattr(Trainer, "_goes_back", looks)
-        monkeypatch.setattr(Trainer, "_log", logs)
-        monkeypatch.setattr(BatchMaker, "on_device", queues)
-        run = start(experiment, tmp_path)
-        ledger.clear()
-        assert run.accelerator.device == ledger.device
-        run.train()
-    assert waits == ["0 waits"] * 3
-    assert steps == [(step, 4) for step in range(12)]
