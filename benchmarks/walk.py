@@ -40,6 +40,7 @@ EVERYWHERE = {
         "progress",
         "model.progress",
         "precision",
+        "compilation",
         "draw",
         "registries",
         "config",

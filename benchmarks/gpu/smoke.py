@@ -51,9 +51,9 @@ def measure(place: Place, until: float) -> Iterator[Finding]:
 
 def everything(folder: Path, place: Place) -> dict[str, Callable[[], object]]:
     """Returns what is to be tried, by name; each but the first needs the run that the first leaves."""
-    size, run = 12 if place.tiny else 32, folder / "run"
-    images = drawn(folder / "images", size + 2, 48)
-    widths = "[16,32]" if place.tiny else "[64,128]"
+    size, count, run = *((8, 16) if place.tiny else (32, 48)), folder / "run"
+    images = drawn(folder / "images", size + 2, count)
+    widths = "[8,16]" if place.tiny else "[64,128]"
     overrides = [
         *(f"data.path={images}", f"data.size={size}", "data.margin=1", f"backbone.channels={widths}"),
         *("backbone.blocks=1", "backbone.attention=[1]", "training.batch=8", "training.compile=false"),

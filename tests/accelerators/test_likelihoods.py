@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion.data import open_source
+from diffusion.evaluation import BoundEstimator, evaluate
 from diffusion.likelihood.flow import Hutchinson
 from diffusion.likelihood.ode import Fixed
 from diffusion.model import Model, load
@@ -42,6 +44,14 @@ def test_a_likelihood_is_that_of_the_cpu_and_its_waits_do_not_grow(name: str, tr
         found = found.cpu()
     assert totals[0] == totals[1] <= BUDGET, str(ledger)
     assert torch.allclose(found, expected, rtol=1e-5)
+
+
+def test_an_evaluation_of_examples_is_that_of_the_cpu(trained: Path, on_cpu: Model) -> None:
+    examples = open_source(on_cpu.config.data, lambda text: None).evenly(4)
+    expected = evaluate(on_cpu, examples, method=BoundEstimator(draws=2)).values
+    with pretended("cuda"):
+        found = evaluate(load(trained, device="cuda"), examples, method=BoundEstimator(draws=2)).values
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", CALLS)

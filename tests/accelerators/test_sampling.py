@@ -50,6 +50,16 @@ def test_samples_need_no_float64_on_apples_gpu(name: str, trained: Path, on_cpu:
         assert close(CALLS[name](load(trained, device="mps")), expected)
 
 
+def test_a_film_waits_for_its_frames_alone(trained: Path, on_cpu: Model) -> None:
+    expected = torch.stack(on_cpu.film(2, steps=STEPS, batch=2))
+    with pretended("cuda") as ledger:
+        model = load(trained, device="cuda")
+        ledger.clear()
+        found = torch.stack(model.film(2, steps=STEPS, batch=2))
+        assert ledger.waits.total() == STEPS + 1, str(ledger)
+    assert close(found, expected)
+
+
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_a_measured_grid_and_latents_are_those_of_the_cpu(kind: str, trained: Path, on_cpu: Model) -> None:
     def measured(model: Model) -> tuple[Tensor, Tensor, Tensor]:

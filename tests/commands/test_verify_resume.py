@@ -22,11 +22,11 @@ def written(tmp_path: Path, shapes: Path) -> Path:
 @pytest.mark.parametrize(
     ("differences", "code", "text"),
     [
-        ([], 0, "resumed from step 4 of 9: the same to the last bit\n"),
+        ([], 0, "resumed from step 4 of 9, with training.deterministic = true: the same to the last bit\n"),
         (
             ["model/w differs", "step 5: loss"],
             1,
-            "resumed from step 4 of 9: not the same\nmodel/w differs\nstep 5: loss\n",
+            "resumed from step 4 of 9, with training.deterministic = true: not the same\nmodel/w differs\nstep 5: loss\n",
         ),
     ],
 )
