@@ -12,7 +12,7 @@ from torch import Tensor
 from diffusion.data import open_source
 from diffusion.evaluation import BoundEstimator, evaluate
 from diffusion.likelihood.flow import Hutchinson
-from diffusion.likelihood.ode import Fixed
+from diffusion.likelihood.ode import Adaptive, Fixed
 from diffusion.model import Model, load
 from diffusion.model.likelihood import Likelihood
 from tests.pretended import pretended
@@ -44,6 +44,14 @@ def test_a_likelihood_is_that_of_the_cpu_and_its_waits_do_not_grow(name: str, tr
         found = found.cpu()
     assert totals[0] == totals[1] <= BUDGET, str(ledger)
     assert torch.allclose(found, expected, rtol=1e-5)
+
+
+def test_the_adaptive_solver_waits_for_the_error_of_each_step(trained: Path) -> None:
+    with pretended("cuda") as ledger:
+        measure = load(trained, device="cuda").likelihood()
+        ledger.clear()
+        nfe = measure.flow(X, solver=Adaptive(1e-2), probes=PROBES).nfe
+    assert ledger.waits.total() <= BUDGET + nfe // 6, str(ledger)
 
 
 def test_an_evaluation_of_examples_is_that_of_the_cpu(trained: Path, on_cpu: Model) -> None:

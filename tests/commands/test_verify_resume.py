@@ -19,15 +19,14 @@ def written(tmp_path: Path, shapes: Path) -> Path:
     return path
 
 
+RESUMED = "resumed from step 4 of 9, with training.deterministic = true: "
+
+
 @pytest.mark.parametrize(
     ("differences", "code", "text"),
     [
-        ([], 0, "resumed from step 4 of 9, with training.deterministic = true: the same to the last bit\n"),
-        (
-            ["model/w differs", "step 5: loss"],
-            1,
-            "resumed from step 4 of 9, with training.deterministic = true: not the same\nmodel/w differs\nstep 5: loss\n",
-        ),
+        ([], 0, f"{RESUMED}the same to the last bit\n"),
+        (["model/w differs", "step 5: loss"], 1, f"{RESUMED}not the same\nmodel/w differs\nstep 5: loss\n"),
     ],
 )
 def test_differences_are_printed_and_make_the_exit_code_1(
