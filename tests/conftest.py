@@ -98,10 +98,11 @@ def only_quick(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keeps the quick tests to one thread, as their tensors are too small for more, and heeds SIGHUP, which tests under
-    nohup would inherit as ignored.
+    """Keeps the quick tests to one thread, as their tensors are too small for more, and heeds SIGHUP and SIGINT, which
+    tests under nohup and in the background of a shell would inherit as ignored.
     """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if only_quick(config):
         torch.set_num_threads(1)
 

@@ -63,10 +63,10 @@ def test_a_film_waits_for_its_frames_alone(trained: Path, on_cpu: Model) -> None
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_a_measured_grid_and_latents_are_those_of_the_cpu(kind: str, trained: Path, on_cpu: Model) -> None:
     def measured(model: Model) -> tuple[Tensor, Tensor, Tensor]:
-        tuned = model.tuned(n=2)
+        tuned = model.tuned(n=1)
         grid = tuned.config.grid(tuned.denoiser.schedule, 4)
-        z = model.encode(torch.full((1, 3, 8, 8), 0.3), tolerance=1e-3)
-        return grid, z, model.decode(z, tolerance=1e-3)
+        z = model.encode(torch.full((1, 3, 8, 8), 0.3), tolerance=1e-2)
+        return grid, z, model.decode(z, tolerance=1e-2)
 
     expected = measured(on_cpu)
     with pretended(kind):
