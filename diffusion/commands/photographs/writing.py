@@ -67,6 +67,8 @@ class Encoding:
         deep = dtype == np.uint16
         if alpha and not self.has_alpha:
             return f"{self.kind} has no transparency"
+        if self.kind == "PPM" and dtype == np.float32 and bands == 1:
+            return ""  # As PFM, the form of netpbm for floats.
         if self.kind not in ("PNG", "TIFF") and dtype != np.uint8 and not (self.kind == "PPM" and deep):
             return f"{self.kind} has 8 bits, not {dtype}"
         if self.kind != "TIFF" and (bands - alpha not in (1, 3) or dtype not in (np.uint8, np.uint16)):

@@ -32,6 +32,7 @@ def values(dtype: str, bands: int) -> np.ndarray:
         ("TIFF", "u1", 7, False),
         ("TIFF", "u1", 2, False),
         *[("PPM", "u2", bands, False) for bands in (1, 3)],
+        ("PPM", "f4", 1, False),
         *[(kind, "u1", bands, False) for kind in ("BMP", "PPM") for bands in (1, 3)],
     ],
 )
