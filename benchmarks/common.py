@@ -12,7 +12,6 @@ import itertools
 import json
 import math
 import multiprocessing
-import os
 import platform
 import statistics
 import sys
@@ -30,6 +29,7 @@ import torch
 
 import diffusion
 from diffusion.files import write_text
+from diffusion.threads import cores
 
 PEERS = ("diffusers", "denoising-diffusion-pytorch", "ema-pytorch")
 FEWEST_ROUNDS = 3
@@ -239,7 +239,7 @@ def machine(device: str | torch.device = "cpu") -> dict[str, str | int]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
         "python": platform.python_version(),

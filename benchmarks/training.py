@@ -34,7 +34,7 @@ from diffusion.backbones import UNetConfig
 from diffusion.config import Config, TrainingConfig
 from diffusion.data import Dataset, DataSpec
 from diffusion.data.dataset import standardized
-from diffusion.precision import Precision, use_bf16
+from diffusion.precision import Precision, network_dtype
 from diffusion.training.trainer import Trainer
 
 EXAMPLES = 1024
@@ -75,7 +75,7 @@ def dataset(size: int, channels: int, count: int = EXAMPLES) -> Dataset:
 
 def precisions() -> tuple[Precision, ...]:
     """Returns the precisions that the CPU of this machine multiplies in."""
-    return ("fp32", "bf16") if use_bf16("auto", torch.device("cpu")) else ("fp32",)
+    return ("fp32", "bf16") if network_dtype("auto", torch.device("cpu")) == torch.bfloat16 else ("fp32",)
 
 
 def trainer(setting: Setting, widths: tuple[int, ...], run: Path, precision: Precision = "auto") -> Trainer:

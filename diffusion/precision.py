@@ -41,11 +41,6 @@ def network_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and _multiplies_in_bf16() else torch.float32
 
 
-def use_bf16(precision: Precision, device: torch.device) -> bool:
-    """Whether a network on `device` multiplies in bf16."""
-    return network_dtype(precision, device) == torch.bfloat16
-
-
 def name_of(dtype: torch.dtype) -> str:
     """Returns the name of a dtype in a configuration."""
     return next(name for name, known in DTYPES.items() if known == dtype)

@@ -24,7 +24,7 @@ from diffusion import config
 from diffusion.backbones import Backbone
 from diffusion.config import Config
 from diffusion.data import Dataset
-from diffusion.precision import Precision, use_bf16
+from diffusion.precision import Precision, network_dtype
 from diffusion.training.prefetch import Prefetch
 from diffusion.training.trainer import Trainer
 
@@ -110,8 +110,9 @@ def graphed(network: nn.Module, shape: Sequence[int], device: torch.device) -> N
     if device.type != "cuda":
         raise RuntimeError("CUDA graphs need a CUDA device")
     x = torch.randn(*shape, device=device)
+    bf16 = network_dtype("auto", device) == torch.bfloat16
     # The capture is in the precision of the later calls. A graph must not refer to autocast's cache of cast weights.
-    with torch.autocast("cuda", torch.bfloat16, enabled=use_bf16("auto", device), cache_enabled=False):
+    with torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
         torch.cuda.make_graphed_callables(network, (x, torch.zeros(len(x), device=device)))
     replay = network.forward
     network.forward = lambda x, log_snr, label=None: replay(x, log_snr)

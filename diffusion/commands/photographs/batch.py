@@ -84,7 +84,7 @@ class Batch:
         text = named(place, error)
         if isinstance(error, (MemoryError, RuntimeError)):
             # Other processes would wait for a result of the one that goes on without it.
-            if distributed.count() > 1 or not (isinstance(error, MemoryError) or is_oom(error)):
+            if distributed.count() > 1 or not is_oom(error):
                 raise error
             text = f"{place.file.path}: there is not enough memory for it; make it smaller, or take --n 1 or --batch 1"
         if self.alone:
