@@ -21,6 +21,7 @@ from diffusion import shipped
 from diffusion.backbones import BACKBONES, BackboneConfig, UNetConfig
 from diffusion.compilation import Compile
 from diffusion.data import DataOptions
+from diffusion.data.observing import Observing
 from diffusion.denoiser import PARAMETERIZATIONS, EDMPrecond, Parameterization
 from diffusion.errors import InputError, closest, nearest, require
 from diffusion.files import expanded, read_text
@@ -176,8 +177,20 @@ class Config:
     grid: Grid = Karras()
     sampling: SamplingConfig = SamplingConfig()
     distillation: DistillationConfig = DistillationConfig()
+    observed: Observing = Observing()
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the network takes a noise level for every pixel."""
+        return self.observed.share > 0
 
     def __post_init__(self) -> None:
+        if self.observed.share and (self.training.trajectory or self.training.hybrid):
+            key = "trajectory" if self.training.trajectory else "hybrid"
+            raise ConfigError(
+                f"observed.share: must be 0 with training.{key}, whose bound has one noise level for all pixels, got "
+                f"{self.observed.share:g}"
+            )
         if self.training.trajectory and self.training.hybrid:
             raise ConfigError(
                 f"training.hybrid: must be 0 with training.trajectory, which has its term, got {self.training.hybrid}"

@@ -20,8 +20,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from diffusion import levels
 from diffusion.errors import require
 from diffusion.schedules import Schedule, VariancePreserving, expand, expand_all, rows
+from diffusion.transfers import to_device
 
 
 class Prediction(NamedTuple):
@@ -43,7 +45,9 @@ class AnyDenoiser(Protocol):
         """The noise schedule that `t` refers to."""
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """Estimates E[x|x_t]. x_t: (B, C, *); t: () or (B,); label: (B,) int64, -1 for none."""
+        """Estimates E[x|x_t]. x_t: (B, C, *); t: () or (B,), or a map of times (`levels`) if the denoiser takes one;
+        label: (B,) int64, -1 for none.
+        """
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ class Rescaled:
         return VariancePreserving(self.denoiser.schedule)
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """Estimates E[x|x_t]. x_t: (B, C, *), in these units; t: () or (B,); label: (B,)."""
-        alpha, sigma = self.denoiser.schedule(t.double())
+        """Estimates E[x|x_t]. x_t: (B, C, *), in these units; t: () or (B,) or a map; label: (B,)."""
+        alpha, sigma = self.denoiser.schedule(levels.seen(levels.widened(t)))
         return self.denoiser(expand((alpha.square() + sigma.square()).sqrt(), x_t) * x_t, t, label)
 
 
@@ -135,41 +139,64 @@ def input_scale(alpha: Tensor, sigma: Tensor) -> Tensor:
 class Network(Protocol):
     """The signature of a backbone."""
 
-    def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None, /) -> Tensor:
-        """Returns F, (B, C or 2C, *), for x (B, C, *), log_snr (B,) and label (B,)."""
+    def __call__(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        label: Tensor | None = None,
+        log_snr_map: Tensor | None = None,
+        condition: Tensor | None = None,
+        /,
+    ) -> Tensor:
+        """Returns F, (B, C or 2C, *), for x (B, C, *), log_snr (B,) and label (B,), and for networks that take them a
+        log-SNR for every pixel, (B, 1, *), and channels of a condition, (B, K, *).
+        """
 
 
 @dataclass(frozen=True)
 class Denoiser:
     """A backbone, a schedule and a parameterization. It owns no parameters, so the backbone may be wrapped, compiled
     or averaged freely.
+
+    Times may be a map with one for every pixel (`levels`), where the backbone takes one. `condition` (B, K, *) are
+    channels that the backbone receives beside x_t, where it was built for them; (1, K, *) are those of every example.
     """
 
     backbone: Network
     schedule: Schedule
     parameterization: Parameterization
+    condition: Tensor | None = None
 
     def network(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Evaluates the network: F (B, C, *), and `variance_interp` (B, C, *) in (0, 1) if it has 2C channels, else
-        None. x_t: (B, C, *); t: () or (B,); label: (B,) int64, -1 for none.
+        None. x_t: (B, C, *); t: () or (B,) or a map; label: (B,) int64, -1 for none.
         """
-        alpha, sigma = self.schedule(t.double())
-        c_in = self.parameterization(alpha, sigma).c_in
-        log_snr = rows(self.schedule.log_snr(t.double()), x_t)
+        times = levels.seen(levels.widened(t))
+        c_in = self.parameterization(*self.schedule(times)).c_in
+        log_snr = rows(self.schedule.log_snr(levels.widened(levels.of_trajectory(t, x_t))), x_t)
         # The network may run in a lower precision; the algebra around it stays in the dtype of x_t.
-        output = self.backbone(expand(c_in, x_t) * x_t, log_snr, label).to(x_t.dtype)
+        output = self.backbone(expand(c_in, x_t) * x_t, log_snr, label, *self._beside(x_t, times)).to(x_t.dtype)
         channels = x_t.shape[1]
         if output.shape[1] == channels:
             return output, None
         return output[:, :channels], torch.sigmoid(output[:, channels:])
 
+    def _beside(self, x_t: Tensor, times: Tensor) -> tuple[Tensor | None, ...]:
+        """What the backbone receives beside x_t, log-SNR and label: a map and a condition, or nothing."""
+        beside = self.schedule.log_snr(times) if levels.is_map(times, x_t) else None, self.condition
+        if beside == (None, None):
+            return ()
+        moved = (None if part is None else to_device(part.to(x_t.dtype), x_t.device) for part in beside)
+        return tuple(None if part is None else part.expand(len(x_t), *part.shape[1:]) for part in moved)
+
     def combine(self, network: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """x̂ = c_skip x_t + c_out F, with F = `network` (B, C, *): (B, C, *)."""
-        _, c_skip, c_out = expand_all(self.parameterization(*self.schedule(t.double())), x_t)
+        """x̂ = c_skip x_t + c_out F, with F = `network` (B, C, *): (B, C, *). t: () or (B,) or a map."""
+        times = levels.seen(levels.widened(t))
+        _, c_skip, c_out = expand_all(self.parameterization(*self.schedule(times)), x_t)
         return c_skip * x_t + c_out * network
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """Estimates E[x|x_t]. x_t: (B, C, *); t: () or (B,); label: (B,) int64, -1 for none."""
+        """Estimates E[x|x_t]. x_t: (B, C, *); t: () or (B,) or a map; label: (B,) int64, -1 for none."""
         network, variance_interp = self.network(x_t, t, label)
         return Prediction(self.combine(network, x_t, t), variance_interp)
 

@@ -66,11 +66,21 @@ class Distillation:
         x_s = samplers.sample(self.teacher, SOLVER, x_t, self.path(step), label=label)
         return gaussian.distillation_target(self.teacher.schedule, x_s, x_t, self.times[step], self.times[step + 1])
 
-    def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        u: Tensor,
+        noise: Tensor,
+        label: Tensor | None = None,
+        relative: Tensor | None = None,
+    ) -> Tensor:
         """The weighted squared error of the student's x̂, averaged over coordinates: (B,).
 
-        x, noise: (B, C, *); u: (B,), uniform in [0, 1), chooses the step; label: (B,).
+        x, noise: (B, C, *); u: (B,), uniform in [0, 1), chooses the step; label: (B,). Raises InputError for `relative`
+        levels.
         """
+        require(relative is None, "observed.share", "0 for a student", "levels of pixels")
         steps = self.step(u)
         t = self.times[steps]
         x_t = gaussian.marginal(denoiser.schedule, x, t).sample(noise)

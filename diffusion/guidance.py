@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffusion import levels
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
 from diffusion.schedules import Schedule, expand
@@ -58,15 +59,15 @@ class ClassifierFree:
         return self.denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """Returns the guided estimate, and `variance_interp` of the conditional one. x_t: (B, C, *); t: () or (B,);
-        label: (B,).
+        """Returns the guided estimate, and `variance_interp` of the conditional one. x_t: (B, C, *); t: () or (B,) or a
+        map, of which the time of the trajectory counts; label: (B,).
         """
-        log_snr = self.schedule.log_snr(t.double())
+        log_snr = self.schedule.log_snr(levels.widened(levels.of_trajectory(t, x_t)))
         scale = torch.where((self.interval[0] <= log_snr) & (log_snr <= self.interval[1]), self.scale, 1.0)
         if label is None or bool((scale == 1).all()):
             return self.denoiser(x_t, t, label)
         both = torch.cat([label, torch.full_like(label, -1)])
-        times = torch.cat([t, t]) if t.ndim else t
+        times = torch.cat([t, t]) if t.ndim and len(t) == len(x_t) else t
         mean, variance_interp = self.denoiser(torch.cat([x_t, x_t]), times, both)
         conditional, unconditional = mean.chunk(2)
         weight = expand(scale, unconditional) if scale.ndim else float(scale)

@@ -21,11 +21,12 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from diffusion import gaussian
+from diffusion import gaussian, levels
 from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError, require
 from diffusion.noise_levels import LogNormal, NoiseLevels
-from diffusion.schedules import Schedule, expand_all, rows
+from diffusion.schedules import Schedule, expand, expand_all, rows
+from diffusion.transfers import to_device
 
 # The earliest time at which the loss is taken.
 EARLIEST = 1e-9
@@ -139,8 +140,18 @@ class AnyObjective(Protocol):
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
         """Maps uniform numbers u to the noise levels that `loss` draws with them: (B,) -> (B,)."""
 
-    def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Returns the loss of each example, (B,). x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,)."""
+    def loss(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        u: Tensor,
+        noise: Tensor,
+        label: Tensor | None = None,
+        relative: Tensor | None = None,
+    ) -> Tensor:
+        """Returns the loss of each example, (B,). x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,);
+        relative: (B, 1, *), the levels of pixels relative to the trajectory's (`levels.relative`).
+        """
 
 
 @dataclass(frozen=True)
@@ -175,18 +186,49 @@ class Objective:
         """Maps uniform numbers u to noise levels: (B,) -> (B,)."""
         return self.noise_levels.log_snr(u, schedule)
 
-    def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        u: Tensor,
+        noise: Tensor,
+        label: Tensor | None = None,
+        relative: Tensor | None = None,
+    ) -> Tensor:
         """Returns the weighted squared error of each example, averaged over its coordinates: (B,).
 
-        x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,).
+        x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,). With `relative` (B, 1, *) only pixels that move
+        along the trajectory count, and the others as 0: the sum over coordinates is still that of the KL divergence.
+
+        Raises InputError for `relative` with a learned variance.
         """
         schedule = denoiser.schedule
         t, weight = self.times(u, schedule)
+        if relative is not None:
+            require(not self.hybrid, "training.hybrid", "0 with a noise level for every pixel", self.hybrid)
+            return self._error_of_moving(denoiser, weight, x, t, noise, label, relative)
         x_t = gaussian.marginal(schedule, x, t).sample(noise)
         total, network, variance_interp = weighted_error(denoiser, weight, x, x_t, t, label)
         if self.hybrid:
             total = total + self.hybrid * variance_term(self, denoiser, x, x_t, t, network, variance_interp)
         return total
+
+    def _error_of_moving(
+        self,
+        denoiser: Denoiser,
+        weight: Tensor,
+        x: Tensor,
+        t: Tensor,
+        noise: Tensor,
+        label: Tensor | None,
+        relative: Tensor,
+    ) -> Tensor:
+        """The weighted squared error of the pixels that move along the trajectory, over all coordinates: (B,)."""
+        times = levels.relative(relative, to_device(t, x.device))
+        x_t = gaussian.marginal(denoiser.schedule, x, levels.seen(times)).sample(noise)
+        error = squared_error(denoiser, x, x_t, times, label)[0]
+        moving = expand(weight * denoiser.parameterization(*denoiser.schedule(t)).c_out.square(), x) * (relative == 1)
+        return (moving * error).flatten(1).mean(1)
 
 
 def weighted_error(
@@ -197,12 +239,22 @@ def weighted_error(
     The residual is taken in the network's units, where its scale is about 1: w ‖x̂ - x‖² = w c_out² ‖F - target‖². So it
     does not cancel at low noise. x, x_t: (B, C, *); weight, t, label: (B,).
     """
-    _, c_skip, c_out = denoiser.parameterization(*denoiser.schedule(t))
+    error, network, variance_interp = squared_error(denoiser, x, x_t, t, label)
+    _, _, c_out = denoiser.parameterization(*denoiser.schedule(t))
+    return rows(weight * c_out.square(), x) * error.flatten(1).mean(1), network, variance_interp
+
+
+def squared_error(
+    denoiser: Denoiser, x: Tensor, x_t: Tensor, t: Tensor, label: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Returns (F - target)² at every coordinate, (B, C, *), the network's output F and its learned variance.
+
+    t: (B,), or a map of times.
+    """
+    _, c_skip, c_out = denoiser.parameterization(*denoiser.schedule(levels.seen(t)))
     network, variance_interp = denoiser.network(x_t, t, label)
-    weight = rows(weight * c_out.square(), x)
     c_skip, c_out = expand_all((c_skip, c_out), x)
-    error = (network - (x - c_skip * x_t) / c_out).square().flatten(1).mean(1)
-    return weight * error, network, variance_interp
+    return (network - (x - c_skip * x_t) / c_out).square(), network, variance_interp
 
 
 def variance_term(
@@ -249,11 +301,20 @@ class TrajectoryBound:
         """Returns the noise level at which the step that u chooses begins: (B,) -> (B,)."""
         return schedule.log_snr(self.times[self._step(u)])
 
-    def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        u: Tensor,
+        noise: Tensor,
+        label: Tensor | None = None,
+        relative: Tensor | None = None,
+    ) -> Tensor:
         """Returns the KL of the step that u chooses, times the number of steps, per coordinate in nats: (B,).
 
-        x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,).
+        x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,). Raises InputError for `relative` levels.
         """
+        require(relative is None, "observed.share", "0 with training.trajectory", "levels of pixels")
         schedule, step = denoiser.schedule, self._step(u)
         t, s = self.times[step], self.times[step + 1]
         x_t = gaussian.marginal(schedule, x, t).sample(noise)

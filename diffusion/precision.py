@@ -89,7 +89,7 @@ class Autocast:
     network: Network
     dtype: torch.dtype = torch.bfloat16
 
-    def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None, /) -> Tensor:
-        """Evaluates the network: x (B, C, *), log_snr (B,), label (B,) -> (B, C or 2C, *)."""
+    def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None, /, *beside: Tensor | None) -> Tensor:
+        """Evaluates the network: x (B, C, *), log_snr (B,), label (B,) and what is `beside` -> (B, C or 2C, *)."""
         with torch.autocast(x.device.type, self.dtype):
-            return self.network(x, log_snr, label)
+            return self.network(x, log_snr, label, *beside)

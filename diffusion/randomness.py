@@ -51,6 +51,8 @@ class Stream:
     """The uniform number that is mapped to a log-SNR, one for an example or, with low discrepancy, one for a step."""
     LABEL: Final = 4
     """Whether the label of an example is hidden."""
+    OBSERVED: Final = 5
+    """What is observed of an example."""
 
     # Sampling and restoration, under the seed that they are called with.
     SAMPLE: Final = 0

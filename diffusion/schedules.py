@@ -22,22 +22,25 @@ from diffusion.transfers import to_device
 
 
 def expand(values: Tensor, like: Tensor) -> Tensor:
-    """Returns values (B,) or () in the dtype of a tensor `like` (B, *), as a tensor that it can be multiplied by."""
+    """Returns values (B,) or (), or a map of them, in the dtype of a tensor `like` (B, *), as a tensor that it can be
+    multiplied by.
+    """
     return expand_all([values], like)[0]
 
 
 def expand_all(values: Iterable[Tensor], like: Tensor) -> list[Tensor]:
-    """Returns values, all (B,) or all (), in the dtype of `like` (B, *), as tensors that it can be multiplied by.
+    """Returns values, all (B,), all () or all maps (`levels`), in the dtype of `like` (B, *), as tensors that it can be
+    multiplied by.
 
-    Values (B,) on the CPU are moved to the device of `like` in one copy, which nothing waits for. Numbers () stay on
-    the CPU, as they are arguments of the kernels of any device.
+    Values on the CPU are moved to the device of `like` in one copy, which nothing waits for. Numbers () stay on the
+    CPU, as they are arguments of the kernels of any device.
     """
     given = [value.to(like.dtype) for value in values]
     if given[0].device == like.device or not given[0].ndim:
         moved = given
     else:
         moved = list(to_device(torch.stack(given), like.device))
-    return [value.reshape(-1, *[1] * (like.ndim - 1)) if value.ndim else value for value in moved]
+    return [value.reshape(-1, *[1] * (like.ndim - 1)) if value.ndim == 1 else value for value in moved]
 
 
 def rows(values: Tensor, like: Tensor) -> Tensor:

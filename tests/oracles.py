@@ -7,6 +7,10 @@ For Gaussian data N(μ, Σ) and x_t = α x + σ ε all distributions are Gaussia
     x_t         ~ N(α μ, α² c + σ²)
     flow t -> s : x_s - α_s μ = √((α_s² c + σ_s²) / (α_t² c + σ_t²)) (x_t - α_t μ)        the probability-flow ODE
 
+With a time t^i for every coordinate, A = diag α(t^i) and S = diag σ(t^i)²,
+
+    E[x|x_t]    = μ + Σ A (A Σ A + S)⁻¹ (x_t - A μ)
+
 For a mixture the same holds within each component, whose weight given x_t is a softmax. With a Gaussian oracle a
 sampler is an affine map of its start and its noises, so `affine` computes the exact mean and covariance of its samples
 from one batch of unit impulses.
@@ -22,6 +26,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from diffusion import levels
 from diffusion.denoiser import AnyDenoiser, Parameterization, Prediction
 from diffusion.schedules import Schedule
 
@@ -51,11 +56,21 @@ class GaussianOracle:
         return (x_t.double().flatten(1) - alpha[..., None] * self.mean.flatten()) @ self.eigen[1]
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """Returns E[x|x_t]; the label is ignored."""
+        """Returns E[x|x_t]; the label is ignored. t: () or (B,), or a map."""
+        if levels.is_map(t, x_t):
+            return self._by_coordinate(x_t, t)
         alpha, _ = self.schedule(t.double())
         gain = alpha[..., None] * self.eigen[0] / self.spectrum(t)
         mean = self.mean.flatten() + (gain * self.centered(x_t, t)) @ self.eigen[1].mT
         return Prediction(mean.reshape(x_t.shape).to(x_t))
+
+    def _by_coordinate(self, x_t: Tensor, t: Tensor) -> Prediction:
+        alpha, sigma = (v.expand_as(x_t).flatten(1) for v in self.schedule(levels.seen(t.double())))
+        mean, scaled = self.mean.flatten(), self.covariance * alpha[:, None, :]
+        total = alpha[:, :, None] * scaled + torch.diag_embed(sigma**2)
+        offset = x_t.double().flatten(1) - alpha * mean
+        found = mean + (scaled @ torch.linalg.solve(total, offset[..., None]))[..., 0]
+        return Prediction(found.reshape(x_t.shape).to(x_t))
 
     def moments(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the mean (D,) and covariance (D, D) of x_t at a time t ()."""
@@ -120,11 +135,13 @@ class MixtureOracle:
     weights: Tensor
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """Returns E[x|x_t, label]."""
-        alpha, sigma = (v.reshape(-1, 1, 1) for v in self.schedule(t.double()))
+        """Returns E[x|x_t, label]. t: () or (B,), or a map."""
+        times = levels.seen(t.double())
+        times = times.expand_as(x_t).flatten(1)[:, None] if levels.is_map(t, x_t) else times.reshape(-1, 1, 1)
+        alpha, sigma = self.schedule(times)
         total = alpha**2 * self.variance + sigma**2
         offset = x_t.double().flatten(1)[:, None] - alpha * self.means.flatten(1)
-        logits = self.weights.log() - offset.square().sum(2) / (2 * total[..., 0])
+        logits = self.weights.log() - (offset.square() / (2 * total)).sum(2)
         if label is not None:
             others = torch.arange(len(self.weights)) != label[:, None]
             logits = logits.masked_fill(others & (label >= 0)[:, None], -math.inf)
@@ -155,11 +172,18 @@ class OracleNetwork:
     parameterization: Parameterization
     logit: Tensor | None = None
 
-    def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """Returns F for the scaled input x (B, C, *) and log_snr (B,)."""
-        t = self.oracle.schedule.time(log_snr)
-        column = (-1, *[1] * (x.ndim - 1))
-        c_in, c_skip, c_out = (c.reshape(column) for c in self.parameterization(*self.oracle.schedule(t)))
+    def __call__(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        label: Tensor | None = None,
+        log_snr_map: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Returns F for the scaled input x (B, C, *) and log_snr (B,) or a map of them."""
+        t = self.oracle.schedule.time(log_snr if log_snr_map is None else log_snr_map)
+        shape = (-1, *[1] * (x.ndim - 1)) if log_snr_map is None else log_snr_map.shape
+        c_in, c_skip, c_out = (c.reshape(shape) for c in self.parameterization(*self.oracle.schedule(t)))
         network = (self.oracle(x / c_in, t, label).mean - c_skip * x / c_in) / c_out
         return network if self.logit is None else torch.cat([network, self.logit.expand_as(network)], dim=1)
 

@@ -21,6 +21,7 @@ from tests.conftest import QUICK_FILES, QUICK_FOLDERS, SLOW, quick
 ROOT = Path(diffusion.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 THEORY = {
+    "levels",
     "schedules",
     "gaussian",
     "denoiser",

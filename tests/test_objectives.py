@@ -11,14 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import gaussian
-from diffusion.denoiser import PARAMETERIZATIONS, X0, Denoiser, EDMPrecond
+from diffusion import gaussian, levels
+from diffusion.backbones import UNetConfig
+from diffusion.denoiser import PARAMETERIZATIONS, X0, Denoiser, EDMPrecond, V
+from diffusion.errors import InputError
 from diffusion.grids import UniformTime
+from diffusion.levels import UNSEEN
 from diffusion.likelihood import bound
 from diffusion.noise_levels import LogitNormal, LogNormal, Measured, NoiseLevels, PiecewiseConstant, Uniform
 from diffusion.objectives import (
     P2,
     WEIGHTINGS,
+    AnyObjective,
     EDMError,
     Exact,
     MinSNR,
@@ -30,7 +34,7 @@ from diffusion.objectives import (
 )
 from diffusion.schedules import EDM as VarianceExploding
 from diffusion.schedules import Cosine, DiscreteBetas, Schedule, expand
-from tests.oracles import GaussianOracle, OracleNetwork, sigma_points
+from tests.oracles import GaussianOracle, OracleNetwork, correlated, sigma_points
 
 BETAS = (0.05, 0.2, 0.4, 0.9)
 SCHEDULES = pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()], ids=["vp", "ve"])
@@ -329,3 +333,75 @@ def test_float32_loses_little_of_the_target_at_low_noise() -> None:
 def test_bad_arguments_are_named(make: Callable[[], Weighting], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+def test_levels_of_one_trajectory_give_the_loss_of_one_level() -> None:
+    oracle = correlated(Cosine(), (1, 2, 3))
+    denoiser = Denoiser(OracleNetwork(oracle, V()), Cosine(), V())
+    x, noise, u = (
+        oracle.sample(5, torch.Generator().manual_seed(1)),
+        normal(5, 1, 2, 3),
+        torch.linspace(0.05, 0.95, 5, dtype=torch.float64),
+    )
+    objective = Objective()
+    plain = objective.loss(denoiser, x, u, noise)
+    by_pixel = objective.loss(denoiser, x, u, noise, relative=torch.ones(5, 1, 2, 3))
+    assert (plain - by_pixel).abs().max() < 1e-10 * plain.abs().max()
+
+
+def test_the_loss_is_the_error_of_the_pixels_that_move() -> None:
+    """E w ‖x̂ - x‖² over the moving pixels is w times the trace of the exact posterior covariance there."""
+    oracle, schedule, count = correlated(Cosine(), (1, 2, 3)), Cosine(), 20_000
+    denoiser = Denoiser(OracleNetwork(oracle, V()), schedule, V())
+    relative = torch.tensor([[[0.0, 1.0, 0.5], [1.0, UNSEEN, 1.0]]])
+    u = torch.full((count,), 0.4, dtype=torch.float64)
+    objective = Objective(weighting=X0Error())
+    losses = objective.loss(
+        denoiser,
+        oracle.sample(count, torch.Generator().manual_seed(1)),
+        u,
+        normal(count, 1, 2, 3),
+        relative=relative.expand(count, 1, 2, 3),
+    )
+    t = objective.times(u[:1], schedule)[0]
+    alpha, sigma = schedule(levels.seen(levels.relative(relative[None].double(), t)).flatten())
+    covariance = oracle.covariance
+    gain = covariance * alpha @ torch.linalg.inv(alpha[:, None] * covariance * alpha + torch.diag(sigma**2))
+    left = (covariance - gain * alpha @ covariance).diagonal()[relative.flatten() == 1]
+    assert abs(losses.mean() - left.sum() / 6) < 4 * losses.std() / count**0.5
+
+
+def test_what_nobody_saw_has_no_part_in_the_loss_or_its_gradient() -> None:
+    network = UNetConfig(channels=(4, 8), blocks=1, attention=()).build(1, 1, mapped=True)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1)))
+    denoiser = Denoiser(network, VarianceExploding(), EDMPrecond())
+    relative = torch.ones(2, 1, 4, 4)
+    relative[:, :, :2] = UNSEEN
+    x, u = normal(2, 1, 4, 4).float(), torch.tensor([0.3, 0.8])
+    changed = x.clone()
+    changed[:, :, :2] += 0.1
+    noise = normal(2, 1, 4, 4).float()
+    # At the noisy end the signal is 1/160 of the noise: what is there changes the input by less than a thousandth.
+    losses = [Objective().loss(denoiser, values, u, noise, relative=relative) for values in (x, changed)]
+    assert (losses[0] - losses[1]).abs().max() < 1e-2 * losses[0].abs().max()
+    wrong = x.clone()
+    wrong[:, :, 2:] += 0.1
+    assert (Objective().loss(denoiser, wrong, u, noise, relative=relative) - losses[0]).abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (Objective(hybrid=0.1), r"training.hybrid: must be 0 with a noise level for every pixel, got 0.1"),
+        (TrajectoryBound(torch.linspace(1, 0, 4)), r"observed.share: must be 0 with training.trajectory"),
+    ],
+)
+def test_bounds_of_one_level_refuse_levels_by_pixel(objective: AnyObjective, message: str) -> None:
+    oracle = correlated(Cosine(), (1, 2, 3))
+    denoiser = Denoiser(OracleNetwork(oracle, V()), Cosine(), V())
+    with pytest.raises(InputError, match=message):
+        objective.loss(
+            denoiser, normal(1, 1, 2, 3), torch.zeros(1), normal(1, 1, 2, 3), relative=torch.ones(1, 1, 2, 3)
+        )

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from diffusion.errors import InputError, require
+
 # Codes that a block may have for each of its kinds: one for each size of a batch that halves when memory runs out, in
 # training and, without gradients, in evaluation.
 CODES = 32
+# Networks receive a map of log-SNRs in this unit, in which those of the usual schedules lie within about ±2.
+LOG_SNR_UNIT = 8.0
 
 
 class ResidualBlock(nn.Module, ABC):
@@ -33,7 +37,8 @@ class Backbone(nn.Module, ABC):
     """A network F that maps a scaled noisy example, its log-SNR and an optional label to `out_channels` channels.
 
     `in_channels` is the number of channels of an example; `out_channels` is the same, or twice that if the variance is
-    learned too. `classes` is the number of labels; label -1, or no label at all, means unconditional.
+    learned too. `classes` is the number of labels; label -1, or no label at all, means unconditional. A network that is
+    `mapped` takes a log-SNR for every pixel too, and one with `condition_channels` takes so many channels beside x.
 
     `compiled` says whether `compile_blocks` was called.
 
@@ -41,6 +46,10 @@ class Backbone(nn.Module, ABC):
     which takes less memory and about a third more time (Chen et al. 2016, arXiv 1604.06174).
     """
 
+    mapped = False
+    condition_channels = 0
+    # The inputs of the first layer that come after those beside the values of an example.
+    inputs_after = 0
     gradient_checkpointing = False
     compiled = False
     _dynamic = False
@@ -50,21 +59,46 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.in_channels, self.out_channels, self.classes = in_channels, out_channels, classes
 
-    def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """Evaluates the network (`forward`); again without compiled blocks if compiling them fails."""
+    def __call__(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        label: Tensor | None = None,
+        log_snr_map: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Evaluates the network (`forward`); again without compiled blocks if compiling them fails.
+
+        Raises InputError for a map or a condition that the network was not built for.
+        """
+        if log_snr_map is not None and not self.mapped:
+            raise InputError("t: must be one time for all pixels, as this network takes no map (observed.share = 0)")
+        channels = self.condition_channels if condition is None else condition.shape[1]
+        rule = f"{self.condition_channels or 'no'} channels, those that this network was built for"
+        require(channels == self.condition_channels, "condition", rule, channels)
+        beside = () if log_snr_map is None and condition is None else (log_snr_map, condition)
         try:
-            y: Tensor = super().__call__(x, log_snr, label)
+            y: Tensor = super().__call__(x, log_snr, label, *beside)
         except Exception as error:
             if self._on_failure is None:
                 raise
             self._on_failure(error)
             self._uncompile_blocks()
-            y = super().__call__(x, log_snr, label)
+            y = super().__call__(x, log_snr, label, *beside)
         return y
 
     @abstractmethod
-    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """x: (B, C, *) with about unit variance; log_snr: (B,); label: (B,) int64. Returns (B, out_channels, *)."""
+    def forward(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        label: Tensor | None = None,
+        log_snr_map: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """x: (B, C, *) with about unit variance; log_snr: (B,); label: (B,) int64; log_snr_map: (B, 1, *), by default
+        log_snr everywhere; condition: (B, K, *), by default zeros. Returns (B, out_channels, *).
+        """
 
     def project_(self) -> None:
         """Projects the parameters back onto the set that they are constrained to; called after every optimizer step.
@@ -126,6 +160,24 @@ class Backbone(nn.Module, ABC):
         for block in self.residual_blocks():
             block._compiled_call_impl = None
 
+    def beside(self, x: Tensor, log_snr: Tensor, log_snr_map: Tensor | None, condition: Tensor | None) -> list[Tensor]:
+        """Returns what the network receives beside the values of x (B, C, *), each in the shape of x but for channels:
+        the map of log-SNRs in units of `LOG_SNR_UNIT`, if it is `mapped`, and the condition, if it takes one.
+        """
+        found, spatial = [], [1] * (x.ndim - 1)
+        if self.mapped:
+            level = log_snr.reshape(-1, *spatial).expand(-1, *x[:1, : self.map_channels].shape[1:])
+            found.append((level if log_snr_map is None else log_snr_map) / LOG_SNR_UNIT)
+        if self.condition_channels:
+            shape = len(x), self.condition_channels, *x.shape[2:]
+            found.append(x.new_zeros(shape) if condition is None else condition)
+        return found
+
+    @property
+    def map_channels(self) -> int:
+        """The number of channels of a map: one, as the channels of a pixel share its level."""
+        return 1
+
     def one_hot(self, label: Tensor | None, batch: int, like: Tensor) -> Tensor:
         """Returns labels as one-hot rows (batch, classes + 1) in the dtype and on the device of `like`; the last column
         stands for "no label".
@@ -141,8 +193,18 @@ class BackboneConfig(ABC):
     """The settings of a backbone that do not depend on its data; frozen, and checked at construction."""
 
     @abstractmethod
-    def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> Backbone:
+    def build(
+        self,
+        in_channels: int,
+        out_channels: int,
+        classes: int = 0,
+        *,
+        spacing: float | None = None,
+        mapped: bool = False,
+        condition_channels: int = 0,
+    ) -> Backbone:
         """Returns a new backbone with random weights.
 
-        `spacing` is the distance between the values that quantized data take, None for continuous data.
+        `spacing` is the distance between the values that quantized data take, None for continuous data. A backbone that
+        is `mapped` takes a log-SNR for every pixel, and one with `condition_channels` takes so many channels beside x.
         """

@@ -30,10 +30,10 @@ class LevelFeatures(nn.Module):
         self.frequencies = [2 * math.pi / (spacing * 2**n) for n in range(octaves)]
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """x: x_t/√(α² + σ²), (B, C, H, W); log_snr: (B,). Returns (B, 2 octaves C, H, W), which have unit mean square
-        where there is no noise.
+        """x: x_t/√(α² + σ²), (B, C, H, W); log_snr: (B,) or (B, 1, H, W). Returns (B, 2 octaves C, H, W), which have
+        unit mean square where there is no noise.
         """
-        variance = torch.exp(-log_snr).reshape(-1, 1, 1, 1)
+        variance = torch.exp(-log_snr).reshape(-1, 1, *log_snr.shape[2:] or (1, 1))
         x = x * (1 + variance).sqrt()
         waves = []
         for frequency in self.frequencies:

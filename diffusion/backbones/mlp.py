@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,9 +39,18 @@ class MLPConfig(BackboneConfig):
         require(1 <= self.blocks <= DEEPEST, "blocks", f"1 to {DEEPEST}", self.blocks)
         require(0 <= self.octaves <= OCTAVES, "octaves", f"0 to {OCTAVES}", self.octaves)
 
-    def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> MLP:
+    def build(
+        self,
+        in_channels: int,
+        out_channels: int,
+        classes: int = 0,
+        *,
+        spacing: float | None = None,
+        mapped: bool = False,
+        condition_channels: int = 0,
+    ) -> MLP:
         """Returns a new perceptron."""
-        return MLP(in_channels, out_channels, classes, self)
+        return MLP(in_channels, out_channels, classes, self, mapped, condition_channels)
 
 
 class MLP(Backbone):
@@ -48,33 +58,57 @@ class MLP(Backbone):
 
     frequencies: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, classes: int, config: MLPConfig) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        classes: int,
+        config: MLPConfig,
+        mapped: bool = False,
+        condition_channels: int = 0,
+    ) -> None:
         super().__init__(in_channels, out_channels, classes)
+        self.mapped, self.condition_channels = mapped, condition_channels
         width, blocks, octaves = config.width, config.blocks, config.octaves
         self.register_buffer("frequencies", 2.0 ** torch.arange(octaves), persistent=False)
         self.embed = Embedding(width, classes)
-        self.stem = UnitConv(in_channels * (1 + 2 * octaves) + 1, width)
+        self.stem = UnitConv(in_channels * (1 + 2 * octaves + mapped) + condition_channels + 1, width)
         self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(blocks))
         self.head = zero(nn.Linear(width, out_channels))
 
-    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """x: (B, D) of about unit variance; log_snr: (B,); label: (B,). Returns (B, out_channels)."""
+    @property
+    def map_channels(self) -> int:
+        """The number of coordinates, each of which has a level of its own."""
+        return self.in_channels
+
+    def forward(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        label: Tensor | None = None,
+        log_snr_map: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """x: (B, D) of about unit variance; log_snr: (B,); label: (B,); log_snr_map: (B, D); condition: (B, K).
+        Returns (B, out_channels).
+        """
         embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))
-        h = self.stem(self.features(x, log_snr))
+        beside = self.beside(x, log_snr, log_snr_map, condition)
+        h = self.stem(self.features(x, log_snr if log_snr_map is None else log_snr_map, beside))
         for block in self.blocks:
             h = self.run_block(block, h, embedding)
         y: Tensor = self.head(h)
         return y
 
-    def features(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """x: (B, D); log_snr: (B,). Returns (B, F): a constant, the coordinates and their Fourier features, scaled to
-        unit mean square.
+    def features(self, x: Tensor, log_snr: Tensor, beside: Sequence[Tensor] = ()) -> Tensor:
+        """x: (B, D); log_snr: (B,) or (B, D). Returns (B, F): a constant, the coordinates, their Fourier features and
+        what is beside them, scaled to unit mean square.
         """
         waves = x[:, :, None] * self.frequencies
         # In units where α² + σ² = 1 the noise has the variance σ² = sigmoid(-λ).
-        damping = 2**0.5 * (-self.frequencies.square() * torch.sigmoid(-log_snr)[:, None, None] / 2).exp()
+        damping = 2**0.5 * (-self.frequencies.square() * torch.sigmoid(-log_snr).reshape(len(x), -1, 1) / 2).exp()
         parts = torch.ones_like(x[:, :1]), x, (damping * waves.sin()).flatten(1), (damping * waves.cos()).flatten(1)
-        y = torch.cat(parts, dim=1)
+        y = torch.cat([*parts, *beside], dim=1)
         return F.rms_norm(y, y.shape[1:])
 
 

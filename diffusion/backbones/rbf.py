@@ -37,10 +37,21 @@ class RBFConfig(BackboneConfig):
         require(2 <= self.steps <= MOST, "steps", f"2 to {MOST:,}", self.steps)
         require(self.span is None or self.span[0] < self.span[1], "span", "an increasing pair of log-SNRs", self.span)
 
-    def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> RBF:
-        """Returns a new network. Raises InputError for data with labels, on which the network cannot be conditioned."""
+    def build(
+        self,
+        in_channels: int,
+        out_channels: int,
+        classes: int = 0,
+        *,
+        spacing: float | None = None,
+        mapped: bool = False,
+        condition_channels: int = 0,
+    ) -> RBF:
+        """Returns a new network. Raises InputError for labels, maps and conditions, which the network does not take."""
         if classes:
             raise InputError("backbone.name: rbf takes no labels; set data.labels = false, or choose mlp")
+        if mapped or condition_channels:
+            raise InputError("backbone.name: rbf takes no map of noise levels and no condition; choose mlp")
         return RBF(in_channels, out_channels, self)
 
 
@@ -56,7 +67,14 @@ class RBF(Backbone):
         self.log_precisions = nn.Parameter(torch.zeros(config.units))
         self.weights = nn.Parameter(torch.zeros(config.steps, out_channels, config.units))
 
-    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        label: Tensor | None = None,
+        log_snr_map: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
         """x: (B, D); log_snr: (B,). Returns (B, out_channels)."""
         square = (x[:, None] - self.centers).square().sum(2)
         units = torch.softmax(-square * self.log_precisions.exp() / 2, dim=1)

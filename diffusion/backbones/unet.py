@@ -77,10 +77,19 @@ class UNetConfig(BackboneConfig):
         require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
         require_one(self.design, "design", DESIGNS)
 
-    def build(self, in_channels: int, out_channels: int, classes: int = 0, *, spacing: float | None = None) -> UNet:
+    def build(
+        self,
+        in_channels: int,
+        out_channels: int,
+        classes: int = 0,
+        *,
+        spacing: float | None = None,
+        mapped: bool = False,
+        condition_channels: int = 0,
+    ) -> UNet:
         """Returns a new U-Net. Raises InputError for Fourier features of continuous data."""
         require(spacing or not self.fourier, "backbone.fourier", "0 for data without levels", self.fourier)
-        return UNet(in_channels, out_channels, classes, self, spacing)
+        return UNet(in_channels, out_channels, classes, self, spacing, mapped, condition_channels)
 
 
 class UNet(Backbone):
@@ -90,10 +99,20 @@ class UNet(Backbone):
     is cropped.
     """
 
+    inputs_after = 1
+
     def __init__(
-        self, in_channels: int, out_channels: int, classes: int, config: UNetConfig, spacing: float | None
+        self,
+        in_channels: int,
+        out_channels: int,
+        classes: int,
+        config: UNetConfig,
+        spacing: float | None,
+        mapped: bool = False,
+        condition_channels: int = 0,
     ) -> None:
         super().__init__(in_channels, out_channels, classes)
+        self.mapped, self.condition_channels = mapped, condition_channels
         channels, blocks = config.channels, config.blocks
         self.patch = config.patch
         self.multiple = config.patch * 2 ** (len(channels) - 1)
@@ -107,7 +126,8 @@ class UNet(Backbone):
             return new
 
         # A constant input channel replaces biases and shows the border of the image to the convolutions.
-        self.stem = layers.conv(in_channels * (1 + 2 * config.fourier) * self.patch**2 + 1, channels[0])
+        inputs = in_channels * (1 + 2 * config.fourier) + mapped + condition_channels
+        self.stem = layers.conv(inputs * self.patch**2 + 1, channels[0])
         width = channels[0]
         self.encoder = nn.ModuleList()
         for stage in range(len(channels)):
@@ -123,14 +143,26 @@ class UNet(Backbone):
             width = channels[stage]
         self.head = layers.Head(width, out_channels * self.patch**2)
 
-    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """x: (B, C, H, W) of about unit variance; log_snr: (B,); label: (B,). Returns (B, out_channels, H, W)."""
+    def forward(
+        self,
+        x: Tensor,
+        log_snr: Tensor,
+        label: Tensor | None = None,
+        log_snr_map: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """x: (B, C, H, W) of about unit variance; log_snr: (B,); label: (B,); log_snr_map: (B, 1, H, W); condition: (B,
+        K, H, W). Returns (B, out_channels, H, W).
+        """
         height, width = x.shape[-2:]
+        values, beside = [x], self.beside(x, log_snr, log_snr_map, condition)
+        if self.features is not None:
+            values.append(self.features(x, log_snr if log_snr_map is None else log_snr_map))
+        if len(values) + len(beside) > 1:
+            x = torch.cat([*values, *beside], dim=1)
         if height % self.multiple or width % self.multiple:
             # On GPUs the gradient of this sums in no fixed order.
             x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
-        if self.features is not None:
-            x = torch.cat([x, self.features(x, log_snr)], dim=1)
         x = F.pixel_unshuffle(x, self.patch)
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).contiguous(memory_format=torch.channels_last)
         embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))

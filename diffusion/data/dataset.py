@@ -58,6 +58,9 @@ class Dataset:
     (N,), a hash of each example's values, or None if they have not been hashed yet. `left_out` has the path of each
     file that could not be used, and the reason.
 
+    Images may have more beside their values, of the same height and width: `seen`, uint8 (N, 1, *), is 0 at pixels that
+    nobody has seen, whose values mean nothing; `condition` (N, K, *) are stored values of what is known of an image.
+
     Raises ValueError when the lengths differ.
     """
 
@@ -68,15 +71,21 @@ class Dataset:
     margin: int = 0
     contents: npt.NDArray[np.uint64] | None = None
     left_out: tuple[tuple[str, str], ...] = ()
+    seen: Values | Rows | None = None
+    condition: Values | Rows | None = None
 
     def __post_init__(self) -> None:
-        values, names = len(self.values), len(self.names)
-        labels = values if self.labels is None else len(self.labels)
-        contents = values if self.contents is None else len(self.contents)
-        if not values == labels == names == contents:
-            raise ValueError(
-                f"dataset: got {values} values, {labels} labels, {names} names and {contents} hashes of contents"
-            )
+        parts = {
+            "values": self.values,
+            "labels": self.labels,
+            "names": self.names,
+            "hashes of contents": self.contents,
+            "masks": self.seen,
+            "conditions": self.condition,
+        }
+        counts = {name: len(part) for name, part in parts.items() if part is not None}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"dataset: got {', '.join(f'{count} {name}' for name, count in counts.items())}")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -90,8 +99,13 @@ class Dataset:
         """
         numbers = np.asarray(indices, dtype=np.int64)
         labels = None if self.labels is None else torch.from_numpy(self.labels[numbers])
-        values = self.values[numbers]
-        return torch.from_numpy(values.astype(np.int32) if values.dtype == np.uint16 else values), labels
+        return _tensor(self.values[numbers]), labels
+
+    def beside(self, indices: Indices) -> tuple[Tensor | None, Tensor | None]:
+        """Returns copies of the masks `seen` (B, 1, *) and of the stored values of the condition (B, K, *)."""
+        numbers = np.asarray(indices, dtype=np.int64)
+        seen, condition = (None if part is None else _tensor(part[numbers]) for part in (self.seen, self.condition))
+        return seen, condition
 
     def center(self, values: Tensor) -> Tensor:
         """Returns stored values (B, *) without their margin, as evaluation uses them."""
@@ -102,10 +116,11 @@ class Dataset:
     def subset(self, indices: Indices) -> Dataset:
         """Returns the dataset of the examples at the indices, whose values are not copied."""
         numbers = np.asarray(indices, dtype=np.int64)
-        rows = self.values
         return replace(
             self,
-            values=Rows(rows.array, rows.numbers[numbers]) if isinstance(rows, Rows) else Rows(rows, numbers),
+            values=_rows(self.values, numbers),
+            seen=None if self.seen is None else _rows(self.seen, numbers),
+            condition=None if self.condition is None else _rows(self.condition, numbers),
             labels=None if self.labels is None else self.labels[numbers],
             names=select(self.names, numbers),
             contents=None if self.contents is None else self.contents[numbers],
@@ -153,6 +168,16 @@ class Dataset:
             rows = np.arange(start, min(start + CHUNK, len(self)))
             known = None if self.contents is None else self.contents[rows]
             yield from (content_hash(row) for row in self.values[rows]) if known is None else known.tolist()
+
+
+def _rows(values: Values | Rows | Generated, numbers: npt.NDArray[np.int64]) -> Rows:
+    """Returns the rows of values at the numbers, which are not copied."""
+    return Rows(values.array, values.numbers[numbers]) if isinstance(values, Rows) else Rows(values, numbers)
+
+
+def _tensor(values: Values) -> Tensor:
+    """Returns values as a tensor; those of 16 bits as int32."""
+    return torch.from_numpy(values.astype(np.int32) if values.dtype == np.uint16 else values)
 
 
 def content_hash(row: Values) -> int:

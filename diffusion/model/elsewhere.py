@@ -21,8 +21,9 @@ class Elsewhere:
     network: Network
     device: torch.device
 
-    def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None, /) -> Tensor:
-        """Evaluates the network: x (B, C, *), log_snr (B,), label (B,) -> (B, C or 2C, *)."""
+    def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None, /, *beside: Tensor | None) -> Tensor:
+        """Evaluates the network: x (B, C, *), log_snr (B,), label (B,) and what is `beside` -> (B, C or 2C, *)."""
         moved = None if label is None else label.to(self.device)
         x_there, log_snr = (values.float().to(self.device) for values in (x, log_snr))
-        return self.network(x_there, log_snr, moved).to(x.device)
+        there = (None if part is None else part.float().to(self.device) for part in beside)
+        return self.network(x_there, log_snr, moved, *there).to(x.device)

@@ -25,7 +25,8 @@ def build(experiment: Config, spec: DataSpec) -> Backbone:
     """Builds a new backbone for an experiment and its data."""
     channels = spec.shape[0]
     outputs = channels * (2 if experiment.model.learned_variance else 1)
-    return experiment.backbone.build(channels, outputs, len(spec.classes), spacing=spec.spacing)
+    classes = len(spec.classes)
+    return experiment.backbone.build(channels, outputs, classes, spacing=spec.spacing, mapped=experiment.mapped)
 
 
 def assemble(experiment: Config, network: Any) -> Denoiser:  # noqa: ANN401, a backbone or what accelerate makes of it

@@ -374,7 +374,7 @@ class Model:
             return self._with_float64._solver(problem, draw, method)
         self._refuse_student("restoration")
         draw.checked()
-        chosen = choose(method, self._sampler(draw.sampler), problem)
+        chosen = choose(method, self._sampler(draw.sampler), problem, learned=self.config.mapped)
         denoiser, label = self.guided(draw.guidance, autocast=not chosen.differentiates), self.labels(draw.label, 1)
         needs_label(draw.guidance, draw.label)
         steps = RESTORATION_STEPS if draw.steps is None else draw.steps

@@ -3,7 +3,8 @@
 The new run has the network, the outputs and the parameterization of the old one, whose weights mean nothing else. It
 may have images of another size, since convolutions have none, and another schedule, since networks are conditioned on
 log-SNR. Labels are known by the names of their classes. Layers that see or make the channels of an image are new where
-their number is another.
+their number is another. A network that takes a noise level for every pixel may begin from one that does not: the
+weights of the new inputs are zero, so that it makes of one level everywhere what the old one made.
 
 The new run keeps the units of the old one: with x = (v - mean)/std of the old data, the network makes of the same image
 under the same noise what it made before. In units of the new data it would see other noise levels and contrasts.
@@ -26,6 +27,8 @@ from diffusion.model.model import Model
 
 # The weights of the embedding of labels, a column for each class and the last one for no label.
 LABELS = "embed.label.weight"
+# The weights of the first layer, whose inputs are those of the example, what is beside it, and a constant.
+STEM = "stem.weight"
 # What must be that of the model whose weights are taken, and the keys of it that may differ.
 SECTIONS, FREE = ("backbone", "model", "parameterization"), ("dropout",)
 
@@ -88,6 +91,8 @@ def transfer(source: Model, network: Backbone, spec: DataSpec) -> list[str]:
     assert isinstance(source.denoiser.backbone, Backbone)
     old, new = source.denoiser.backbone.state_dict(), network.state_dict()
     taken = {name: old[name] for name, value in new.items() if name in old and old[name].shape == value.shape}
+    if STEM in new and source.spec.shape[0] == spec.shape[0] and STEM not in taken:
+        taken[STEM] = _with_inputs(source.denoiser.backbone, network)
     classes, names = source.spec.classes, spec.classes
     if LABELS in old and LABELS in new:
         taken[LABELS] = _columns(old[LABELS], new[LABELS], classes, names)
@@ -108,6 +113,25 @@ def transfer(source: Model, network: Backbone, spec: DataSpec) -> list[str]:
     if source.spec.shape[1:] != spec.shape[1:]:
         lines.append(f"size {_size(source.spec)} -> {_size(spec)}, which weights of convolutions do not depend on")
     return lines
+
+
+def _with_inputs(source: Backbone, network: Backbone) -> Tensor:
+    """Returns the weights of the first layer of a network that has more inputs, for which they are zero.
+
+    Raises InputError where the network has fewer.
+    """
+    old, stem = source.state_dict()[STEM], network.get_submodule(STEM.partition(".")[0])
+    added = network.state_dict()[STEM].shape[1] - old.shape[1]
+    if added < 0:
+        raise InputError(
+            "training.start: the network of that run takes more beside the images, such as a noise level for every "
+            "pixel; set observed.share and condition as there"
+        )
+    # A layer whose weights are stored in units of its fan-in has other units with more inputs.
+    scales = (getattr(layer, "scale", 1.0) for layer in (source.get_submodule(STEM.partition(".")[0]), stem))
+    first, factor = old.shape[1] - network.inputs_after, next(scales) / next(scales)
+    empty = old.new_zeros(len(old), added, *old.shape[2:])
+    return torch.cat([old[:, :first], empty, old[:, first:]], dim=1) * factor
 
 
 def _why(old: DataSpec, new: DataSpec) -> str:

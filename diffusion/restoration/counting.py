@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from diffusion import levels
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.schedules import Schedule
 
@@ -31,9 +32,9 @@ class CountingDenoiser:
         return self.denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """Evaluates the denoiser and counts it. x_t: (B, C, *); t: () or (B,); label: (B,)."""
+        """Evaluates the denoiser and counts it. x_t: (B, C, *); t: () or (B,) or a map; label: (B,)."""
         self.nfe += 1
-        self.watch(t)
+        self.watch(levels.of_trajectory(t, x_t))
         prediction = self.denoiser(x_t, t, label)
         if prediction.mean.requires_grad:
             prediction.mean.register_hook(self._count)  # type: ignore[no-untyped-call]

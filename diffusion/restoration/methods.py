@@ -18,6 +18,7 @@ from diffusion.errors import InputError, require, require_one
 from diffusion.guidance import Labeled, LastEstimate
 from diffusion.operators import Identity
 from diffusion.restoration.corrections import DPSStep, RangeNull
+from diffusion.restoration.learned import Observed, ObservedStep, begins
 from diffusion.restoration.particles import Particles, particles
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.restoration.problem import Problem
@@ -87,23 +88,31 @@ def restore(
         return chosen(denoiser, problem, noise, times, randn)
 
 
-def default(problem: Problem) -> Method:
-    """The method to use where none is named.
+def default(problem: Problem, *, learned: bool = False) -> Method:
+    """The method to use where none is named; `learned` says that the denoiser takes a noise level for every pixel.
 
-    Few observations leave open which mode of the data x belongs to, and particles weigh the modes. Images leave no such
-    choice, and the Jacobian is enough.
+    What such a denoiser has learned it draws from. Otherwise few observations leave open which mode of the data x
+    belongs to, and particles weigh the modes. Images leave no such choice, and the Jacobian is enough.
     """
+    if learned and problem.by_pixel:
+        return Learned()
     return Resampling() if problem.few else Guided()
 
 
-def choose(method: str | Method, sampler: Sampler | None, problem: Problem) -> Method:
-    """The method of that name, or `default(problem)` for "auto"; with another sampler than its own if one is given.
+def choose(method: str | Method, sampler: Sampler | None, problem: Problem, *, learned: bool = False) -> Method:
+    """The method of that name, or the `default` for "auto"; with another sampler than its own if one is given.
 
-    Raises InputError for an unknown name, and for a sampler that the method does not take.
+    Raises InputError for an unknown name, for a sampler that the method does not take, and for the method "learned" of
+    a denoiser that has not `learned` it.
     """
     if isinstance(method, str):
         require_one(method, "method", (AUTO, *METHODS))
-        method = default(problem) if method == AUTO else METHODS[method]()
+        method = default(problem, learned=learned) if method == AUTO else METHODS[method]()
+    if isinstance(method, Learned) and not learned:
+        raise InputError(
+            "method: learned needs a model that learned to restore (observed.share above 0 in its configuration); take "
+            "mmps, or train one from this model with training.start"
+        )
     return method if sampler is None else method.with_sampler(sampler)
 
 
@@ -222,6 +231,38 @@ class DDNM(Direct):
         return RangeNull(denoiser, problem.linear(self.name), problem.y, problem.noise), self.sampler
 
 
+@dataclass(frozen=True)
+class Learned(Direct):
+    """Draws from the posterior that a network has learned which takes a noise level for every pixel; for masks and for
+    noise alone.
+    """
+
+    sampler: Sampler = SDESolver()
+    differentiates: ClassVar[bool] = False
+    conditions: ClassVar[bool] = True
+
+    def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
+        """`Observed` and the sampler, which brings observed pixels along.
+
+        Raises InputError for y in noise with a sampler that does not follow the reverse process.
+        """
+        if problem.noise and not self.sampler.ancestral:
+            rule = (
+                f"ddpm or dpmpp_2m_sde, or have eta = 1, for {self.name} from y in noise: others make one image of it"
+            )
+            raise InputError(f"sampler: must be {rule}, got {self.sampler}")
+        observed = Observed.of(denoiser, problem.y, problem.pixels(self.name), problem.noise)
+        return observed, ObservedStep(self.sampler, observed)
+
+    def __call__(
+        self, denoiser: AnyDenoiser, problem: Problem, noise: Tensor, times: Tensor, randn: RandN
+    ) -> Particles:
+        """Draws independent samples, from the first time on at which anything moves."""
+        observed, _ = self.parts(denoiser, problem)
+        assert isinstance(observed, Observed)
+        return super().__call__(denoiser, problem, noise, begins(times, observed.waits), randn)
+
+
 class Weighted(Method):
     """A method that weighs `particles` particles for each restoration against each other."""
 
@@ -302,4 +343,5 @@ METHODS: dict[str, type[Method]] = {
     "mmps": Guided,
     "particles": Twisted,
     "resampling": Resampling,
+    "learned": Learned,
 }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import InputError, range_hint, require
-from diffusion.operators import Linear, Mask, Operator, Selection, standardized
+from diffusion.operators import Identity, Linear, Mask, Operator, Selection, standardized
 from diffusion.restoration.reach import least_missed
 
 # Up to this many observations the default method weighs particles: with more, one particle would carry all the weight.
@@ -96,6 +96,26 @@ class Problem:
         if not isinstance(self.operator, Mask):
             raise self.refused("a mask", method)
         return self.operator
+
+    @property
+    def by_pixel(self) -> bool:
+        """Whether y shows pixels themselves, each with all of its channels or not at all."""
+        if isinstance(self.operator, Identity):
+            return True
+        if not isinstance(self.operator, Mask):
+            return False
+        known = self.operator.known.broadcast_to(self.y.shape)
+        return known.ndim == 2 or bool((known.all(1) == known.any(1)).all())
+
+    def pixels(self, method: str) -> Tensor:
+        """The values that y shows, bool in the shape of y, for the named method, which takes nothing but pixels.
+
+        Raises InputError for an operator that does not show pixels themselves, or some of their channels.
+        """
+        if not self.by_pixel:
+            raise self.refused("a mask that shows all channels of a pixel or none, or noise alone,", method)
+        known = self.operator.known if isinstance(self.operator, Mask) else torch.ones((), dtype=torch.bool)
+        return known.broadcast_to(self.y.shape)
 
     def refused(self, rule: str, method: str) -> InputError:
         """The error that says which rule of a method the operator breaks."""

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from diffusion import levels
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
 from diffusion.restoration.tiling import Sides, Tiling, hill, offsets
@@ -77,12 +78,14 @@ class Windows:
         return max(tiling.pixels for tiling in self.tilings)
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """Blends the estimates of all windows. x_t: (B, C, *); t: () or (B,); label: (B,).
+        """Blends the estimates of all windows. x_t: (B, C, *); t: () or (B,) or a map; label: (B,).
 
         Raises InputError for examples of another number of pixels.
         """
         flat = x_t.flatten(2)
         require(flat.shape[2] == self.pixels, "windows", f"given {self.pixels} pixels", tuple(x_t.shape[2:]))
+        if levels.is_map(t, x_t):
+            t = to_device(t, x_t.device).expand(len(x_t), 1, *x_t.shape[2:]).flatten(2)
         call = _Call(self, t, label, *self._rows(len(x_t), x_t.device))
         if len(call.parts) > 1 and x_t.requires_grad and torch.is_grad_enabled():
             mean, variance_interp = _Again.apply(flat, call)
@@ -160,7 +163,9 @@ class _Joined(NamedTuple):
 
 @dataclass(frozen=True)
 class _Call:
-    """One evaluation of `owner` at time t: all windows and the examples that they belong to (W,)."""
+    """One evaluation of `owner` at time t, () or (B,) or a map (B, 1, P): all windows and the examples that they belong
+    to (W,).
+    """
 
     owner: Windows
     t: Tensor
@@ -205,7 +210,10 @@ class _Call:
         some = slice(start, start + self.owner.batch)
         rows = self.rows[some]
         place, weights = self.owner.places(self.windows[some], rows)
-        t = self.t[rows.to(self.t.device)] if self.t.ndim else self.t
+        if self.t.ndim == 3:
+            t = self._cut(_by_channel(self.t), place)
+        else:
+            t = self.t[rows.to(self.t.device)] if self.t.ndim else self.t
         label = None if self.label is None else self.label[rows]
         return place, weights.to(flat).reshape(-1, 1, *self.owner.size), self._cut(flat, place), (t, label)
 

@@ -40,9 +40,17 @@ class AdaptiveObjective:
         """Maps uniform numbers to log-SNR by the distribution of this step: (B,) -> (B,)."""
         return self.distribution.log_snr(u, schedule)
 
-    def loss(self, denoiser: Denoiser, x: Tensor, u: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        u: Tensor,
+        noise: Tensor,
+        label: Tensor | None = None,
+        relative: Tensor | None = None,
+    ) -> Tensor:
         """Returns the loss of each example, (B,), and remembers it. Arguments as for `Objective.loss`."""
-        losses = replace(self._objective, noise_levels=self.distribution).loss(denoiser, x, u, noise, label)
+        losses = replace(self._objective, noise_levels=self.distribution).loss(denoiser, x, u, noise, label, relative)
         self._step.append((u, losses.detach()))
         return losses
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from diffusion.data import Dataset, SampleStream, augment, crops_and_flips
 from diffusion.data.hashing import hashed, normal
+from diffusion.data.observing import Observing
+from diffusion.levels import UNSEEN
 from diffusion.noise_levels import low_discrepancy
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.transfers import host_memory, to_device
@@ -23,21 +25,25 @@ HASHED_VALUES = 64
 @dataclass(frozen=True)
 class Batch:
     """Encoded examples x (B, C, *), uniform numbers u (B,) for the noise levels, noise (B, C, *), and labels (B,) or
-    None.
+    None. `relative` (B, 1, *) are the levels of the pixels relative to the trajectory's, None where all have its level;
+    `condition` (B, K, *) is what is known of the examples, None where that is nothing.
     """
 
     x: Tensor
     u: Tensor
     noise: Tensor
     label: Tensor | None
+    relative: Tensor | None = None
+    condition: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class HostBatch:
     """What the CPU makes of the batch of `step`: everything that is read or drawn.
 
-    It has stored values (B, C, *), crops and flips (3, B) for images, uniform numbers u (B,), noise (B, C, *), and
-    labels (B,) or None.
+    It has stored values (B, C, *), crops and flips (3, B) for images, uniform numbers u (B,), noise (B, C, *), labels
+    (B,) or None, the levels of the pixels as a batch has them, the masks of the pixels that were seen (B, 1, *), and
+    stored values of the condition (B, K, *).
     """
 
     step: int
@@ -46,6 +52,9 @@ class HostBatch:
     u: Tensor
     noise: Tensor
     label: Tensor | None
+    relative: Tensor | None = None
+    seen: Tensor | None = None
+    condition: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,8 @@ class BatchMaker:
 
     A batch is made in two parts: `on_host` may run in a thread while the device trains on the batch before, and
     `on_device` only queues work for the device. At most `threads` threads draw the noise, whose number changes nothing.
+
+    `observing` says what is observed of the examples; with None all pixels have the level of the trajectory.
     """
 
     dataset: Dataset
@@ -71,6 +82,7 @@ class BatchMaker:
     processes: int = 1
     device: torch.device = torch.device("cpu")
     threads: int = 1
+    observing: Observing | None = None
 
     def __call__(self, step: int) -> Batch:
         """Returns this process's part of the batch of `step`, counted from 0."""
@@ -86,28 +98,40 @@ class BatchMaker:
         first = step * self.batch + self.rank * share
         numbers = range(first, first + share)
         spec, draws = self.dataset.spec, None
-        values, label = self.dataset.batch(self._indices(first, share))
+        indices = self._indices(first, share)
+        values, label = self.dataset.batch(indices)
+        seen, condition = (None if part is None else self._staged(part) for part in self.dataset.beside(indices))
         if spec.is_image:
             draws = self._staged(crops_and_flips(self._seeds(Stream.AUGMENT, numbers), self.dataset.margin))
         if label is not None:
             hidden = torch.tensor([seed / 2**63 < self.label_dropout for seed in self._seeds(Stream.LABEL, numbers)])
             label = self._staged(label.masked_fill(hidden, -1))
         u, noise = self._uniform_numbers(step, numbers), self._noise(numbers, (share, *spec.shape))
-        return HostBatch(step, self._staged(values), draws, u, noise, label)
+        relative = self._relative(numbers)
+        return HostBatch(step, self._staged(values), draws, u, noise, label, relative, seen, condition)
 
     def on_device(self, host: HostBatch) -> Batch:
         """Copies the parts of a batch to the device, where it augments and encodes the values; waits for none of it.
 
         The uniform numbers stay on the CPU.
         """
-        values, draws, noise, label = (
+        values, draws, noise, label, relative, seen, condition = (
             None if part is None else to_device(part, self.device)
-            for part in (host.values, host.draws, host.noise, host.label)
+            for part in (host.values, host.draws, host.noise, host.label, host.relative, host.seen, host.condition)
         )
         assert values is not None and noise is not None
         if draws is not None:
-            values = augment(values, draws, flip=self.flip, margin=self.dataset.margin)
-        return Batch(self.dataset.spec.encode(values), host.u, noise, label)
+            values, seen, condition = (
+                None if part is None else augment(part, draws, flip=self.flip, margin=self.dataset.margin)
+                for part in (values, seen, condition)
+            )
+            assert values is not None
+        x = self.dataset.spec.encode(values)
+        if seen is not None:
+            x = x * seen
+            relative = torch.where(seen == 0, UNSEEN, x.new_ones(()) if relative is None else relative)
+        encoded = None if condition is None else self.dataset.spec.encode(condition)
+        return Batch(x, host.u, noise, label, relative, encoded)
 
     def global_batch(self, step: int) -> Batch:
         """Returns the batch of `step` for all processes together."""
@@ -137,6 +161,14 @@ class BatchMaker:
             np.arange(numbers.start, numbers.stop, dtype=np.uint64) + np.uint64(example_seed(self.seed, Stream.NOISE))
         )
         return self._staged(normal(keys[:, None], np.arange(values)).reshape(shape))
+
+    def _relative(self, numbers: range) -> Tensor | None:
+        if self.observing is None:
+            return None
+        spec = self.dataset.spec
+        shape = spec.shape[1:] if spec.is_image else spec.shape
+        drawn = np.stack([self.observing(shape, seed) for seed in self._seeds(Stream.OBSERVED, numbers)])
+        return self._staged(torch.from_numpy(drawn[:, None] if spec.is_image else drawn))
 
     def _uniform_numbers(self, step: int, numbers: range) -> Tensor:
         if not self.low_discrepancy:

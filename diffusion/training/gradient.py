@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -95,15 +96,17 @@ class Gradient:
         count, total = self.share // self.at_once, torch.zeros((), device=self.accelerator.device)
         found = []
         for part in range(count):
-            x, u, noise, label = (
-                None if v is None else v.chunk(count)[part] for v in (batch.x, batch.u, batch.noise, batch.label)
+            x, u, noise, label, relative, condition = (
+                None if v is None else v.chunk(count)[part]
+                for v in (batch.x, batch.u, batch.noise, batch.label, batch.relative, batch.condition)
             )
             assert x is not None and u is not None and noise is not None
+            denoiser = self.denoiser if condition is None else replace(self.denoiser, condition=condition)
             # Gradients are exchanged once per step, with the last part; those of sharded weights with every part, as a
             # whole gradient may not fit.
             last = exchange and part == count - 1
             with nullcontext() if last or self.sharded else self.accelerator.no_sync(self.network):
-                losses = self.objective.loss(self.denoiser, x, u, noise, label)
+                losses = self.objective.loss(denoiser, x, u, noise, label, relative)
                 loss = losses.mean() / count
                 # A loss that is not finite makes the gradient of all processes not finite.
                 scale = 1.0 if self.scaler is None else self.scaler.scale

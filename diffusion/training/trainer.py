@@ -136,6 +136,8 @@ class Trainer:
             distributed.count(),
             self.accelerator.device,
             drawing_threads(self.accelerator.device),
+            # A student has the inputs of its teacher's network, but learns to sample alone.
+            self.config.observed if self.config.observed.share and not self.config.distillation.teacher else None,
         )
         share = options.batch // distributed.count()
         self.gradient = Gradient(

@@ -39,7 +39,8 @@ def test_a_backbone_knows_the_classes_and_the_spacing_of_the_gray_levels(monkeyp
     monkeypatch.setattr(type(experiment.backbone), "build", record)
     build(experiment, SPEC)
     build(experiment, replace(SPEC, shape=(1, 8, 8), classes=()))
-    assert asked == [((3, 3, 2), {"spacing": 1 / 50}), ((1, 1, 0), {"spacing": 1 / 50})]
+    plain = {"spacing": 1 / 50, "mapped": False}
+    assert asked == [((3, 3, 2), plain), ((1, 1, 0), plain)]
 
 
 def test_a_denoiser_has_the_schedule_and_the_parameterization_of_the_experiment() -> None:

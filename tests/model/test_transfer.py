@@ -213,3 +213,22 @@ def test_what_is_no_model_is_refused_by_the_name_of_the_key(trained: Path, shape
 def test_a_checkpoint_may_be_the_beginning(trained: Path, shapes: Path) -> None:
     path = trained / "checkpoints" / "step-00000020"
     assert open_start(tiny(shapes, training={"start": str(path)})).step == 20
+
+
+@pytest.mark.parametrize("design", ["magnitude", "group_norm"])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_network_with_a_level_for_every_pixel_begins_as_one_without(design: str, patch: int) -> None:
+    plain = tiny(Path("images"), backbone={"design": design, "patch": patch})
+    source = stirred(plain, SPEC)
+    model, _ = begun(source, config.override(plain, ["observed.share=0.5"]), SPEC)
+    assert (estimate(model, IMAGES, 0) - estimate(source, IMAGES, 0)).abs().max() < 1e-5
+    t = torch.full((2, 1, 8, 8), 0.4, dtype=torch.float64)
+    with torch.no_grad():
+        by_pixel, whole = (m.denoiser(IMAGES, time).mean for m, time in ((model, t), (source, t[:, 0, 0, 0])))
+    assert (by_pixel - whole).abs().max() < 1e-5
+
+
+def test_a_network_without_a_level_for_every_pixel_does_not_begin_as_one_with() -> None:
+    source = stirred(tiny(Path("images"), observed={"share": 0.5}), SPEC)
+    with pytest.raises(InputError, match=r"training.start: the network of that run takes more beside the images"):
+        begun(source, tiny(Path("images")), SPEC)

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from diffusion.data import Dataset, DataSpec, SampleStream, augment, crops_and_flips
+from diffusion.data.observing import Observing
+from diffusion.levels import UNSEEN
 from diffusion.randomness import Stream, example_seed
 from diffusion.training import batches
 from diffusion.training.batches import Batch, BatchMaker
@@ -241,3 +243,38 @@ def test_points_pass_through_as_they_are() -> None:
     values = points().values
     x = maker(points())(0).x
     assert x.shape == (8, 2) and all((torch.from_numpy(np.asarray(values)) == row).all(1).any() for row in x)
+
+
+def test_what_is_observed_of_an_example_is_its_own() -> None:
+    """Levels depend on the seed and the number of an example alone, and other draws do not depend on them."""
+    one = maker(observing=Observing(share=0.7))
+    plain, batch = maker()(3), one(3)
+    assert plain.relative is None and same(plain, batch)
+    assert batch.relative is not None and batch.relative.shape == (8, 1, 4, 6)
+    expected = [Observing(share=0.7)((4, 6), example_seed(3, Stream.OBSERVED, number)) for number in range(24, 32)]
+    assert torch.equal(batch.relative[:, 0], torch.from_numpy(np.stack(expected)))
+    parts = [replace(one, rank=rank, processes=2)(3).relative for rank in range(2)]
+    assert all(part is not None for part in parts)
+    assert torch.equal(torch.cat([part for part in parts if part is not None]), batch.relative)
+
+
+@pytest.mark.parametrize("margin", [0, 2])
+def test_what_is_beside_the_values_is_cropped_and_flipped_with_them(margin: int) -> None:
+    dataset = images(margin=margin)
+    assert isinstance(dataset.values, np.ndarray)
+    seen = (dataset.values[:, :1] < 128).astype(np.uint8)
+    batch = maker(replace(dataset, seen=seen, condition=dataset.values))(0)
+    plain = maker(dataset)(0)
+    assert batch.condition is not None and torch.equal(batch.condition, plain.x)
+    hidden = plain.x[:, :1] * 50 + 100 > 127.5
+    assert batch.relative is not None and torch.equal(batch.relative == UNSEEN, hidden)
+    assert torch.equal(batch.x, torch.where(hidden, 0.0, plain.x)) and bool((batch.relative[~hidden] == 1).all())
+
+
+def test_what_nobody_saw_is_not_observed() -> None:
+    seen = np.random.default_rng(1).integers(0, 2, (23, 1, 4, 6), dtype=np.uint8)
+    dataset, observing = images(), Observing(share=1.0, noisy=0.0)
+    batch, whole = maker(replace(dataset, seen=seen), observing=observing)(1), maker(dataset, observing=observing)(1)
+    assert batch.relative is not None and whole.relative is not None
+    unseen = batch.relative == UNSEEN
+    assert 0.3 < unseen.float().mean() < 0.7 and torch.equal(batch.relative[~unseen], whole.relative[~unseen])
