@@ -22,7 +22,6 @@ from diffusion.commands.photographs.canvas import Canvas, canvas, project
 from diffusion.commands.photographs.feather import blended
 from diffusion.commands.photographs.images import Marking
 from diffusion.commands.photographs.listing import ImageFile, list_images
-from diffusion.commands.photographs.marks import Marked
 from diffusion.commands.photographs.own_results import OwnResults
 from diffusion.commands.photographs.pad import Pad
 from diffusion.commands.photographs.photograph import Photograph, read_photograph
@@ -30,6 +29,7 @@ from diffusion.commands.photographs.places import Place, Request, weights_hash
 from diffusion.commands.photographs.targets import Targets, lost
 from diffusion.commands.photographs.tasks import Task
 from diffusion.data.images.decoding import Color
+from diffusion.data.images.marks import Marked
 from diffusion.errors import InputError, require
 from diffusion.model import Model, load
 from diffusion.model.restoration import Restoration

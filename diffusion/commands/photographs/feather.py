@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from diffusion.commands.photographs.marks import grown
+from diffusion.data.images.marks import grown
 from diffusion.model.restoration import Restoration
 
 

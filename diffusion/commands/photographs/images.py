@@ -14,11 +14,11 @@ from torch import Tensor
 
 from diffusion.commands.photographs.feather import ramp
 from diffusion.commands.photographs.listing import ImageFile
-from diffusion.commands.photographs.marks import Marked, grown
 from diffusion.commands.photographs.pad import Pad
 from diffusion.data import DataSpec, PixelFormat, decode, read_header, resize_and_crop
 from diffusion.data.images.bands import arranged
 from diffusion.data.images.decoding import RGB, Color, Pixels, decode_to_look_at, read_bands, to_tensor
+from diffusion.data.images.marks import Marked, grown
 from diffusion.data.images.masks import MOSTLY, WHITE, fitted, read_mask
 from diffusion.errors import InputError, require
 from diffusion.operators import Operator

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion.commands.photographs.pairing import Pairing, masks_among
+from diffusion.commands.photographs.pairing import Pairing
 from diffusion.data.images.folder import FolderWalk
+from diffusion.data.images.mask_names import masks_among
 from diffusion.data.images.unread import advice
 from diffusion.errors import InputError
 

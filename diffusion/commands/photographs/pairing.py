@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import filecmp
 import itertools
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffusion.data.images.decoding import SUFFIXES
 from diffusion.data.images.folder import FolderWalk
-from diffusion.errors import InputError
-
-# The names that mark a mask: x_mask, x-mask, x.mask, mask_x; and those of a folder of masks among images.
-_MARKED = re.compile(r"(.+)[-_.]mask|mask[-_.](.+)", re.IGNORECASE)
-_FOLDERS = ("mask", "masks")
-
-
-def image_of(name: Path) -> Path | None:
-    """Returns the name (without suffix) of the image that a file belongs to as its mask, by its own name; None for
-    other files.
-    """
-    found = _MARKED.fullmatch(name.name)
-    own = (found[1] or found[2]) if found else name.name
-    if name.parent.name.lower() in _FOLDERS:
-        return name.parent.with_name(own)
-    return name.with_name(own) if found else None
-
-
-def masks_among(files: Iterable[Path]) -> list[Path]:
-    """Returns the files that are masks of other ones in the same folder, or of those in the folder above."""
-    files = list(files)
-    names = {file.with_suffix("") for file in files}
-    return [file for file in files if image_of(file.with_suffix("")) in names]
+from diffusion.data.images.mask_names import FOLDERS, Named, image_of
 
 
 @dataclass
@@ -46,19 +23,15 @@ class Pairing:
     """
 
     masks: Path | None = None
-    _named: dict[Path, Path] = field(default_factory=dict)
+    _named: Named = field(default_factory=lambda: Named({}, {}))
     _beside: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
     _used: set[Path] = field(default_factory=set)
     _images: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.masks is not None and self.masks.is_dir():
-            for file in FolderWalk(self.masks, ordered=True):
-                name = Path(file.path).with_suffix("")
-                if name in self._named:
-                    text = f"{self.masks / file.path}: must have a name of its own, got that of {self._named[name]}"
-                    raise InputError(text)
-                self._named[name] = self.masks / file.path
+            files = (Path(member.path) for member in FolderWalk(self.masks, ordered=True))
+            self._named = Named.of(files, self.masks)
 
     def is_mask(self, file: Path, folders: Iterable[Path]) -> bool:
         """Whether a file in the `folders` of images is one of the masks that are named, by its place.
@@ -103,15 +76,18 @@ class Pairing:
 
     def without_image(self) -> list[Path]:
         """The masks in the folder that belong to none of the images that were asked for."""
-        return [mask for mask in self._named.values() if mask not in self._used and mask.resolve() not in self._images]
+        if self.masks is None:
+            return []
+        masks = (self.masks / file for file in self._named.plain.values())
+        return [mask for mask in masks if mask not in self._used and mask.resolve() not in self._images]
 
     def _of_name(self, name: Path, image: Path) -> Path | None:
         """A file that is marked as the mask of the image, or else one of the same name that is not the image."""
-        marked = (file for other, file in self._named.items() if image_of(other) == name)
-        plain = self._named.get(name)
-        if plain is not None and self.is_among(image) and plain.resolve() == image.resolve():
-            plain = None
-        return next(marked, plain)
+        assert self.masks is not None
+        file = self._named(name)
+        if file is not None and self.is_among(image) and (self.masks / file).resolve() == image.resolve():
+            return None
+        return None if file is None else self.masks / file
 
 
 def _by_image(folder: Path) -> dict[str, list[Path]]:
@@ -119,7 +95,7 @@ def _by_image(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     if not folder.is_dir():
         return found
-    inner = (each for each in sorted(folder.iterdir()) if each.name.lower() in _FOLDERS and each.is_dir())
+    inner = (each for each in sorted(folder.iterdir()) if each.name.lower() in FOLDERS and each.is_dir())
     for file in itertools.chain(sorted(folder.iterdir()), *(sorted(each.iterdir()) for each in inner)):
         owner = image_of(file.with_suffix(""))
         if owner is not None and owner.parent == folder and file.suffix.lower() in SUFFIXES:

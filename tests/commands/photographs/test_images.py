@@ -19,9 +19,9 @@ from diffusion.commands.photographs.images import (
     read_observation,
 )
 from diffusion.commands.photographs.listing import ImageFile
-from diffusion.commands.photographs.marks import Marked
 from diffusion.commands.photographs.pad import Pad
 from diffusion.data import DataSpec, resize_and_crop
+from diffusion.data.images.marks import Marked
 from diffusion.errors import InputError
 from diffusion.operators import parse
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from diffusion.commands.photographs.marks import Marked, grown
+from diffusion.data.images.marks import Marked, grown
 from diffusion.errors import InputError
 
 MAGENTA = np.array([255, 0, 255])
@@ -116,7 +116,7 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large image is looked at part by part, and a color that runs through the parts is one."""
     image = np.tile(np.asarray(strokes(scene(0))), (2, 2, 1))
     whole = Marked("#ff00ff").hidden(image, jpeg=False)
-    monkeypatch.setattr("diffusion.commands.photographs.marks.TILE", 48)
+    monkeypatch.setattr("diffusion.data.images.marks.TILE", 48)
     assert np.array_equal(Marked("#ff00ff").hidden(image, jpeg=False), whole)
 
 

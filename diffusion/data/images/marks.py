@@ -52,7 +52,7 @@ class Rim:
     around: int
 
 
-# Measured on photographs of flowers with texts and lines in three colors: tests/commands/photographs/test_marks.py.
+# Measured on photographs of flowers with texts and lines in three colors: tests/data/images/test_marks.py.
 # Compression halves colors and spreads them within blocks of 8 and 16 pixels.
 LOSSLESS, LOSSY = Rim(THRESHOLD, 32, 0.4, 0.09, 1, 1, 0), Rim(0.2, 4, 0.3, 0.4, 4, 2, 16)
 
