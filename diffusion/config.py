@@ -182,14 +182,19 @@ class Config:
     @property
     def mapped(self) -> bool:
         """Whether the network takes a noise level for every pixel."""
-        return self.observed.share > 0
+        return self.observed.share > 0 or bool(self.data.masks)
 
     def __post_init__(self) -> None:
-        if self.observed.share and (self.training.trajectory or self.training.hybrid):
+        if self.mapped and (self.training.trajectory or self.training.hybrid):
             key = "trajectory" if self.training.trajectory else "hybrid"
+            rule = f"with training.{key}, whose bound has one noise level for all pixels, got"
+            if self.data.masks:
+                raise ConfigError(f"data.masks: must be unset {rule} {self.data.masks!r}")
+            raise ConfigError(f"observed.share: must be 0 {rule} {self.observed.share:g}")
+        if self.data.masks and self.distillation.teacher:
             raise ConfigError(
-                f"observed.share: must be 0 with training.{key}, whose bound has one noise level for all pixels, got "
-                f"{self.observed.share:g}"
+                "data.masks: must be unset with distillation.teacher, as a student learns from whole images, got "
+                f"{self.data.masks!r}; name a folder of undamaged images, or of samples of the teacher"
             )
         if self.training.trajectory and self.training.hybrid:
             raise ConfigError(

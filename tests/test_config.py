@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from diffusion import config
 from diffusion.backbones import MLPConfig, UNetConfig
-from diffusion.config import Config, ConfigError, from_dict, load, to_dict
+from diffusion.config import Config, ConfigError, from_dict, load, override, to_dict
 from diffusion.noise_levels import LogitNormal, LogNormal, Uniform
 from diffusion.objectives import Exact, SigmoidError, Weighting
 from diffusion.samplers import DDIM, DPMSolver
@@ -229,6 +231,33 @@ def test_every_key_that_holds_text_may_look_like_a_number(file: Path, key: str) 
 def test_the_rules_hold_for_configs_made_in_code() -> None:
     with pytest.raises(ConfigError, match=r"training\.hybrid"):
         Config(training=replace(Config().training, hybrid=0.1))
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"training": {"trajectory": 5}},
+            "data.masks: must be unset with training.trajectory, whose bound",
+        ),
+        (
+            {"training": {"hybrid": 0.1}, "model": {"learned_variance": True}},
+            "data.masks: must be unset with training.hybrid, whose bound has one noise level for all pixels",
+        ),
+        (
+            {"distillation": {"teacher": "runs/a"}},
+            "data.masks: must be unset with distillation.teacher, as a student learns from whole images, got 'alpha'",
+        ),
+        ({"data": {"source": "digits"}}, "data.masks: must be unset for digits, got 'alpha'"),
+        ({"data": {"source": "mixture"}}, "data.masks: must be unset for mixture, got 'alpha'"),
+        ({"data": {"masks": "#f0f"}}, "data.masks: must be alpha, a folder, or a color such as #ff00ff, got '#f0f'"),
+    ],
+)
+def test_masks_give_every_pixel_a_noise_level_where_that_can_be(sections: dict[str, Any], message: str) -> None:
+    assert not from_dict({}).mapped and from_dict({"data": {"masks": "alpha"}}).mapped
+    assert override(Config(), ["data.masks=#ff00ff"]).data.masks == "#ff00ff"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        from_dict({**sections, "data": {"masks": "alpha", **sections.get("data", {})}})
 
 
 def test_a_trajectory_trains_the_variance_with_the_mean_or_leaves_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,9 @@ class DataOptions:
     StyleGAN, the ClassLabel column of a Hugging Face dataset or the modes of a mixture. It may also be a table, CSV,
     TSV, JSON or JSON lines within the folder or beside it, or "prefix": the text before the number of a name.
     `pages` is "first", or "all" to take every page of a TIFF stack and every frame of an animation as an image.
+    `masks` says which pixels nobody has seen, which have no part in anything that is learned: "alpha" stands for those
+    that are not fully opaque, "#ff00ff" for those that are painted in that color, and else it is a folder of masks with
+    the names of the images, in which white is seen.
     `background` is the RGB color on which transparent pixels are composited, unless `channels` is 4.
     `flip` mirrors half of the training examples at random.
     `margin` is the random crop padding: training crops are shifted by up to this number of pixels in each direction.
@@ -67,6 +71,7 @@ class DataOptions:
     range: Literal["measured"] | tuple[float, float] | None = None
     labels: bool | str = False
     pages: str = FIRST
+    masks: str = ""
     background: tuple[int, int, int] = (255, 255, 255)
     flip: bool = False
     margin: int = 0
@@ -86,6 +91,9 @@ class DataOptions:
         files = isinstance(self.labels, bool) or self.source == "folder"
         require(files, "labels", f"true or false for {self.source}", repr(self.labels))
         require_one(self.pages, "pages", PAGES)
+        require(not self.masks or self.source == "folder", "masks", f"unset for {self.source}", repr(self.masks))
+        painted = not self.masks.startswith("#") or re.fullmatch("#[0-9a-fA-F]{6}", self.masks)
+        require(bool(painted), "masks", "alpha, a folder, or a color such as #ff00ff", repr(self.masks))
         require(min(self.shape) >= 1, "size", "positive", self.size)
         require(1 <= self.channels <= MAX_CHANNELS, "channels", f"1 to {MAX_CHANNELS}", self.channels)
         if isinstance(self.range, tuple):
