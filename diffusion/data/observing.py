@@ -11,6 +11,8 @@ function of the seed of the example.
     strokes  all but thick strokes, as a brush leaves them
     frame    a rectangle in the middle: what is around it is unseen
     blocks   some of the squares of a grid
+
+Completed examples, whose holes were filled by draws, are also seen as they and others were before (`Holes`).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from diffusion.data.dataset import Rows
 from diffusion.errors import require, require_one
 
 Known = npt.NDArray[np.bool_]
@@ -29,6 +32,8 @@ Relative = npt.NDArray[np.float32]
 Generator = np.random.Generator
 # The share of the examples seen in noise whose noise differs from pixel to pixel.
 UNEVEN = 0.25
+# The share of the completed examples with something observed that are seen through a mask of the data.
+THROUGH_HOLES = 0.5
 
 
 class MaskLaw(ABC):
@@ -124,6 +129,18 @@ class Blocks(MaskLaw):
 
 
 @dataclass(frozen=True)
+class Holes(MaskLaw):
+    """What is seen is that of a random one of the examples of the data, whose masks are `seen` (N, 1, *), or (N, D)."""
+
+    seen: npt.NDArray[np.uint8] | Rows
+
+    def draw(self, shape: tuple[int, ...], rng: Generator) -> Known:
+        """Draws a mask of `shape`, which the masks have too."""
+        found: Known = np.asarray(self.seen[np.array([rng.integers(len(self.seen))])]).reshape(shape) != 0
+        return found
+
+
+@dataclass(frozen=True)
 class Observing:
     """The observed pixels of training examples, which a network for restoration learns from.
 
@@ -146,17 +163,19 @@ class Observing:
         for name in self.masks:
             require_one(name, "masks", MASKS)
 
-    def __call__(self, shape: tuple[int, ...], seed: int) -> Relative:
+    def __call__(self, shape: tuple[int, ...], seed: int, holes: Holes | None = None) -> Relative:
         """Draws the levels of the pixels of an example, relative to the trajectory's (`levels.relative`).
 
         `shape` is (H, W), or (D,) for points; so is the result: 1 where nothing is observed, 0 where a pixel is known
-        exactly, and in between where it is known in noise.
+        exactly, and in between where it is known in noise. With `holes`, half of what is observed goes by them.
         """
         rng = np.random.default_rng(seed)
         levels = np.ones(shape, dtype=np.float32)
         if rng.random() >= self.share:
             return levels
-        law = Pixels() if len(shape) == 1 else MASKS[self.masks[rng.integers(len(self.masks))]]()
+        law: MaskLaw = Pixels() if len(shape) == 1 else MASKS[self.masks[rng.integers(len(self.masks))]]()
+        if holes is not None and rng.random() < THROUGH_HOLES:
+            law = holes
         known = law(shape, rng)
         if rng.random() >= self.noisy:
             seen: Relative | float = 0.0

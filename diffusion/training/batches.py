@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion.data import Dataset, SampleStream, augment, crops_and_flips
 from diffusion.data.hashing import hashed, normal
-from diffusion.data.observing import Observing
+from diffusion.data.observing import Holes, Observing
 from diffusion.levels import UNSEEN
 from diffusion.noise_levels import low_discrepancy
 from diffusion.randomness import ExampleNoise, Stream, example_seed
@@ -69,7 +69,8 @@ class BatchMaker:
     A batch is made in two parts: `on_host` may run in a thread while the device trains on the batch before, and
     `on_device` only queues work for the device. At most `threads` threads draw the noise, whose number changes nothing.
 
-    `observing` says what is observed of the examples; with None all pixels have the level of the trajectory.
+    `observing` says what is observed of the examples; with None all pixels have the level of the trajectory. `holes`
+    are those that completed examples had, through which they are observed too.
     """
 
     dataset: Dataset
@@ -83,6 +84,7 @@ class BatchMaker:
     device: torch.device = torch.device("cpu")
     threads: int = 1
     observing: Observing | None = None
+    holes: Holes | None = None
 
     def __call__(self, step: int) -> Batch:
         """Returns this process's part of the batch of `step`, counted from 0."""
@@ -167,7 +169,7 @@ class BatchMaker:
             return None
         spec = self.dataset.spec
         shape = spec.shape[1:] if spec.is_image else spec.shape
-        drawn = np.stack([self.observing(shape, seed) for seed in self._seeds(Stream.OBSERVED, numbers)])
+        drawn = np.stack([self.observing(shape, seed, self.holes) for seed in self._seeds(Stream.OBSERVED, numbers)])
         return self._staged(torch.from_numpy(drawn[:, None] if spec.is_image else drawn))
 
     def _uniform_numbers(self, step: int, numbers: range) -> Tensor:

@@ -21,6 +21,7 @@ from diffusion import checkpoint, distributed, model, progress
 from diffusion.compilation import compile_blocks, obstacle
 from diffusion.config import Config, TrainingConfig
 from diffusion.data import Dataset
+from diffusion.data.observing import Holes
 from diffusion.errors import InputError
 from diffusion.files import sync
 from diffusion.interrupt import Interrupt
@@ -58,10 +59,15 @@ class Outcome:
 
 
 class Trainer:
-    """Trains the backbone of one experiment in one run folder, from its newest checkpoint if it has any."""
+    """Trains the backbone of one experiment in one run folder, from its newest checkpoint if it has any.
 
-    def __init__(self, config: Config, train: Dataset, held_out: Dataset, run: Path) -> None:
-        self.config, self.run = config, run
+    `holes` are those that the training examples had before they were completed, if they were.
+    """
+
+    def __init__(
+        self, config: Config, train: Dataset, held_out: Dataset, run: Path, holes: Holes | None = None
+    ) -> None:
+        self.config, self.run, self.holes = config, run, holes
         self.accelerator = accelerator(config, run)
         self.dtype = network_dtype(config.training.precision, self.accelerator.device)
         self.sharded = sharding.requested()
@@ -138,6 +144,7 @@ class Trainer:
             drawing_threads(self.accelerator.device),
             # A student has the inputs of its teacher's network, but learns to sample alone.
             self.config.observed if self.config.observed.share and not self.config.distillation.teacher else None,
+            self.holes,
         )
         share = options.batch // distributed.count()
         self.gradient = Gradient(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffusion.data.observing import MASKS, Observing, Pixels
+from diffusion.data.observing import MASKS, Holes, Observing, Pixels
 from diffusion.errors import InputError
 
 LAWS = pytest.mark.parametrize("name", MASKS)
@@ -85,6 +85,16 @@ def test_of_points_any_coordinates_are_observed() -> None:
     assert set(map(tuple, drawn.tolist())) == {
         (a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1) if 0 < a + b + c < 3
     }
+
+
+def test_half_of_what_is_observed_of_completed_examples_goes_by_the_masks_of_the_data() -> None:
+    seen = (np.random.default_rng(0).random((5, 1, 12, 12)) < 0.5).astype(np.uint8)
+    observing = Observing(share=0.8, noisy=0.0, masks=("box",))
+    drawn = [observing((12, 12), seed, Holes(seen)) == 0 for seed in range(2000)]
+    counts = np.array([sum(np.array_equal(known, mask[0] != 0) for known in drawn) for mask in seen])
+    assert abs(counts.sum() / 2000 - 0.4) < 4 * (0.24 / 2000) ** 0.5
+    assert np.abs(counts / counts.sum() - 0.2).max() < 4 * (0.16 / counts.sum()) ** 0.5, "each of them as often"
+    assert abs(sum(bool(known.any()) for known in drawn) / 2000 - 0.8) < 4 * (0.16 / 2000) ** 0.5
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from diffusion.data import Dataset, DataSpec, SampleStream, augment, crops_and_flips
-from diffusion.data.observing import Observing
+from diffusion.data.observing import Holes, Observing
 from diffusion.levels import UNSEEN
 from diffusion.randomness import Stream, example_seed
 from diffusion.training import batches
@@ -278,3 +278,18 @@ def test_what_nobody_saw_is_not_observed() -> None:
     assert batch.relative is not None and whole.relative is not None
     unseen = batch.relative == UNSEEN
     assert 0.3 < unseen.float().mean() < 0.7 and torch.equal(batch.relative[~unseen], whole.relative[~unseen])
+
+
+def test_completed_examples_are_observed_through_the_holes_that_the_data_had() -> None:
+    """A completion is wholly seen: its pixels move or are observed, and none has a time beyond."""
+    seen = np.random.default_rng(1).integers(0, 2, (23, 1, 4, 6), dtype=np.uint8)
+    observing = Observing(share=1.0, noisy=0.0)
+    one = maker(observing=observing, holes=Holes(seen))
+    made = [one(step) for step in range(25)]
+    plain = maker(observing=observing)(0)
+    assert same(plain, made[0])
+    levels = torch.cat([batch.relative for batch in made if batch.relative is not None])
+    assert set(levels.unique().tolist()) == {0.0, 1.0}
+    masks = torch.from_numpy(seen) != 0
+    through = ((levels == 0)[:, None] == masks[None]).flatten(2).all(2).any(1)
+    assert abs(float(through.float().mean()) - 0.5) < 4 * (0.25 / 200) ** 0.5
