@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -55,7 +56,7 @@ class Dataset:
     `values` is (N, C, H + 2 margin, W + 2 margin) for images, whose `margin` around the (H, W) of the spec is the
     padding for random crops: uint8 or, for more than 256 gray levels, uint16, and float32 for continuous images. For
     points it is float32 (N, D). `labels` is int64 (N,), or None. `names` has one name per example. `contents` is uint64
-    (N,), a hash of each example's values, or None if they have not been hashed yet. `left_out` has the path of each
+    (N,), the `content_hash` of each example, or None if they have not been hashed yet. `left_out` has the path of each
     file that could not be used, and the reason.
 
     Images may have more beside their values, of the same height and width: `seen`, uint8 (N, 1, *), is 0 at pixels that
@@ -167,7 +168,12 @@ class Dataset:
         for start in range(0, len(self), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(self)))
             known = None if self.contents is None else self.contents[rows]
-            yield from (content_hash(row) for row in self.values[rows]) if known is None else known.tolist()
+            yield from self.hashed(rows) if known is None else known.tolist()
+
+    def hashed(self, rows: npt.NDArray[np.int64]) -> list[int]:
+        """Returns the hashes of the examples at the rows, which are read for it."""
+        seen: Iterable[Values | None] = repeat(None) if self.seen is None else self.seen[rows]
+        return [content_hash(values, mask) for values, mask in zip(self.values[rows], seen, strict=False)]
 
 
 def _rows(values: Values | Rows | Generated, numbers: npt.NDArray[np.int64]) -> Rows:
@@ -180,21 +186,28 @@ def _tensor(values: Values) -> Tensor:
     return torch.from_numpy(values.astype(np.int32) if values.dtype == np.uint16 else values)
 
 
-def content_hash(row: Values) -> int:
-    """Returns a 64-bit hash of an example's values, equal for copies."""
-    digest = hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=8).digest()
+def content_hash(row: Values, seen: Values | None = None) -> int:
+    """Returns a 64-bit hash of an example's values, equal for copies.
+
+    Of an image (C, H, W) with unseen pixels it is that of the others and of the mask `seen` (1, H, W). An image that
+    is wholly seen has the hash that it has without a mask, and so stays on its side of a split.
+    """
+    damaged = seen is not None and not seen.all()
+    parts = (np.where(seen, row, np.zeros((), row.dtype)), seen != 0) if damaged else (row,)
+    digest = hashlib.blake2b(b"".join(np.ascontiguousarray(part).tobytes() for part in parts), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 def standardized(dataset: Dataset, *, held_out: float = 0.0, seed: int = 0, limit: int = 4096) -> Dataset:
     """Returns the whole dataset with a spec that gives its training examples zero mean and unit variance.
 
-    The training examples are those of `dataset.split(held_out, seed)`: held-out ones have no part in mean and std. Of
-    the training examples, at most `limit` evenly spaced ones are read, without their margin. Continuous data of no file
-    are returned as they are, unsplit: their distribution is scaled already, and a density must not depend on the
-    sample.
+    Of images that are seen in part, the pixels that were seen alone have a part in mean and std. The training examples
+    are those of `dataset.split(held_out, seed)`: held-out ones have no part in mean and std. Of the training examples,
+    at most `limit` evenly spaced ones are read, without their margin. Continuous data of no file are returned as they
+    are, unsplit: their distribution is scaled already, and a density must not depend on the sample.
 
-    Raises InputError for an empty dataset, or training examples whose values are all the same.
+    Raises InputError for an empty dataset, training examples of which nothing was seen, or whose values are all the
+    same.
     """
     if len(dataset) == 0:
         raise InputError("data: the dataset is empty")
@@ -203,12 +216,18 @@ def standardized(dataset: Dataset, *, held_out: float = 0.0, seed: int = 0, limi
     training, _ = dataset.split(held_out, seed)
     read = training.evenly(limit)
     total = square = 0.0
+    count = 0
     for start in range(0, len(read), CHUNK):
-        values, _ = read.batch(range(start, min(start + CHUNK, len(read))))
-        exact = read.center(values).double()
+        numbers = range(start, min(start + CHUNK, len(read)))
+        exact = read.center(read.batch(numbers)[0]).double()
+        seen, _ = read.beside(numbers)
+        if seen is not None:
+            exact = exact[(read.center(seen) != 0).expand_as(exact)]
         total += float(exact.sum())
         square += float(exact.square().sum())
-    count = len(read) * dataset.spec.dim
+        count += exact.numel()
+    if not count:
+        raise InputError("data.masks: none of the pixels of the training images was seen")
     mean = total / count
     variance = square / count - mean**2
     if variance <= 0:

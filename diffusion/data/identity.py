@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from diffusion.data.dataset import Dataset, Rows, content_hash
+from diffusion.data.dataset import Dataset, Rows
 from diffusion.data.generated import Generated
 from diffusion.data.hashing import hashed
 from diffusion.errors import InputError
@@ -23,7 +23,7 @@ CHUNK = 256
 
 
 def hashes_of(dataset: Dataset) -> Hashes:
-    """Returns a hash of the values and the class of each example, in the order of the dataset: (N,).
+    """Returns a hash of the values, the mask and the class of each example, in the order of the dataset: (N,).
 
     Of examples that are generated, as crops of a texture are, there are at most MADE, evenly spaced ones.
     """
@@ -39,8 +39,7 @@ def hashes_of(dataset: Dataset) -> Hashes:
 
 def _read(dataset: Dataset) -> list[int]:
     starts = range(0, len(dataset), CHUNK)
-    parts = (dataset.values[np.arange(start, min(start + CHUNK, len(dataset)))] for start in starts)
-    return [content_hash(row) for part in parts for row in part]
+    return [one for start in starts for one in dataset.hashed(np.arange(start, min(start + CHUNK, len(dataset))))]
 
 
 def _text_hash(text: str) -> int:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from diffusion.data import Dataset, DataSpec, standardized, swiss_roll
-from diffusion.data.dataset import Rows
+from diffusion.data.dataset import Rows, content_hash
+from diffusion.errors import InputError
 
 
 def images(n: int, margin: int = 0, labels: bool = False, copies: int = 1) -> Dataset:
@@ -182,3 +183,42 @@ def test_nothing_to_standardize_is_an_error() -> None:
     flat = Dataset(np.full((9, 1, 4, 4), 7, np.uint8), DataSpec((1, 4, 4), 256), None, ("",) * 9)
     with pytest.raises(ValueError, match="every value is 7"):
         standardized(flat)
+
+
+def damaged(n: int, margin: int = 1, *, paint: int = 255) -> Dataset:
+    """n noise images with random holes, in which the values are `paint`."""
+    whole = images(n, margin)
+    seen = np.random.default_rng(1).random((n, 1, *whole.values.shape[2:])) < 0.7
+    values = np.where(seen, np.asarray(whole.values), np.uint8(paint))
+    return replace(whole, values=values, seen=seen.astype(np.uint8))
+
+
+def test_unseen_pixels_have_no_part_in_mean_std_and_split() -> None:
+    one, other = damaged(200), damaged(200, paint=7)
+    assert standardized(one, held_out=0.2).spec == standardized(other, held_out=0.2).spec
+    training, held_out = one.split(0.2, seed=3)
+    assert [part.names for part in other.split(0.2, seed=3)] == [training.names, held_out.names]
+    # The expected numbers are over the seen pixels of the training images without their margin.
+    assert training.seen is not None
+    center = np.s_[:, :, 1:-1, 1:-1]
+    values = np.asarray(training.values)[center][np.asarray(training.seen)[center] == 1].astype(np.float64)
+    spec = standardized(one, held_out=0.2, seed=3).spec
+    assert abs(spec.mean - values.mean()) < 1e-9 and abs(spec.std - values.std()) < 1e-9
+
+
+def test_a_hash_is_of_the_seen_pixels_and_of_the_mask() -> None:
+    row, seen = np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.ones((1, 3, 4), np.uint8)
+    assert content_hash(row, seen) == content_hash(row), "an image that is wholly seen is as it is without a mask"
+    seen[0, 1, 2] = 0
+    painted, other = row.copy(), row.copy()
+    painted[:, 1, 2], other[0, 0, 0] = 200, 200
+    hole = content_hash(row, seen)
+    assert content_hash(painted, seen) == hole != content_hash(other, seen)
+    moved = np.roll(seen, 1)
+    assert len({hole, content_hash(row), content_hash(row, moved)}) == 3
+
+
+def test_images_of_which_nothing_was_seen_are_an_error() -> None:
+    dataset = replace(images(4), seen=np.zeros((4, 1, 4, 6), np.uint8))
+    with pytest.raises(InputError, match=r"data\.masks: none of the pixels of the training images was seen"):
+        standardized(dataset)

@@ -31,6 +31,19 @@ def test_a_hash_is_that_of_the_values_whatever_is_known_of_them_before() -> None
     assert identity.hashes_of(known).tolist() == [0, 1, 2, 3, 4, 5], "hashes that the cache has are not made again"
 
 
+def test_a_hash_has_the_mask_in_it_and_not_what_lies_behind() -> None:
+    seen = np.ones((6, 1, 2, 2), np.uint8)
+    assert np.array_equal(identity.hashes_of(replace(dataset(), seen=seen)), identity.hashes_of(dataset())), (
+        "images that are wholly seen are those without masks"
+    )
+    seen[2, 0, 0, 1] = 0
+    painted = VALUES.copy()
+    painted[2, 0, 0, 1] ^= 255
+    one, other = (identity.hashes_of(replace(dataset(values), seen=seen)) for values in (VALUES, painted))
+    assert np.array_equal(one, other)
+    assert np.flatnonzero(one != identity.hashes_of(dataset())).tolist() == [2]
+
+
 def test_a_hash_has_the_name_of_the_class_in_it_and_not_its_number() -> None:
     one = identity.hashes_of(dataset(labels=[0, 1, 0, 1, 0, 1], classes=("cat", "dog")))
     other = identity.hashes_of(dataset(labels=[2, 0, 2, 0, 2, 0], classes=("dog", "bird", "cat")))
