@@ -31,6 +31,8 @@ THEORY = {
     "samplers",
     "distillation",
     "guidance",
+    "families",
+    "conditioning",
     "operators",
     "restoration",
     "likelihood",
