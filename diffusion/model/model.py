@@ -32,6 +32,7 @@ from diffusion.likelihood.bound import Bound
 from diffusion.memory import auto_batch_size
 from diffusion.model import planning, posing
 from diffusion.model.accept import Border
+from diffusion.model.completing import Completing
 from diffusion.model.conversion import Given, Labels, Several, number, plain_label, whole
 from diffusion.model.drawing import Drawing, FromExample, FromNoise, Start
 from diffusion.model.elsewhere import Elsewhere
@@ -389,6 +390,22 @@ class Model:
             label=label,
             batch=draw.batch or self._batch(denoiser, label, chosen),
         )
+
+    def completing(self, count: int, *, steps: int | None = None, seed: int = 0) -> Completing:
+        """What draws the unseen values of `count` examples, without guidance, in `steps` steps, by default 32.
+
+        Raises InputError for a distilled model, and for one that has not learned to restore.
+        """
+        if self.device.type == "mps":
+            return self._with_float64.completing(count, steps=steps, seed=seed)
+        self._refuse_student("completion")
+        share, rule = self.config.observed.share, "above 0 in the configuration of a run that is to complete images"
+        require(share > 0, "observed.share", rule, share)
+        steps = RESTORATION_STEPS if steps is None else whole(steps, "steps", 1)
+        self._compile(count * steps * math.prod(self.spec.shape[1:]))
+        denoiser, times = self.guided(1.0, autocast=True), self.config.grid(self.denoiser.schedule, steps)
+        label = self.labels(0, 1) if self.spec.classes else None
+        return Completing(denoiser, times, self.spec, self.device, seed, self._batch(denoiser, label))
 
     def likelihood(self, *, guidance: float = 1.0, dtype: torch.dtype = torch.float32) -> Likelihood:
         """The likelihoods of this model: the trajectory bound, the probability flow and importance-weighted paths.
