@@ -25,7 +25,7 @@ from diffusion import gaussian, levels
 from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError, require
 from diffusion.noise_levels import LogNormal, NoiseLevels
-from diffusion.schedules import Schedule, expand, expand_all, rows
+from diffusion.schedules import Schedule, expand_all, rows
 from diffusion.transfers import to_device
 
 # The earliest time at which the loss is taken.
@@ -197,8 +197,8 @@ class Objective:
     ) -> Tensor:
         """Returns the weighted squared error of each example, averaged over its coordinates: (B,).
 
-        x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,). With `relative` (B, 1, *) only pixels that move
-        along the trajectory count, and the others as 0: the sum over coordinates is still that of the KL divergence.
+        x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,). With `relative` (B, 1, *) pixels have levels of
+        their own, at which they are weighted. Those known exactly, and those that nobody has seen, count as 0.
 
         Raises InputError for `relative` with a learned variance.
         """
@@ -206,29 +206,36 @@ class Objective:
         t, weight = self.times(u, schedule)
         if relative is not None:
             require(not self.hybrid, "training.hybrid", "0 with a noise level for every pixel", self.hybrid)
-            return self._error_of_moving(denoiser, weight, x, t, noise, label, relative)
+            return self._error_by_pixel(denoiser, x, t, u, noise, label, relative)
         x_t = gaussian.marginal(schedule, x, t).sample(noise)
         total, network, variance_interp = weighted_error(denoiser, weight, x, x_t, t, label)
         if self.hybrid:
             total = total + self.hybrid * variance_term(self, denoiser, x, x_t, t, network, variance_interp)
         return total
 
-    def _error_of_moving(
+    def _error_by_pixel(
         self,
         denoiser: Denoiser,
-        weight: Tensor,
         x: Tensor,
         t: Tensor,
+        u: Tensor,
         noise: Tensor,
         label: Tensor | None,
         relative: Tensor,
     ) -> Tensor:
-        """The weighted squared error of the pixels that move along the trajectory, over all coordinates: (B,)."""
+        """The squared error of pixels with levels of their own, each weighted at its level, over all coordinates: (B,).
+
+        `t` (B,) are the times of the trajectories.
+        """
+        schedule = denoiser.schedule
         times = levels.relative(relative, to_device(t, x.device))
-        x_t = gaussian.marginal(denoiser.schedule, x, levels.seen(times)).sample(noise)
-        error = squared_error(denoiser, x, x_t, times, label)[0]
-        moving = expand(weight * denoiser.parameterization(*denoiser.schedule(t)).c_out.square(), x) * (relative == 1)
-        return (moving * error).flatten(1).mean(1)
+        own = levels.seen(times)
+        error = squared_error(denoiser, x, gaussian.marginal(schedule, x, own).sample(noise), times, label)[0]
+        density = to_device(self.noise_levels.density(u.double(), schedule), x.device)
+        weight = self.weighting(schedule.log_snr(own), density.reshape(-1, *[1] * (own.ndim - 1)).to(own))
+        weight = weight * denoiser.parameterization(*schedule(own)).c_out.square()
+        counts = (relative > 0) & (relative <= 1)
+        return (torch.where(counts, weight, 0.0).to(x.dtype) * error).flatten(1).mean(1)
 
 
 def weighted_error(

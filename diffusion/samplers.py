@@ -55,13 +55,6 @@ class Sampler(ABC):
         """Evaluations of the denoiser per step; the last step may take fewer."""
         return 1
 
-    @property
-    def ancestral(self) -> bool:
-        """Whether steps draw x_s from the reverse process p(x_s|x_t), up to their error, rather than from a process of
-        the same marginal distributions, such as the probability-flow ODE.
-        """
-        return False
-
     @abstractmethod
     def step(
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
@@ -79,11 +72,6 @@ class DDPM(Sampler):
 
     def __post_init__(self) -> None:
         require(0 <= self.variance_interp <= 1, "sampler.variance_interp", "in [0, 1]", self.variance_interp)
-
-    @property
-    def ancestral(self) -> bool:
-        """True."""
-        return True
 
     def step(
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
@@ -111,11 +99,6 @@ class DDIM(Sampler):
 
     def __post_init__(self) -> None:
         require(0 <= self.eta <= 1, "sampler.eta", "in [0, 1]", self.eta)
-
-    @property
-    def ancestral(self) -> bool:
-        """Whether eta is 1."""
-        return self.eta == 1
 
     def step(
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
@@ -193,11 +176,6 @@ class DPMSolver(Sampler):
     def __post_init__(self) -> None:
         require(0 <= self.eta <= 1, "sampler.eta", "in [0, 1]", self.eta)
 
-    @property
-    def ancestral(self) -> bool:
-        """Whether eta is 1."""
-        return self.eta == 1
-
     def step(
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
     ) -> tuple[Tensor, State]:
@@ -212,11 +190,6 @@ class DPMSolver(Sampler):
 @dataclass(frozen=True)
 class SDESolver(Sampler):
     """DPM-Solver++(2M) for the reverse SDE: `DPMSolver(eta=1)` under a name of its own."""
-
-    @property
-    def ancestral(self) -> bool:
-        """True."""
-        return True
 
     def step(
         self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN

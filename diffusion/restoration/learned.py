@@ -1,17 +1,18 @@
 """Restoration by a network that takes a noise level for every pixel (`diffusion.levels`): the posterior is a state of
-the forward process, and drawing from it is the rest of a trajectory.
+the forward process, and drawing from it is sampling.
 
-With y = x + N(0, σ_y²) where x was observed, α(t_y) y is x at the time t_y whose log-SNR is -2 log σ_y. While the
-trajectory is noisier than that, at t > t_y, the pixel waits at t_y and the network is told so:
+Let y^i = x^i + N(0, 1/s^i) at every pixel: s = 1/σ_y² where x was observed in noise, infinite where it is known and 0
+where nothing was observed. The state x_t of a trajectory is another such observation, x_t/α_t = x + N(0, 1/SNR_t). All
+that both say of x^i is in their mean, weighted by precision,
 
-    x̂^i = E[x^i | x_t where nothing was observed, α(t_y) y elsewhere]
+    z^i = (SNR_t x_t^i/α_t + s^i y^i) / (SNR_t + s^i) = x^i + N(0, 1/(SNR_t + s^i))
 
-When the trajectory comes by, the pixel moves with it. Nothing is approximated but E itself, which is learned: there is
-no guidance, no Jacobian, and one evaluation per step.
+so that α z is x at a map of times t_z, with SNR(t_z^i) = SNR_t + s^i and α = α(t_z^i), and
 
-Where y has noise, the trajectory has to be that of the reverse process, which draws x_s from p(x_s|x_t): what it makes
-of α(t_y) y is then a draw of the posterior. The probability-flow ODE would make one and the same image of it. Without
-noise any sampler will do, as nothing observed moves.
+    E[x | x_t, y] = x̂(α z, t_z)
+
+is the network itself. Nothing is approximated but E, which is learned: there is no guidance and no Jacobian, any sampler
+will do, and a step takes as many evaluations as that of a sample.
 """
 
 from __future__ import annotations
@@ -21,28 +22,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser, Prediction
-from diffusion.guidance import LastEstimate
-from diffusion.samplers import RandN, Sampler, State
-from diffusion.schedules import Schedule, expand
+from diffusion.schedules import Schedule
 from diffusion.transfers import to_device
-
-# The time at which pixels wait of which nothing was observed: the trajectory begins with them.
-NEVER = 2.0
 
 
 @dataclass(frozen=True)
 class Observed:
-    """The denoiser E[x | x_t, y], where y (B or 1, C, *) is x at the times `waits` (B or 1, 1, *), in units of x.
+    """The denoiser E[x | x_t, y] for y (B or 1, C, *) of the precisions s, in units of x.
 
-    Pixels of which nothing was observed have the time `NEVER`. For points both are (B or 1, D). The times are on the
-    CPU, where nothing waits for them.
+    `precisions` (K,) float64 are the different ones, and `index` (B or 1, 1, *) says which of them each pixel has; for
+    points, (B or 1, D), each coordinate. Both are on the CPU, where nothing waits for what is made of them.
     """
 
     denoiser: AnyDenoiser
     y: Tensor
-    waits: Tensor
+    precisions: Tensor
+    index: Tensor
 
     @classmethod
     def of(cls, denoiser: AnyDenoiser, y: Tensor, known: Tensor, noise: float | Tensor) -> Observed:
@@ -51,84 +47,41 @@ class Observed:
         y and known: (B or 1, C, *). Channels of a pixel share its level: it is known where all of its channels are, and
         its noise is a number or, as a map, (B or 1, 1, *).
         """
-        log_snr = -2 * torch.as_tensor(noise, dtype=torch.float64, device="cpu").log()
+        precision = torch.as_tensor(noise, dtype=torch.float64, device="cpu").square().reciprocal()
         pixels = (known if known.ndim == 2 else known.all(1, keepdim=True)).cpu()
-        # What is seen in more noise than the trajectory begins with is as good as unseen.
-        pixels = pixels & (log_snr > denoiser.schedule.log_snr_min)
-        return cls(denoiser, y, torch.where(pixels, denoiser.schedule.time(log_snr), NEVER))
+        precisions, index = torch.where(pixels, precision, 0.0).unique(return_inverse=True)
+        return cls(denoiser, y, precisions, index)
 
     @property
     def schedule(self) -> Schedule:
         """The schedule of the denoiser."""
         return self.denoiser.schedule
 
-    def times(self, t: Tensor) -> Tensor:
-        """The times of the pixels while the trajectory is at t, () or (B,): (B or 1, 1, *)."""
-        return torch.minimum(self.waits, expand(t.double().cpu(), self.waits))
+    def joined(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The state α z (B, C, *) and its map of times (B or 1, 1, *), for x_t (B, C, *) at t, () or (B,)."""
+        schedule, time = self.schedule, t.double().cpu()[..., None]
+        alpha, _ = schedule(time)
+        own = schedule.log_snr(time).exp()
+        total = own + self.precisions
+        times = schedule.time(total.log())
+        scale, _ = schedule(times)
+        # Of what is known exactly nothing is taken from x_t.
+        share = own / total
+        from_x, from_y, map_of_times = (
+            self._by_pixel(values) for values in (scale * share / alpha, scale * (1 - share), times)
+        )
+        moved = (to_device(values.to(x_t.dtype), x_t.device) for values in (from_x, from_y))
+        return next(moved) * x_t + next(moved) * self.y.to(x_t), map_of_times
 
-    def placed(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """x_t (B, C, *) with the pixels that wait at t, () or (B,), where they wait."""
-        times = self.times(t)
-        waiting = to_device(self.waits == times, x_t.device)
-        return torch.where(waiting, expand(self.schedule(times)[0], x_t) * self.y.to(x_t), x_t)
+    def _by_pixel(self, values: Tensor) -> Tensor:
+        """The entries of values (K,), or of (B, K) for each example, at every pixel: (B or 1, 1, *)."""
+        if values.ndim == 1:
+            return values[self.index]
+        index = self.index.expand(len(values), *self.index.shape[1:])
+        return values.gather(1, index.flatten(1)).reshape(index.shape)
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """Estimates E[x | x_t, y]; pixels known exactly are y. x_t: (B, C, *); t: () or (B,); label: (B,)."""
-        mean, variance_interp = self.denoiser(self.placed(x_t, t), self.times(t), label)
-        exact = to_device(self.waits == 0, mean.device)
+        mean, variance_interp = self.denoiser(*self.joined(x_t, t), label)
+        exact = to_device(self.precisions.isinf()[self.index], mean.device)
         return Prediction(torch.where(exact, self.y.to(mean), mean), variance_interp)
-
-    def moved(self, mean: Tensor, s: Tensor, noise: Tensor) -> Tensor:
-        """The pixels that waited until now, at s: drawn from q(x_s|x_t, x̂) with x̂ = `mean` (B, C, *) and t the time at
-        which they waited (`gaussian.posterior`). s: (); noise: (B, C, *).
-        """
-        schedule, y = self.schedule, self.y.to(mean).expand_as(mean)
-        alpha, _ = schedule(self.times(torch.ones_like(s)))
-        return gaussian.posterior(schedule, mean, expand(alpha, y) * y, self.waits.clamp(max=1), self.times(s)).sample(
-            noise
-        )
-
-
-@dataclass(frozen=True)
-class ObservedStep(Sampler):
-    """A wrapped `sampler` that brings the pixels along that the trajectory comes by within a step.
-
-    A pixel does so once, by a step of first order. So the order of a sampler is at most two where something was
-    observed in noise, and its own where nothing was.
-    """
-
-    sampler: Sampler
-    observed: Observed
-
-    @property
-    def nfe_per_step(self) -> int:
-        """The evaluations of the wrapped sampler."""
-        return self.sampler.nfe_per_step
-
-    @property
-    def ancestral(self) -> bool:
-        """That of the wrapped sampler."""
-        return self.sampler.ancestral
-
-    def step(
-        self, denoiser: AnyDenoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, randn: RandN
-    ) -> tuple[Tensor, State]:
-        """Takes a step of the wrapped sampler, whose state is passed on."""
-        passing = (self.observed.waits <= float(t)) & (self.observed.waits > float(s))
-        estimating = LastEstimate(denoiser)
-        x_s, state = self.sampler.step(estimating, x_t, t, s, state, randn)
-        if passing.any():
-            moved = self.observed.moved(estimating.mean, s, randn(x_t))
-            x_s = torch.where(to_device(passing, x_s.device), moved, x_s)
-        return x_s, state
-
-
-def begins(times: Tensor, waits: Tensor) -> Tensor:
-    """The grid `times` (T,), decreasing, from the time on at which the first pixel moves.
-
-    Where every pixel was observed, nothing moves before the noisiest of them does.
-    """
-    first = float(waits.max())
-    if not first < float(times[0]):
-        return times
-    return torch.cat([torch.tensor([first], dtype=times.dtype), times[times < first]])

@@ -18,7 +18,7 @@ from diffusion.errors import InputError, require, require_one
 from diffusion.guidance import Labeled, LastEstimate
 from diffusion.operators import Identity
 from diffusion.restoration.corrections import DPSStep, RangeNull
-from diffusion.restoration.learned import Observed, ObservedStep, begins
+from diffusion.restoration.learned import Observed
 from diffusion.restoration.particles import Particles, particles
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.restoration.problem import Problem
@@ -34,11 +34,12 @@ class Method(ABC):
     """A way to draw x given y. Methods are frozen dataclasses with defaults.
 
     `independent` says whether each restoration is drawn without regard to the others, `differentiates` whether the
-    denoiser is differentiated.
+    denoiser is differentiated, `takes_maps` whether the noise may be a map (`noise_maps`).
     """
 
     independent: ClassVar[bool] = True
     differentiates: ClassVar[bool] = True
+    takes_maps: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -79,11 +80,13 @@ def restore(
 ) -> Particles:
     """Draws n restorations of one example from standard normal noise (n, C, *) on the grid `times`.
 
-    `method` is `default(problem)` unless another is given. `label` is (1,) int64.
+    `method` is `default(problem)` unless another is given. `label` is (1,) int64. Raises InputError for a map of noise
+    that the method does not take.
     """
     if label is not None:
         denoiser = Labeled(denoiser, label)
     chosen = default(problem) if method is None else method
+    _refuse_map(chosen, problem)
     with torch.no_grad():
         return chosen(denoiser, problem, noise, times, randn)
 
@@ -102,8 +105,8 @@ def default(problem: Problem, *, learned: bool = False) -> Method:
 def choose(method: str | Method, sampler: Sampler | None, problem: Problem, *, learned: bool = False) -> Method:
     """The method of that name, or the `default` for "auto"; with another sampler than its own if one is given.
 
-    Raises InputError for an unknown name, for a sampler that the method does not take, and for the method "learned" of
-    a denoiser that has not `learned` it.
+    Raises InputError for an unknown name, for a sampler or a map of noise that the method does not take, and for the
+    method "learned" of a denoiser that has not `learned` it.
     """
     if isinstance(method, str):
         require_one(method, "method", (AUTO, *METHODS))
@@ -113,7 +116,13 @@ def choose(method: str | Method, sampler: Sampler | None, problem: Problem, *, l
             "method: learned needs a model that learned to restore (observed.share above 0 in its configuration); take "
             "mmps, or train one from this model with training.start"
         )
+    _refuse_map(method, problem)
     return method if sampler is None else method.with_sampler(sampler)
+
+
+def _refuse_map(method: Method, problem: Problem) -> None:
+    if not method.takes_maps:
+        problem.level(method.name)
 
 
 class Direct(Method):
@@ -150,7 +159,7 @@ class Guided(Direct):
 
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
         """`Posterior` and the sampler."""
-        return Posterior(denoiser, problem.operator, problem.y, problem.noise, self.covariance), self.sampler
+        return Posterior(denoiser, problem.operator, problem.y, problem.level(self.name), self.covariance), self.sampler
 
 
 @dataclass(frozen=True)
@@ -203,7 +212,7 @@ class Product(Direct):
 
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
         """The denoiser and `ProductStep`."""
-        return denoiser, ProductStep(problem.linear(self.name), problem.y, problem.noise, self.power)
+        return denoiser, ProductStep(problem.linear(self.name), problem.y, problem.level(self.name), self.power)
 
 
 @dataclass(frozen=True)
@@ -228,7 +237,8 @@ class DDNM(Direct):
 
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
         """`RangeNull` and the sampler."""
-        return RangeNull(denoiser, problem.linear(self.name), problem.y, problem.noise), self.sampler
+        noise = problem.level(self.name)
+        return RangeNull(denoiser, problem.linear(self.name), problem.y, noise), self.sampler
 
 
 @dataclass(frozen=True)
@@ -239,28 +249,12 @@ class Learned(Direct):
 
     sampler: Sampler = SDESolver()
     differentiates: ClassVar[bool] = False
+    takes_maps: ClassVar[bool] = True
     conditions: ClassVar[bool] = True
 
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
-        """`Observed` and the sampler, which brings observed pixels along.
-
-        Raises InputError for y in noise with a sampler that does not follow the reverse process.
-        """
-        if problem.noise and not self.sampler.ancestral:
-            rule = (
-                f"ddpm or dpmpp_2m_sde, or have eta = 1, for {self.name} from y in noise: others make one image of it"
-            )
-            raise InputError(f"sampler: must be {rule}, got {self.sampler}")
-        observed = Observed.of(denoiser, problem.y, problem.pixels(self.name), problem.noise)
-        return observed, ObservedStep(self.sampler, observed)
-
-    def __call__(
-        self, denoiser: AnyDenoiser, problem: Problem, noise: Tensor, times: Tensor, randn: RandN
-    ) -> Particles:
-        """Draws independent samples, from the first time on at which anything moves."""
-        observed, _ = self.parts(denoiser, problem)
-        assert isinstance(observed, Observed)
-        return super().__call__(denoiser, problem, noise, begins(times, observed.waits), randn)
+        """`Observed` and the sampler."""
+        return Observed.of(denoiser, problem.y, problem.pixels(self.name), problem.noise), self.sampler
 
 
 class Weighted(Method):
@@ -323,7 +317,7 @@ class Resampling(Weighted):
 def twisting_function(denoiser: AnyDenoiser, problem: Problem, covariance: Covariance) -> Posterior:
     """The approximation ψ of p(y|x_t) that weighs particles; with its determinant where observations are few."""
     compact = problem.compact
-    return Posterior(denoiser, compact.operator, compact.y, problem.noise, covariance, dense=problem.few)
+    return Posterior(denoiser, compact.operator, compact.y, problem.level("particles"), covariance, dense=problem.few)
 
 
 def in_parts(randn: RandN, n: int) -> RandN:
