@@ -20,8 +20,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from diffusion import shipped
 from diffusion.backbones import BACKBONES, BackboneConfig, UNetConfig
 from diffusion.compilation import Compile
+from diffusion.conditioning import Condition
 from diffusion.data import DataOptions
 from diffusion.data.observing import Observing
+from diffusion.data.sources import POINTS
 from diffusion.denoiser import PARAMETERIZATIONS, EDMPrecond, Parameterization
 from diffusion.errors import InputError, closest, nearest, require
 from diffusion.files import expanded, read_text
@@ -178,13 +180,24 @@ class Config:
     sampling: SamplingConfig = SamplingConfig()
     distillation: DistillationConfig = DistillationConfig()
     observed: Observing = Observing()
+    condition: Condition = Condition()
 
     @property
     def mapped(self) -> bool:
         """Whether the network takes a noise level for every pixel."""
         return self.observed.share > 0 or bool(self.data.masks)
 
+    @property
+    def conditioned(self) -> bool:
+        """Whether the network is told an observation of an example beside x_t."""
+        return bool(self.condition.operator)
+
+    def condition_channels(self, channels: int) -> int:
+        """The channels that the network of images of so many channels receives beside x_t."""
+        return self.condition.channels(channels) if self.conditioned else 0
+
     def __post_init__(self) -> None:
+        _check_condition(self)
         if self.mapped and (self.training.trajectory or self.training.hybrid):
             key = "trajectory" if self.training.trajectory else "hybrid"
             rule = f"with training.{key}, whose bound has one noise level for all pixels, got"
@@ -214,6 +227,24 @@ class Config:
             raise ConfigError(
                 f"training.accumulate: must divide batch ({self.training.batch}), got {self.training.accumulate}"
             )
+
+
+def _check_condition(experiment: Config) -> None:
+    """Raises ConfigError for an operator whose observations of the data the network cannot be told."""
+    data, condition = experiment.data, experiment.condition
+    if not condition.operator:
+        return
+    for key, value, why in (
+        ("data.source", data.source in POINTS and data.source, "operators act on images"),
+        ("data.masks", data.masks, "an operator mixes pixels that nobody has seen into the others"),
+    ):
+        if value:
+            raise ConfigError(f"condition.operator: must be empty with {key} = {value!r}, as {why}")
+    try:
+        condition.family.check((data.channels, *data.shape))
+    except InputError as error:
+        where = "condition." if str(error).startswith("operator") else "condition.operator: "
+        raise ConfigError(f"{where}{error}") from None
 
 
 def refuse_undrawn_tails(experiment: Config) -> None:

@@ -53,6 +53,10 @@ class Stream:
     """Whether the label of an example is hidden."""
     OBSERVED: Final = 5
     """What is observed of an example."""
+    CONDITION: Final = 6
+    """The options of the operator that an example is seen through, and whether the network is told."""
+    CONDITION_NOISE: Final = 7
+    """The noise on what is seen of an example."""
 
     # Sampling and restoration, under the seed that they are called with.
     SAMPLE: Final = 0

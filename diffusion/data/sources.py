@@ -27,6 +27,8 @@ Log = Callable[[str], None]
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # The sources that read files.
 FROM_FILES = ("folder", "digits", "texture")
+# The sources of points, which are no images.
+POINTS = ("swiss_roll", "mixture")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,14 @@ def build(experiment: Config, spec: DataSpec) -> Backbone:
     channels = spec.shape[0]
     outputs = channels * (2 if experiment.model.learned_variance else 1)
     classes = len(spec.classes)
-    return experiment.backbone.build(channels, outputs, classes, spacing=spec.spacing, mapped=experiment.mapped)
+    return experiment.backbone.build(
+        channels,
+        outputs,
+        classes,
+        spacing=spec.spacing,
+        mapped=experiment.mapped,
+        condition_channels=experiment.condition_channels(channels),
+    )
 
 
 def assemble(experiment: Config, network: Any) -> Denoiser:  # noqa: ANN401, a backbone or what accelerate makes of it

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion.conditioning import Condition
 from diffusion.data import Dataset, SampleStream, augment, crops_and_flips
-from diffusion.data.hashing import hashed, normal
+from diffusion.data.hashing import hashed, normal, uniform
 from diffusion.data.observing import Holes, Observing
 from diffusion.levels import UNSEEN
 from diffusion.noise_levels import low_discrepancy
@@ -26,7 +27,7 @@ HASHED_VALUES = 64
 class Batch:
     """Encoded examples x (B, C, *), uniform numbers u (B,) for the noise levels, noise (B, C, *), and labels (B,) or
     None. `relative` (B, 1, *) are the levels of the pixels relative to the trajectory's, None where all have its level;
-    `condition` (B, K, *) is what is known of the examples, None where that is nothing.
+    `condition` (B, K, *) is what the network is told of the examples, None where that is nothing.
     """
 
     x: Tensor
@@ -43,7 +44,8 @@ class HostBatch:
 
     It has stored values (B, C, *), crops and flips (3, B) for images, uniform numbers u (B,), noise (B, C, *), labels
     (B,) or None, the levels of the pixels as a batch has them, the masks of the pixels that were seen (B, 1, *), and
-    stored values of the condition (B, K, *).
+    stored values of the condition (B, K, *). `told` (B, draws) are the uniform numbers of a `Condition`, and
+    `told_noise` (B, values) its noise.
     """
 
     step: int
@@ -55,6 +57,8 @@ class HostBatch:
     relative: Tensor | None = None
     seen: Tensor | None = None
     condition: Tensor | None = None
+    told: Tensor | None = None
+    told_noise: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class BatchMaker:
     `on_device` only queues work for the device. At most `threads` threads draw the noise, whose number changes nothing.
 
     `observing` says what is observed of the examples; with None all pixels have the level of the trajectory. `holes`
-    are those that completed examples had, through which they are observed too.
+    are those that completed examples had, through which they are observed too. `condition` says what the network is
+    told of them; with None it is told nothing. The observation of an operator is made of the example on the device.
     """
 
     dataset: Dataset
@@ -85,6 +90,7 @@ class BatchMaker:
     threads: int = 1
     observing: Observing | None = None
     holes: Holes | None = None
+    condition: Condition | None = None
 
     def __call__(self, step: int) -> Batch:
         """Returns this process's part of the batch of `step`, counted from 0."""
@@ -109,17 +115,17 @@ class BatchMaker:
             hidden = torch.tensor([seed / 2**63 < self.label_dropout for seed in self._seeds(Stream.LABEL, numbers)])
             label = self._staged(label.masked_fill(hidden, -1))
         u, noise = self._uniform_numbers(step, numbers), self._noise(numbers, (share, *spec.shape))
-        relative = self._relative(numbers)
-        return HostBatch(step, self._staged(values), draws, u, noise, label, relative, seen, condition)
+        relative, told = self._relative(numbers), self._told(numbers)
+        return HostBatch(step, self._staged(values), draws, u, noise, label, relative, seen, condition, *told)
 
     def on_device(self, host: HostBatch) -> Batch:
         """Copies the parts of a batch to the device, where it augments and encodes the values; waits for none of it.
 
         The uniform numbers stay on the CPU.
         """
+        parts = host.values, host.draws, host.noise, host.label, host.relative, host.seen, host.condition
         values, draws, noise, label, relative, seen, condition = (
-            None if part is None else to_device(part, self.device)
-            for part in (host.values, host.draws, host.noise, host.label, host.relative, host.seen, host.condition)
+            None if part is None else to_device(part, self.device) for part in parts
         )
         assert values is not None and noise is not None
         if draws is not None:
@@ -129,11 +135,11 @@ class BatchMaker:
             )
             assert values is not None
         x = self.dataset.spec.encode(values)
+        channels = None if host.told is None else self._channels(x, condition, host.told, host.told_noise)
         if seen is not None:
             x = x * seen
             relative = torch.where(seen == 0, UNSEEN, x.new_ones(()) if relative is None else relative)
-        encoded = None if condition is None else self.dataset.spec.encode(condition)
-        return Batch(x, host.u, noise, label, relative, encoded)
+        return Batch(x, host.u, noise, label, relative, channels)
 
     def global_batch(self, step: int) -> Batch:
         """Returns the batch of `step` for all processes together."""
@@ -171,6 +177,27 @@ class BatchMaker:
         shape = spec.shape[1:] if spec.is_image else spec.shape
         drawn = np.stack([self.observing(shape, seed, self.holes) for seed in self._seeds(Stream.OBSERVED, numbers)])
         return self._staged(torch.from_numpy(drawn[:, None] if spec.is_image else drawn))
+
+    def _told(self, numbers: range) -> tuple[Tensor | None, Tensor | None]:
+        """The uniform numbers that choose what the network is told of examples, and the noise on it, if it has any."""
+        if self.condition is None:
+            return None, None
+        keys = np.array(self._seeds(Stream.CONDITION, numbers), np.uint64)
+        u = torch.from_numpy(uniform(keys[:, None], np.arange(self.condition.draws)))
+        count = self.condition.values(self.dataset.spec.shape)
+        if not count:
+            return u, None
+        noise = ExampleNoise(self._seeds(Stream.CONDITION_NOISE, numbers))
+        return u, noise.fill(host_memory((len(numbers), count), torch.float32, self.device), self.threads)
+
+    def _channels(self, x: Tensor, stored: Tensor | None, u: Tensor, noise: Tensor | None) -> Tensor:
+        """What the network is told of examples x (B, C, *), of which the data may have `stored` an observation."""
+        assert self.condition is not None
+        spec = self.dataset.spec
+        if stored is not None:
+            return self.condition.paired(spec.encode(stored), u)
+        noise = None if noise is None else to_device(noise, self.device)
+        return self.condition(x, u, noise, spec.mean / spec.top, spec.std / spec.top)
 
     def _uniform_numbers(self, step: int, numbers: range) -> Tensor:
         if not self.low_discrepancy:

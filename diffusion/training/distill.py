@@ -52,7 +52,7 @@ def open_teacher(experiment: Config, spec: DataSpec, device: torch.device) -> Mo
         raise InputError(f"distillation.teacher: {run} was distilled itself, from {teacher.teacher}; learn from that")
     if teacher.spec != spec:
         raise InputError(f"distillation.teacher: {run} was trained on other data, or the folder has changed since")
-    for section in ("backbone", "model", "schedule", "parameterization"):
+    for section in ("backbone", "model", "schedule", "parameterization", "observed", "condition"):
         theirs, ours = getattr(teacher.config, section), getattr(experiment, section)
         if theirs != ours:
             raise InputError(f"{section}: must be that of the teacher, {theirs}, got {ours}")

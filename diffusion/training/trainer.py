@@ -145,6 +145,7 @@ class Trainer:
             # A student has the inputs of its teacher's network, but learns to sample alone.
             self.config.observed if self.config.observed.share and not self.config.distillation.teacher else None,
             self.holes,
+            self.config.condition if self.config.conditioned and not self.config.distillation.teacher else None,
         )
         share = options.batch // distributed.count()
         self.gradient = Gradient(

@@ -39,7 +39,7 @@ def test_a_backbone_knows_the_classes_and_the_spacing_of_the_gray_levels(monkeyp
     monkeypatch.setattr(type(experiment.backbone), "build", record)
     build(experiment, SPEC)
     build(experiment, replace(SPEC, shape=(1, 8, 8), classes=()))
-    plain = {"spacing": 1 / 50, "mapped": False}
+    plain = {"spacing": 1 / 50, "mapped": False, "condition_channels": 0}
     assert asked == [((3, 3, 2), plain), ((1, 1, 0), plain)]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion.conditioning import Condition
 from diffusion.data import Dataset, DataSpec, SampleStream, augment, crops_and_flips
 from diffusion.data.observing import Holes, Observing
 from diffusion.levels import UNSEEN
@@ -263,9 +264,10 @@ def test_what_is_beside_the_values_is_cropped_and_flipped_with_them(margin: int)
     dataset = images(margin=margin)
     assert isinstance(dataset.values, np.ndarray)
     seen = (dataset.values[:, :1] < 128).astype(np.uint8)
-    batch = maker(replace(dataset, seen=seen, condition=dataset.values))(0)
+    batch = maker(replace(dataset, seen=seen, condition=dataset.values), condition=Condition(dropout=1e-9))(0)
     plain = maker(dataset)(0)
-    assert batch.condition is not None and torch.equal(batch.condition, plain.x)
+    assert batch.condition is not None and torch.equal(batch.condition[:, :3], plain.x)
+    assert bool((batch.condition[:, 3] == 1).all())
     hidden = plain.x[:, :1] * 50 + 100 > 127.5
     assert batch.relative is not None and torch.equal(batch.relative == UNSEEN, hidden)
     assert torch.equal(batch.x, torch.where(hidden, 0.0, plain.x)) and bool((batch.relative[~hidden] == 1).all())
