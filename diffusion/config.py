@@ -98,6 +98,13 @@ class TrainingConfig:
     """Seed of the initial weights, the order of the examples, their augmentation and noise, and dropout."""
     start: str = ""
     """A run folder or a checkpoint whose averaged weights the first step begins from, instead of random ones."""
+    em: Natural = 0
+    """Rounds that follow the steps of a run on images with holes: each completes the training images by the network,
+    trains on the completions, and is kept if the held-out bound of what was seen improves."""
+    em_draws: Positive = 1
+    """Completions of each training image in a round."""
+    em_steps: Natural = 0
+    """Optimizer steps of a round; 0 for as many as training.steps."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +230,8 @@ class Config:
                 "weighting.name: must be exact where noise_levels.name is measured, as the objective would change with "
                 f"the noise levels under any other, got {_name_of(WEIGHTINGS, type(self.weighting))}"
             )
+        if self.training.em:
+            _check_rounds(self)
         if self.training.batch % self.training.accumulate:
             raise ConfigError(
                 f"training.accumulate: must divide batch ({self.training.batch}), got {self.training.accumulate}"
@@ -245,6 +254,19 @@ def _check_condition(experiment: Config) -> None:
     except InputError as error:
         where = "condition." if str(error).startswith("operator") else "condition.operator: "
         raise ConfigError(f"{where}{error}") from None
+
+
+def _check_rounds(experiment: Config) -> None:
+    """Raises ConfigError where the images of an experiment cannot be completed in rounds."""
+    for key, value, fits, rule in (
+        ("observed.share", experiment.observed.share, experiment.observed.share > 0, "above 0"),
+        ("data.held_out", experiment.data.held_out, experiment.data.held_out > 0, "above 0"),
+        ("data.margin", experiment.data.margin, experiment.data.margin == 0, "0"),
+        ("distillation.teacher", experiment.distillation.teacher, not experiment.distillation.teacher, "unset"),
+    ):
+        if not fits:
+            why = "whose rounds complete images of the model's size and end by the held-out bound"
+            raise ConfigError(f"{key}: must be {rule} with training.em, {why}, got {value!r}")
 
 
 def refuse_undrawn_tails(experiment: Config) -> None:

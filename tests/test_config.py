@@ -260,6 +260,25 @@ def test_masks_give_every_pixel_a_noise_level_where_that_can_be(sections: dict[s
         from_dict({**sections, "data": {"masks": "alpha", **sections.get("data", {})}})
 
 
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"observed": {"share": 0.0}},
+            "observed.share: must be above 0 with training.em, whose rounds",
+        ),
+        ({"data": {"held_out": 0.0}}, "data.held_out: must be above 0 with training.em"),
+        ({"data": {"margin": 2}}, "data.margin: must be 0 with training.em"),
+        ({"distillation": {"teacher": "runs/a"}}, "distillation.teacher: must be unset with training.em"),
+    ],
+)
+def test_rounds_need_a_network_that_completes_and_examples_to_end_by(sections: dict[str, Any], message: str) -> None:
+    tree = {"training": {"em": 2}, "observed": {"share": 0.5}}
+    assert from_dict(tree).training.em == 2
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        from_dict({**tree, **sections})
+
+
 def test_a_trajectory_trains_the_variance_with_the_mean_or_leaves_it() -> None:
     for learned in (False, True):
         tree = {"model": {"learned_variance": learned}, "training": {"trajectory": 5}}

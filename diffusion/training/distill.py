@@ -28,7 +28,7 @@ def student(run: Path, nfe: int, overrides: Sequence[str] = ()) -> Config:
     Raises CheckpointError where there is no model, and ConfigError for overrides that cannot be used.
     """
     teacher = load(run, device="cpu").config
-    training = replace(teacher.training, steps=STEPS, lr=LR_FACTOR * teacher.training.lr, start="")
+    training = replace(teacher.training, steps=STEPS, lr=LR_FACTOR * teacher.training.lr, start="", em=0)
     experiment = replace(
         teacher,
         training=training,

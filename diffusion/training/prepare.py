@@ -29,6 +29,8 @@ CHANGEABLE = (
     "grid.",
     "sampling.",
     "training.steps",
+    "training.em:",  # With the colon that follows a key, as other keys begin like it.
+    "training.em_steps",
     "training.accumulate",
     "training.precision",
     "training.compile",

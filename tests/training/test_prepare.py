@@ -79,6 +79,7 @@ def test_a_run_with_both_names_of_a_key_is_refused_by_name(shapes: Path, run: Pa
         ("sampler", {"name": "ddim"}),
         ("grid", {"name": "time"}),
         ("training", {"steps": 50, "accumulate": 2, "precision": "bf16", "gradient_checkpointing": True}),
+        ("training", {"em_steps": 20}),
         ("data", {"max_bad": 0.5}),
     ],
 )
@@ -90,6 +91,15 @@ def test_how_long_a_run_is_and_what_it_shows_may_change(
     assert lines and all(line.startswith(CHANGEABLE) for line in lines)
     prepare(changed, run, strict=False)
     assert json.loads((run / RESOLVED).read_text()) == json.loads(json.dumps(to_dict(changed)))
+
+
+def test_rounds_may_be_added_to_a_run_but_its_average_stays(shapes: Path) -> None:
+    def lines(**training: object) -> list[str]:
+        before, now = (experiment(shapes, training=each, observed={"share": 0.5}) for each in ({}, training))
+        return difference(to_dict(before), to_dict(now))
+
+    assert all(line.startswith(CHANGEABLE) for line in lines(em=2))
+    assert lines(ema=0.1) and not any(line.startswith(CHANGEABLE) for line in [*lines(ema=0.1), *lines(em_draws=2)])
 
 
 def test_the_grid_of_a_student_may_not_change(shapes: Path, run: Path) -> None:
