@@ -33,26 +33,38 @@ class Gaussian:
         """mean + sqrt(variance) noise, (B, *)."""
         return self.mean + self.variance.sqrt() * noise
 
-    def kl(self, other: Gaussian) -> Tensor:
-        """KL(self || other) of each example in nats: (B,). It is exactly 0 for equal Gaussians of positive variance."""
+    def kl(self, other: Gaussian, counted: Tensor | None = None) -> Tensor:
+        """KL(self || other) of each example in nats, of all coordinates or those `counted`: (B,).
+
+        It is exactly 0 for equal Gaussians of positive variance.
+        """
         ratio = self.variance / other.variance
         distance = (self.mean - other.mean).square() / other.variance
         # ratio - 1 - log(ratio) cancels near ratio = 1. In the common case, equal variances, it is exactly 0.
-        return (distance + ratio - 1 - ratio.log()).flatten(1).sum(1) / 2
+        return total(distance + ratio - 1 - ratio.log(), counted) / 2
 
     def entropy(self) -> Tensor:
         """-E log N of each example in nats, Σ ½ log(2πe variance): (B,)."""
         each = self.variance.log() + math.log(2 * math.pi * math.e)
         return (each + torch.zeros_like(self.mean)).flatten(1).sum(1) / 2
 
-    def nll(self, x: Tensor) -> Tensor:
-        """-log N(x; mean, variance) of each example in nats: (B, *) -> (B,)."""
+    def nll(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
+        """-log N(x; mean, variance) of each example in nats, of all coordinates or those `counted`: (B, *) -> (B,)."""
         each = self.variance.log() + math.log(2 * math.pi)
-        return ((x - self.mean).square() / self.variance + each).flatten(1).sum(1) / 2
+        return total((x - self.mean).square() / self.variance + each, counted) / 2
+
+
+def total(each: Tensor, counted: Tensor | None = None) -> Tensor:
+    """The sum of numbers (B, *) over the coordinates of each example, or over those `counted`: (B,).
+
+    `counted` is bool and broadcasts against the numbers. Those of other coordinates may be anything, NaN included.
+    """
+    kept = each if counted is None else torch.where(counted, each, 0.0)
+    return kept.flatten(1).sum(1)
 
 
 def marginal(schedule: Schedule, x: Tensor, t: Tensor) -> Gaussian:
-    """q(x_t|x). x: (B, *); t: () or (B,)."""
+    """q(x_t|x). x: (B, *); t: () or (B,), or a map of times in [0, 1] (`levels`)."""
     alpha_t, sigma_t = expand_all(schedule(t), x)
     return Gaussian(alpha_t * x, sigma_t.square())
 
@@ -120,9 +132,14 @@ def step_kl(
     s: Tensor,
     *,
     variance_interp: Tensor | float = 0.0,
+    counted: Tensor | None = None,
 ) -> Tensor:
-    """KL(q(x_s|x_t, x) || p(x_s|x_t)) with x̂ = `mean`: (B,) nats. The other arguments are those of `reverse`."""
-    return posterior(schedule, x, x_t, t, s).kl(reverse(schedule, mean, x_t, t, s, variance_interp=variance_interp))
+    """KL(q(x_s|x_t, x) || p(x_s|x_t)) with x̂ = `mean`, of all coordinates or those `counted`: (B,) nats.
+
+    The other arguments are those of `reverse`.
+    """
+    model = reverse(schedule, mean, x_t, t, s, variance_interp=variance_interp)
+    return posterior(schedule, x, x_t, t, s).kl(model, counted)
 
 
 def snr_drop(schedule: Schedule, s: Tensor, t: Tensor) -> Tensor:

@@ -145,3 +145,13 @@ def test_entropy_is_that_of_every_coordinate() -> None:
     distribution = Gaussian(normal(3, 2), torch.tensor([0.3, 2.0], dtype=torch.float64))
     std = distribution.variance.sqrt().expand_as(distribution.mean)
     assert close(distribution.entropy(), Normal(distribution.mean, std).entropy().sum(1))
+
+
+def test_numbers_of_coordinates_that_do_not_count_may_be_anything() -> None:
+    mean, x, counted = normal(2, 3, 2), normal(2, 3, 2, seed=1), torch.tensor([[[True, False]], [[False, True]]])
+    one, other = Gaussian(mean, torch.full_like(mean, 0.3)), Gaussian(x, torch.full_like(mean, 2.0))
+    found = one.kl(Gaussian(torch.where(counted, x, torch.nan), other.variance), counted)
+    column = torch.arange(2)
+    rest = [Gaussian(part.mean[column, :, column], part.variance[:, :, 0]) for part in (one, other)]
+    assert close(found, rest[0].kl(rest[1])) and close(one.nll(x, counted), rest[0].nll(x[column, :, column]))
+    assert close(gaussian.total(x), gaussian.total(x, counted) + gaussian.total(x, ~counted))

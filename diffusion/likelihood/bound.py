@@ -18,6 +18,15 @@ their x^1, ..., x^T at the times of the grid, x^0 = x, and in units where α² +
 
 where the first step is fixed, p(x^0|x^1) = q(x^1|x^0) π(x^0)/π(x^1), and p(x^T) = π = N(0, I).
 
+Conditional likelihood. A denoiser that takes a noise level for every pixel (`levels`) estimates E[x | known, x_t
+elsewhere]. With what is known held at the clean end, the same sum over the other coordinates bounds
+
+    -log p(hidden | known),
+
+as x̂ is then that of a model of the hidden coordinates. With the hidden ones at the noisy end, the sum over the known
+coordinates bounds -log p(known). The chain rule, log p(x) = log p(known) + log p(hidden | known), holds for the limits
+of the bounds where the denoiser is exact.
+
 With infinitely many steps the sum of KLs is ½ ∫ SNR E‖x - x̂‖² dλ in both bounds, for any reverse variance.
 """
 
@@ -33,6 +42,7 @@ from diffusion import gaussian
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError, require
 from diffusion.grids import check_decreasing
+from diffusion.likelihood.given import levels_of
 from diffusion.likelihood.kl import KLSamples, estimate_diffusion_loss
 from diffusion.samplers import RandN
 from diffusion.schedules import Schedule, VariancePreserving, expand
@@ -56,13 +66,15 @@ class Quantization:
 class Bound:
     """An upper bound on -log p(x) in nats for each example, as the sum of three terms, (B,) each.
 
-    `kl_samples` are the estimates at single timesteps whose mean is `diffusion`.
+    `kl_samples` are the estimates at single timesteps whose mean is `diffusion`. `counted` has the number of scalars of
+    each example that the terms are of, (B,), or is None where they are of all.
     """
 
     prior: Tensor
     diffusion: Tensor
     decoder: Tensor
     kl_samples: KLSamples | None = None
+    counted: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
@@ -111,20 +123,36 @@ def bound(
     label: Tensor | None = None,
     randn: RandN = torch.randn_like,
     offset: float | Tensor = 0.5,
+    known: Tensor | None = None,
+    seen: Tensor | None = None,
 ) -> Bound:
     """Estimates the bound for x (B, C, *) on the timestep grid `times` (T,), decreasing: (B,) float64, in nats.
 
     `quantization` gives the values of quantized data and is None for continuous data. `estimate_diffusion_loss`
     describes the other arguments.
 
-    Raises InputError unless `times` decreases strictly, 1 <= draws, x is finite, and with `quantization` x holds its
-    values alone.
+    `known` and `seen` are bool, (B or 1, 1, *), or (B or 1, D) for points. With `known` the bound is that on
+    -log p(hidden | known), of the coordinates that are not known. With `seen` it is that of the coordinates that have
+    been seen, whatever the others are; x has no influence there. The denoiser has to take a map of times for either.
+
+    Raises InputError unless `times` decreases strictly, 1 <= draws, and x where it is seen is finite and with
+    `quantization` holds its values alone; and as `given.levels_of` does.
     """
-    times = checked_times(x, times, quantization)
+    relative = levels_of(x, known, seen)
+    x = x if seen is None else torch.where(seen, x, 0.0)
+    times = checked_times(x, times, quantization, seen)
     schedule, clean = denoiser.schedule, x.double()
-    kl_samples = estimate_diffusion_loss(denoiser, x, times, draws, offset, continuous, variance_interp, label, randn)
-    prior = prior_kl(schedule, clean, times[0])
-    return Bound(prior, kl_samples.total, decoder(schedule, clean, times[-1], quantization, randn), kl_samples)
+    kl_samples = estimate_diffusion_loss(
+        denoiser, x, times, draws, offset, continuous, variance_interp, label, randn, relative
+    )
+    counted = None if relative is None else relative == 1
+    return Bound(
+        prior_kl(schedule, clean, times[0], counted),
+        kl_samples.total,
+        decoder(schedule, clean, times[-1], quantization, randn, counted),
+        kl_samples,
+        None if counted is None else gaussian.total(torch.ones_like(clean), counted),
+    )
 
 
 @torch.no_grad()
@@ -165,23 +193,43 @@ def entropy_bounds(schedule: Schedule, x: Tensor, t: Tensor, s: Tensor) -> tuple
     return upper + gaussian.marginal(vp, x, s).entropy() - gaussian.marginal(vp, x, t).entropy(), upper
 
 
-def prior_kl(schedule: Schedule, x: Tensor, t: Tensor) -> Tensor:
-    """KL(q(x_t|x) || N(0, σ_t²)), the divergence from the distribution that samplers start from: (B,) nats."""
+def prior_kl(schedule: Schedule, x: Tensor, t: Tensor, counted: Tensor | None = None) -> Tensor:
+    """KL(q(x_t|x) || N(0, σ_t²)), the divergence from the distribution that samplers start from: (B,) nats.
+
+    It is that of all coordinates or those `counted`, bool (B or 1, 1, *).
+    """
     marginal = gaussian.marginal(schedule, x, t)
-    return marginal.kl(gaussian.Gaussian(torch.zeros_like(x), marginal.variance))
+    return marginal.kl(gaussian.Gaussian(torch.zeros_like(x), marginal.variance), counted)
 
 
-def decoder(schedule: Schedule, x: Tensor, t: Tensor, quantization: Quantization | None, randn: RandN) -> Tensor:
-    """-log p(x|x_t) at one draw of x_t ~ q(x_t|x): (B,) nats. With `quantization`, x holds its values."""
-    return reconstruction(schedule, x, gaussian.marginal(schedule, x, t).sample(randn(x)), t, quantization)
+def decoder(
+    schedule: Schedule,
+    x: Tensor,
+    t: Tensor,
+    quantization: Quantization | None,
+    randn: RandN,
+    counted: Tensor | None = None,
+) -> Tensor:
+    """-log p(x|x_t) at one draw of x_t ~ q(x_t|x): (B,) nats. The other arguments are those of `reconstruction`."""
+    return reconstruction(schedule, x, gaussian.marginal(schedule, x, t).sample(randn(x)), t, quantization, counted)
 
 
-def reconstruction(schedule: Schedule, x: Tensor, x_t: Tensor, t: Tensor, quantization: Quantization | None) -> Tensor:
-    """-log p(x|x_t), the decoder: (B,) nats. With `quantization`, x holds its values."""
+def reconstruction(
+    schedule: Schedule,
+    x: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    quantization: Quantization | None,
+    counted: Tensor | None = None,
+) -> Tensor:
+    """-log p(x|x_t), the decoder, of all coordinates or those `counted`: (B,) nats.
+
+    With `quantization`, x holds its values where it counts.
+    """
     alpha = expand(schedule(t)[0], x)
     density = gaussian.Gaussian(x_t / alpha, gaussian.marginal(schedule, x, t).variance / alpha.square())
     if quantization is None:
-        return density.nll(x)
+        return density.nll(x, counted)
     std = float(density.variance.max().sqrt())
     # Only values within 12 standard deviations of x can matter; the others weigh less than float64 resolves.
     reach = min(quantization.count - 1, math.ceil(12 * std / quantization.spacing) + 1)
@@ -193,14 +241,14 @@ def reconstruction(schedule: Schedule, x: Tensor, x_t: Tensor, t: Tensor, quanti
             value > quantization.high + quantization.spacing / 2
         )
         log_weights.append(log_weight.masked_fill(outside, -math.inf))
-    return (torch.stack(log_weights).logsumexp(0) - log_weights[reach]).flatten(1).sum(1)
+    return gaussian.total(torch.stack(log_weights).logsumexp(0) - log_weights[reach], counted)
 
 
-def checked_times(x: Tensor, times: Tensor, quantization: Quantization | None) -> Tensor:
+def checked_times(x: Tensor, times: Tensor, quantization: Quantization | None, seen: Tensor | None = None) -> Tensor:
     """Returns the times (T,) in float64 on the CPU.
 
     Raises InputError unless there are at least two, they decrease strictly, and x is finite and holds the values of
-    `quantization` alone, if that is given.
+    `quantization` alone, if that is given. Where x is not `seen` its values may be others.
     """
     times = times.double().cpu()
     check_decreasing(times)
@@ -209,6 +257,7 @@ def checked_times(x: Tensor, times: Tensor, quantization: Quantization | None) -
     if quantization is not None:
         index = (x.double() - quantization.low) / quantization.spacing
         off = ((index - index.round()).abs() > 0.01) | (index.round() < 0) | (index.round() > quantization.count - 1)
+        off = off if seen is None else off & seen
         if off.any():
             raise InputError(
                 f"x: must hold the {quantization.count} values from {quantization.low:g} to {quantization.high:g} "
