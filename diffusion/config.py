@@ -197,11 +197,13 @@ class Config:
     @property
     def conditioned(self) -> bool:
         """Whether the network is told an observation of an example beside x_t."""
-        return bool(self.condition.operator)
+        return bool(self.condition.operator or self.data.condition)
 
     def condition_channels(self, channels: int) -> int:
         """The channels that the network of images of so many channels receives beside x_t."""
-        return self.condition.channels(channels) if self.conditioned else 0
+        if not self.conditioned:
+            return 0
+        return self.condition.channels(self.data.paired_channels if self.data.condition else channels)
 
     def __post_init__(self) -> None:
         _check_condition(self)
@@ -245,6 +247,7 @@ def _check_condition(experiment: Config) -> None:
         return
     for key, value, why in (
         ("data.source", data.source in POINTS and data.source, "operators act on images"),
+        ("data.condition", data.condition, "the network is told either"),
         ("data.masks", data.masks, "an operator mixes pixels that nobody has seen into the others"),
     ):
         if value:

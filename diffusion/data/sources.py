@@ -13,6 +13,7 @@ from diffusion.data.dataset import Dataset, standardized
 from diffusion.data.images.decoding import PixelFormat
 from diffusion.data.images.open_folder import open_folder
 from diffusion.data.images.pages import FIRST, PAGES
+from diffusion.data.images.pairs import with_pairs
 from diffusion.data.images.scan import FolderError
 from diffusion.data.spec import MAX_CHANNELS, DataSpec
 from diffusion.data.synthetic.dead_leaves import NOISE as LEAVES_NOISE
@@ -51,6 +52,9 @@ class DataOptions:
     that are not fully opaque, "#ff00ff" for those that are painted in that color, and else it is a folder of masks with
     the names of the images, in which white is seen.
     `background` is the RGB color on which transparent pixels are composited, unless `channels` is 4.
+    `condition` is a folder, or whatever `path` may be, that holds for each image one of the same name that shows what
+    is known of it, such as a sketch; the network is told it.
+    `condition_channels` is the number of their channels, by default that of the images.
     `flip` mirrors half of the training examples at random.
     `margin` is the random crop padding: training crops are shifted by up to this number of pixels in each direction.
     `held_out` is the share of the examples that is kept from training.
@@ -74,6 +78,8 @@ class DataOptions:
     labels: bool | str = False
     pages: str = FIRST
     masks: str = ""
+    condition: str = ""
+    condition_channels: int | None = None
     background: tuple[int, int, int] = (255, 255, 255)
     flip: bool = False
     margin: int = 0
@@ -94,6 +100,10 @@ class DataOptions:
         require(files, "labels", f"true or false for {self.source}", repr(self.labels))
         require_one(self.pages, "pages", PAGES)
         require(not self.masks or self.source == "folder", "masks", f"unset for {self.source}", repr(self.masks))
+        require(not self.condition or self.source == "folder", "condition", f"unset for {self.source}", self.condition)
+        channels = self.condition_channels
+        fits = channels is None or (bool(self.condition) and 1 <= channels <= MAX_CHANNELS)
+        require(fits, "condition_channels", f"1 to {MAX_CHANNELS}, with data.condition", channels)
         painted = not self.masks.startswith("#") or re.fullmatch("#[0-9a-fA-F]{6}", self.masks)
         require(bool(painted), "masks", "alpha, a folder, or a color such as #ff00ff", repr(self.masks))
         require(min(self.shape) >= 1, "size", "positive", self.size)
@@ -119,6 +129,11 @@ class DataOptions:
     def shape(self) -> tuple[int, int]:
         """The height and width of an example."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def paired_channels(self) -> int:
+        """The number of channels of the images of `condition`."""
+        return self.condition_channels or self.channels
 
     @property
     def pixel_format(self) -> PixelFormat:
@@ -154,7 +169,7 @@ def _format(options: DataOptions, spec: DataSpec | None) -> PixelFormat:
 def _folder(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset:
     if not options.path:
         raise FolderError("data.path: is not set; name your image folder, as in data.path=FOLDER")
-    return open_folder(
+    dataset = open_folder(
         options.path,
         size=options.shape,
         pixel_format=_format(options, spec),
@@ -164,6 +179,17 @@ def _folder(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dat
         margin=options.margin,
         min_images=options.min_images,
         max_bad=options.max_bad,
+        log=log,
+    )
+    if not options.condition:
+        return dataset
+    return with_pairs(
+        dataset,
+        options.path,
+        options.condition,
+        channels=options.paired_channels,
+        pages=options.pages,
+        background=options.background,
         log=log,
     )
 

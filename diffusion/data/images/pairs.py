@@ -1,0 +1,118 @@
+"""The pairs of images: what is known of each of them, as an image of the same name in a folder of its own.
+
+A pair is read as its image is, at the same size and with the same crop. It may have other channels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from diffusion.data.dataset import Dataset, Rows
+from diffusion.data.images.cache import pack
+from diffusion.data.images.decoding import PixelFormat
+from diffusion.data.images.report import listing
+from diffusion.data.images.scan import FolderError, Scan, cache_folder, open_container, scan
+
+# The name of an image: its path without the suffix, and with the number of its page.
+_NAME = re.compile(r"(.*?)(\.[^./#]+)?(#\d+)?", re.DOTALL)
+
+
+def with_pairs(
+    dataset: Dataset,
+    images: str | Path,
+    pairs: str | Path,
+    *,
+    channels: int,
+    pages: str,
+    background: tuple[int, int, int],
+    cache: Path | None = None,
+    log: Callable[[str], None] = print,
+    progress: bool = True,
+) -> Dataset:
+    """Returns the examples of the images at a path with those at the path of `pairs` as their condition.
+
+    Values of pairs have the `channels`, and as many gray levels as the examples. Raises FolderError where one of the
+    paths cannot be used, two pairs have one name, or an image has no pair or one of another aspect ratio; it names the
+    first such image and their number.
+    """
+    containers = open_container(images), open_container(pairs)
+    folders = [cache_folder(cache, container.root) for container in containers]
+    scans = [
+        scan(container, labels=False, pages=pages, cache=folder, progress=progress)
+        for container, folder in zip(containers, folders, strict=True)
+    ]
+    height, width = (side + 2 * dataset.margin for side in dataset.spec.shape[1:])
+    pixel_format = PixelFormat(channels, background, levels=dataset.spec.levels)
+    packed = pack(scans[1], size=(height, width), pixel_format=pixel_format, cache=folders[1], progress=progress)
+    for line in listing(packed.problems):
+        log(f"left out  {line}")
+    rows = _matched(dataset.names, scans[0], packed.names, scans[1])
+    _check_shapes(dataset.names, *scans)
+    log(f"pairs     {len(rows):,} images of {scans[1].container.name}")
+    return replace(dataset, condition=Rows(packed.values, rows))
+
+
+def name_of(path: str) -> str:
+    """Returns the name by which an image at a path finds its pair: without the suffix, with the number of a page."""
+    found = _NAME.fullmatch(path)
+    assert found is not None
+    return found[1] + (found[3] or "")
+
+
+def _named(found: Scan, paths: Iterable[str]) -> dict[str, int]:
+    """The place of each path by its name. Raises FolderError for two paths of one name."""
+    places: dict[str, int] = {}
+    for place, path in enumerate(paths):
+        if places.setdefault(name := name_of(found.container.inside(path)), place) != place:
+            raise FolderError(f"data.condition: two images in {found.container.name} are called {name}; remove one")
+    return places
+
+
+def _matched(names: Iterable[str], images: Scan, paired: Iterable[str], pairs: Scan) -> npt.NDArray[np.int64]:
+    """The place of the pair of each image. Raises FolderError for images without one."""
+    places = _named(pairs, paired)
+    rows = np.array([places.get(name_of(images.container.inside(name)), -1) for name in names], np.int64)
+    if missing := int(np.count_nonzero(rows < 0)):
+        first = next(name for name, row in zip(names, rows, strict=True) if row < 0)
+        raise FolderError(
+            f"data.condition: {missing:,} of {len(rows):,} images have no pair of their name in "
+            f"{pairs.container.name}, the first is {first}; add what is missing, or remove these images"
+        )
+    return rows
+
+
+def _check_shapes(names: Iterable[str], images: Scan, pairs: Scan) -> None:
+    """Raises FolderError for images whose pair has another aspect ratio, beyond the rounding to whole pixels."""
+    own = {name: place for place, name in enumerate(images.entries.names)}
+    theirs = _named(pairs, pairs.entries.names)
+    wrong = [
+        (name, sizes)
+        for name in names
+        if not _alike(
+            *(sizes := (_size(images, own[name]), _size(pairs, theirs[name_of(images.container.inside(name))])))
+        )
+    ]
+    if wrong:
+        name, (mine, its) = wrong[0]
+        raise FolderError(
+            f"data.condition: {len(wrong):,} pairs have another aspect ratio than their images, the first is that of "
+            f"{name}: {mine[0]}x{mine[1]} and {its[0]}x{its[1]}; a pair shows the same part of the scene"
+        )
+
+
+def _size(found: Scan, place: int) -> tuple[int, int]:
+    """The width and the height of an image."""
+    row = found.entries.rows[place]
+    return int(row["width"]), int(row["height"])
+
+
+def _alike(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether one size is the other one scaled, up to a pixel of the smaller."""
+    large, small = (a, b) if a[0] * a[1] >= b[0] * b[1] else (b, a)
+    return abs(large[1] * small[0] / large[0] - small[1]) <= 1 or abs(large[0] * small[1] / large[1] - small[0]) <= 1
