@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diffusion import distributed, grids, samplers
 from diffusion.compilation import compile_for_sampling
+from diffusion.conditioning import informed
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser, Denoiser
@@ -30,7 +31,7 @@ from diffusion.errors import InputError, require, require_one
 from diffusion.guidance import ClassifierFree
 from diffusion.likelihood.bound import Bound
 from diffusion.memory import auto_batch_size
-from diffusion.model import planning, posing
+from diffusion.model import planning, posing, told
 from diffusion.model.accept import Border
 from diffusion.model.completing import Completing
 from diffusion.model.conversion import Given, Labels, Several, number, plain_label, whole
@@ -45,7 +46,7 @@ from diffusion.operators import Operator
 from diffusion.precision import Autocast, network_dtype
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration import Method, Problem
-from diffusion.restoration.methods import AUTO, choose
+from diffusion.restoration.methods import AUTO, METHODS, Learned, choose
 from diffusion.schedules import lerp_table
 
 # The log-SNR below which an image looks like noise alone.
@@ -347,6 +348,25 @@ class Model:
         problem = posing.inpainting(self.border, image, known, noise)
         return self.solve(problem, Draw(n, **options), method=method, shared=shared, progress=progress)
 
+    def given(self, y: Given, operator: str | Operator = "", *, noise: float = 0.0) -> Model:
+        """This model with its network told an observation y of an example: the model of p(x|y).
+
+        Samples, bounds, latents and variations are then given y, and so are restorations, beside what they restore. y
+        and its `noise` are those of `restore`, for an operator that the network has learned (condition.operator).
+        Without an operator y is the pair of an example, as in data.condition, of the size of the data.
+
+        Raises InputError for a y that cannot be used, for another operator or noise than was learned, with the
+        difference, and for a distilled model.
+        """
+        self._refuse_student("an observation")
+        if operator:
+            problem = posing.restoring(self.border, y, operator, noise)
+            channels = told.by_operator(self.config, self.spec, problem)
+        else:
+            require(noise == 0, "noise", "0 without an operator", noise)
+            channels = told.by_pair(self.config, self.border, y)
+        return replace(self, denoiser=replace(self.denoiser, condition=channels.to(self.device)))
+
     def solve(
         self, problem: Problem, draw: Draw, *, method: str | Method = AUTO, shared: bool = False, progress: bool = False
     ) -> Restoration:
@@ -375,8 +395,11 @@ class Model:
             return self._with_float64._solver(problem, draw, method)
         self._refuse_student("restoration")
         draw.checked()
-        chosen = choose(method, self._sampler(draw.sampler), problem, learned=self.config.mapped)
+        channels, mapped = self._told(problem, method), self.config.mapped
+        chosen = choose(method, self._sampler(draw.sampler), problem, learned=mapped, told=channels is not None)
         denoiser, label = self.guided(draw.guidance, autocast=not chosen.differentiates), self.labels(draw.label, 1)
+        if channels is not None and isinstance(chosen, Learned):
+            denoiser = informed(denoiser, channels)
         needs_label(draw.guidance, draw.label)
         steps = RESTORATION_STEPS if draw.steps is None else draw.steps
         self._compile(draw.n * steps * math.prod((problem.shape or self.spec.shape)[1:]))
@@ -390,6 +413,27 @@ class Model:
             label=label,
             batch=draw.batch or self._batch(denoiser, label, chosen),
         )
+
+    def _told(self, problem: Problem, method: str | Method) -> Tensor | None:
+        """The channels (1, K, *) by which the network is told the observation of a problem that it has learned to
+        restore; None for any other.
+
+        Raises InputError, which says what differs, where the method "learned" was asked for by name, and for images of
+        another size where the network was told something else already (`given`).
+        """
+        if getattr(self.denoiser, "condition", None) is not None:
+            rule = f"{self.spec.shape[1:]}, that of the observation that was given"
+            require(problem.x_shape == self.spec.shape, "size", rule, problem.x_shape[1:])
+            return None
+        if not self.config.condition.operator:
+            return None
+        try:
+            return told.by_operator(self.config, self.spec, problem).to(self.device)
+        except InputError as error:
+            asked = METHODS.get(method) if isinstance(method, str) else type(method)
+            if asked is not Learned or (self.config.mapped and problem.by_pixel):
+                return None
+            raise InputError(f"{error}; take mmps") from None
 
     def completing(self, count: int, *, steps: int | None = None, seed: int = 0) -> Completing:
         """What draws the unseen values of `count` examples, without guidance, in `steps` steps, by default 32.

@@ -91,31 +91,36 @@ def restore(
         return chosen(denoiser, problem, noise, times, randn)
 
 
-def default(problem: Problem, *, learned: bool = False) -> Method:
-    """The method to use where none is named; `learned` says that the denoiser takes a noise level for every pixel.
+def default(problem: Problem, *, learned: bool = False, told: bool = False) -> Method:
+    """The method to use where none is named; `learned` says that the denoiser takes a noise level for every pixel, and
+    `told` that its network is told the observation (`conditioning`).
 
     What such a denoiser has learned it draws from. Otherwise few observations leave open which mode of the data x
     belongs to, and particles weigh the modes. Images leave no such choice, and the Jacobian is enough.
     """
-    if learned and problem.by_pixel:
-        return Learned()
+    if told or (learned and problem.by_pixel):
+        return Learned(told=told)
     return Resampling() if problem.few else Guided()
 
 
-def choose(method: str | Method, sampler: Sampler | None, problem: Problem, *, learned: bool = False) -> Method:
+def choose(
+    method: str | Method, sampler: Sampler | None, problem: Problem, *, learned: bool = False, told: bool = False
+) -> Method:
     """The method of that name, or the `default` for "auto"; with another sampler than its own if one is given.
 
     Raises InputError for an unknown name, for a sampler or a map of noise that the method does not take, and for the
-    method "learned" of a denoiser that has not `learned` it.
+    method "learned" of a denoiser that has neither `learned` it nor is `told`.
     """
     if isinstance(method, str):
         require_one(method, "method", (AUTO, *METHODS))
-        method = default(problem, learned=learned) if method == AUTO else METHODS[method]()
-    if isinstance(method, Learned) and not learned:
-        raise InputError(
-            "method: learned needs a model that learned to restore (observed.share above 0 in its configuration); take "
-            "mmps, or train one from this model with training.start"
-        )
+        method = default(problem, learned=learned, told=told) if method == AUTO else METHODS[method]()
+    if isinstance(method, Learned):
+        if not learned and not told:
+            raise InputError(
+                "method: learned needs a model that learned to restore (observed.share above 0, or condition.operator, "
+                "in its configuration); take mmps, or train one from this model with training.start"
+            )
+        method = replace(method, told=told)
     _refuse_map(method, problem)
     return method if sampler is None else method.with_sampler(sampler)
 
@@ -245,15 +250,21 @@ class DDNM(Direct):
 class Learned(Direct):
     """Draws from the posterior that a network has learned which takes a noise level for every pixel; for masks and for
     noise alone.
+
+    `told` says that the network is told the observation in channels of its own, whatever it shows: the denoiser is then
+    E[x|x_t, y] as it is.
     """
 
     sampler: Sampler = SDESolver()
+    told: bool = False
     differentiates: ClassVar[bool] = False
     takes_maps: ClassVar[bool] = True
     conditions: ClassVar[bool] = True
 
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
-        """`Observed` and the sampler."""
+        """`Observed`, or the denoiser that was told, and the sampler."""
+        if self.told:
+            return denoiser, self.sampler
         return Observed.of(denoiser, problem.y, problem.pixels(self.name), problem.noise), self.sampler
 
 
