@@ -69,7 +69,9 @@ def test_a_pair_of_another_resolution_shows_the_same(folders: Path) -> None:
     dataset = opened(folders, condition_channels=1)
     place = [*dataset.names].index(str(Path("even") / "0.png"))
     _, condition = dataset.beside([place])
-    assert condition is not None and np.array_equal(condition[0].permute(1, 2, 0), resize_and_crop(large[:, :, None], (6, 8)))
+    assert condition is not None and np.array_equal(
+        condition[0].permute(1, 2, 0), resize_and_crop(large[:, :, None], (6, 8))
+    )
 
 
 def test_parts_of_the_data_keep_their_pairs(folders: Path) -> None:
