@@ -25,13 +25,9 @@ def levels_of(x: Tensor, known: Tensor | None, seen: Tensor | None) -> Tensor | 
             check_pixels(mask, x, name)
     if known is None and seen is None:
         return None
-    some = [mask for mask in (known, seen) if mask is not None]
-    shape = torch.broadcast_shapes(*(mask.shape for mask in some))
-    relative = torch.ones(shape, dtype=torch.float64, device=some[0].device)
-    if known is not None:
-        relative = torch.where(known, 0.0, relative)
+    relative = torch.ones(()) if known is None else torch.where(known, 0.0, 1.0)
     if seen is not None:
-        relative = torch.where(seen, relative, UNSEEN)
+        relative = torch.where(seen, relative.to(seen.device), UNSEEN)
     empty = ~(relative == 1).flatten(1).any(1)
     if empty.any():
         whose = f"example {int(empty.nonzero()[0])}" if len(empty) > 1 else "the examples"

@@ -129,6 +129,27 @@ def mask(value: object, shape: tuple[int, ...], name: str = "known") -> Tensor:
     return values >= WHITE * (255 if whole and most > 1 else 1)
 
 
+def pixels(value: object, n: int, shape: tuple[int, ...], name: str = "known") -> Tensor:
+    """Returns a mask of the pixels of n examples of a shape, bool (n or 1, 1, *), or (n or 1, D) for points.
+
+    It is one for all of them, as `mask` takes it, or one for each, (n, *). Raises InputError as that does, and for
+    another shape, and masks that show some of the channels of a pixel.
+    """
+    several = not is_picture(value) and as_tensor(value, name).ndim > len(shape)
+    known = mask(value, (n, *shape) if several else shape, name)
+    try:
+        known = known.broadcast_to((n, *shape)) if several else known.broadcast_to(shape)[None]
+    except RuntimeError:
+        rule = f"of the shape {shape} of the data, or ({n}, {str(shape)[1:-1].rstrip(',')})"
+        raise InputError(f"{name}: must be {rule}, got {tuple(known.shape)}") from None
+    if len(shape) == 1:
+        return known
+    whole = known.all(1, keepdim=True)
+    partly = int((whole != known.any(1, keepdim=True)).sum())
+    require(not partly, name, "the same in all channels of a pixel", f"one that differs in {partly:,} pixels")
+    return whole
+
+
 def _pictured(value: Picture, name: str) -> Tensor:
     """The known pixels (1, H, W) of a mask that is a file or an image of Pillow."""
     path, file = (Path(name), _file(value)) if isinstance(value, Image.Image) else (_path(value), None)

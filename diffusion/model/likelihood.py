@@ -27,14 +27,14 @@ from diffusion import grids
 from diffusion.data import DataSpec
 from diffusion.data.images.decoding import WHITE, Color
 from diffusion.denoiser import AnyDenoiser
-from diffusion.errors import require
+from diffusion.errors import InputError, require
 from diffusion.likelihood import bound, flow, importance
 from diffusion.likelihood.bound import Bound, Bound2015, Quantization
 from diffusion.likelihood.flow import Dequantization, FlowLikelihood, Hutchinson, dequantize, diffuse
 from diffusion.likelihood.importance import PathWeights
 from diffusion.likelihood.ode import Solver
 from diffusion.model.accept import Border
-from diffusion.model.conversion import Labels, Several, plain_label
+from diffusion.model.conversion import Given, Labels, Several, pixels, plain_label
 from diffusion.precision import exact_float32
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.schedules import Schedule
@@ -56,6 +56,9 @@ class Likelihood:
     The density of continuous data is that of their standardized values, (x - mean)/std; the log-density of x itself is
     lower by d log std.
 
+    The bound may be given what is `known` of the examples, or what has been `seen` of them (`conversion.pixels`), if
+    the denoiser is `mapped`: if it takes a noise level for every pixel.
+
     Raises InputError for another shape, values that are not finite, images out of range and labels that do not exist.
     """
 
@@ -65,6 +68,7 @@ class Likelihood:
     dtype: torch.dtype = torch.float32
     trajectory: int = 0
     background: Color = WHITE
+    mapped: bool = False
 
     @property
     def quantization(self) -> Quantization | None:
@@ -87,8 +91,13 @@ class Likelihood:
         repeat: int = 0,
         numbers: Sequence[int] | None = None,
         label: Labels | None = None,
+        known: Given | None = None,
+        seen: Given | None = None,
     ) -> Bound:
-        """The trajectory bound on -log p(x) by terms (`bound.bound`), on the grid `times(steps)`."""
+        """The trajectory bound on -log p(x) by terms (`bound.bound`), on the grid `times(steps)`.
+
+        With `known` it is that on -log p(hidden | known), and with `seen` that of what has been seen.
+        """
         values = self.encode(x)
         numbers = range(len(values)) if numbers is None else numbers
         return bound.bound(
@@ -102,6 +111,8 @@ class Likelihood:
             label=self._labels(label, len(values)),
             randn=example_noise(seed, Stream.PATH, repeat, numbers),
             offset=step_offsets(seed, repeat, numbers),
+            known=self._pixels(known, len(values), "known"),
+            seen=self._pixels(seen, len(values), "seen"),
         )
 
     @exact_float32()
@@ -243,6 +254,17 @@ class Likelihood:
             return values
         randn = example_noise(seed, Stream.DEQUANTIZATION, repeat, numbers)
         return dequantize(values, quantization, randn).to(self.dtype)
+
+    def _pixels(self, value: Given | None, n: int, name: str) -> Tensor | None:
+        """A mask of n examples on the device, (n or 1, 1, *). Raises InputError for a denoiser that takes no map."""
+        if value is None:
+            return None
+        if not self.mapped:
+            raise InputError(
+                f"{name}: must be left out with this model, which takes one noise level for all pixels; train one that "
+                "learns from what is known of an example (observed.share)"
+            )
+        return pixels(value, n, self.spec.shape, name).to(self.device)
 
     def _labels(self, label: Labels | None, n: int) -> Tensor | None:
         return self.spec.label_numbers(plain_label(label), n, unlabeled=True, device=self.device)

@@ -469,7 +469,13 @@ class Model:
             exact = replace(self, denoiser=replace(self.denoiser, backbone=backbone.double()))
             denoiser = exact.guided(guidance)
         return Likelihood(
-            denoiser, self.spec, self.device, dtype, self.config.training.trajectory, self.config.data.background
+            denoiser,
+            self.spec,
+            self.device,
+            dtype,
+            self.config.training.trajectory,
+            self.config.data.background,
+            self.config.mapped,
         )
 
     def bound(
@@ -480,14 +486,21 @@ class Model:
         draws: int | None = 64,
         seed: int = 0,
         label: Labels | None = None,
+        known: Given | None = None,
+        seen: Given | None = None,
     ) -> Bound:
         """The trajectory bound on -log p(x) by terms, in nats per example (`Likelihood.bound`).
 
         x: (B, C, H, W) uint8 or float in [0, 1], which is rounded to 8 bits; arrays (B, H, W, C); images of Pillow or
         paths of files, one or a list of them; or points (B, D). Labels are given as for `sample`; -1 stands for an
         example without a label.
+
+        Given what is `known`, a mask as for `inpaint` or one for each example, (B, *), it is the bound on
+        -log p(hidden | known). Given what has been `seen`, in the same way, it is that of what has been seen alone,
+        whatever x is elsewhere. Raises InputError for either with a model that was not trained to restore, and where
+        nothing is left to measure.
         """
-        return self.likelihood().bound(x, steps=steps, draws=draws, seed=seed, label=label)
+        return self.likelihood().bound(x, steps=steps, draws=draws, seed=seed, label=label, known=known, seen=seen)
 
     def log_likelihood(
         self,
@@ -497,12 +510,15 @@ class Model:
         draws: int | None = 64,
         seed: int = 0,
         label: Labels | None = None,
+        known: Given | None = None,
+        seen: Given | None = None,
     ) -> Tensor:
-        """A lower bound on log p(x) in nats for each example, (B,).
+        """A lower bound on log p(x), or log p(hidden | known), in nats for each example: (B,).
 
         p(x) is the probability of the 8-bit image itself, or the density of a point. The options are those of `bound`.
         """
-        return -self.bound(x, steps=steps, draws=draws, seed=seed, label=label).total.cpu()
+        found = self.bound(x, steps=steps, draws=draws, seed=seed, label=label, known=known, seen=seen)
+        return -found.total.cpu()
 
     def _refuse_student(self, purpose: str) -> None:
         if self.teacher:

@@ -18,6 +18,7 @@ from diffusion.model.conversion import (
     is_picture,
     mask,
     number,
+    pixels,
     plain_label,
     size_of,
 )
@@ -173,6 +174,39 @@ def test_what_is_to_be_said_of_a_mask_is_a_warning() -> None:
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8))
     with pytest.raises(InputError, match=r"known has .* colored pixels"):
         mask(photo, (3, 5, 7))
+
+
+def test_a_mask_of_pixels_is_one_for_all_examples_or_one_for_each() -> None:
+    known = torch.tensor([[True, False, True], [False, True, True]])
+    for one in (known, known[None], known.expand(3, 2, 3), known.numpy()[..., None], 255 * known.byte(), known.float()):
+        assert torch.equal(pixels(one, 4, (3, 2, 3)), known.expand(1, 1, 2, 3))
+    assert torch.equal(pixels(Image.fromarray(255 * known.byte().numpy()), 4, (3, 2, 3)), known.expand(1, 1, 2, 3))
+    each = torch.stack([known, ~known])[:, None]
+    for several in (each, each.expand(2, 3, 2, 3), each.numpy()):
+        assert torch.equal(pixels(several, 2, (3, 2, 3)), each)
+    assert torch.equal(pixels([True, False], 5, (2,)), torch.tensor([[True, False]]))
+    assert torch.equal(pixels([[True, False], [False, True]], 2, (2,)), torch.eye(2, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            torch.ones(3, 3).bool(),
+            r"seen: must be of the shape \(3, 2, 3\) of the data, or \(4, 3, 2, 3\), got \(3, 3\)",
+        ),
+        (Image.new("L", (4, 4), 255), r"seen: must be of the shape \(3, 2, 3\) of the data, .*got \(1, 4, 4\)"),
+        (torch.ones(5, 1, 2, 3).bool(), r"seen: must be of the shape .*, or \(4, 3, 2, 3\), got \(5, 1, 2, 3\)"),
+        (
+            torch.eye(3).bool()[:, :2, None].expand(3, 2, 3),
+            "seen: must be the same in all channels of a pixel, got one",
+        ),
+        (torch.full((2, 3), 7.0), r"seen: must be True where known and False elsewhere, .*, got values from 7 to 7"),
+    ],
+)
+def test_masks_of_other_pixels_are_refused(given: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pixels(given, 4, (3, 2, 3), "seen")
 
 
 def test_labels_of_numpy_are_those_of_python() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from diffusion.data import open_source
+from diffusion import config
+from diffusion.data import DataSpec, open_source
 from diffusion.errors import InputError
 from diffusion.grids import UniformLogSNR, UniformTime
 from diffusion.likelihood.bound import bound, bound_2015
@@ -207,3 +210,76 @@ def test_a_student_has_no_likelihood(model: Model) -> None:
     student = replace(model, config=replace(model.config, distillation=replace(model.config.distillation, teacher="t")))
     with pytest.raises(InputError, match="likelihood: this model was distilled"):
         student.likelihood()
+
+
+KNOWN = torch.ones(8, 8, dtype=torch.bool)
+KNOWN[2:6, 3:] = False
+
+
+@pytest.fixture(scope="module")
+def restoring(exact_images: Model) -> Model:
+    """The model of Gaussian images, whose denoiser takes a noise level for every pixel."""
+    experiment = {"data": {"path": "images", "channels": 1}, "observed": {"share": 0.5}}
+    return replace(exact_images, config=config.from_dict({**experiment, "sampling": {"precision": "fp32"}}))
+
+
+def drawn(model: Model, n: int) -> Tensor:
+    """Images in units, or gray levels where the data have such."""
+    x = model.denoiser.sample(n, torch.Generator().manual_seed(0))  # type: ignore[attr-defined]
+    x = model.spec.mean + model.spec.std * x
+    return x.float() if model.spec.levels is None else x.round().to(torch.uint8)
+
+
+def test_what_is_hidden_has_its_conditional_density(restoring: Model) -> None:
+    smooth = replace(restoring, spec=DataSpec((1, 8, 8), None, (), 0.3, 2.0))
+    images, k = drawn(smooth, 24), KNOWN.flatten()
+    covariance = smooth.denoiser.covariance  # type: ignore[attr-defined]
+    x = ((images.double() - 0.3) / 2).flatten(1)
+    gain = covariance[~k][:, k] @ torch.linalg.inv(covariance[k][:, k])
+    left = covariance[~k][:, ~k] - gain @ covariance[k][:, ~k]
+    exact = torch.distributions.MultivariateNormal(x[:, k] @ gain.mT, left).log_prob(x[:, ~k])
+    marginal = torch.distributions.MultivariateNormal(torch.zeros(44).double(), covariance[k][:, k]).log_prob(x[:, k])
+    for masks, truth in (({"known": KNOWN}, exact), ({"seen": KNOWN}, marginal), ({}, exact + marginal)):
+        off = smooth.log_likelihood(images, draws=48, **masks) - truth  # type: ignore[arg-type]
+        assert abs(float(off.mean())) < 3 * float(off.std()) / 24**0.5 < 10, "nats of 20, 44 and 64 numbers"
+    counted = smooth.bound(images[:2], draws=1, known=KNOWN).counted
+    assert counted is not None and counted.tolist() == [20, 20]
+    by_hand = bound(
+        smooth.denoiser, smooth.likelihood().encode(images), smooth.likelihood().times(), draws=2,
+        randn=example_noise(0, 1, 0, range(24)), offset=step_offsets(0, 0, range(24)), known=KNOWN[None, None],
+    )  # fmt: skip
+    assert smooth.bound(images, draws=2, known=KNOWN).total.equal(by_hand.total)
+
+
+def test_restorations_are_ranked_by_their_likelihood_given_what_is_known(restoring: Model) -> None:
+    samples = restoring.inpaint(drawn(restoring, 1)[0], KNOWN, n=3, steps=40).samples
+    spoiled = samples[:1].clone()
+    spoiled[..., 3, 4] = spoiled[..., 3, 4] - 0.4
+    scores = restoring.log_likelihood(torch.cat([samples, spoiled]), known=KNOWN, draws=128)
+    assert int(scores.argmin()) == 3 and float(scores[:3].min() - scores[3]) > 10
+
+
+def test_a_mask_may_be_given_as_for_restoration(restoring: Model, tmp_path: Path) -> None:
+    images = drawn(restoring, 2)
+    expected = restoring.bound(images, draws=2, known=KNOWN).total
+    picture = Image.fromarray(255 * KNOWN.byte().numpy())
+    picture.save(tmp_path / "mask.png")
+    for known in (KNOWN[None], KNOWN.numpy(), KNOWN.expand(2, 1, 8, 8), picture, tmp_path / "mask.png"):
+        assert restoring.bound(images, draws=2, known=known).total.equal(expected)
+    # Hidden values that count have an influence, and those that were not seen have none.
+    other = torch.where(KNOWN, images, 255 - images)
+    assert not restoring.bound(other, draws=2, known=KNOWN).total.equal(expected)
+    seen = restoring.bound(images, draws=2, seen=KNOWN).total
+    assert restoring.bound(other, draws=2, seen=KNOWN).total.equal(seen)
+
+
+@pytest.mark.parametrize("name", ["known", "seen"])
+def test_masks_that_do_not_suit_are_refused(restoring: Model, exact_images: Model, name: str) -> None:
+    images = drawn(restoring, 2)
+    with pytest.raises(InputError, match=f"{name}: must be left out with this model, which takes one noise level for"):
+        exact_images.bound(images, draws=2, **{name: KNOWN})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=rf"{name}: must be of the shape \(1, 8, 8\) of the data, .* got \(8, 7\)"):
+        restoring.log_likelihood(images, draws=2, **{name: KNOWN[:, 1:]})  # type: ignore[arg-type]
+    nothing = torch.full((8, 8), name == "known")
+    with pytest.raises(InputError, match=f"{name}: must leave something of each example to measure"):
+        restoring.log_likelihood(images, draws=2, **{name: nothing})  # type: ignore[arg-type]
