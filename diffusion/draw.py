@@ -18,6 +18,9 @@ else:
     # The command line looks annotations up when it parses, without torch.
     Sampler = object
 
+# The ways in which images larger than those of a model are put together of tiles of its size.
+TILES = ("sequential", "windows")
+
 
 class DrawOptions(TypedDict, total=False):
     """The keywords of `Model.sample`, `film`, `trajectory`, `restore` and `inpaint`: the fields of `Draw`."""
@@ -28,6 +31,14 @@ class DrawOptions(TypedDict, total=False):
     label: int | str | Sequence[int] | None
     guidance: float | None
     batch: int | None
+
+
+class SampleOptions(DrawOptions, total=False):
+    """The keywords of `Model.sample` and `samples`: the fields of `SampleDraw`."""
+
+    size: int | Sequence[int] | None
+    tiles: str
+    overlap: int | None
 
 
 @dataclass(frozen=True)
@@ -57,3 +68,15 @@ class Draw:
         require(self.n >= 1, "n", "at least 1", self.n)
         require(self.batch is None or self.batch >= 1, "batch", "at least 1", self.batch)
         return self
+
+
+@dataclass(frozen=True)
+class SampleDraw(Draw):
+    """The options of drawing samples, which may be larger than the images of the model."""
+
+    size: int | Sequence[int] | None = None
+    """Height and width, or one number for both; by default those of the model."""
+    tiles: str = TILES[0]
+    """How larger images are put together, one of `TILES`."""
+    overlap: int | None = None
+    """The pixels that tiles share; by default half of their shorter side."""

@@ -24,7 +24,7 @@ STRIP_FRAMES = 9
 ANIMATION_FRAMES = 25
 # The options that each way of making images has besides those that all have; they name the ways too.
 OPTIONS: dict[str, set[str]] = {
-    "": {"first", "film", "tune", "steps", "sampler", "seed"},
+    "": {"first", "film", "tune", "steps", "sampler", "seed", "size", "tiles", "overlap"},
     "vary": {"level", "first", "tune", "steps", "sampler", "seed"},
     "interpolate": set(),
     "noise_file": {"first", "tune", "steps", "sampler", "seed"},
@@ -75,13 +75,14 @@ def _prepared(options: Sample, model: Model, way: Way) -> tuple[Model, Job]:
         grid if options.tune else None,
     )
     sweep(folder)
+    batch = draw.batch or record.batch
     shown = {name: value for name, value in settings.items() if name != "tuned"}
     return model, Job(
         folder,
         files_in(folder, model.spec, settings["format"], record.width),
         numbers,
-        draw.batch or record.batch,
-        lambda some: way.draw(model, some),
+        way.together(batch),
+        lambda some: way.draw(model, some, batch),
         model.spec,
         {"run": options.run.name, **shown, "grid": grid},
         way.kind,
@@ -105,6 +106,11 @@ def _check(options: Sample) -> None:
         needed = next(each for each in OPTIONS if name in OPTIONS[each])
         why = "the image that it belongs to" if name == "mask" else "without which it has no effect"
         raise InputError(f"{_option(name)}: needs {_option(needed)}, {why}")
+    for name in ("tiles", "overlap"):
+        if name in chosen and options.size is None:
+            raise InputError(f"{_option(name)}: needs --size, without which it has no effect")
+    if options.film and options.size is not None:
+        raise InputError("--film: must not be given with --size, as tiles have no trajectory of the whole image")
 
 
 def _option(name: str) -> str:

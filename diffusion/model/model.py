@@ -26,7 +26,7 @@ from diffusion.conditioning import informed
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser, Denoiser
-from diffusion.draw import Draw, DrawOptions
+from diffusion.draw import Draw, DrawOptions, SampleDraw, SampleOptions
 from diffusion.errors import InputError, require, require_one
 from diffusion.guidance import ClassifierFree
 from diffusion.likelihood.bound import Bound
@@ -37,6 +37,7 @@ from diffusion.model.completing import Completing
 from diffusion.model.conversion import Given, Labels, Several, number, plain_label, whole
 from diffusion.model.drawing import Drawing, FromExample, FromNoise, Start
 from diffusion.model.elsewhere import Elsewhere
+from diffusion.model.larger import Larger
 from diffusion.model.latents import Latents, spherical
 from diffusion.model.likelihood import Likelihood
 from diffusion.model.pictures import to_images
@@ -156,14 +157,14 @@ class Model:
         return self._drawing(Draw(n, **options), first).walk(range(n))
 
     def samples(
-        self, n: int, *, first: int = 0, shared: bool = False, progress: bool = False, **options: Unpack[DrawOptions]
+        self, n: int, *, first: int = 0, shared: bool = False, progress: bool = False, **options: Unpack[SampleOptions]
     ) -> Iterator[tuple[range, Tensor]]:
         """Draws n samples batch by batch: yields their numbers, from `first` on, and the samples, (B, *) on the CPU.
 
         No more than one batch is held at a time, whatever n is. With `shared` each process draws a part and yields only
         that. Arguments, samples and errors are otherwise those of `sample`.
         """
-        draw = Draw(n, **options)
+        draw = SampleDraw(n, **options)
         return self._batches(self._drawing(draw, first), draw, shared=shared, progress=progress)
 
     def sample(
@@ -174,23 +175,35 @@ class Model:
         noise: Several | None = None,
         shared: bool = False,
         progress: bool = False,
-        **options: Unpack[DrawOptions],
+        **options: Unpack[SampleOptions],
     ) -> Tensor:
         """Draws n samples: (n, C, H, W) in [0, 1], or (n, D), on the CPU.
 
         Sample i depends on (seed, i) alone, not on n, the batch or the number of processes, up to the rounding of the
         network; the numbers are `first`, `first` + 1, .... With `noise`, (n, *) like standard normal noise, the samples
         begin with it instead of their own. An ODE sampler then comes to what `decode` returns. `options` are the fields
-        of `Draw`; steps, sampler (a key of `samplers.SAMPLERS`) and guidance default to those of the experiment, the
-        batch to what suits the device (`memory.auto_batch_size`). With `shared` each process draws a part, and all of
-        them, which must make the same call, return the whole.
+        of `SampleDraw`; steps, sampler (a key of `samplers.SAMPLERS`) and guidance default to those of the experiment,
+        the batch to what suits the device (`memory.auto_batch_size`). With `shared` each process draws a part, and all
+        of them, which must make the same call, return the whole.
 
-        Raises InputError for counts below 1, an unknown sampler or label, and noise of another shape.
+        With a `size`, (H, W) or one number for both, images are as large as that, made of tiles of the model's size
+        (`larger.Larger`). The network then sees `batch` tiles at once.
+
+        Raises InputError for counts below 1, an unknown sampler or label, noise of another shape, and a size that is
+        smaller than the model's or cannot be drawn by the `tiles` that are asked for.
         """
         given = None if noise is None else self.border.latents(noise, "noise", n)
         require(n is not None or given is not None, "n", "given, the number of samples", n)
-        draw = Draw(n if given is None else len(given), **options)  # type: ignore[arg-type]
+        draw = SampleDraw(n if given is None else len(given), **options)  # type: ignore[arg-type]
+        require(given is None or draw.size is None, "size", "left out with noise, which has one", draw.size)
         return self._drawn(draw, first, FromNoise(given), shared=shared, progress=progress)
+
+    def larger(self, **options: Unpack[SampleOptions]) -> Larger | None:
+        """The tiles that `sample` draws with these options, None for images of the model's size; it draws nothing.
+
+        Raises InputError as `sample` does.
+        """
+        return self._drawing(SampleDraw(1, **options), 0).larger
 
     def vary(
         self,
@@ -556,22 +569,32 @@ class Model:
         """How samples are drawn. Raises InputError for options that cannot be used."""
         draw.checked()
         first = whole(first, "first", 0)
+        larger = Larger.of(self.spec, draw, mapped=self.config.mapped) if isinstance(draw, SampleDraw) else None
+        if larger is not None and self.device.type == "mps":
+            return self._with_float64._drawing(draw, first, start)
         sampler, times = self._steps(draw)
-        denoiser, label = self.guided(draw.guidance, autocast=True), self.labels(draw.label, draw.n)
+        # A tile passes the rounding of the network on to all that are drawn after it.
+        autocast = larger is None or not larger.sequential
+        denoiser, label = self.guided(draw.guidance, autocast=autocast), self.labels(draw.label, draw.n)
         needs_label(draw.guidance, draw.label)
-        self._compile(draw.n * (len(times) - 1) * math.prod(self.spec.shape[1:]))
-        return Drawing(
+        self._compile(draw.n * (len(times) - 1) * math.prod(larger.image if larger else self.spec.shape[1:]))
+        drawing = Drawing(
             denoiser, sampler, times, self.spec, self.device, draw.n, first, seed=draw.seed, label=label, start=start
         )
+        if larger is None:
+            return drawing
+        return drawing.of_tiles(larger, draw.batch or self._batch(denoiser, label))
 
     def _batches(self, drawing: Drawing, draw: Draw, *, shared: bool, progress: bool) -> Iterator[tuple[range, Tensor]]:
-        size = draw.batch or self._batch(drawing.denoiser, drawing.label)
+        larger = drawing.larger
+        size = larger.together(drawing.batch) if larger else draw.batch or self._batch(drawing.denoiser, drawing.label)
         return drawing.batches(size, shared=shared, progress=progress)
 
     def _drawn(self, draw: Draw, first: int, start: Start, *, shared: bool, progress: bool) -> Tensor:
         """All samples of a draw, (n, *); with `shared` in every process."""
-        batches = self._batches(self._drawing(draw, first, start), draw, shared=shared, progress=progress)
-        x = torch.cat([torch.zeros(0, *self.spec.shape), *(x for _, x in batches)])
+        drawing = self._drawing(draw, first, start)
+        batches = self._batches(drawing, draw, shared=shared, progress=progress)
+        x = torch.cat([torch.zeros(0, *drawing.shape), *(x for _, x in batches)])
         return distributed.gather(x) if shared else x
 
     def _time(self, level: float, log_snr: float | None) -> Tensor:

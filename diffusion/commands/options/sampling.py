@@ -32,6 +32,13 @@ class Sample:
     """Write all samples into one file, samples.npz, too."""
     picture: bool = True
     """Write samples.png, a picture of the first 64 samples."""
+    size: Annotated[str | None, tyro.conf.arg(metavar="HEIGHTxWIDTH")] = None
+    """Size of images larger than the model's, such as 128x256, or one number for a square. They are made of tiles."""
+    tiles: Literal["sequential", "windows"] = "sequential"
+    """With --size: draw tiles one after the other, each given what it overlaps, for models trained with observed.share
+    above 0; or all at once in windows that agree at every step, for any model."""
+    overlap: int | None = None
+    """With --size: the pixels that neighboring tiles share; by default half of their shorter side."""
     film: bool = False
     """Write the trajectory too, as a strip and an animation."""
     tune: bool = False

@@ -17,7 +17,10 @@ from diffusion.files import numbered, write_text
 RECORD = "samples.json"
 Settings = Mapping[str, Any]
 # The settings that name a folder where they differ, and how.
-NAMED = ("label", "guidance", "steps", "sampler", "tuned", "step", "level", "count", "format")
+NAMED = (
+    *("label", "guidance", "steps", "sampler", "tuned", "step", "level", "count"),
+    *("size", "tiles", "overlap", "format"),
+)
 
 
 @dataclass(frozen=True)

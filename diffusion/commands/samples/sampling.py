@@ -19,8 +19,8 @@ from diffusion.data import DataSpec
 from diffusion.interrupt import Interrupt, Stopped
 from diffusion.progress import bar, say
 
-# Samples in a picture of the first ones: images, and points of a scatter plot.
-PICTURED, PLOTTED = 64, 2000
+# Samples in a picture of the first ones: images, which together have so many pixels at most, and points of a plot.
+PICTURED, PLOTTED, PIXELS = 64, 2000, 64 * 512**2
 # What is added to the number of a signal to make the exit code of a process that it ended.
 SIGNALED = 128
 
@@ -100,7 +100,10 @@ class Job:
 
 def _show(files: SampleFiles, spec: DataSpec, path: Path, info: Mapping[str, Any]) -> None:
     """Writes a picture of the first samples of a folder."""
-    x = torch.stack([files.read(number) for number in files.first(PICTURED if spec.is_image else PLOTTED)])
+    numbers = files.first(PICTURED if spec.is_image else PLOTTED)
+    if spec.is_image:
+        numbers = numbers[: max(1, PIXELS // files.read(numbers[0])[0].numel())]
+    x = torch.stack([files.read(number) for number in numbers])
     if spec.is_image and spec.shape[0] not in (1, 3, 4):
         x = x[:, : 3 if spec.shape[0] > 4 else 1]
     figures.save_png(figures.draw(x), path, info)

@@ -1,4 +1,6 @@
-"""Reads images at the size of a model, for what works on whole images of that size alone."""
+"""Sizes of images: reads images at the size of a model, for what works on whole images of that size alone, and what is
+meant by a size on the command line.
+"""
 
 from __future__ import annotations
 
@@ -26,3 +28,16 @@ def read_sized(path: Path, model: Model) -> tuple[Tensor, str]:
     if (header.height, header.width) == (height, width):
         return x, ""
     return x, f"{path.name}: {header.width} x {header.height} pixels, resized and cropped to {width} x {height}"
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Returns the size (height, width) that a text such as `128x256` or `128` asks for; None for none.
+
+    Raises InputError for anything else.
+    """
+    if text is None:
+        return None
+    sides = text.lower().replace("×", "x").split("x")
+    if not (len(sides) in (1, 2) and all(side.strip().isdecimal() and int(side) for side in sides)):
+        raise InputError(f"--size: must be a height and a width, as in 128x256, or one number for both, got {text!r}")
+    return int(sides[0]), int(sides[-1])

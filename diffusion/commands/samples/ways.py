@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from diffusion import config
+from diffusion import config, distributed
 from diffusion.commands.options import Sample
 from diffusion.commands.photographs.places import content, weights_hash
-from diffusion.commands.samples.sized import read_sized
+from diffusion.commands.samples.sized import parse_size, read_sized
 from diffusion.data import DataSpec
 from diffusion.data.images.encoding import suffix
-from diffusion.draw import DrawOptions
+from diffusion.draw import DrawOptions, SampleOptions
 from diffusion.errors import InputError, require
 from diffusion.model import Model
 from diffusion.model.latents import spherical
@@ -28,16 +28,18 @@ LEVEL = 0.5
 
 @dataclass(frozen=True)
 class Way:
-    """A way of making n images: the name of its default folder, how it draws those of some numbers with a model, and
-    what it adds to the settings. `notices` are lines to print before the work.
+    """A way of making n images: the name of its default folder, how it draws those of some numbers with a model whose
+    network sees so many examples at once, and what it adds to the settings. `notices` are lines to print before the
+    work, and `together` says how many images are drawn at a time for such a batch of the network.
     """
 
     name: str
     n: int
-    draw: Callable[[Model, range], Tensor]
+    draw: Callable[[Model, range, int], Tensor]
     settings: dict[str, Any] = field(default_factory=dict)
     kind: str = "samples"
     notices: tuple[str, ...] = ()
+    together: Callable[[int], int] = lambda batch: batch
 
 
 def way_of(options: Sample, model: Model) -> Way:
@@ -48,12 +50,7 @@ def way_of(options: Sample, model: Model) -> Way:
         return _between(options, model, *options.interpolate)
     if options.noise_file is not None:
         return _from_noise(options, model, options.noise_file)
-    draw = options.draw
-    return Way(
-        f"samples-{draw.seed}",
-        draw.n,
-        lambda model, some: model.sample(len(some), first=some.start, **given(options, model, some)),
-    )
+    return _new(options, model)
 
 
 def settings_of(options: Sample, model: Model) -> dict[str, Any]:
@@ -95,6 +92,11 @@ def given(options: Sample, model: Model, numbers: range) -> DrawOptions:
     }
 
 
+def larger_of(options: Sample) -> SampleOptions:
+    """Returns how samples larger than the images of the model are drawn. Raises InputError for a size of other form."""
+    return {"size": parse_size(options.size), "tiles": options.tiles, "overlap": options.overlap}
+
+
 def identity(model: Model) -> dict[str, Any]:
     """Returns what tells a model from others: its step, and the hash of its weights."""
     backbone = model.denoiser.backbone
@@ -130,13 +132,30 @@ def rows(z: npt.NDArray[Any], some: range) -> Tensor:
     return torch.from_numpy(np.array(z[some.start : some.stop]))
 
 
+def _new(options: Sample, model: Model) -> Way:
+    larger, name, n = model.larger(**larger_of(options)), f"samples-{options.draw.seed}", options.draw.n
+    if larger is None:
+
+        def plain(model: Model, some: range, _: int) -> Tensor:
+            return model.sample(len(some), first=some.start, **given(options, model, some))
+
+        return Way(name, n, plain)
+
+    def draw(model: Model, some: range, batch: int) -> Tensor:
+        drawn: SampleOptions = {**given(options, model, some), **larger_of(options), "batch": batch}
+        return model.sample(len(some), first=some.start, progress=distributed.is_main(), **drawn)
+
+    known = {"size": "x".join(map(str, larger.image)), "tiles": options.tiles, "overlap": larger.overlap}
+    return Way(name, n, draw, known, together=larger.together)
+
+
 def _variations(options: Sample, model: Model, path: Path) -> Way:
     level = LEVEL if options.level is None else options.level
     require(0 <= level <= 1, "--level", "in [0, 1]: 0 the image itself, 1 new samples", level)
     image, notice = read_sized(path, model)
     model.vary(image, 0.0, n=1)  # It refuses a model that cannot vary images.
 
-    def draw(model: Model, some: range) -> Tensor:
+    def draw(model: Model, some: range, _: int) -> Tensor:
         return model.vary(image, level, n=len(some), first=some.start, **given(options, model, some))
 
     known = {"vary": path.name, "vary_sha256": content(path), "level": level}
@@ -151,7 +170,7 @@ def _between(options: Sample, model: Model, a: Path, b: Path) -> Way:
     ends = model.encode(torch.stack([first, last]), label=label, guidance=scale)
     path = spherical(ends[0], ends[1], draw.n)
 
-    def between(model: Model, some: range) -> Tensor:
+    def between(model: Model, some: range, _: int) -> Tensor:
         return model.decode(path[some.start : some.stop], label=label, guidance=scale, batch=len(some))
 
     known = {"interpolate": [a.name, b.name], "interpolate_sha256": [content(a), content(b)], "count": draw.n}
@@ -165,7 +184,7 @@ def _from_noise(options: Sample, model: Model, path: Path) -> Way:
     n = min(options.draw.n, left)
     notice = f"{path.name}: {n} of its {len(noise)} rows are used; --n says how many" if n < left else ""
 
-    def draw(model: Model, some: range) -> Tensor:
+    def draw(model: Model, some: range, _: int) -> Tensor:
         return model.sample(noise=rows(noise, some), first=some.start, **given(options, model, some))
 
     known = {"noise_file": path.name, "noise_sha256": content(path)}

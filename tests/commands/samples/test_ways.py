@@ -54,8 +54,8 @@ def test_the_classes_take_turns_by_the_number_of_a_sample(model: Model) -> None:
 
 def test_samples_of_a_range_are_those_of_the_whole(model: Model) -> None:
     way = way_of(options(steps=2), model)
-    whole = way.draw(model, range(6))
-    torch.testing.assert_close(way.draw(model, range(3, 6)), whole[3:], rtol=0, atol=1e-5)
+    whole = way.draw(model, range(6), 6)
+    torch.testing.assert_close(way.draw(model, range(3, 6), 6), whole[3:], rtol=0, atol=1e-5)
     assert way.name == "samples-0" and way.n == 16 and way.settings == {}
 
 
