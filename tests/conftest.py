@@ -223,6 +223,15 @@ def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.fixture(scope="session")
+def restorer(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 40 steps that learned to restore, a noise level for every pixel, which no test may change."""
+    run = tmp_path_factory.mktemp("runs") / "restorer"
+    experiment = tiny(shapes, training={"steps": 40}, observed={"share": 0.5}, report={"checkpoint": 40})
+    assert train(experiment, run) == 0
+    return run
+
+
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of the finished run."""

@@ -95,8 +95,17 @@ def test_threads_draw_for_accelerators_alone_and_only_where_there_is_much_to_dra
 
 # The streams that are drawn from under one seed, by the numbers that they never change.
 GROUPS = {
-    "training": {"ORDER": 0, "AUGMENT": 1, "NOISE": 2, "NOISE_LEVEL": 3, "LABEL": 4},
-    "sampling": {"SAMPLE": 0, "GRID": 3, "DAMAGE": 5},
+    "training": {
+        "ORDER": 0,
+        "AUGMENT": 1,
+        "NOISE": 2,
+        "NOISE_LEVEL": 3,
+        "LABEL": 4,
+        "OBSERVED": 5,
+        "CONDITION": 6,
+        "CONDITION_NOISE": 7,
+    },
+    "sampling": {"SAMPLE": 0, "GRID": 3, "DAMAGE": 5, "SHARED": 6},
     "likelihood": {"PATH": 1, "OFFSET": 2, "DEQUANTIZATION": 4},
 }
 
@@ -124,7 +133,10 @@ def test_streams_of_different_groups_do_not_meet_under_one_seed() -> None:
     hashed = [example_seed(0, Stream.ORDER), example_seed(0, Stream.NOISE)]
     generators = [
         *(example_seed(0, stream, n) for stream in (Stream.AUGMENT, Stream.NOISE) for n in numbers),
-        *(example_seed(0, stream, n) for stream in (Stream.SAMPLE, Stream.GRID, Stream.DAMAGE) for n in numbers),
+        *(example_seed(0, stream, n) for stream in (Stream.SAMPLE, Stream.GRID) for n in numbers),
+        # Those of the damage to an image are those of what is observed of an example, which is no normal noise.
+        *(example_seed(0, Stream.DAMAGE, n) for n in numbers),
+        example_seed(0, Stream.SHARED),
         *(
             example_seed(0, stream, repeat, n)
             for stream in (Stream.PATH, Stream.OFFSET, Stream.DEQUANTIZATION)

@@ -17,7 +17,7 @@ from diffusion import distributed
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.model.solving import Solver
 from diffusion.operators import Mask
-from diffusion.restoration import Method, Problem, fitting, restore
+from diffusion.restoration import Method, Problem, fitting, noise_maps, restore
 from diffusion.restoration.parts import split
 from diffusion.restoration.posterior import Jacobian
 from diffusion.schedules import Schedule, expand
@@ -121,7 +121,7 @@ def passes(method: Method, schedule: Schedule, times: Tensor, problem: Problem) 
     y = torch.linspace(-1, 1, VALUES)[None, None] * known
     restore(
         white,
-        Problem(Mask(known), y, problem.noise, (1, VALUES)),
+        Problem(Mask(known), y, noise_maps.most(problem.noise), (1, VALUES)),
         torch.linspace(1, -1, VALUES)[None, None],
         times,
         method=method,

@@ -29,7 +29,7 @@ from diffusion.progress import bar
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration import Method, Problem, fitting, restore
 from diffusion.restoration.counting import CountingDenoiser
-from diffusion.restoration.parts import Part, hidden_values, split, together
+from diffusion.restoration.parts import Part, split, together, unsettled
 from diffusion.restoration.windows import Windows
 from diffusion.samplers import RandN
 
@@ -77,7 +77,7 @@ class Solver:
         processes, for restorations that are not finite.
         """
         start = time.perf_counter()
-        parts, hidden = split(problem, self.window), hidden_values(problem)
+        parts, wanted = split(problem, self.window), unsettled(problem)
         mine = self._share(n, shared=shared)
         count = sum(part.count for part in parts)
         values, rows = torch.full((len(mine), count), torch.nan), []
@@ -97,10 +97,15 @@ class Solver:
         if shared:
             values, table = distributed.gather(values), distributed.gather(table)
         self._check_finite(values)
-        whole = values if hidden is not None else values.reshape(n, *problem.x_shape)
-        residual = 0.0 if hidden is not None else float(problem.residual(whole)) / (problem.noise or 1.0)
-        diagnostics = self._diagnostics(parts, problem, table, time.perf_counter() - start, residual)
-        return Restoration(whole, diagnostics, None if hidden is None else problem.y[0], hidden, self.spec)
+        seconds = time.perf_counter() - start
+        if wanted is None:
+            values = values.reshape(n, *problem.x_shape)
+            diagnostics = self._diagnostics(parts, problem, table, seconds, float(problem.residual(values)))
+            return Restoration(values, diagnostics, spec=self.spec)
+        whole = (problem.y[0].masked_scatter(wanted, row) for row in values)
+        residual = float(problem.residual(whole)) if problem.noisy else 0.0
+        diagnostics = self._diagnostics(parts, problem, table, seconds, residual)
+        return Restoration(values, diagnostics, problem.y[0], wanted, self.spec)
 
     @property
     def window(self) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion.denoiser import AnyDenoiser
@@ -46,14 +48,16 @@ def fit(
     if whole == size:
         return Fit(denoiser, problem, Identity())
     crop, shape = Crop(*size), (problem.x_shape[0], *whole)
-    if not isinstance(problem.operator, Mask):
-        stated = problem.stated or problem.operator
+    stated = problem.stated or problem.operator
+    if not isinstance(problem.operator, Mask | Identity):
         within = replace(problem, operator=compose(problem.operator, crop), shape=shape, stated=stated)
         return Fit(denoiser, within, crop)
-    # A mask stays a mask, which replacement asks for.
-    margins = crop.margins(whole)
-    known = F.pad(problem.operator.known.broadcast_to(problem.y.shape)[0], margins)
-    return Fit(denoiser, Problem(Mask(known), F.pad(problem.y, margins), problem.noise, shape), crop)
+    # What shows pixels stays a mask, which replacement asks for.
+    margins, noise = crop.margins(whole), problem.noise
+    known = problem.operator.known if isinstance(problem.operator, Mask) else torch.ones((), dtype=torch.bool)
+    known = F.pad(known.broadcast_to(problem.y.shape)[0], margins)
+    noise = F.pad(noise, margins) if isinstance(noise, Tensor) else noise
+    return Fit(denoiser, Problem(Mask(known), F.pad(problem.y, margins), noise, shape, stated), crop)
 
 
 def count(problem: Problem, window: Sides, tiling: Tiling | None = None) -> int:

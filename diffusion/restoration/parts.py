@@ -1,9 +1,9 @@
 """The parts of a problem that can be solved by themselves, so that cost follows what is unknown and not the image.
 
-A mask without noise leaves nothing to restore where it shows the image. Hidden pixels so far apart that no window sees
-two of them are then independent given the known pixels, as far as windows can tell: every estimate of one is made from
-windows that do not see the other. Each group of hidden pixels is a problem of its own, for the pixels of the windows
-that touch it. All other problems have one part, the whole image.
+A mask without noise leaves nothing to restore where it shows the image, and neither does a map of noise where it is 0.
+Pixels to restore that are so far apart that no window sees two of them are then independent given the others, as far as
+windows can tell: every estimate of one is made from windows that do not see the other. Each group of pixels to restore
+is a problem of its own, for the pixels of the windows that touch it. All other problems have one part, the whole image.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from diffusion.operators import Crop, Mask
 from diffusion.restoration.fitting import at_least, sides
+from diffusion.restoration.noise_maps import Noise
 from diffusion.restoration.problem import Problem
 from diffusion.restoration.tiling import Sides, Tiling
 from diffusion.transfers import to_device
@@ -49,40 +50,47 @@ class Part:
         return flat if self.places is None else flat.index_select(1, to_device(self.places, x.device))
 
 
-def hidden_values(problem: Problem) -> Tensor | None:
-    """Where an example has values to restore, bool that broadcasts against it; None for everywhere."""
-    if not isinstance(problem.operator, Mask) or problem.noise:
-        return None
-    return ~problem.operator.known.cpu()
+def unsettled(problem: Problem) -> Tensor | None:
+    """Where an example has values to restore, hidden or seen in noise: bool that broadcasts against it; None for
+    everywhere.
+    """
+    known = problem.operator.known.cpu() if isinstance(problem.operator, Mask) else torch.ones((), dtype=torch.bool)
+    if isinstance(problem.noise, Tensor):
+        exact = known & (problem.noise[0] == 0)
+        return ~exact if exact.any() else None
+    return ~known if isinstance(problem.operator, Mask) and not problem.noise else None
 
 
 def split(problem: Problem, window: Sides) -> list[Part]:
     """The parts of a problem for windows of a size; none where nothing is to be restored."""
-    hidden = hidden_values(problem)
-    if hidden is None:
+    wanted = unsettled(problem)
+    if wanted is None:
         return [Part(problem)]
-    hidden = hidden.broadcast_to(problem.x_shape)
-    order = hidden.flatten().nonzero().flatten()
+    wanted = wanted.broadcast_to(problem.x_shape)
+    order = wanted.flatten().nonzero().flatten()
     if sides(problem) == window:
         return [Part(problem, None, order, torch.arange(len(order)))]
-    return _separate(problem, hidden, order, window)
+    return _separate(problem, wanted, order, window)
 
 
-def _separate(problem: Problem, hidden: Tensor, order: Tensor, window: Sides) -> list[Part]:
-    """The parts around groups of the values that are hidden in an image, (C, H, W), at the places `order`."""
-    size, known, y = sides(problem), ~hidden, problem.y[0]
-    touched, origin = hidden.any(0), None
+def _separate(problem: Problem, wanted: Tensor, order: Tensor, window: Sides) -> list[Part]:
+    """The parts around groups of the values that are to be restored in an image, (C, H, W), at the places `order`."""
+    size, y, noise = sides(problem), problem.y[0], problem.noise
+    known = problem.operator.known.cpu() if isinstance(problem.operator, Mask) else torch.ones((), dtype=torch.bool)
+    known, touched, origin = known.broadcast_to(problem.x_shape), wanted.any(0), None
     # A side shorter than a window is the middle of one of whose margins nothing is known.
     margins = Crop(*size).margins(at_least(size, window))
     if any(margins):
-        known, y, touched = (F.pad(x, margins) for x in (known, y, touched))
+        known, wanted, y, touched = (F.pad(x, margins) for x in (known, wanted, y, touched))
+        noise = F.pad(noise, margins) if isinstance(noise, Tensor) else noise
         origin = F.pad(torch.arange(math.prod(size)).reshape(size), margins, value=-1).flatten()
-    known, y, parts = known.flatten(1), y.flatten(1), []
+    known, wanted, y, parts = known.flatten(1), wanted.flatten(1), y.flatten(1), []
     for rows, columns in groups(touched, window):
         pixels, tiling = _surroundings(rows, columns, touched.shape, window)
         shown, come_from = known[:, pixels], pixels if origin is None else origin[pixels]
-        part = Problem(Mask(shown), y[None, :, pixels], shape=(len(y), len(pixels)))
-        places = (~shown & (come_from >= 0)).flatten().nonzero().flatten()
+        seen_in = noise.flatten(2)[:, :, pixels] if isinstance(noise, Tensor) else noise
+        part = Problem(Mask(shown), y[None, :, pixels], seen_in, (len(y), len(pixels)))
+        places = wanted[:, pixels].flatten().nonzero().flatten()
         found = places // len(pixels) * math.prod(size) + come_from[places % len(pixels)]
         parts.append(Part(part, tiling, places, torch.searchsorted(order, found)))
     return parts
@@ -164,11 +172,15 @@ def together(problems: Sequence[Problem], n: int) -> Problem:
     if len(problems) == 1:
         return problems[0]
     pixels = max(problem.x_shape[1] for problem in problems)
-    known, y = [], []
+    known, y, noise = [], [], []
     for problem in problems:
         spare = 0, pixels - problem.x_shape[1]
         known.append(F.pad(problem.mask("parts").known, spare))
         y.append(F.pad(problem.y[0], spare))
+        if isinstance(problem.noise, Tensor):
+            noise.append(F.pad(problem.noise[0], spare))
     rows = torch.stack(y).repeat_interleave(n, 0)
     operator = Mask(torch.stack(known).repeat_interleave(n, 0))
-    return Problem(operator, rows, shape=tuple(rows.shape[1:]), examples=len(rows))
+    # Of one problem all parts have maps of noise, or none has noise.
+    levels: Noise = torch.stack(noise).repeat_interleave(n, 0) if noise else 0.0
+    return Problem(operator, rows, levels, tuple(rows.shape[1:]), examples=len(rows))

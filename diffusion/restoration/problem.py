@@ -1,9 +1,12 @@
-"""The problem of restoration, y = A(x) + N(0, noise²): made and checked once, then solved by any method."""
+"""The problem of restoration, y = A(x) + N(0, noise²): made and checked once, then solved by any method.
+
+Where y shows pixels themselves, the noise may differ from pixel to pixel (`noise_maps`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +14,8 @@ from torch import Tensor
 
 from diffusion.errors import InputError, range_hint, require
 from diffusion.operators import Identity, Linear, Mask, Operator, Selection, standardized
+from diffusion.restoration import noise_maps
+from diffusion.restoration.noise_maps import Noise
 from diffusion.restoration.reach import least_missed
 
 # Up to this many observations the default method weighs particles: with more, one particle would carry all the weight.
@@ -29,20 +34,30 @@ class Problem:
     `shape` is that of x, (C, H, W) or (D,), or None where no method needs it. `stated` is the operator as the caller
     stated it, where `operator` is A in other units or for another size; errors name it.
 
-    Several problems with one operator between them are `examples` of them side by side, and y is (examples, *).
+    `noise` is a number, or where y shows pixels themselves a map (1, 1, *) on the CPU, (1, D) for points, whose values
+    are 0 for pixels known exactly.
 
-    Raises InputError for noise below 0, and unless y belongs to one example, or to so many.
+    Several problems with one operator between them are `examples` of them side by side: y is (examples, *), and so is
+    a map.
+
+    Raises InputError for noise below 0 or a map of another size, and unless y belongs to one example, or to so many.
     """
 
     operator: Operator
     y: Tensor
-    noise: float = 0.0
+    noise: Noise = 0.0
     shape: tuple[int, ...] | None = None
     stated: Operator | None = None
     examples: int = 1
 
     def __post_init__(self) -> None:
-        require(self.noise >= 0, "noise", "0 or more", self.noise)
+        if isinstance(self.noise, Tensor):
+            pixels = self.y[:, :1] if self.y.ndim > 2 else self.y
+            rule = f"a map of the pixels of y {tuple(self.y.shape)}"
+            require(self.noise.shape == pixels.shape, "noise", rule, tuple(self.noise.shape))
+            require(bool((self.noise >= 0).all()), "noise", "0 or more", float(self.noise.min()))
+        else:
+            require(self.noise >= 0, "noise", "0 or more", self.noise)
         whose = "that of one example, (1, *)" if self.examples == 1 else f"that of {self.examples} examples"
         require(len(self.y) == self.examples, "y", whose, tuple(self.y.shape))
 
@@ -51,32 +66,37 @@ class Problem:
         cls,
         y: Tensor,
         operator: Operator,
-        noise: float,
+        noise: Noise,
         shape: tuple[int, ...],
         *,
         bounds: tuple[float, float] | None = None,
     ) -> Problem:
         """The problem of finding x of `shape` from y (*), on the CPU in float32; all of its input is checked here.
 
-        `bounds` are the least and the largest value of x, if there are such.
+        `noise` may be a map that broadcasts against x (`noise_maps.shared`). `bounds` are the least and the largest
+        value of x, if there are such.
 
-        Raises InputError for noise that is not finite and 0 or more, for a y of another shape than A(x) has, for y that
-        is not floating point or not finite where something is known, for y or noise far beyond what A makes of the
-        bounds, for a mask that shows nothing or hides nothing from which noise is to be removed, and without noise for
-        a y that no x gives.
+        Raises InputError for noise that is not finite and 0 or more, for a map where y does not show pixels, for a y of
+        another shape than A(x) has, for y that is not floating point or not finite where something is known, for y or
+        noise far beyond what A makes of the bounds, for a mask that shows nothing or hides nothing from which noise is
+        to be removed, and without noise for a y that no x gives.
         """
         # The y of a mask may have been given to `Model.inpaint`, as its image.
         name, hides = ("image, or y", " where known") if isinstance(operator, Mask) else ("y", "")
-        require(0 <= noise < math.inf, "noise", "finite, 0 or more", noise)
+        if not isinstance(noise, Tensor):
+            require(0 <= noise < math.inf, "noise", "finite, 0 or more", noise)
         expected = tuple(_applied(operator, torch.zeros(()).expand(1, *shape)).shape[1:])
         rule = f"of the shape {expected} that the operator makes of {shape}"
         require(tuple(y.shape) == expected, "y", rule, tuple(y.shape))
         require(y.is_floating_point(), name, "floating point, white as 1 in images (divide bytes by 255)", y.dtype)
-        if isinstance(operator, Mask):
-            _check_mask(operator.known, noise)
         given = y[None].detach().cpu().float()
         # The values that a mask hides are never looked at: they may be anything.
-        problem = cls(operator, operator(given) if isinstance(operator, Mask) else given, noise, shape)
+        given = operator(given) if isinstance(operator, Mask) else given
+        if isinstance(noise, Tensor):
+            given, noise = cls(operator, given, shape=shape)._with_map(noise)
+        if isinstance(operator, Mask):
+            _check_mask(operator.known, noise)
+        problem = cls(operator, given, noise, shape)
         bad = int((~problem.y.isfinite()).sum())
         require(not bad, name, f"finite{hides}", f"NaN or infinity in {bad} of {y.numel()} values")
         if bounds is not None and problem.y.numel():
@@ -84,6 +104,27 @@ class Problem:
         if not isinstance(operator, Mask):  # The y of a mask was just made by it.
             problem.check_range(torch.zeros(1, *shape), bounds)
         return problem
+
+    def _with_map(self, noise: Tensor) -> tuple[Tensor, Noise]:
+        """y, and the noise that the channels of its pixels share, given a map. Raises InputError as `checked` does."""
+        if not self.by_pixel:
+            rule = "a number where y does not show pixels themselves, each with all of its channels or none"
+            raise InputError(f"noise: must be {rule}, got a map for {self.operator}")
+        return noise_maps.shared(self.y, noise_maps.checked(noise, self.x_shape), self.pixels("a map of noise"))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether y has noise anywhere."""
+        return noise_maps.most(self.noise) > 0
+
+    def level(self, method: str) -> float:
+        """The noise, for the named method, which takes a number alone. Raises InputError for a map."""
+        if isinstance(self.noise, Tensor):
+            raise InputError(
+                f"noise: must be a number for {method}, got a map; maps need the method learned, and a model that "
+                "learned it (observed.share above 0 in its configuration)"
+            )
+        return self.noise
 
     def linear(self, method: str) -> Linear:
         """The operator, for the named method, which needs it to be linear. Raises InputError otherwise."""
@@ -135,7 +176,10 @@ class Problem:
             return self
         assert self.examples == 1
         known = self.operator.known.to(self.y.device).broadcast_to(self.y.shape)[0]
-        return replace(self, operator=Selection(known), y=self.y[:, known])
+        noise = self.noise
+        if isinstance(noise, Tensor):
+            noise = noise.broadcast_to(self.y.shape)[:, known.cpu()]
+        return replace(self, operator=Selection(known), y=self.y[:, known], noise=noise)
 
     @property
     def observations(self) -> int:
@@ -162,27 +206,39 @@ class Problem:
         y, stated = (self.y.to(middle) - middle) / std, self.stated or self.operator
         return Problem(operator, y, self.noise / std, tuple(like.shape[1:]), stated)
 
-    def residual(self, x: Tensor) -> Tensor:
-        """The root mean square of y - A(x) for examples x (B, C, *): (); 0 without observations."""
+    def residual(self, x: Iterable[Tensor]) -> Tensor:
+        """The root mean square of y - A(x) for examples x, each (C, *), in units of the noise where there is any: ();
+        0 without observations.
+
+        Of a map of noise only pixels that have some count. The examples are looked at one after the other.
+        """
         compact = self.compact
         if not compact.y.numel():
-            return x.new_zeros(())
-        # One example after the other, as images may be large.
-        missed = [(compact.y.to(x) - compact.operator(row[None])).square().mean() for row in x]
-        return torch.stack(missed).mean().sqrt()
+            return self.y.new_zeros(())
+        noise = compact.noise if self.noisy else 0.0
+        if isinstance(noise, Tensor):
+            noise = noise.broadcast_to(compact.y.shape)
+        missed = (noise_maps.relative(compact.y.to(row) - compact.operator(row[None]), noise) for row in x)
+        return torch.stack([values.square().mean() for values in missed]).mean().sqrt()
 
     def _check_bounds(self, bounds: tuple[float, float], name: str, hides: str) -> None:
         """Raises InputError for values of y, or noise, that are far beyond what A makes of x within the bounds."""
         values = self.y.flatten()
-        first, last = int(values.argmin()), int(values.argmax())
+        deviations = torch.as_tensor(self.noise).broadcast_to(self.y.shape).flatten()
+        # Values that are known exactly have no margin.
+        exact = (deviations == 0) & isinstance(self.operator, Mask)
+        slack = torch.where(exact, 0.0, MARGIN * (bounds[1] - bounds[0]) + DEVIATIONS * deviations)
+        first, last = int((values + slack).argmin()), int((values - slack).argmax())
         least, most = float(values[first]), float(values[last])
         (low, _), (_, high) = (self._image_of(bounds, place) for place in (first, last))
-        span = max(high - low, bounds[1] - bounds[0])
+        span, noise = max(high - low, bounds[1] - bounds[0]), noise_maps.most(self.noise)
         rule = f"at most {span:g} for values in [{bounds[0]:g}, {bounds[1]:g}]; divide that of bytes by 255"
-        require(self.noise <= span, "noise", rule, self.noise)
-        exact = isinstance(self.operator, Mask) and not self.noise
-        slack = 0.0 if exact else MARGIN * (high - low) + DEVIATIONS * self.noise
-        if low - slack <= least and most <= high + slack:
+        require(noise <= span, "noise", rule, noise)
+        below, above = (
+            0.0 if exact[place] else MARGIN * (high - low) + DEVIATIONS * float(deviations[place])
+            for place in (first, last)
+        )
+        if low - below <= least and most <= high + above:
             return
         worst = most if most - high > low - least else least
         made = "" if isinstance(self.operator, Mask) else "what the operator makes of values "
@@ -214,7 +270,7 @@ class Problem:
 
         An operator that is not linear is not checked.
         """
-        if self.noise or not isinstance(self.operator, Linear) or not self.y.numel():
+        if self.noisy or not isinstance(self.operator, Linear) or not self.y.numel():
             return
         missed = least_missed(self.operator, self.y, like, enough=SHARE, bounds=bounds)
         if missed > SHARE * float(self.y.double().square().mean().sqrt()):
@@ -231,14 +287,14 @@ def _probes(shape: tuple[int, ...]) -> Iterator[Tensor]:
     yield torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).round()
 
 
-def _check_mask(known: Tensor, noise: float) -> None:
+def _check_mask(known: Tensor, noise: Noise) -> None:
     """Raises InputError for a mask with which nothing is restored."""
     if not known.any():
         raise InputError(
             "known: must be True where something is known, got False everywhere; samples without anything known are "
             "those of Model.sample"
         )
-    if known.all() and not noise:
+    if known.all() and not noise_maps.most(noise):
         raise InputError(
             "known: must be False where something is to be restored, got True everywhere; to remove noise, say with "
             "noise how strong it is"

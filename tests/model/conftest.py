@@ -19,6 +19,11 @@ def model(trained: Path) -> Model:
 
 
 @pytest.fixture(scope="module")
+def mapped_model(restorer: Path) -> Model:
+    return load(restorer, device="cpu")
+
+
+@pytest.fixture(scope="module")
 def exact_images() -> Model:
     """A model of Gaussian images of 8x8, far from black and white."""
     experiment = config.from_dict({"data": {"path": "images", "channels": 1}, "sampling": {"precision": "fp32"}})

@@ -26,11 +26,12 @@ def problem(noise: float = 0.0) -> Problem:
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_evaluations_are_counted_as_they_are_made(model: Model, name: str) -> None:
+def test_evaluations_are_counted_as_they_are_made(model: Model, mapped_model: Model, name: str) -> None:
     """For methods with weights by particle, whose number is that of the batch until they are resampled."""
     given, draw, steps = problem(0.1 if name == "zero" else 0.0), Draw(2, steps=5), 5
-    plan = model.plan(given, draw, method=name)
-    found = model.solve(given, draw, method=name).diagnostics
+    chosen = mapped_model if name == "learned" else model
+    plan = chosen.plan(given, draw, method=name)
+    found = chosen.solve(given, draw, method=name).diagnostics
     assert (plan.windows, plan.parts) == (found.windows, found.parts)
     particles = getattr(METHODS[name](), "particles", 1)
     each = plan.evaluations / (2 * plan.windows)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion.operators import GaussianBlur, Mask
 from diffusion.restoration import Problem
-from diffusion.restoration.parts import Part, groups, hidden_values, split, together
+from diffusion.restoration.parts import Part, groups, split, together, unsettled
 from diffusion.restoration.tiling import Tiling
 
 WINDOW = (8, 8)
@@ -119,7 +119,7 @@ def test_parts_have_the_values_of_the_image_and_give_them_back(by_channel: bool,
     known[..., 2, 1] = False
     problem = masked(known, 3)
     order = (~known).expand(3, *size).flatten().nonzero().flatten()
-    hidden = hidden_values(problem)
+    hidden = unsettled(problem)
     assert hidden is not None and torch.equal(hidden, ~known)
     parts = split(problem, WINDOW)
     restored = torch.full((len(order),), torch.nan, dtype=torch.float64)
@@ -151,7 +151,7 @@ def test_everything_else_is_one_part_and_nothing_is_none() -> None:
     y = normal(1, *shape)
     for problem in (Problem(Mask(known), y, 0.1, shape), Problem(GaussianBlur(1.0), y, shape=shape)):
         (part,) = split(problem, WINDOW)
-        assert part.problem is problem and part.tiling is part.places is None and hidden_values(problem) is None
+        assert part.problem is problem and part.tiling is part.places is None and unsettled(problem) is None
         assert part.count == 1200 and part.values(y).shape == (1, 1200)
     assert split(masked(torch.ones(1, 30, 40, dtype=torch.bool)), WINDOW) == []
     (own,) = split(masked(dots(WINDOW, (2, 3), (7, 7))), WINDOW)

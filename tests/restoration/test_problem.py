@@ -40,7 +40,9 @@ def test_the_residual_counts_what_a_mask_shows() -> None:
 def test_the_residual_of_several_examples_is_that_of_all_their_values() -> None:
     x, blur = normal(3, 1, 8, 8), GaussianBlur(0.7)
     problem = Problem(blur, normal(1, 1, 8, 8, seed=1), 0.1)
-    assert float(problem.residual(x)) == pytest.approx(float((problem.y - blur(x)).square().mean().sqrt()))
+    missed = float((problem.y - blur(x)).square().mean().sqrt())
+    assert float(problem.residual(x)) == pytest.approx(missed / 0.1), "in units of the noise"
+    assert float(Problem(blur, problem.y).residual(x)) == pytest.approx(missed)
 
 
 def test_observations_are_counted_without_what_a_mask_hides() -> None:
