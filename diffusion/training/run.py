@@ -1,5 +1,5 @@
 """A run: opens the data of a configuration, refuses a run folder that does not fit it, trains, and writes the final
-pictures and numbers.
+pictures and numbers. Rounds that complete its images follow (`em.py`).
 """
 
 from __future__ import annotations
@@ -8,14 +8,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from accelerate import PartialState
+
 from diffusion import checkpoint, distributed
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
+from diffusion.data.observing import Holes
 from diffusion.errors import InputError
 from diffusion.interrupt import Interrupt, Stopped
 from diffusion.model.origin import spec_of
 from diffusion.model.transfer import in_units_of, open_start
-from diffusion.training import determinism, lock, metrics
+from diffusion.training import determinism, em, lock, metrics
 from diffusion.training.prepare import follow, prepare
 from diffusion.training.trainer import Outcome, Trainer, join
 
@@ -37,7 +40,7 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
                     stack.enter_context(lock.held(run, distributed.say))
                     prepare(experiment, run, strict=strict)
                 dataset = open_source(experiment.data, distributed.say, spec_of(run))
-            return _train(experiment, run, dataset, interrupt)
+            return _train(experiment, run, dataset, interrupt, strict=strict)
     except Stopped as stopped:
         saved = next(iter(checkpoint.folders(run)), None)
         so_far = f"saved to step {checkpoint.step_of(saved)} in {run}" if saved else "before the first step was saved"
@@ -52,16 +55,45 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
         ) from error
 
 
-def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt) -> int:
+def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt, *, strict: bool) -> int:
     dataset = in_units_of_start(dataset, experiment, run)
     dataset = in_original_units(dataset, run, start=experiment.training.start)
+    training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
+    em.check(experiment, run, training, held_out)
     if distributed.is_main():
         follow(experiment, run, dataset)
-    training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
-    trainer = Trainer(experiment, training, held_out, run)
+
+    def round_of(learning: Config, folder: Path, completed: Dataset, holes: Holes) -> int:
+        if distributed.is_main():
+            prepare(learning, folder, strict=strict)
+            follow(learning, folder, dataset)
+        distributed.barrier()
+        return _steps(learning, folder, completed, held_out, interrupt, holes)
+
+    # After its rounds a run is not trained by itself any more.
+    begun = bool(em.rounds(run))
+    code = 0 if begun else _steps(experiment, run, training, held_out, interrupt)
+    if code == 0 and (begun or experiment.training.em):
+        code = em.improve(experiment, run, training, held_out, round_of)
+    distributed.barrier()
+    PartialState().destroy_process_group()
+    return code
+
+
+def _steps(
+    experiment: Config,
+    run: Path,
+    training: Dataset,
+    held_out: Dataset,
+    interrupt: Interrupt,
+    holes: Holes | None = None,
+) -> int:
+    """Takes the steps that are left, makes the last pictures and numbers, and returns the exit code."""
+    trainer = Trainer(experiment, training, held_out, run, holes)
     trained = trainer.step < experiment.training.steps
     if not trained:
-        trainer.say(f"{run}: already at step {trainer.step}; to go on, raise training.steps")
+        if not (holes or experiment.training.em):
+            trainer.say(f"{run}: already at step {trainer.step}; to go on, raise training.steps")
         trainer.catch_up()
         outcome = Outcome(trainer.model, 0)
     else:
@@ -72,7 +104,6 @@ def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt
             trainer.say(line)
     distributed.barrier()
     trainer.tracker.close()
-    trainer.accelerator.end_training()
     return outcome.exit_code
 
 
