@@ -192,8 +192,9 @@ def content_hash(row: Values, seen: Values | None = None) -> int:
     Of an image (C, H, W) with unseen pixels it is that of the others and of the mask `seen` (1, H, W). An image that
     is wholly seen has the hash that it has without a mask, and so stays on its side of a split.
     """
-    damaged = seen is not None and not seen.all()
-    parts = (np.where(seen, row, np.zeros((), row.dtype)), seen != 0) if damaged else (row,)
+    parts: tuple[npt.NDArray[Any], ...] = (row,)
+    if seen is not None and not seen.all():
+        parts = np.where(seen, row, np.zeros((), row.dtype)), seen != 0
     digest = hashlib.blake2b(b"".join(np.ascontiguousarray(part).tobytes() for part in parts), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 

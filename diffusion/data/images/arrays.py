@@ -127,6 +127,11 @@ class Tiff(Source):
             inverted=photometric == 0,
         )
 
+    @property
+    def orientation(self) -> int:
+        """The turn that the first page asks for."""
+        return self.layout.orientation
+
     def _opened(self) -> Any:  # noqa: ANN401, tifffile is optional
         self.file.seek(0)
         return needed("tifffile", f"{self.layout}").TiffFile(self.file)
