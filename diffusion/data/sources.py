@@ -176,6 +176,7 @@ def _folder(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dat
         value_range=options.range,
         labels=options.labels,
         pages=options.pages,
+        masks=options.masks,
         margin=options.margin,
         min_images=options.min_images,
         max_bad=options.max_bad,

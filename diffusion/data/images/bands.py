@@ -102,7 +102,7 @@ def arranged(bands: Bands, channels: int, background: Color, ends: Range) -> tup
     values = bands.colors
     if bands.inverted:
         values = low + high - values.astype(np.float64)
-    alpha = _opacity(bands)
+    alpha = opacity(bands)
     if alpha is not None and bands.premultiplied:
         values = np.divide(values, alpha, out=np.zeros(values.shape), where=alpha > 0)
     # Four channels are RGB and alpha, two are gray and alpha, unless a file has that many bands of its own.
@@ -120,6 +120,14 @@ def arranged(bands: Bands, channels: int, background: Color, ends: Range) -> tup
     return np.concatenate([values, low + last * (high - low)], axis=2), True
 
 
+def opacity(bands: Bands) -> npt.NDArray[np.float64] | None:
+    """Returns the opacity (H, W, 1) of an image in [0, 1]; None for a file without alpha."""
+    if not bands.alpha:
+        return None
+    full = replace(bands, values=bands.values[:, :, -1:], alpha=False, white=None).full or (0, 1)
+    return bands.values[:, :, -1:].astype(np.float64) / full[1]
+
+
 def check_count(kind: str, colors: int, alpha: bool, channels: int) -> None:
     """Raises ValueError where a file of `colors` bands beside alpha cannot become as many channels as are asked for."""
     possible = {colors, colors + alpha}
@@ -130,14 +138,6 @@ def check_count(kind: str, colors: int, alpha: bool, channels: int) -> None:
     if channels not in possible:
         count = f"{colors} band{'s' if colors > 1 else ''}{' and alpha' if alpha else ''}"
         raise ValueError(f"holds {count}, data.channels={channels} cannot be made of them; set data.channels={colors}")
-
-
-def _opacity(bands: Bands) -> npt.NDArray[np.float64] | None:
-    """The opacity (H, W, 1) in [0, 1] of a file with alpha."""
-    if not bands.alpha:
-        return None
-    full = replace(bands, values=bands.values[:, :, -1:], alpha=False, white=None).full or (0, 1)
-    return bands.values[:, :, -1:].astype(np.float64) / full[1]
 
 
 def _colored(values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

@@ -8,8 +8,9 @@ either converted faithfully or refused. What a file holds is found by its first 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -42,13 +43,17 @@ __all__ = [
     "decode_frames_at",
     "decode_to_look_at",
     "decode_with_alpha",
+    "decoded",
+    "looked_at",
+    "made_of_frames",
     "printable",
     "read_bands",
-    "read_frames",
     "read_header",
     "resize_and_crop",
     "to_tensor",
 ]
+
+Made = TypeVar("Made")
 
 ARRAY, TIFFS = b"\x93NUMPY", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -105,10 +110,11 @@ def decode_with_alpha(
 ) -> tuple[Pixels, bool]:
     """Decodes as `decode` does, and says whether the last channel is alpha: a fourth band may be anything."""
     with _opened(path, file) as source:
-        return _decoded(source, pixel_format, frame)
+        return decoded(source, pixel_format, frame)
 
 
-def _decoded(source: Source, pixel_format: PixelFormat, frame: int) -> tuple[Pixels, bool]:
+def decoded(source: Source, pixel_format: PixelFormat, frame: int) -> tuple[Pixels, bool]:
+    """Decodes a frame of an open file as `decode` does, and says whether the last channel is alpha."""
     eight = pixel_format.value_range is None and pixel_format.levels == 256 and pixel_format.channels in (1, 3, 4)
     if eight and isinstance(source, Picture):
         return source.pixels(pixel_format, frame)
@@ -129,16 +135,6 @@ def read_bands(path: str | os.PathLike[str], file: BinaryFile | None = None, *, 
         return source.bands(frame)
 
 
-def read_frames(path: str | os.PathLike[str], file: BinaryFile, frames: Iterable[int]) -> Iterator[Bands]:
-    """Reads frames of an open image file in increasing order, as `read_bands` does, for which it is opened once.
-
-    Raises ImageError at the first frame that cannot be read.
-    """
-    with _opened(path, file) as source:
-        for frame in frames:
-            yield source.bands(frame)
-
-
 def decode_to_look_at(path: str | os.PathLike[str], file: BinaryFile | None = None) -> Pixels:
     """Decodes an image file of any kind to RGB of 8 bits, (H, W, 3), to compare its looks with those of others.
 
@@ -148,14 +144,19 @@ def decode_to_look_at(path: str | os.PathLike[str], file: BinaryFile | None = No
     Raises ImageError when the file cannot be decoded to its last byte, or for the reasons of `read_header`.
     """
     with _opened(path, file) as source:
-        if isinstance(source, Picture) and not source.deep_gray:
-            return source.pixels(RGB, 0)[0]
-        bands = source.bands(0)
-        if bands.kind == "bands":
-            bands = Bands(bands.values[:, :, :1], "gray")
-        low, high = bands.ends
-        ends = (low, high) if low < high else (low - 1, low + 1)
-        return RGB.stored(arranged(bands, 3, WHITE, ends)[0], ends)
+        return looked_at(source, 0)
+
+
+def looked_at(source: Source, frame: int) -> Pixels:
+    """Decodes a frame of an open file as `decode_to_look_at` does."""
+    if isinstance(source, Picture) and not source.deep_gray:
+        return source.pixels(RGB, frame)[0]
+    bands = source.bands(frame)
+    if bands.kind == "bands":
+        bands = Bands(bands.values[:, :, :1], "gray")
+    low, high = bands.ends
+    ends = (low, high) if low < high else (low - 1, low + 1)
+    return RGB.stored(arranged(bands, 3, WHITE, ends)[0], ends)
 
 
 def decode_at(
@@ -187,14 +188,28 @@ def decode_frames_at(
 
     Raises ImageError when the file cannot be opened as an image.
     """
+
+    def at_size(source: Source, frame: int) -> Pixels:
+        pixels, alpha = decoded(source, pixel_format, frame)
+        return resize_and_crop(pixels, size, pixel_format, alpha=alpha)
+
+    return made_of_frames(path, file, frames, at_size)
+
+
+def made_of_frames(
+    path: str | os.PathLike[str], file: BinaryFile, frames: Iterable[int], make: Callable[[Source, int], Made]
+) -> Iterator[Made | ImageError]:
+    """Yields what a function makes of each frame of an open image file, in increasing order, or why it cannot be made.
+
+    Raises ImageError when the file cannot be opened as an image.
+    """
     with _opened(path, file) as source:
         for frame in frames:
             try:
-                pixels, alpha = _decoded(source, pixel_format, frame)
-                yield resize_and_crop(pixels, size, pixel_format, alpha=alpha)
+                yield make(source, frame)
             except Exception as error:  # As in `_opened`.
                 failed = ImageError(path, _reason(error, b"", path, file))
-                failed.__cause__ = error
+                failed.__cause__ = error.__cause__ if isinstance(error, ImageError) else error
                 yield failed
 
 

@@ -22,13 +22,15 @@ import numpy.typing as npt
 from diffusion.data.images import facts, uses
 from diffusion.data.images.bands import Bands
 from diffusion.data.images.container import Container
-from diffusion.data.images.decoding import ImageError, read_frames
+from diffusion.data.images.decoding import ImageError, made_of_frames
 from diffusion.data.images.formats import READERS
 from diffusion.data.images.index import Entry
+from diffusion.data.images.masking import VERSION, Masking
 from diffusion.data.images.pages import runs
 from diffusion.data.images.parallel import in_order
 from diffusion.data.images.pixel_format import Range
 from diffusion.data.images.scan import Scan
+from diffusion.data.images.source import Source
 
 MEASURED: Literal["measured"] = "measured"
 RangeOption: TypeAlias = Literal["measured"] | Range | None
@@ -103,7 +105,7 @@ def measure(
     """Measures the values of the images of a scan, in one pass, or reads them from the cache.
 
     All images of more than 8 bits are read, and `looked` others, evenly spaced; all of them for None or with a
-    `value_range`. Files that cannot be read are left to the packing.
+    `value_range`. Pixels that nobody has seen do not count. Files that cannot be read are left to the packing.
     """
     modes = found.entries.content["modes"]
     deep = np.array([is_deep(mode) for mode in modes], bool)[found.entries.rows["mode"]]
@@ -112,7 +114,8 @@ def measure(
         others = others[np.linspace(0, len(others) - 1, looked).round().astype(np.int64)]
     numbers = np.union1d(np.flatnonzero(deep), others)
     ends = value_range if isinstance(value_range, tuple) else None
-    settings = json.dumps([LAYOUT, READERS, ends, value_range is None])
+    masks = (found.masking.key, VERSION) if found.masking else ()
+    settings = json.dumps([LAYOUT, READERS, ends, value_range is None, *masks])
     family = f"{VALUES}-{hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()}"
     identity = f"{found.entries.content['identity']} {len(numbers)}"
     entry = cache / f"{family}-{hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()}"
@@ -120,7 +123,7 @@ def measure(
     rows = facts.known(cache, family, digests, WIDTH)
     missing = np.flatnonzero(np.isnan(rows[:, 0]))
     items = (found.entries[int(number)] for number in numbers[missing])
-    reading = partial(_values, found.container, ends)
+    reading = partial(_values, found.container, ends, found.masking)
     shown = progress and bool(len(missing))
     files = in_order(reading, runs(items, 1), None, title="measuring values", progress=shown)
     for place, row in zip(missing, chain.from_iterable(files), strict=True):
@@ -131,21 +134,29 @@ def measure(
     return _by_kind(rows)
 
 
-def _values(container: Container, ends: Range | None, pages: list[Entry]) -> list[tuple[float, ...]]:
+def _values(
+    container: Container, ends: Range | None, masking: Masking | None, pages: list[Entry]
+) -> list[tuple[float, ...]]:
     """Returns for each image of one file its kind, 0 to 2 in the order of `Depth`, and its values.
 
     The kind is -1 for an image that cannot be read, and NaN if another attempt may read it.
     """
-    first, found = pages[0], []
-    kind = -1.0
+    first, path = pages[0], str(pages[0].path)
+
+    def measured(source: Source, frame: int) -> tuple[float, ...]:
+        bands = source.bands(frame) if masking is None else masking.only_seen(source, frame, path)
+        kind, values = values_of(bands, ends)
+        return float(kind), *astuple(values)
+
+    def failed(error: ImageError) -> tuple[float, ...]:
+        return (math.nan if error.transient else -1.0,) * WIDTH
+
     try:
         with container.open(first.path, first.offset, first.size) as file:
-            for bands in read_frames(first.path, file, [page.frame for page in pages]):
-                number, values = values_of(bands, ends)
-                found.append((float(number), *astuple(values)))
+            found = [*made_of_frames(first.path, file, [page.frame for page in pages], measured)]
     except ImageError as error:
-        kind = math.nan if error.transient else kind
-    return found + [(kind,) * WIDTH] * (len(pages) - len(found))
+        return [failed(error)] * len(pages)
+    return [failed(each) if isinstance(each, ImageError) else each for each in found]
 
 
 def values_of(bands: Bands, ends: Range | None) -> tuple[int, Values]:

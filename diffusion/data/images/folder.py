@@ -26,14 +26,16 @@ RUN = 1 << 15
 
 @dataclass(frozen=True)
 class Folder(Container):
-    """The container of the image files in a folder and below it."""
+    """The container of the image files in a folder and below it, without those in the folder `apart` in it, if any."""
 
     kind = "folder"
     labeling = "the label is the name of a subfolder; move them into one"
 
+    apart: str = ""
+
     def walk(self, *, reading: bool) -> FolderWalk:
         """Starts a pass over all images, in natural order if they are to be read."""
-        return FolderWalk(self.root, ordered=reading)
+        return FolderWalk(self.root, ordered=reading, apart=self.apart)
 
     def text(self, path: str) -> bytes | None:
         """Returns the bytes of a file in the folder; None where there is none."""
@@ -79,12 +81,14 @@ class FolderWalk(Walk):
     They come in natural order if `ordered`, else in the order of the file system, which is faster. Links are followed,
     and a folder is read once however many links lead to it. What nobody means is skipped, such as names that start with
     a dot. The classes are the folders directly in the root. `results` are the recorded results of this package that
-    were found so far; they are skipped too, unless `own`.
+    were found so far; they are skipped too, unless `own`. The folder `apart`, a path relative to the root, is none of
+    its folders.
     """
 
     root: Path
     ordered: bool
     own: bool = False
+    apart: str = ""
     visited: set[tuple[int, int]] = field(default_factory=set)
     results: set[str] = field(default_factory=set)
 
@@ -124,6 +128,9 @@ class FolderWalk(Walk):
             yield from self._enter(path, group)
 
     def _enter(self, path: str, group: str | None) -> Iterator[Member]:
+        if path == self.apart:
+            self.note(path, "apart")
+            return iter(())
         self.note(path)
         if group is None:
             self.classes.append(path)

@@ -95,7 +95,7 @@ def _current(path: Path, content: dict[str, Any], roots: list[str]) -> bool:
     family = path.name.rpartition("-")[0]
     try:
         if path.name.startswith(cache.PIXELS):
-            return family == cache.family(tuple(content["size"]), _format(content))
+            return family == cache.family(tuple(content["size"]), _format(content), content.get("masks", ""))
         if path.name.startswith(index.INDEX):
             return not roots or any(family == index.family(Path(root)) for root in roots)
     except (LookupError, TypeError, ValueError):
@@ -115,7 +115,10 @@ def _said(path: Path, content: dict[str, Any]) -> tuple[str, int | None]:
     if path.name.startswith(cache.PIXELS) and "size" in content:
         height, width = content["size"]
         channels = content.get("pixel_format", {}).get("channels", "?")
-        return f"pixels {width}x{height}, {channels} channel{'' if channels == 1 else 's'}", content.get("images")
+        masks = " and masks" * bool(content.get("masks"))
+        return f"pixels {width}x{height}, {channels} channel{'' if channels == 1 else 's'}{masks}", content.get(
+            "images"
+        )
     if path.name.startswith(index.INDEX):
         return "names, headers and hashes", None
     if path.name.startswith(depth.VALUES):

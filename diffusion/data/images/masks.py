@@ -48,11 +48,18 @@ class Mask:
 
 
 def read_mask(
-    path: Path, *, inverted: bool = False, by_channel: bool = False, file: BinaryFile | None = None, name: str = ""
+    path: Path,
+    *,
+    inverted: bool = False,
+    by_channel: bool = False,
+    file: BinaryFile | None = None,
+    name: str = "",
+    options: bool = True,
 ) -> Mask:
     """Reads a mask; `inverted` says that white is to be filled, `by_channel` that each channel has a mask of its own.
 
     The file may already be open as `file`. In errors the mask has a `name`, by default that of the option and its path.
+    They say which `options` of a command may help, where there are any.
 
     Raises InputError for a file that cannot be read, for colors and transparency that do not say what is meant, and for
     a mask of different values that all say the same, with the reason as far as its values tell it.
@@ -64,7 +71,7 @@ def read_mask(
     colors = bands.colors if by_channel or _has_colors(bands.colors) else bands.colors[:, :, :1]
     shares = colors.astype(np.float32) / white
     shares = 1 - shares if bands.inverted else shares
-    shares = shares if by_channel else _gray(shares, name, bands.kind)
+    shares = shares if by_channel else _gray(shares, name, bands.kind, options=options)
     known = shares <= 1 - WHITE if inverted else shares >= WHITE
     low, high = bands.ends
     values = f"its values are {f'all {low:g}' if low == high else f'{low:g} to {high:g}'}, with {white:g} as white"
@@ -156,13 +163,13 @@ def _white(bands: Bands, name: str) -> float:
     return float(full[1])
 
 
-def _gray(shares: Shares, name: str, kind: str) -> Shares:
+def _gray(shares: Shares, name: str, kind: str, *, options: bool) -> Shares:
     """Returns the one channel of a mask without colors, (H, W, 1)."""
     spread = shares.max(2) - shares.min(2)
     count = int((spread > COLORED).sum())
     if not count:
         return np.asarray(shares.mean(2, keepdims=True))
-    by_channel = "; if each channel has a mask of its own, add --mask-channels"
+    by_channel = "; if each channel has a mask of its own, add --mask-channels" * options
     if kind != "rgb":
         raise InputError(f"{name} has {shares.shape[2]} bands that differ in {count:,} pixels{by_channel}")
     row, column = np.unravel_index(int(spread.argmax()), spread.shape)
@@ -172,34 +179,40 @@ def _gray(shares: Shares, name: str, kind: str) -> Shares:
     raise InputError(
         f"{name} has {count:,} colored pixels, as {color} at ({column}, {row}), which do not say what is "
         "known; draw what is known white and what is to be filled black"
-        f"{strokes * (count <= STROKES * spread.size)}{by_channel * pure}"
+        f"{strokes * (options and count <= STROKES * spread.size)}{by_channel * pure}"
     )
 
 
-def fitted(mask: Mask, path: Path, image: Path, size: tuple[int, int]) -> Mask:
-    """Returns a mask that has the size (H, W) of its upright image.
+def fitted(
+    mask: Mask, path: Path, image: Path, size: tuple[int, int], *, turn: int | None = None, name: str = "--mask"
+) -> Mask:
+    """Returns a mask that has the size (H, W) of its upright image, which EXIF turned by `turn`, if that is known.
 
     A mask of the size that the image had before EXIF turned it is turned in the same way, which is said. So is how a
     mask is taken where its size does not tell: that of a square image, or of one that lay upside down or was mirrored.
 
     Raises InputError for a mask of another size.
     """
+    turn = _orientation(image) if turn is None else turn
     if mask.known.shape[:2] == size:
-        turn = _orientation(image)
         if turn > 1 and (size[0] == size[1] or turn not in ON_ITS_SIDE) and _orientation(path) == 1:
             notice = f"{path.name}: taken as drawn on {image.name} after its turn by EXIF (tag {turn})"
             return replace(mask, notices=(*mask.notices, notice))
         return mask
-    turn = _orientation(image)
     if turn in ON_ITS_SIDE and mask.known.shape[:2] == size[::-1] and _orientation(path) == 1:
         notice = f"{path.name}: turned as {image.name} is by its EXIF tag ({turn}), for it has the size before that"
         return replace(mask, known=turned(mask.known, turn), notices=(*mask.notices, notice))
-    found = mask.known.shape[1] / size[1], mask.known.shape[0] / size[0]
+    raise InputError(f"{name}: {of_another_size(path, mask.known.shape[:2], image, size)}")
+
+
+def of_another_size(path: Path, own: tuple[int, ...], image: Path, size: tuple[int, ...]) -> str:
+    """Returns the sentence that a mask has another size than its image, (H, W) each."""
+    found = own[1] / size[1], own[0] / size[0]
     same = abs(found[0] / found[1] - 1) < 0.02
     hint = f": scale it by {1 / found[0]:.4g}, without smoothing" if same else ""
-    raise InputError(
-        f"--mask: {path} is {mask.known.shape[1]} x {mask.known.shape[0]} pixels, but {image} is "
-        f"{size[1]} x {size[0]}; a mask has the size of its image{hint}"
+    return (
+        f"{path} is {own[1]} x {own[0]} pixels, but {image} is {size[1]} x {size[0]}; a mask has the size of its "
+        f"image{hint}"
     )
 
 

@@ -21,6 +21,8 @@ from diffusion.data.spec import DataSpec
 
 # The number of unusable files that never stops a run, whatever their share.
 FEW_BAD = 10
+# The most images of which it is said how much of them was seen.
+LOOKED = 1024
 
 
 def open_folder(
@@ -31,6 +33,7 @@ def open_folder(
     value_range: RangeOption = None,
     labels: bool | str = False,
     pages: str = FIRST,
+    masks: str = "",
     margin: int = 0,
     cache: Path | None = None,
     min_images: int = 8,
@@ -40,7 +43,8 @@ def open_folder(
 ) -> Dataset:
     """Opens the images at a path at the size (h, w), with a margin on all sides; the log names every file left out.
 
-    `labels` and `pages` are those of `scan`; images without a class are left out, where classes are asked for.
+    `labels`, `pages` and `masks` are those of `scan`; images without a class are left out, where classes are asked for,
+    and so are those of which nobody has seen a pixel.
     A `value_range`, [low, high] or "measured", becomes that of the pixel format, whose own one is taken as it is.
     Files at the path are never written to; decoded images are kept in the cache.
 
@@ -50,7 +54,7 @@ def open_folder(
     """
     container = open_container(path)
     folder = cache_folder(cache, container.root)
-    found = scan(container, labels=labels, pages=pages, cache=folder, progress=progress)
+    found = scan(container, labels=labels, pages=pages, masks=masks, cache=folder, progress=progress)
     height, width = size[0] + 2 * margin, size[1] + 2 * margin
     _report_scan(found, height, width, log)
     if pixel_format.value_range is None and pixel_format.levels == RGB.levels:
@@ -75,7 +79,8 @@ def open_folder(
         value_range=pixel_format.value_range,
     )
     left_out = tuple((printable(each.path), each.reason) for each in packed.problems)
-    dataset = Dataset(packed.values, spec, packed.labels, packed.names, margin, packed.contents, left_out)
+    values, names, contents = packed.values, packed.names, packed.contents
+    dataset = Dataset(values, spec, packed.labels, names, margin, contents, left_out, packed.seen)
     if packed.labels is None or usable == len(packed.labels):
         return dataset
     return dataset.subset(np.flatnonzero(packed.labels >= 0))
@@ -102,6 +107,8 @@ def _ranged(
 def _report_scan(found: Scan, height: int, width: int, log: Callable[[str], None]) -> None:
     """Logs the table of a scan, and what becomes of its images at the size that they are packed at."""
     log(table(found))
+    if found.masks:
+        log(f"masks     {found.masks}")
     for line in (*enlarged_line(found, (height, width)), *crop_line(found, (height, width))):
         log(line)
 
@@ -112,6 +119,10 @@ def _report_packed(found: Scan, packed: Packed, log: Callable[[str], None]) -> N
         log(f"left out  {line}")
     if packed.copies:
         log(f"copies    {packed.copies:,} files repeat another; copies are held out together or not at all")
+    if packed.seen is not None:
+        some = packed.seen[np.linspace(0, len(packed.seen) - 1, min(LOOKED, len(packed.seen))).round().astype(np.int64)]
+        whole = int(some.all((1, 2, 3)).sum())
+        log(f"seen      {some.mean():.1%} of the pixels of {len(some):,} images, {whole:,} of them as a whole")
 
 
 def _check(container: Container, count: int, bad: int, min_images: int, max_bad: float) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from diffusion.data.images import color
@@ -30,7 +31,7 @@ class Picture(Source):
     def header(self) -> Header:
         """Returns the header, for which no pixels are read."""
         width, height = self.image.size
-        if self._orientation >= 5:
+        if self.orientation >= 5:
             width, height = height, width
         mode = self.image.mode
         if self.deep_color:
@@ -78,6 +79,13 @@ class Picture(Source):
             white=white,
         )
 
+    def opaque(self, frame: int) -> npt.NDArray[np.bool_] | None:
+        """Returns which pixels of a frame (H, W, 1) are fully opaque, at 8 bits; None for a file without alpha."""
+        image = self._upright(frame)
+        if not image.has_transparency_data:
+            return None
+        return np.asarray(np.asarray(image.convert("RGBA").getchannel("A"))[:, :, None] == 255)
+
     def _gray(self, image: Image.Image) -> Bands:
         white = self._netpbm_white
         return Bands(_unscaled(_deep_gray(image), 65535, white), "gray", white=white)
@@ -101,7 +109,7 @@ class Picture(Source):
             raise ValueError("colors of 16 bits, written as text, are not read with data.range; write them in binary")
         gray, alpha = values.shape[2] <= 2, values.shape[2] in (2, 4)
         white = self._netpbm_white
-        return Bands(turned(values, self._orientation), "gray" if gray else "rgb", alpha=alpha, white=white)
+        return Bands(turned(values, self.orientation), "gray" if gray else "rgb", alpha=alpha, white=white)
 
     def _upright(self, frame: int) -> Image.Image:
         if frame:
@@ -109,7 +117,8 @@ class Picture(Source):
         return ImageOps.exif_transpose(self.image)
 
     @property
-    def _orientation(self) -> int:
+    def orientation(self) -> int:
+        """The turn that the EXIF data ask for."""
         # Without this test, Pillow would decode a whole PNG in search of EXIF data behind the pixels.
         if "exif" not in self.image.info:
             return 1

@@ -23,14 +23,10 @@ def resize_and_crop(
     default, are clipped. Where the last channel is `alpha`, by default that of four channels of 8 bits, the other ones
     count in proportion to it, so that hidden colors stay hidden.
     """
-    height, width = image.shape[:2]
-    scale = min(height / size[0], width / size[1])
+    scale, box = placed(image.shape[:2], size)
     if scale == 1:
-        top, left = (height - size[0]) // 2, (width - size[1]) // 2
-        return image[top : top + size[0], left : left + size[1]]
-    window = size[0] * scale, size[1] * scale
-    top, left = max(0.0, (height - window[0]) / 2), max(0.0, (width - window[1]) / 2)
-    box = left, top, min(left + window[1], width), min(top + window[0], height)
+        left, top, right, bottom = map(int, box)
+        return image[top:bottom, left:right]
     # Lanczos keeps the most detail when shrinking, but rings around the hard edges of an enlarged image.
     kernel = Image.Resampling.LANCZOS if scale > 1 else Image.Resampling.BICUBIC
     form = pixel_format or RGB
@@ -45,6 +41,19 @@ def resize_and_crop(
         bands = np.split(image, image.shape[2], axis=2)
         resized = np.concatenate([_eight_bits(band, size, kernel, box) for band in bands], axis=2)
     return resized if form.top >= 255 else resized.clip(0, form.top)
+
+
+def placed(shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, Box]:
+    """Returns the scale at which an image of a shape (H, W) just covers a size (h, w), in its pixels for one of them,
+    and the part of it that is then kept: left, top, right and bottom.
+    """
+    height, width = shape
+    scale = min(height / size[0], width / size[1])
+    window = size[0] * scale, size[1] * scale
+    top, left = max(0.0, (height - window[0]) / 2), max(0.0, (width - window[1]) / 2)
+    if scale == 1:
+        top, left = float(int(top)), float(int(left))
+    return scale, (left, top, min(left + window[1], width), min(top + window[0], height))
 
 
 def kept(width: npt.NDArray[Any], height: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.float64]:

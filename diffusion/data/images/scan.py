@@ -20,6 +20,8 @@ from diffusion.data.images.huggingface import find_dataset
 from diffusion.data.images.index import Index, open_index
 from diffusion.data.images.labeling import PREFIX, Classes, by_prefix, by_stylegan_table, by_table
 from diffusion.data.images.layout import find_splits, find_targets, find_wrapper
+from diffusion.data.images.mask_folder import masked, set_apart
+from diffusion.data.images.masking import Masking
 from diffusion.data.images.pages import ALL, FIRST, paged
 from diffusion.data.images.shards import find_shards
 from diffusion.data.images.unread import advice_on
@@ -36,6 +38,7 @@ class Scan:
     """The findings in a container: its images, their classes, the problems, and the counts of other files by suffix.
 
     `classes` is empty for a scan without labels, and `labeling` then too: sentences about where labels come from.
+    `masking` tells which pixels nobody has seen, and `masks` is a sentence about that; None where all were seen.
     """
 
     container: Container
@@ -44,6 +47,8 @@ class Scan:
     problems: tuple[LeftOut, ...]
     others: dict[str, int]
     labeling: tuple[str, ...] = ()
+    masking: Masking | None = None
+    masks: str = ""
 
     @property
     def unread(self) -> dict[str, Unread]:
@@ -83,6 +88,7 @@ def scan(
     *,
     labels: bool | str,
     pages: str = FIRST,
+    masks: str = "",
     cache: Path | None = None,
     progress: bool = True,
 ) -> Scan:
@@ -92,15 +98,15 @@ def scan(
     folder is read once however many links lead to it. What nobody means is skipped, such as names that start with a
     dot. With `labels`, an image of a folder belongs to the class named by the first subfolder on its path; with the
     name of a table as `labels`, to the one that it states, and with "prefix" to the one that its name begins with. With
-    "all" `pages`, each page of a file is an image. A file that is damaged behind its header is found only by decoding
-    it, as `pack` does. With a folder as `cache`, a container in which nothing changed since the last scan is not read
-    again.
+    "all" `pages`, each page of a file is an image. `masks` is a value of data.masks, by which parts of images are
+    unseen. A file that is damaged behind its header is found only by decoding it, as `pack` does. With a folder as
+    `cache`, a container in which nothing changed since the last scan is not read again.
 
     Raises FolderError when there is no such container, it holds no readable image, or its images lack the class that
     `labels` asks for, or folders are no classes, and when the cache cannot be written; InputError for a table of labels
-    that cannot be used.
+    or for masks that cannot be used.
     """
-    container = images if isinstance(images, Container) else open_container(images)
+    container = set_apart(images if isinstance(images, Container) else open_container(images), masks)
     try:
         entries = open_index(container, cache, progress=progress)
     except OSError as error:
@@ -109,6 +115,9 @@ def scan(
     if not entries:
         raise FolderError(_nothing_found(container, entries))
     found = Scan(container, paged(entries) if pages == ALL else entries, (), entries.problems, others)
+    if masks:
+        masking, hashed, said = masked(container, found.entries, masks, cache, progress=progress)
+        found = replace(found, entries=hashed, masking=masking, masks=said)
     if labels is False:
         return found
     return _labeled(found) if labels is True else _with(found, _classes(found, labels))

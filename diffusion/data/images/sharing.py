@@ -18,7 +18,7 @@ import numpy.typing as npt
 from diffusion.data.images import store, uses
 from diffusion.data.images.pixel_format import Pixels
 
-VALUES, CONTENTS, DIGESTS = "values.npy", "contents.npy", "digests.npy"
+VALUES, CONTENTS, DIGESTS, SEEN = "values.npy", "contents.npy", "digests.npy", "seen.npy"
 # The number of images that are copied at once.
 CHUNK = 256
 
@@ -30,7 +30,8 @@ class Entry:
     """An entry of N images: hashes of their files, `digests` (N,), and those of them that could be decoded.
 
     `failed` has the reasons of the others by their numbers. `values` (M, C, h, w) and `contents` (M,) are those of the
-    M = N - len(failed) images that could be, whose row is `rows[number]`, (N,).
+    M = N - len(failed) images that could be, whose row is `rows[number]`, (N,). `seen` (M, 1, h, w) is 0 at pixels that
+    nobody has seen; None where all were.
     """
 
     values: Pixels
@@ -38,6 +39,7 @@ class Entry:
     digests: Digests
     failed: dict[int, str]
     rows: npt.NDArray[np.int64]
+    seen: Pixels | None = None
 
 
 def read(folder: Path) -> Entry | None:
@@ -47,12 +49,13 @@ def read(folder: Path) -> Entry | None:
         return None
     try:
         values, contents, digests = (store.array(folder / name) for name in (VALUES, CONTENTS, DIGESTS))
+        seen = store.array(folder / SEEN) if content.get("masks") else None
     except FileNotFoundError:  # Another process has removed it in the meantime.
         return None
     failed = {int(number): str(reason) for number, reason in content["failed"].items()}
     decoded = np.ones(len(digests), dtype=bool)
     decoded[[*failed]] = False
-    return Entry(values, contents, digests, failed, np.cumsum(decoded) - 1)
+    return Entry(values, contents, digests, failed, np.cumsum(decoded) - 1, seen)
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,18 @@ class Run:
         reasons = self.entry.failed
         return {self.start + i: reasons[n] for i, n in enumerate(self.numbers.tolist()) if n in reasons}
 
-    def copies(self) -> Iterator[tuple[Pixels, npt.NDArray[np.uint64]]]:
-        """Yields values (B, C, h, w) and content hashes (B,) of the images that could be decoded, in their order."""
+    def copies(self) -> Iterator[tuple[Pixels, npt.NDArray[np.uint64], Pixels | None]]:
+        """Yields values (B, C, h, w), content hashes (B,) and what was seen (B, 1, h, w) of the images that could be
+        decoded, in their order; None where all was seen.
+        """
         if self.entry is None:
             return
         missing = np.isin(self.numbers, [*self.entry.failed])
         rows = self.entry.rows[self.numbers[~missing]]
         for start in range(0, len(rows), CHUNK):
             chosen = rows[start : start + CHUNK]
-            yield self.entry.values[chosen], self.entry.contents[chosen]
+            seen = None if self.entry.seen is None else self.entry.seen[chosen]
+            yield self.entry.values[chosen], self.entry.contents[chosen], seen
 
 
 @dataclass

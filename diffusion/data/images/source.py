@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from typing import TypeAlias
 
-from diffusion.data.images.bands import Bands
+import numpy as np
+import numpy.typing as npt
+
+from diffusion.data.images.bands import Bands, opacity
 
 BinaryFile: TypeAlias = BufferedReader | BytesIO
 
@@ -42,6 +45,16 @@ class Source(ABC):
     @abstractmethod
     def bands(self, frame: int) -> Bands:
         """Reads the values of a frame, turned upright."""
+
+    def opaque(self, frame: int) -> npt.NDArray[np.bool_] | None:
+        """Returns which pixels of a frame (H, W, 1) are fully opaque; None for a file without alpha."""
+        alpha = opacity(self.bands(frame))
+        return None if alpha is None else alpha == 1
+
+    @property
+    def orientation(self) -> int:
+        """How the file asks to turn its image, 1 to 8 as in EXIF; 1 for not at all."""
+        return 1
 
 
 def check_size(width: int, height: int) -> None:

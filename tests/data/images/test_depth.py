@@ -36,13 +36,13 @@ def test_a_measurement_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = scan(tmp_path / "a", labels=False, progress=False)
     (tmp_path / "cache").mkdir()
     first = depth.measure(found, tmp_path / "cache", "measured", progress=False)
-    monkeypatch.setattr(depth, "read_frames", None)
+    monkeypatch.setattr(depth, "made_of_frames", None)
     assert depth.measure(found, tmp_path / "cache", "measured", progress=False) == first
 
 
 def test_a_folder_that_grows_is_measured_as_far_as_it_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").mkdir()
-    read, names = depth.read_frames, []
+    read, names = depth.made_of_frames, []
 
     def noted(path: Path, *arguments: object) -> object:
         names.append(Path(path).name)
@@ -55,7 +55,7 @@ def test_a_folder_that_grows_is_measured_as_far_as_it_is_new(tmp_path: Path, mon
 
     write(tmp_path / "a", deep(100, 900))
     first = measured("cache")
-    monkeypatch.setattr(depth, "read_frames", noted)
+    monkeypatch.setattr(depth, "made_of_frames", noted)
     np.save(tmp_path / "a" / "z.npy", np.full((8, 8), 3000, np.uint16))
     grown = measured("cache")
     assert names == ["z.npy"] and first.deep.high == 900 and grown.deep.high == 3000
@@ -77,12 +77,12 @@ def test_images_that_cannot_be_read_are_tried_once_and_passing_failures_again(
     error, cause = ImageError("x", "Too many open files"), OSError(24, "Too many open files")
     error.__cause__ = cause
     with monkeypatch.context() as patch:
-        patch.setattr(depth, "read_frames", refuse)
+        patch.setattr(depth, "made_of_frames", refuse)
         assert depth.measure(found, tmp_path / "cache", "measured", progress=False) == depth.Depth()
     assert depth.measure(found, tmp_path / "cache", "measured", progress=False).deep.images == 9
     error, count = ImageError("x", "damaged"), len(calls)
     (tmp_path / "other").mkdir()
-    monkeypatch.setattr(depth, "read_frames", refuse)
+    monkeypatch.setattr(depth, "made_of_frames", refuse)
     for _ in range(2):
         assert depth.measure(found, tmp_path / "other", "measured", progress=False) == depth.Depth()
     assert len(calls) == 2 * count

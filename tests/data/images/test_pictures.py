@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from diffusion.data.images.decoding import ImageError, PixelFormat, decode, read_bands, read_frames, read_header
+from diffusion.data.images.bands import Bands
+from diffusion.data.images.decoding import ImageError, PixelFormat, decode, made_of_frames, read_bands, read_header
 from diffusion.data.images.pixel_format import levels_between
 
 GENERATOR = np.random.default_rng(0)
@@ -194,7 +195,7 @@ def test_pages_of_different_depths_keep_their_own_values_in_any_order(tmp_path: 
             for page in order:
                 file.write(page, photometric="rgb" if page.ndim == 3 else "minisblack")
         with (tmp_path / "x.tif").open("rb") as opened:
-            found = [*read_frames("x.tif", opened, range(4))]
+            found = [*made_of_frames("x.tif", opened, range(4), lambda source, frame: source.bands(frame))]
         for number, (bands, page) in enumerate(zip(found, order, strict=True)):
-            assert np.array_equal(bands.values.squeeze(), page)
+            assert isinstance(bands, Bands) and np.array_equal(bands.values.squeeze(), page)
             assert np.array_equal(read_bands(tmp_path / "x.tif", frame=number).values.squeeze(), page)

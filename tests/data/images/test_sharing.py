@@ -37,8 +37,8 @@ def copied(shared: sharing.Shared) -> list[int | None]:
     """The numbers of all images that were found, and None for each of the others."""
     found: list[int | None] = []
     for run in shared.runs():
-        values = [image for images, _ in run.copies() for image in images[:, 0, 0, 0].tolist()]
-        contents = [value for _, hashes in run.copies() for value in hashes.tolist()]
+        values = [image for images, _, _ in run.copies() for image in images[:, 0, 0, 0].tolist()]
+        contents = [value for _, hashes, _ in run.copies() for value in hashes.tolist()]
         assert contents == [value + 100 for value in values]
         found += values if run.entry else [None] * len(run)
     return found
@@ -59,7 +59,7 @@ def test_failures_are_found_too_and_take_no_row(tmp_path: Path) -> None:
     assert shared.missing.tolist() == [2]
     reasons = {number: reason for run in shared.runs() for number, reason in run.failed().items()}
     assert reasons == {1: "cut", 4: "empty"}
-    assert [image for run in shared.runs() for images, _ in run.copies() for image in images[:, 0, 0, 0]] == [4, 2]
+    assert [image for run in shared.runs() for images, _, _ in run.copies() for image in images[:, 0, 0, 0]] == [4, 2]
 
 
 def test_many_images_are_copied_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_many_images_are_copied_in_parts(tmp_path: Path, monkeypatch: pytest.Mon
     publish(tmp_path, "p-1", [*range(10)])
     shared = sharing.find(tmp_path, "p", digests(*range(9, -1, -1)))
     (run,) = shared.runs()
-    assert [len(images) for images, _ in run.copies()] == [3, 3, 3, 1] and copied(shared) == [*range(9, -1, -1)]
+    assert [len(images) for images, _, _ in run.copies()] == [3, 3, 3, 1] and copied(shared) == [*range(9, -1, -1)]
 
 
 def test_an_entry_that_shares_nothing_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
