@@ -13,6 +13,7 @@ import torch
 
 from diffusion.conditioning import Condition
 from diffusion.data import Dataset, DataSpec, SampleStream, augment, crops_and_flips
+from diffusion.data.hashing import uniform
 from diffusion.data.observing import Holes, Observing
 from diffusion.levels import UNSEEN
 from diffusion.randomness import Stream, example_seed
@@ -271,6 +272,53 @@ def test_what_is_beside_the_values_is_cropped_and_flipped_with_them(margin: int)
     hidden = plain.x[:, :1] * 50 + 100 > 127.5
     assert batch.relative is not None and torch.equal(batch.relative == UNSEEN, hidden)
     assert torch.equal(batch.x, torch.where(hidden, 0.0, plain.x)) and bool((batch.relative[~hidden] == 1).all())
+
+
+OPERATORS = ["gray", "downsample:factor=2", "blur:sigma=0.3..0.6+jpeg:quality=20..90"]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_what_the_network_is_told_is_made_of_the_example(operator: str) -> None:
+    """By hand: uniform numbers and noise of the example's own streams, in the units of the model."""
+    condition = Condition(operator, noise=(0.0, 0.1), dropout=0.3)
+    dataset = images(margin=2)
+    batch, plain = maker(dataset, condition=condition)(3), maker(dataset)(3)
+    assert plain.condition is None and same(plain, batch)
+    numbers, count = range(24, 32), condition.values((3, 4, 6))
+    keys = np.array([[example_seed(3, Stream.CONDITION, number)] for number in numbers], np.uint64)
+    u = torch.from_numpy(uniform(keys, np.arange(condition.draws)))
+    generators = [torch.Generator().manual_seed(example_seed(3, Stream.CONDITION_NOISE, number)) for number in numbers]
+    noise = torch.stack([torch.randn(count, generator=generator) for generator in generators])
+    assert batch.condition is not None
+    assert torch.equal(batch.condition, condition(batch.x, u, noise, 100.0 / 255, 50.0 / 255))
+    told = batch.condition[:, -1, 0, 0] == 1
+    assert 1 <= int(told.sum()) <= 7 and bool((batch.condition[~told] == 0).all())
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_the_network_is_told_the_same_at_any_number_of_processes(operator: str, processes: int) -> None:
+    one = maker(images(margin=2), condition=Condition(operator, noise=(0.0, 0.1)))
+    for step in (0, 5):
+        parts = [replace(one, rank=rank, processes=processes)(step).condition for rank in range(processes)]
+        joined, whole = torch.cat([part for part in parts if part is not None]), one(step).condition
+        assert whole is not None and torch.equal(joined, whole)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_gpu_is_told_the_same_without_a_wait(operator: str) -> None:
+    one = maker(condition=Condition(operator, noise=(0.0, 0.1)))
+    on_cpu = one(5).condition
+    with pretended("cuda") as ledger:
+        found = replace(one, device=ledger.device)(5).condition
+    assert found is not None and on_cpu is not None and not ledger.waits, str(ledger)
+    assert torch.equal(found.value, on_cpu)  # type: ignore[attr-defined]
+
+
+def test_without_a_condition_the_network_is_told_nothing() -> None:
+    dataset = images()
+    assert isinstance(dataset.values, np.ndarray)
+    assert maker(replace(dataset, condition=dataset.values))(0).condition is None
 
 
 def test_what_nobody_saw_is_not_observed() -> None:
