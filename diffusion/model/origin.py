@@ -131,7 +131,7 @@ def data_of(run: Path, experiment: Config) -> DataOptions:
     try:
         tree = json.loads((run / RESOLVED).read_text(encoding="utf-8"))
         last = config.from_dict(tree, where=str(run / RESOLVED)).data
-        options = replace(options, path=last.path, labels=last.labels)
+        options = replace(options, path=last.path, labels=last.labels, masks=last.masks)
     except (OSError, ValueError, RecursionError):
         pass
     there = str(recorded(run).get("data", {}).get("path", ""))

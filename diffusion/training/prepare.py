@@ -40,7 +40,7 @@ CHANGEABLE = (
 # Keys among these that may not change for a student, because it learns the steps of one timestep grid.
 STUDENT = ("grid.", "sampling.steps")
 # Keys that name data by a path.
-DATA = ("data.path", "data.labels")
+DATA = ("data.path", "data.labels", "data.masks")
 
 
 def prepare(experiment: Config, run: Path, *, strict: bool) -> None:
