@@ -357,6 +357,58 @@ def test_both_names_of_a_key_at_once_are_an_error_that_names_the_new_one(
     assert message(file) == f"{file}: {said}"
 
 
+def test_a_condition_adds_channels_to_the_network() -> None:
+    plain, gray = Config(), from_dict({"condition": {"operator": "gray", "noise": 0.05}})
+    assert not plain.conditioned and plain.condition_channels(3) == 0
+    assert gray.conditioned and gray.condition_channels(3) == 4
+    tree = {"condition": {"operator": "blur:sigma=1..3+jpeg:quality=20..90", "noise": [0.0, 0.1]}}
+    ranged = from_dict(tree)
+    assert ranged.condition_channels(3) == 7 and ranged.condition.noise == (0.0, 0.1)
+    assert from_dict(json.loads(json.dumps(to_dict(ranged)))) == ranged
+    assert override(gray, ["condition.operator=downsample:factor=4"]).condition.operator == "downsample:factor=4"
+    pairs = from_dict({"data": {"condition": "sketches"}})
+    assert pairs.conditioned and pairs.condition_channels(3) == 4
+    assert override(pairs, ["data.condition_channels=1"]).condition_channels(3) == 2
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"condition": {"dropout": 0.0}}, "condition.dropout: must be between 0 and 1, got 0.0"),
+        ({"condition": {"dropout": 1.5}}, "condition.dropout: must be between 0 and 1, got 1.5"),
+        ({"condition": {"operator": "grey"}}, "condition.operator: must be one of blur, box, denoise, downsample, gray"),
+        ({"condition": {"operator": "blur"}}, "condition.operator blur: must say how strong the damage was"),
+        ({"condition": {"operator": "blur:sigma=3..1"}}, "condition.operator: must be a range of numbers that increases"),
+        ({"condition": {"operator": "gray", "noise": [0.1, 0.0]}}, "condition.noise: must be a number from 0, or an"),
+        (
+            {"condition": {"operator": "gray"}, "data": {"channels": 1}},
+            "condition.operator: gray: must be given 3 channels, got 1",
+        ),
+        (
+            {"condition": {"operator": "downsample:factor=4"}, "data": {"size": 30}},
+            "condition.operator: must be one that divides the size of the image, 30x30, into whole pixels",
+        ),
+        (
+            {"condition": {"operator": "denoise"}, "data": {"source": "mixture"}},
+            "condition.operator: must be empty with data.source = 'mixture', as operators act on images",
+        ),
+        (
+            {"condition": {"operator": "gray"}, "data": {"condition": "sketches"}},
+            "condition.operator: must be empty with data.condition = 'sketches', as the network is told either",
+        ),
+        (
+            {"condition": {"operator": "gray"}, "data": {"masks": "alpha"}},
+            "condition.operator: must be empty with data.masks = 'alpha', as an operator mixes pixels",
+        ),
+        ({"data": {"source": "digits", "condition": "sketches"}}, "data.condition: must be unset for digits"),
+        ({"data": {"condition_channels": 1}}, "data.condition_channels: must be 1 to 16, with data.condition, got 1"),
+    ],
+)
+def test_conditions_that_do_not_suit_the_data_are_named(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^config: {re.escape(message)}"):
+        from_dict(sections)
+
+
 def test_guidance_without_labels_begins_no_run() -> None:
     for tree, key in (({}, "data.labels is false"), ({"training": {"label_dropout": 0.0}}, "label_dropout is 0")):
         tree = {**tree, "data": {"labels": "dropout" in key}, "sampling": {"guidance": 2.0}}
