@@ -376,9 +376,15 @@ def test_a_condition_adds_channels_to_the_network() -> None:
     [
         ({"condition": {"dropout": 0.0}}, "condition.dropout: must be between 0 and 1, got 0.0"),
         ({"condition": {"dropout": 1.5}}, "condition.dropout: must be between 0 and 1, got 1.5"),
-        ({"condition": {"operator": "grey"}}, "condition.operator: must be one of blur, box, denoise, downsample, gray"),
+        (
+            {"condition": {"operator": "grey"}},
+            "condition.operator: must be one of blur, box, denoise, downsample, gray",
+        ),
         ({"condition": {"operator": "blur"}}, "condition.operator blur: must say how strong the damage was"),
-        ({"condition": {"operator": "blur:sigma=3..1"}}, "condition.operator: must be a range of numbers that increases"),
+        (
+            {"condition": {"operator": "blur:sigma=3..1"}},
+            "condition.operator: must be a range of numbers that increases",
+        ),
         ({"condition": {"operator": "gray", "noise": [0.1, 0.0]}}, "condition.noise: must be a number from 0, or an"),
         (
             {"condition": {"operator": "gray"}, "data": {"channels": 1}},
