@@ -15,16 +15,14 @@ the last one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.errors import InputError, require
 from diffusion.families import VALUES, Family, Shape, brought_back, observation, steps
-from diffusion.guidance import ClassifierFree
 from diffusion.operators import standardized
 from diffusion.restoration.problem import Problem
 from diffusion.transfers import to_device
@@ -161,18 +159,6 @@ class Condition:
         """The places of standard deviations (B,) in their range, (B, 1); (B, 0) where there is but one."""
         low, high = self.noises
         return ((sigmas - low) / (high - low))[:, None] if self.ranged_noise else sigmas.new_empty(len(sigmas), 0)
-
-
-def informed(denoiser: AnyDenoiser, channels: Tensor) -> AnyDenoiser:
-    """Returns a denoiser whose network is told the channels (1 or B, K, *): E[x | x_t, y].
-
-    Raises InputError for a denoiser that has no network to tell.
-    """
-    if isinstance(denoiser, ClassifierFree):
-        return replace(denoiser, denoiser=informed(denoiser.denoiser, channels))
-    if not isinstance(denoiser, Denoiser):
-        raise InputError(f"denoiser: must be that of a network, got {type(denoiser).__name__}")
-    return replace(denoiser, condition=channels)
 
 
 def _joined(observed: Tensor, places: Tensor, told: Tensor) -> Tensor:

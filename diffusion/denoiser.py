@@ -159,7 +159,8 @@ class Denoiser:
     or averaged freely.
 
     Times may be a map with one for every pixel (`levels`), where the backbone takes one. `condition` (B, K, *) are
-    channels that the backbone receives beside x_t, where it was built for them; (1, K, *) are those of every example.
+    channels that the backbone receives beside x_t, where it was built for them; (1, K, *) are those of every example,
+    and those of B examples are those of their copies too, as guidance makes them.
     """
 
     backbone: Network
@@ -187,7 +188,7 @@ class Denoiser:
         if beside == (None, None):
             return ()
         moved = (None if part is None else to_device(part.to(x_t.dtype), x_t.device) for part in beside)
-        return tuple(None if part is None else part.expand(len(x_t), *part.shape[1:]) for part in moved)
+        return tuple(None if part is None else _for_rows(part, len(x_t)) for part in moved)
 
     def combine(self, network: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """x̂ = c_skip x_t + c_out F, with F = `network` (B, C, *): (B, C, *). t: () or (B,) or a map."""
@@ -199,6 +200,13 @@ class Denoiser:
         """Estimates E[x|x_t]. x_t: (B, C, *); t: () or (B,) or a map; label: (B,) int64, -1 for none."""
         network, variance_interp = self.network(x_t, t, label)
         return Prediction(self.combine(network, x_t, t), variance_interp)
+
+
+def _for_rows(part: Tensor, count: int) -> Tensor:
+    """A part (1 or B, *) for `count` examples, a multiple of B: all of them once, then again."""
+    if len(part) in (1, count):
+        return part.expand(count, *part.shape[1:])
+    return part.repeat(count // len(part), *[1] * (part.ndim - 1))
 
 
 PARAMETERIZATIONS: dict[str, type[Parameterization]] = {"eps": Eps, "x0": X0, "v": V, "edm": EDMPrecond}

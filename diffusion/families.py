@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from diffusion.errors import InputError, require
-from diffusion.operators import Chain, Composition, Linear, Operator, compose, parse
+from diffusion.operators import JPEG, Chain, Composition, Linear, Operator, compose, parse
+from diffusion.operators.jpeg import BLOCK
 
 Shape = tuple[int, ...]
 # Values of an option that examples are drawn with, evenly spaced from one end of its range to the other. They are
@@ -162,6 +163,22 @@ def steps(parts: Sequence[Operator], shape: Shape) -> list[tuple[Shape, Shape]]:
 @lru_cache(maxsize=1024)
 def _made(part: Operator, shape: Shape) -> Shape:
     return tuple(part(torch.zeros(1, *shape)).shape[1:])
+
+
+def period(parts: Sequence[Operator], shape: Shape) -> int:
+    """Returns the number of pixels by which an image of a shape (C, H, W) may be moved such that the parts make the same
+    of it, moved too, as far as whole pixels and the blocks of JPEG decide.
+    """
+    found, shapes = 1, steps(parts, shape)
+    for part, (before, after) in zip(parts, shapes, strict=True):
+        ratios = {whole / small for whole, small in zip(shape[1:], after[1:], strict=True)}
+        if before == after and isinstance(part, JPEG):
+            ratios = {BLOCK * ratio for ratio in ratios}
+        for ratio in ratios:
+            if not ratio.is_integer():
+                return 1
+            found = math.lcm(found, int(ratio))
+    return found
 
 
 def flattened(operator: Operator) -> Iterator[Operator]:

@@ -1,16 +1,18 @@
-"""Denoisers that wrap a denoiser: a fixed label, classifier-free guidance in a log-SNR interval, the last estimate."""
+"""Denoisers that wrap a denoiser: a fixed label, classifier-free guidance in a log-SNR interval, the last estimate; and
+what their network is told beside x_t.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from diffusion import levels
-from diffusion.denoiser import AnyDenoiser, Prediction
-from diffusion.errors import require
+from diffusion.denoiser import AnyDenoiser, Denoiser, Prediction
+from diffusion.errors import InputError, require
 from diffusion.schedules import Schedule, expand
 
 
@@ -73,6 +75,24 @@ class ClassifierFree:
         weight = expand(scale, unconditional) if scale.ndim else float(scale)
         guided = torch.lerp(unconditional, conditional, weight)
         return Prediction(guided, None if variance_interp is None else variance_interp.chunk(2)[0])
+
+
+def informed(denoiser: AnyDenoiser, channels: Tensor | None) -> AnyDenoiser:
+    """Returns a denoiser whose network is told the channels (1 or B, K, *) beside x_t, or with None nothing.
+
+    Raises InputError for a denoiser that has no network to tell.
+    """
+    if isinstance(denoiser, ClassifierFree):
+        return replace(denoiser, denoiser=informed(denoiser.denoiser, channels))
+    if not isinstance(denoiser, Denoiser):
+        raise InputError(f"denoiser: must be that of a network, got {type(denoiser).__name__}")
+    return replace(denoiser, condition=channels)
+
+
+def told(denoiser: AnyDenoiser) -> Tensor | None:
+    """Returns the channels that the network of a denoiser is told, None where it is told nothing."""
+    inner = denoiser.denoiser if isinstance(denoiser, ClassifierFree) else denoiser
+    return inner.condition if isinstance(inner, Denoiser) else None
 
 
 @dataclass

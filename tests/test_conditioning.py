@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from diffusion import grids
-from diffusion.conditioning import ROUNDING, Condition, informed
+from diffusion.conditioning import ROUNDING, Condition
 from diffusion.denoiser import Denoiser, EDMPrecond
 from diffusion.errors import InputError
-from diffusion.guidance import ClassifierFree
+from diffusion.guidance import ClassifierFree, informed
 from diffusion.operators import JPEG, Downsample, GaussianBlur, Grayscale, Mask, Standardized, parse
 from diffusion.restoration import Problem, restore
 from diffusion.restoration.methods import Guided, Learned

@@ -22,13 +22,12 @@ from torch import Tensor
 
 from diffusion import distributed, grids, samplers
 from diffusion.compilation import compile_for_sampling
-from diffusion.conditioning import informed
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.draw import Draw, DrawOptions, SampleDraw, SampleOptions
 from diffusion.errors import InputError, require, require_one
-from diffusion.guidance import ClassifierFree
+from diffusion.guidance import ClassifierFree, informed
 from diffusion.likelihood.bound import Bound
 from diffusion.memory import auto_batch_size
 from diffusion.model import planning, posing, told
@@ -374,6 +373,8 @@ class Model:
         self._refuse_student("an observation")
         if operator:
             problem = posing.restoring(self.border, y, operator, noise)
+            rule = f"{self.spec.shape[1:]}, that of the data"
+            require(problem.x_shape == self.spec.shape, "size", rule, problem.x_shape[1:])
             channels = told.by_operator(self.config, self.spec, problem)
         else:
             require(noise == 0, "noise", "0 without an operator", noise)
@@ -411,20 +412,20 @@ class Model:
         channels, mapped = self._told(problem, method), self.config.mapped
         chosen = choose(method, self._sampler(draw.sampler), problem, learned=mapped, told=channels is not None)
         denoiser, label = self.guided(draw.guidance, autocast=not chosen.differentiates), self.labels(draw.label, 1)
-        if channels is not None and isinstance(chosen, Learned):
-            denoiser = informed(denoiser, channels)
         needs_label(draw.guidance, draw.label)
         steps = RESTORATION_STEPS if draw.steps is None else draw.steps
         self._compile(draw.n * steps * math.prod((problem.shape or self.spec.shape)[1:]))
+        batch = draw.batch or self._batch(denoiser, label, chosen)
+        telling = channels is not None and isinstance(chosen, Learned)
         return Solver(
             chosen,
-            denoiser,
+            informed(denoiser, channels) if telling else denoiser,
             self.config.grid(self.denoiser.schedule, steps),
             self.spec,
             self.device,
             seed=draw.seed,
             label=label,
-            batch=draw.batch or self._batch(denoiser, label, chosen),
+            batch=batch,
         )
 
     def _told(self, problem: Problem, method: str | Method) -> Tensor | None:

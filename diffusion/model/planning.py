@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffusion import distributed
 from diffusion.denoiser import AnyDenoiser, Prediction
+from diffusion.guidance import informed, told
 from diffusion.model.solving import Solver
 from diffusion.operators import Mask
 from diffusion.restoration import Method, Problem, fitting, noise_maps, restore
@@ -64,8 +65,10 @@ def plan(solver: Solver, problem: Problem, n: int, *, shared: bool = False) -> P
     timing = ROUNDS * batch * (1 + BACKWARD * method.differentiates)
     if timing <= TIMING * (each.evaluations + BACKWARD * each.backward) * count * n:
         t = solver.denoiser.schedule.time(torch.zeros(())).to(solver.device)
+        # What a network is told of a large image is not of the size of a window.
+        alone = solver.denoiser if told(solver.denoiser) is None else informed(solver.denoiser, None)
         evaluating, differentiating = seconds_of(
-            solver.denoiser, spec.shape, t, solver.label, batch, backward=method.differentiates
+            alone, spec.shape, t, solver.label, batch, backward=method.differentiates
         )
         processes = min(distributed.count(), n) if shared and method.independent else 1
         share = math.ceil(n / processes)

@@ -22,16 +22,17 @@ from diffusion.restoration import Problem
 def by_operator(experiment: Config, spec: DataSpec, problem: Problem) -> Tensor:
     """Returns the channels (1, K, *) of the observation of a problem in the units of the data.
 
-    Raises InputError, which says what differs, for a network that has learned another operator, noise or size of
-    images, or none.
+    Raises InputError, which says what differs, for a network that has learned another operator or noise or none, and
+    for an image that is smaller than those that it has learned.
     """
     condition = experiment.condition
     require(
         condition.operator, "operator", "one that the model was trained with (condition.operator)", problem.operator
     )
-    require(problem.x_shape == spec.shape, "size", f"{spec.shape[1:]}, which this network learned", problem.x_shape[1:])
+    large = all(side >= own for side, own in zip(problem.x_shape, spec.shape, strict=True))
+    require(large, "size", f"at least {spec.shape[1:]}, which this network learned", problem.x_shape[1:])
     mean, std = spec.mean / spec.top, spec.std / spec.top
-    return condition.of(problem.in_model_units(mean, std, torch.zeros(1, *spec.shape)), std)
+    return condition.of(problem.in_model_units(mean, std, torch.zeros(1, *problem.x_shape)), std)
 
 
 def by_pair(experiment: Config, border: Border, y: Given) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion.denoiser import AnyDenoiser
+from diffusion.families import flattened, period
+from diffusion.guidance import informed, told
 from diffusion.operators import Crop, Identity, Mask, Operator, compose
 from diffusion.restoration.problem import Problem
 from diffusion.restoration.tiling import Sides, Tiling
@@ -40,11 +42,18 @@ def fit(
 
     Where the image is longer than the window, windows overlap. Where it is shorter, the solution is as long as the
     window: around the image it has a margin, about which y says nothing, and which `Fit.crop` cuts off. `batch` and
-    `watch` are those of `Windows`.
+    `watch` are those of `Windows`. A network that is told the observation of a longer image is told its part in each
+    window.
     """
     size, whole = sides(problem), at_least(sides(problem), window)
     if whole != window:
-        denoiser = Windows(denoiser, (Tiling.whole(whole, window),), batch, watch)
+        channels, multiple = told(denoiser), 1
+        if channels is not None:
+            # The network has learned the operator at one phase of its pixels and blocks.
+            multiple = period([*flattened(problem.stated or problem.operator)], problem.x_shape)
+            denoiser = informed(denoiser, None)
+        tiling = Tiling.whole(whole, window, multiple=multiple)
+        denoiser = Windows(denoiser, (tiling,), batch, watch, channels)
     if whole == size:
         return Fit(denoiser, problem, Identity())
     crop, shape = Crop(*size), (problem.x_shape[0], *whole)

@@ -41,13 +41,14 @@ class Tiling:
     total: Tensor
 
     @classmethod
-    def whole(cls, size: Sides, window: Sides, stride: Sides | None = None) -> Tiling:
+    def whole(cls, size: Sides, window: Sides, stride: Sides | None = None, *, multiple: int = 1) -> Tiling:
         """All windows of an image of `size` (H, W), the first and the last flush with it.
 
-        They begin at most `stride` apart, half their size by default. Raises InputError for an image smaller than a
+        They begin at most `stride` apart, half their size by default, and at multiples of `multiple` pixels as far as
+        that goes, for which they may be farther apart. Raises InputError for an image smaller than a
         window, and for a stride that is not between 1 and the size of a window.
         """
-        return _whole(tuple(size), tuple(window), stride)
+        return _whole(tuple(size), tuple(window), stride, multiple)
 
     @classmethod
     def around(cls, hidden: Tensor, window: Sides, stride: Sides | None = None) -> tuple[Tiling, Tensor]:
@@ -74,27 +75,33 @@ class Tiling:
 
 
 @lru_cache(maxsize=4)
-def _whole(size: Sides, window: Sides, stride: Sides | None) -> Tiling:
-    corners = grid(size, window, stride)
+def _whole(size: Sides, window: Sides, stride: Sides | None, multiple: int) -> Tiling:
+    corners = grid(size, window, stride, multiple)
     return Tiling(window, size[1], corners, None, _summed(corners, size, window))
 
 
-def starts(length: int, side: int, stride: int) -> Tensor:
+def starts(length: int, side: int, stride: int, multiple: int = 1) -> Tensor:
     """Where the fewest windows of `side` pixels begin that are at most `stride` apart, spread evenly over `length`
     pixels: (K,) int64.
+
+    All but the last, which is flush with the end, are moved to multiples of `multiple`, if that is not more than half
+    of a window.
     """
     count = math.ceil((length - side) / stride) + 1
-    return torch.linspace(0, length - side, count, dtype=torch.float64).round().long()
+    even = torch.linspace(0, length - side, count, dtype=torch.float64)
+    if 1 < multiple <= side // 2:
+        even[:-1] = (even[:-1] / multiple).floor() * multiple
+    return even.round().long()
 
 
-def grid(size: Sides, window: Sides, stride: Sides | None = None) -> Tensor:
+def grid(size: Sides, window: Sides, stride: Sides | None = None, multiple: int = 1) -> Tensor:
     """The corners of all windows of a rectangle (H, W), as row-major places in it, row by row: (K,) int64."""
     large = all(side >= own for side, own in zip(size, window, strict=True))
     require(large, "image", f"at least {window[0]}x{window[1]}, the size of a window", size)
     strides = stride or tuple(max(1, side // 2) for side in window)
     fits = all(1 <= step <= side for step, side in zip(strides, window, strict=True))
     require(fits, "windows.stride", f"between 1 and the size {window}", strides)
-    down, right = (starts(*sides) for sides in zip(size, window, strides, strict=True))
+    down, right = (starts(*sides, multiple) for sides in zip(size, window, strides, strict=True))
     return (down[:, None] * size[1] + right).flatten()
 
 

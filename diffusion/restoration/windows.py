@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from diffusion import levels
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.errors import require
+from diffusion.guidance import informed
 from diffusion.restoration.tiling import Sides, Tiling, hill, offsets
 from diffusion.schedules import Schedule
 from diffusion.transfers import to_device
@@ -44,6 +45,9 @@ class Windows:
     examples are those of each tiling in turn, B/G each, and an example with fewer pixels than P has zeros at the end,
     which are estimated as 0.
 
+    `channels` (1, K, H, W) or (1, K, P) are what the network is told of the image (`conditioning`), of which it is told
+    in each window its part.
+
     The network sees `batch` windows at once. If there are more windows and a gradient is needed, the network is
     evaluated again for each backward pass instead of keeping its activations, and the gradient is that of the mean
     alone. After each batch of several, `watch` is called with the share of the windows that it was.
@@ -53,6 +57,7 @@ class Windows:
     tilings: tuple[Tiling, ...]
     batch: int = 32
     watch: Callable[[float], None] = lambda share: None
+    channels: Tensor | None = None
 
     def __post_init__(self) -> None:
         require(self.batch >= 1, "windows.batch", "at least 1", self.batch)
@@ -184,7 +189,7 @@ class _Call:
         mean, variance_interp = torch.zeros_like(flat), None
         for start in self.parts:
             place, weights, windows, arguments = self._part(flat, start)
-            found = self.owner.denoiser(windows, *arguments)
+            found = self._denoiser(start)(windows, *arguments)
             _add(mean, place, found.mean * weights)
             if found.variance_interp is not None:
                 variance_interp = torch.zeros_like(flat) if variance_interp is None else variance_interp
@@ -200,7 +205,7 @@ class _Call:
             place, weights, windows, arguments = self._part(flat, start)
             with torch.enable_grad():
                 leaf = windows.detach().requires_grad_()
-                mean = self.owner.denoiser(leaf, *arguments).mean
+                mean = self._denoiser(start)(leaf, *arguments).mean
             _add(gradient, place, torch.autograd.grad(mean, leaf, self._cut(upper, place) * weights)[0])
             self._watch(len(windows))
         return _by_example(gradient, shape)
@@ -216,6 +221,17 @@ class _Call:
             t = self.t[rows.to(self.t.device)] if self.t.ndim else self.t
         label = None if self.label is None else self.label[rows]
         return place, weights.to(flat).reshape(-1, 1, *self.owner.size), self._cut(flat, place), (t, label)
+
+    def _denoiser(self, start: int) -> AnyDenoiser:
+        """The denoiser of a batch of windows, which is told the part of the channels in each of them."""
+        owner = self.owner
+        if owner.channels is None:
+            return owner.denoiser
+        some = slice(start, start + owner.batch)
+        # The examples share the channels, those of the first.
+        place, _ = owner.places(self.windows[some], torch.zeros_like(self.rows[some]))
+        channels = to_device(owner.channels, self.rows.device).flatten(2)[0]
+        return informed(owner.denoiser, self._cut(channels, place))
 
     def _cut(self, flat: Tensor, place: Tensor) -> Tensor:
         """The values of x (C, B P) in windows: (W, C, h, w)."""
