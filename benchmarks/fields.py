@@ -44,9 +44,18 @@ class Field:
         return torch.fft.irfft2(torch.fft.rfft2(images) * gain.to(x), s=images.shape[1:]).reshape(x.shape)
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
-        """Returns E[x|x_t] for one time t (); the label is ignored."""
+        """Returns E[x|x_t] for one time t (), or for a map of times (1, 1, side, side); the label is ignored."""
+        if t.ndim:
+            return Prediction(self._by_pixel(x_t, t))
         alpha, sigma = (expand(v, self.spectrum) for v in self.schedule(t.double()))
         return Prediction(self.filtered(x_t, alpha * self.spectrum / (alpha.square() * self.spectrum + sigma.square())))
+
+    def _by_pixel(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """E[x|x_t] = C A (A C A + S)⁻¹ x_t with A = diag α and S = diag σ², by a Cholesky factor."""
+        alpha, sigma = (v.flatten() for v in self.schedule(t.double()))
+        scaled = self.covariance * alpha
+        factor = torch.linalg.cholesky(alpha[:, None] * scaled + torch.diag(sigma.square()))
+        return (torch.cholesky_solve(x_t.double().flatten(1).mT, factor).mT @ scaled.mT).reshape(x_t.shape).to(x_t)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws n images, (n, 1, side, side)."""

@@ -65,6 +65,17 @@ def test_the_posterior_of_a_field(operator: Downsample | GaussianBlur) -> None:
     assert torch.allclose(field.covariance.diagonal(), torch.ones(36, dtype=torch.float64))
 
 
+def test_a_field_takes_a_time_for_every_pixel() -> None:
+    """A uniform map gives the estimate of one time, which is a filter; the rest is the algebra of any Gaussian."""
+    field, generator = Field(6), torch.Generator().manual_seed(1)
+    x_t, t = field.sample(3, generator), torch.tensor(0.4, dtype=torch.float64)
+    whole, by_pixel = field(x_t, t).mean, field(x_t, t.expand(1, 1, 6, 6)).mean
+    assert (whole - by_pixel).abs().max() < 1e-10
+    times = torch.rand(1, 1, 6, 6, generator=generator, dtype=torch.float64)
+    oracle = GaussianOracle(field.schedule, torch.zeros(1, 6, 6, dtype=torch.float64), field.covariance)
+    assert (field(x_t, times).mean - oracle(x_t, times.expand(3, 1, 6, 6)).mean).abs().max() < 1e-8
+
+
 def test_a_mean_of_figures_comes_with_its_interval_or_says_how_many_diverged() -> None:
     tally = posterior.Tally()
     for value in (1.0, 3.0):
@@ -90,7 +101,7 @@ def test_exact_draws_have_the_coverage_of_their_intervals() -> None:
 def test_a_small_run_ranks_the_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "posterior.json"
     arguments = ["--seeds", "3", "--dims", "8", "--samples", "400", "--images", "1", "--side", "12", "--fewer"]
-    posterior.main([*arguments, "--only", "resampling", "mmps", "dps", "replacement", "--out", str(out)])
+    posterior.main([*arguments, "--only", "resampling", "mmps", "dps", "replacement", "learned", "--out", str(out)])
     record = json.loads(out.read_text())
     mixtures, fields = record["tables"].values()
     for observations in (1, 2, 4):
@@ -102,6 +113,9 @@ def test_a_small_run_ranks_the_methods(tmp_path: Path, capsys: pytest.CaptureFix
     for operator in ("mask", "blur", "downsample"):
         assert 0.87 < figures[operator, "mmps, 100 steps"]["coverage"] < 0.93
         assert figures[operator, "resampling, 100 steps"]["coverage"] < 0.5, "weights of many observations collapse"
+    for operator in ("mask", "mask, exact"):
+        assert figures[operator, "learned, 20 steps"]["backward"] == 0
+        assert 0.88 < figures[operator, "learned, 20 steps"]["coverage"] < 0.93
     exact, biased = (figures["mask", f"{name}, 100 steps"]["error of the mean"] for name in ("mmps", "replacement"))
     assert exact < 0.2 < 0.4 < biased
     assert "MCGdiff" in capsys.readouterr().out
