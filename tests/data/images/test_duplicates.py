@@ -76,3 +76,18 @@ def test_damage_behind_the_header_is_named_and_no_file_is_written(zoo: Path) -> 
     assert damaged == {"truncated.jpg", "truncated.png"}
     assert {path: path.lstat().st_mtime_ns for path in zoo.rglob("*")} == before
     assert any(NOT_UTF8 in str(path) for path in before)
+
+
+def test_what_lies_in_holes_makes_images_neither_alike_nor_different(tmp_path: Path) -> None:
+    """Copies with holes of their own are alike, whatever lies in the holes; an image without seen pixels is damaged."""
+    found = {}
+    for name, hidden in (("dark", 0), ("light", 255)):
+        (tmp_path / name).mkdir()
+        for number, seed in enumerate((5, 5, 5, 6)):
+            image = np.dstack([np.asarray(picture(seed)), np.full((64, 64), 255, np.uint8)])
+            image[16 * number : 16 * number + 8, 20:44] = hidden, hidden, hidden, 0
+            Image.fromarray(image).save(tmp_path / name / f"{number}.png")
+        Image.new("RGBA", (64, 64), (hidden, 0, 0, 0)).save(tmp_path / name / "4.png")
+        found[name] = check_pixels(scan(tmp_path / name, labels=False, masks="alpha", progress=False))
+    assert found["dark"] == found["light"] and found["dark"].near == ((0, 1), (0, 2))
+    assert [str(each) for each in found["dark"].damaged] == ["4.png: nobody has seen any of its pixels"]

@@ -55,6 +55,16 @@ def test_entries_of_every_format_are_of_this_version(folder: Path, tmp_path: Pat
     assert {entry.obsolete for entry in inventory.entries(tmp_path / "cache")} == {""}
 
 
+def test_pixels_with_masks_are_of_this_version_and_said(folder: Path, tmp_path: Path) -> None:
+    fill(folder, tmp_path / "cache")
+    found = data.scan(folder, labels=False, masks="alpha", cache=tmp_path / "cache", progress=False)
+    data.pack(found, size=(8, 6), pixel_format=PixelFormat(), cache=tmp_path / "cache", progress=False)
+    stored = {entry.what: entry for entry in inventory.entries(tmp_path / "cache")}
+    masked, plain = stored["pixels 6x8, 3 channels and masks"], stored["pixels 6x8, 3 channels"]
+    assert {entry.obsolete for entry in stored.values()} == {""} and masked.images == plain.images == 3
+    assert masked.bytes - plain.bytes >= 3 * 6 * 8
+
+
 def test_the_largest_come_first(folder: Path, tmp_path: Path) -> None:
     fill(folder, tmp_path / "cache")
     found = inventory.entries(tmp_path / "cache")

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from diffusion.data import Dataset, FolderError, open_folder
+from diffusion.data import Dataset, FolderError, identity, open_folder, standardized
 from diffusion.data.images.open_folder import FEW_BAD
+from diffusion.data.images.pixel_format import PixelFormat
 from tests.bad_images import FOUND_BY_DECODING, GOOD, GREEN, RED, solid
 
 
@@ -76,3 +78,112 @@ def test_a_single_image_is_a_folder_of_one(tmp_path: Path) -> None:
     dataset = open_folder(tmp_path / "b.png", size=(4, 4), cache=cache, min_images=1, log=silent, progress=False)
     assert dataset.names == ("b.png",)
     assert dataset.batch([0])[0][0, :, 0, 0].tolist() == [*GREEN]
+
+
+def holes(folder: Path, kind: str, paint: int, *, side: int = 24) -> str:
+    """Writes 12 images in two classes with a hole of their own each, and returns the value of data.masks.
+
+    What lies in the holes depends on `paint`: hidden colors, what lies below a mask, or what was below a color.
+    """
+    rng, below = np.random.default_rng(7), np.random.default_rng(paint)
+    for i in range(12):
+        name = f"{'ab'[i % 2]}/{i:02d}.png"
+        pixels = rng.integers(40, 200, (side, side, 3), dtype=np.uint8)
+        seen = np.ones((side, side, 1), bool)
+        top, left = rng.integers(0, side // 2, 2)
+        seen[top : top + 3 + i, left : left + 9] = i == 0
+        pixels = np.where(seen, pixels, below.integers(0, 256, pixels.shape, dtype=np.uint8))
+        mask = (255 * seen).astype(np.uint8)
+        if kind == "alpha":
+            pixels = np.concatenate([pixels, mask], 2)
+        if kind == "#ff00ff":
+            pixels = np.where(seen, pixels, np.array([255, 0, 255], np.uint8))
+        if kind == "masks":
+            (folder / "masks" / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask[:, :, 0]).save(folder / "masks" / name)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / name)
+    return str(folder / "masks") if kind == "masks" else kind
+
+
+def opened(folder: Path, masks: str, **options: object) -> tuple[Dataset, list[str]]:
+    lines: list[str] = []
+    settings = {"size": (8, 8), "margin": 1, "labels": True, "masks": masks, "progress": False, **options}
+    return open_folder(folder, log=lines.append, **settings), lines
+
+
+@pytest.mark.parametrize("kind", ["alpha", "#ff00ff", "masks"])
+@pytest.mark.parametrize("size", [(8, 8), (22, 22), (30, 26)])
+def test_folders_that_differ_in_holes_alone_are_one_dataset(kind: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """Values, masks, hashes, split, mean and std are the same to the last bit, shrunk, cropped and enlarged."""
+    found = []
+    for paint in (1, 2):
+        folder = tmp_path / str(paint)
+        dataset, _ = opened(folder, holes(folder, kind, paint), size=size, cache=tmp_path / f"cache{paint}")
+        found.append(standardized(dataset, held_out=0.3))
+    one, other = found
+    assert one.seen is not None and other.seen is not None
+    assert np.array_equal(np.asarray(one.values), np.asarray(other.values))
+    assert np.array_equal(np.asarray(one.seen), np.asarray(other.seen)) and 0.4 < np.asarray(one.seen).mean() < 1
+    assert np.asarray(one.seen).shape == (12, 1, size[0] + 2, size[1] + 2)
+    assert np.array_equal(one.contents, other.contents) and one.spec == other.spec
+    assert np.array_equal(identity.hashes_of(one), identity.hashes_of(other))
+    assert one.split(0.3, 0)[1].names == other.split(0.3, 0)[1].names
+    assert not np.asarray(one.values)[np.broadcast_to(np.asarray(one.seen) == 0, one.values.shape)].any()
+    assert one.spec.classes == ("a", "b")
+
+
+def test_a_folder_with_masks_is_not_the_one_without(tmp_path: Path) -> None:
+    """The cache keeps them apart, in any order, and finds each again; a hash tells them apart."""
+    masks = holes(tmp_path / "images", "masks", 1)
+    kept = {"cache": tmp_path / "cache"}
+    first, lines = opened(tmp_path / "images", masks, **kept)
+    plain, _ = opened(tmp_path / "images", "", labels=False, **kept)
+    again, _ = opened(tmp_path / "images", masks, **kept)
+    assert plain.seen is None and len(plain) == 24, "the masks are images where nobody says that they are masks"
+    assert first.seen is not None and np.array_equal(np.asarray(first.seen), np.asarray(again.seen))
+    assert np.array_equal(np.asarray(first.values), np.asarray(again.values))
+    whole = dict(zip(plain.names, plain.contents.tolist(), strict=True))
+    same = [whole[name] == hash_ for name, hash_ in zip(first.names, first.contents.tolist(), strict=True)]
+    assert same == [True] + [False] * 11, "only the first image was seen as a whole"
+    assert f"masks     12 of 12 images have a mask in {masks}" in lines
+    share = np.asarray(first.seen).mean()
+    assert f"seen      {share:.1%} of the pixels of 12 images, 1 of them as a whole" in lines
+
+
+def test_a_changed_mask_changes_its_image_alone(tmp_path: Path) -> None:
+    masks = holes(tmp_path / "images", "masks", 1)
+    kept = {"cache": tmp_path / "cache"}
+    before, _ = opened(tmp_path / "images", masks, **kept)
+    Image.new("L", (24, 24), 255).save(Path(masks) / "a" / "02.png")
+    after, _ = opened(tmp_path / "images", masks, **kept)
+    assert before.seen is not None and after.seen is not None
+    changed = [not np.array_equal(a, b) for a, b in zip(before.seen, after.seen, strict=True)]
+    assert [name for name, differs in zip(after.names, changed, strict=True) if differs] == ["a/02.png"]
+    fresh, _ = opened(tmp_path / "images", masks, cache=tmp_path / "other")
+    assert np.array_equal(np.asarray(fresh.values), np.asarray(after.values))
+    assert np.array_equal(np.asarray(fresh.seen), np.asarray(after.seen))
+
+
+def test_an_image_of_which_nothing_was_seen_is_left_out_and_named(tmp_path: Path) -> None:
+    holes(tmp_path, "alpha", 1)
+    Image.new("RGBA", (24, 24), (9, 9, 9, 254)).save(tmp_path / "a" / "x.png")
+    dataset, lines = opened(tmp_path, "alpha", cache=tmp_path.parent / "nothing")
+    assert len(dataset) == 12 and dataset.left_out == (("a/x.png", "nobody has seen any of its pixels"),)
+    assert "left out  a/x.png: nobody has seen any of its pixels" in lines
+    with pytest.raises(FolderError, match=r"no image in .* can be decoded; .*: its alpha is the mask and one of the 4"):
+        opened(tmp_path, "alpha", pixel_format=PixelFormat(4), cache=tmp_path.parent / "nothing")
+
+
+def test_a_measured_range_is_that_of_what_was_seen(tmp_path: Path) -> None:
+    for i in range(8):
+        values = np.full((8, 8), 1000 + 100 * i, np.uint16)
+        values[0, 0], values[0, 1] = 0, 60000
+        Image.fromarray(values).save(tmp_path / f"{i}.png")
+        mask = np.full((8, 8), 255, np.uint8)
+        mask[0, :2] = 0
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
+    options = {"labels": False, "pixel_format": PixelFormat(1), "margin": 0, "value_range": "measured"}
+    dataset, _ = opened(tmp_path, str(tmp_path / "masks"), cache=tmp_path.parent / "range", **options)
+    assert dataset.spec.value_range == (1000, 1700)
