@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from diffusion import config, distributed
 from diffusion.commands.options import Inpaint, Restore
@@ -33,6 +34,8 @@ from diffusion.data.images.marks import Marked
 from diffusion.errors import InputError, require
 from diffusion.model import Model, load
 from diffusion.model.restoration import Restoration
+from diffusion.restoration import Problem
+from diffusion.restoration.parts import unsettled
 
 Read = Callable[[int, ImageFile], Task]
 
@@ -73,6 +76,7 @@ def inpaint(command: Inpaint) -> int:
     marking = _marking(command)
     if command.mask is not None and not command.mask.exists():
         raise InputError(f"--mask: {command.mask} is not there; name a mask or a folder of masks")
+    _check_map(command)
     job = _job(command, command.mask)
     return _restore(job, lambda _, file: tasks.masked(job.model, command, file, marking))
 
@@ -82,9 +86,19 @@ def restore(command: Restore) -> int:
     observing.check(command)
     if command.options.resize and not command.damage:
         raise InputError("--resize: needs --damage, before which whole images are resized; degraded ones cannot be")
+    _check_map(command)
     job = _job(command, None)
     task = tasks.damaged if command.damage else tasks.degraded
     return _restore(job, lambda number, file: task(job.model, command, number, file))
+
+
+def _check_map(command: Inpaint | Restore) -> None:
+    """Raises InputError for a map of noise that is not there, or that images do not fit once they are resized."""
+    if command.noise_map is None:
+        return
+    if not command.noise_map.exists():
+        raise InputError(f"--noise-map: {command.noise_map} is not there")
+    require(not command.options.resize, "--resize", "left out with --noise-map, which has the size of the image", True)
 
 
 def _job(command: Inpaint | Restore, masks: Path | None) -> Job:
@@ -122,7 +136,7 @@ def _marking(command: Inpaint) -> Marking:
     if command.unknown_color is None:
         require(command.threshold is None, "--threshold", "given with --unknown-color alone", command.threshold)
     marked = None if command.unknown_color is None else Marked(command.unknown_color, command.threshold)
-    if command.feather and command.noise:
+    if command.feather and (command.noise or command.noise_map):
         raise InputError("--feather: blends the filling into pixels that --noise restores too; leave out one of them")
     pad = None if command.pad is None else Pad.parse(command.pad)
     return Marking(marked, command.invert_mask, command.mask_channels, command.grow, command.feather, pad)
@@ -186,9 +200,17 @@ def _canvas(job: Job, task: Task, photograph: Photograph) -> tuple[Canvas, tuple
         job.model.spec,
         known=task.known,
         background=job.background,
-        keeps=not task.problem.noise,
+        keeps=_kept(task.problem),
         colorizes=y.ndim == 4 and y.shape[1] < shape[0],
     )
+
+
+def _kept(problem: Problem) -> bool | Tensor:
+    """Whether known pixels are returned as they are, or which of them where that depends on a map of noise."""
+    if not isinstance(problem.noise, Tensor):
+        return not problem.noise
+    restored = unsettled(problem)
+    return False if restored is None else ~restored
 
 
 def _info(job: Job, task: Task, file: ImageFile, found: Restoration) -> dict[str, Any]:

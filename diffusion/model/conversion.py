@@ -20,12 +20,15 @@ from torch import Tensor
 from diffusion.data import ImageError, PixelFormat, decode, read_header
 from diffusion.data.images.decoding import to_tensor
 from diffusion.data.images.masks import WHITE, read_mask
+from diffusion.data.images.noise_map import read_noise_map
 from diffusion.data.spec import Label
 from diffusion.errors import InputError, require
 from diffusion.files import expanded
 
 Picture: TypeAlias = Image.Image | str | os.PathLike[str]
 Given: TypeAlias = Tensor | npt.NDArray[np.generic] | Picture
+# The noise on an example: a number, or a map that says it for each pixel.
+Noise: TypeAlias = float | Given
 Several: TypeAlias = Given | Sequence[Given] | Sequence[Sequence[float]]
 Labels: TypeAlias = Label | Sequence[int | str] | npt.NDArray[np.generic] | np.generic
 KINDS = "a tensor, a NumPy array, an image of Pillow or the path of a file"
@@ -169,6 +172,23 @@ def number(value: object, name: str) -> float:
     if isinstance(value, (Real, np.number)):
         return float(value)
     raise InputError(f"{name}: must be a number, got {value!r}")
+
+
+def noise(value: object, shape: tuple[int, ...], name: str = "noise") -> float | Tensor:
+    """Returns the noise on an example of a shape: a number as a float, or a map as a tensor that broadcasts against it.
+
+    Maps are tensors or arrays of floats in units of the data, of images (H, W), (C, H, W) or (H, W, C); or gray images,
+    whose white is 1, or files (`read_noise_map`). Raises InputError for anything else.
+    """
+    if is_picture(value):
+        return torch.tensor(read_noise_map(value, name).values)
+    if not isinstance(value, (Tensor, np.ndarray)) or math.prod(value.shape) == 1:
+        return number(value, name)
+    found = as_tensor(value, name)
+    if found.ndim == 3 == len(shape) and not _broadcasts(found.shape, shape):
+        turned = found.permute(2, 0, 1)
+        found = turned if _broadcasts(turned.shape, shape) else found
+    return found
 
 
 def whole(value: object, name: str, least: int, why: str = "") -> int:

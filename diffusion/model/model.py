@@ -33,7 +33,7 @@ from diffusion.memory import auto_batch_size
 from diffusion.model import planning, posing, told
 from diffusion.model.accept import Border
 from diffusion.model.completing import Completing
-from diffusion.model.conversion import Given, Labels, Several, number, plain_label, whole
+from diffusion.model.conversion import Given, Labels, Noise, Several, number, plain_label, whole
 from diffusion.model.drawing import Drawing, FromExample, FromNoise, Start
 from diffusion.model.elsewhere import Elsewhere
 from diffusion.model.larger import Larger
@@ -317,7 +317,7 @@ class Model:
         operator: str | Operator,
         *,
         size: tuple[int, int] | None = None,
-        noise: float = 0.0,
+        noise: Noise = 0.0,
         n: int = 4,
         method: str | Method = AUTO,
         shared: bool = False,
@@ -328,8 +328,9 @@ class Model:
 
         y is what the operator returns for one example of the `size` (H, W), by default the size that it says, or that
         of the model's images. It may be a tensor (*), an array, an image of Pillow or the path of a file, and the
-        operator a text such as "blur:sigma=2". Without `noise`, the standard deviation, y is taken as exact. The other
-        arguments are those of `solve`.
+        operator a text such as "blur:sigma=2". Without `noise`, the standard deviation, y is taken as exact. For the
+        operator "denoise" it may be a map with one for each pixel, as for `inpaint`. The other arguments are those of
+        `solve`.
 
         Raises InputError for a y, size or noise that cannot be used (`posing.restoring`), and as `solve` does.
         """
@@ -341,7 +342,7 @@ class Model:
         image: Given,
         known: Given,
         *,
-        noise: float = 0.0,
+        noise: Noise = 0.0,
         n: int = 4,
         method: str | Method = AUTO,
         shared: bool = False,
@@ -354,6 +355,10 @@ class Model:
         may be arrays, images of Pillow or paths of files too. This is `restore` with a mask: hidden values may be
         anything, and without `noise` known ones are returned as they are. Without noise only windows that see something
         unknown cost time, and only what is unknown is held n times.
+
+        `noise` may be a map, which broadcasts against the example: a tensor, an array or the path of a .npy file or a
+        TIFF of floats, in units of the data, or a gray image, whose white is 1. Pixels where it is 0 are returned as
+        they are. The channels of a pixel share the noise of the noisiest. Maps need the method "learned".
 
         Raises InputError for an image or mask that cannot be used (`posing.inpainting`), and as `solve` does.
         """

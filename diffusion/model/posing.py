@@ -11,7 +11,8 @@ from diffusion.data import PixelFormat
 from diffusion.data.images.kernel import read_kernel
 from diffusion.errors import InputError
 from diffusion.model.accept import Border
-from diffusion.model.conversion import Given, Picture, as_tensor, decoded, is_picture, mask, number, size_of
+from diffusion.model.conversion import Given, Noise, Picture, as_tensor, decoded, is_picture, mask, size_of
+from diffusion.model.conversion import noise as noise_of
 from diffusion.model.solving import shape_of
 from diffusion.operators import Mask, Operator, parse
 from diffusion.operators.operator import Size
@@ -19,7 +20,7 @@ from diffusion.restoration import Problem
 
 
 def restoring(
-    border: Border, y: Given, operator: str | Operator, noise: float, size: Sequence[int] | None = None
+    border: Border, y: Given, operator: str | Operator, noise: Noise, size: Sequence[int] | None = None
 ) -> Problem:
     """Returns the problem of finding the example of which an operator made y, checked.
 
@@ -36,17 +37,17 @@ def restoring(
         observed, found, shape = _arranged(border, as_tensor(y, "y"), operator, size)
         if border.spec.is_image:
             observed = border.units(observed, "y")
-    return Problem.checked(observed, found, number(noise, "noise"), shape, bounds=border.bounds)
+    return Problem.checked(observed, found, noise_of(noise, shape), shape, bounds=border.bounds)
 
 
-def inpainting(border: Border, image: Given, known: object, noise: float) -> Problem:
+def inpainting(border: Border, image: Given, known: object, noise: Noise) -> Problem:
     """Returns the problem of filling an image, of any size, where it is not known, checked.
 
     Raises InputError for an image or a mask that is none, and as `Problem.checked` does.
     """
     x = border.units(border.arranged(image, "image"), "image")
     operator = Mask(mask(known, tuple(x.shape)))
-    return Problem.checked(x, operator, number(noise, "noise"), tuple(x.shape), bounds=border.bounds)
+    return Problem.checked(x, operator, noise_of(noise, tuple(x.shape)), tuple(x.shape), bounds=border.bounds)
 
 
 def _operator(operator: object, observed: Size | None) -> Operator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,83 @@ def test_restoring_with_a_mask(
     written = json.loads((out / "restoration.json").read_text())
     assert written["mask"] == "mask.png" and written["steps"] == 2 and written["n"] == 3
     assert written["diagnostics"]["nfe"] == 2 and written["diagnostics"]["seconds"] > 0
+
+
+def written_image(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_a_model_that_learned_to_restore_does_so_by_default(restorer: Path, damaged: tuple, tmp_path: Path) -> None:
+    photo, mask, known = damaged
+    call("inpaint", restorer, photo, "--mask", mask, "--n", 3, "--steps", 4, "--out", tmp_path / "out")
+    check_restoration(tmp_path / "out", photo, known, 3)
+    written = json.loads((tmp_path / "out" / "restoration.json").read_text())
+    assert written["method"] == "learned" and written["diagnostics"]["backward"] == 0
+    assert written["diagnostics"]["nfe"] == 4
+
+
+@pytest.mark.parametrize("kind", ["gray", "floats"])
+def test_noise_may_differ_from_pixel_to_pixel(
+    restorer: Path, damaged: tuple, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the map says is exact comes back to the last bit, in images of any size; the rest is restored."""
+    for path in damaged[:2]:
+        Image.open(path).resize((24, 16), Image.Resampling.NEAREST).save(path)
+    photo, mask, known = damaged
+    known = known.repeat_interleave(2, 0).repeat_interleave(3, 1)
+    shares = np.zeros((16, 24), np.uint8)
+    shares[:, 18:] = 255
+    shares[:4, 18:] = 128
+    if kind == "gray":
+        noise = ["--noise-map", tmp_path / "noise.png", "--noise", 0.2]
+        Image.fromarray(shares).save(tmp_path / "noise.png")
+    else:
+        noise = ["--noise-map", tmp_path / "noise.npy"]
+        np.save(tmp_path / "noise.npy", shares / 255 * 0.2)
+    out, exact = tmp_path / "out", known & torch.from_numpy(shares == 0)
+    call("inpaint", restorer, photo, "--mask", mask, *noise, *QUICK, "--out", out)
+    assert "residual" in capsys.readouterr().out
+    for found in (written_image(out / f"restored-{i}.png") for i in range(2)):
+        same = (found == written_image(photo)).all(2)
+        assert same[exact].all() and same[~exact].mean() < 0.2
+    record = json.loads((out / "restoration.json").read_text())
+    assert record["noise_map"] == Path(noise[1]).name and record["diagnostics"]["parts"] >= 1  # type: ignore[arg-type]
+    call("inpaint", restorer, photo, "--mask", mask, *noise, *QUICK, "--out", out)
+    assert "restored 2 times" not in capsys.readouterr().out, "results of the same map are there"
+    call(
+        "restore", restorer, photo, "--operator", "denoise", *noise, *QUICK, "--damage", "--out", tmp_path / "denoised"
+    )
+    same = (written_image(tmp_path / "denoised" / "restored-0.png") == written_image(photo)).all(2)
+    assert same[shares == 0].all() and same[shares > 0].mean() < 0.2
+
+
+def test_a_map_of_noise_that_cannot_be_used_is_named(
+    trained: Path, restorer: Path, damaged: tuple, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, mask, _ = damaged
+    np.save(tmp_path / "small.npy", np.full((4, 8), 0.1))
+    values = np.linspace(0, 0.2, 64).reshape(8, 8)
+    np.save(tmp_path / "map.npy", values)
+    Image.fromarray((values * 255).astype(np.uint8)).save(tmp_path / "map.png")
+    start = ["inpaint", restorer, photo, "--mask", mask, "--noise-map"]
+    for rest, message in (
+        ([tmp_path / "gone.png"], "--noise-map: .*gone.png is not there"),
+        ([tmp_path / "map.npy", "--resize"], "--resize: must be left out with --noise-map"),
+        ([tmp_path / "map.npy", "--feather", 1], "--feather: blends the filling into pixels that --noise restores too"),
+    ):
+        assert re.search(message, fails(capsys, *start, *rest))
+    for run, rest, message in (
+        (restorer, ["small.npy"], r"--noise-map: must be 8 x 8 \(height x width\) as photo.png, got .*\(4, 8\)"),
+        (restorer, ["map.png"], "--noise: must be above 0, what white in a gray --noise-map stands for"),
+        (restorer, ["map.npy", "--noise", 0.1], "--noise: must be left out with a --noise-map of floats"),
+        (restorer, ["map.npy", "--method", "mmps"], "noise: must be a number for mmps, got a map; maps need"),
+        (trained, ["map.npy"], "noise: must be a number for mmps, got a map; maps need the method learned"),
+    ):
+        capsys.readouterr()
+        options = [tmp_path / rest[0], *rest[1:], *QUICK, "--out", tmp_path / "out"]
+        code = cli.main([str(a) for a in ("inpaint", run, photo, "--mask", mask, "--noise-map", *options)])
+        assert code and re.search(message, capsys.readouterr().err), message
 
 
 def test_restoring_what_is_transparent(run: Path, damaged: tuple) -> None:

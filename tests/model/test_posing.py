@@ -119,3 +119,32 @@ def test_what_cannot_be_filled_is_named() -> None:
     assert inpainting(BORDER, image, known | True, 0.1).noise == 0.1, "denoising"
     hidden = torch.where(known, image, 255.0)
     assert torch.equal(inpainting(BORDER, hidden, known, 0.0).y[0], image * known), "hidden values may be anything"
+
+
+def test_the_noise_is_a_number_or_a_map_in_every_form(tmp_path: Path) -> None:
+    x, known = pixels(12, 20), np.ones((12, 20), bool)
+    known[3:5, 4:9] = False
+    values = RNG.random((12, 20)).astype(np.float32) / 4
+    np.save(tmp_path / "map.npy", values)
+    Image.fromarray(values).save(tmp_path / "map.tiff")
+    gray = (values * 255).round().astype(np.uint8)
+    Image.fromarray(gray).save(tmp_path / "map.png")
+    colors = np.repeat(values[:, :, None], 3, 2)
+    exact: list[object] = [values, torch.from_numpy(values), str(tmp_path / "map.npy"), tmp_path / "map.tiff"]
+    exact += [colors, torch.from_numpy(colors).permute(2, 0, 1)]
+    for held in exact:
+        problem = inpainting(BORDER, x, known, held)  # type: ignore[arg-type]
+        assert isinstance(problem.noise, torch.Tensor) and problem.noise.shape == (1, 1, 12, 20)
+        assert np.array_equal(problem.noise[0, 0].numpy(), values * known)
+    for held in (tmp_path / "map.png", Image.fromarray(gray)):
+        problem = restoring(BORDER, x, "denoise", held)
+        assert isinstance(problem.noise, torch.Tensor)
+        assert np.allclose(problem.noise[0, 0].numpy(), gray / 255, rtol=0, atol=1e-7)
+    for held in (0.25, np.float32(0.25), torch.tensor(0.25), np.full((12, 20), 0.25)):
+        assert inpainting(BORDER, x, known, held).noise == 0.25
+    with pytest.raises(
+        InputError, match=r"noise: must be a number, or a map that broadcasts against \(3, 12, 20\), got"
+    ):
+        inpainting(BORDER, x, known, values[:5])
+    with pytest.raises(InputError, match=r"noise: must be a number, got \[0.1\]"):
+        inpainting(BORDER, x, known, [0.1])  # type: ignore[arg-type]

@@ -63,6 +63,9 @@ class Inpaint:
     """Enlarge the image and fill what is new, as in left=16,top=8 or all=32."""
     noise: float = 0.0
     """Standard deviation of the noise on the known part, in [0, 1]; 0 keeps known pixels as they are."""
+    noise_map: Path | None = None
+    """Noise that differs from pixel to pixel, for models that learned to restore: a gray image, white for --noise and
+    black for pixels to keep as they are, or a .npy file or TIFF of floats, standard deviations in [0, 1]."""
     device: Device = None
     options: Annotated[Restorations, tyro.conf.arg(name="")] = Restorations()
 
@@ -84,6 +87,10 @@ class Restore:
     ]
     noise: float | None = None
     """Standard deviation of the noise on the images, in [0, 1]; estimated from each image by default."""
+    noise_map: Path | None = None
+    """Noise that differs from pixel to pixel, for denoise and models that learned to restore: a gray image, white for
+    --noise and black for pixels to keep as they are, or a .npy file or TIFF of floats, standard deviations in
+    [0, 1]."""
     damage: bool = False
     """Take whole images and degrade them first, to try a restoration out."""
     device: Device = None

@@ -149,13 +149,14 @@ def canvas(
     *,
     known: Tensor | None,
     background: Color,
-    keeps: bool = True,
+    keeps: bool | Tensor = True,
     colorizes: bool = False,
 ) -> tuple[Canvas, tuple[str, ...]]:
     """Prepares the canvas for restorations of a `shape` (C, H, W), and says what the results are not.
 
     `known` (1 or C, H, W) are the pixels that are not filled, None where there is nothing to fill. They are returned as
-    they are if `keeps`. `colorizes` says that colors are made of a gray image.
+    they are if `keeps`, or those pixels alone that it is, (1 or C, H, W). `colorizes` says that colors are made of a
+    gray image.
     """
     bands, channels, notices = photograph.bands, shape[0], []
     if spec.value_range is None and bands.white is not None:
@@ -195,6 +196,8 @@ def canvas(
             values = values.copy()
             values[~seen.all(2), -1] = made._top
         notices.append("is transparent in parts: " + ("what is filled becomes opaque" if cut_out else "that stays so"))
+    if isinstance(keeps, Tensor):
+        seen, keeps = keeps.permute(1, 2, 0).numpy(), True
     kept = _by_band(seen, colors, alpha) if keeps else None
     return replace(made, own=values, known=kept), tuple(notices)
 

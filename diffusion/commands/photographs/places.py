@@ -94,6 +94,8 @@ def settings(options: Any) -> Record:  # noqa: ANN401, options of any command
             continue
         if is_dataclass(value):
             found |= settings(value)
+        elif isinstance(value, Path) and value.is_file():
+            found[each.name] = content(value)  # It counts by what is in it.
         else:
             found[each.name] = _plain(value)
     return found

@@ -9,6 +9,7 @@ from torch import Tensor
 from diffusion.model.planning import Plan, duration
 from diffusion.model.restoration import Diagnostics
 from diffusion.model.solving import RESTORATION_STEPS
+from diffusion.restoration.noise_maps import Noise, most
 
 # The standard deviation of the error of rounding to 8 bits, which is uniform within half a gray level of 0.
 ROUNDING = 1 / 255 / math.sqrt(12)
@@ -41,23 +42,27 @@ def work(plan: Plan, sides: tuple[int, ...], n: int) -> str:
     return f"{plan.windows:,} windows of {sides[1]}x{sides[0]}{places}{times}{about}"
 
 
-def done(name: str, diagnostics: Diagnostics, n: int, seed: int, noise: float, filling: str = "") -> str:
+def done(name: str, diagnostics: Diagnostics, n: int, seed: int, noise: Noise, filling: str = "") -> str:
     """The line about restorations that were written."""
     windows = f" in {diagnostics.windows} windows" * (diagnostics.windows > 1)
     times = f" {n} times" if n > 1 else ""
-    agreement = f", residual {diagnostics.residual:.2g}" if noise else ""
+    agreement = f", residual {diagnostics.residual:.2g}" if most(noise) else ""
     by = f"{name} restored{times} by {diagnostics.method.name}{windows}"
     return f"{by}{filling and f', {filling}'} in {diagnostics.seconds:.1f} s, seed {seed}{agreement}"
 
 
-def noise_warning(noise: float, residual: float, observations: int, steps: int = RESTORATION_STEPS) -> str:
+def noise_warning(noise: Noise, residual: float, observations: int, steps: int = RESTORATION_STEPS) -> str:
     """A warning that noise cannot be what it is said to be, with what it likely is; empty if all is well.
 
     `residual` is in units of the noise. Without noise there is nothing to say. Noise of rounding is what a file of 8
-    bits has at least. With fewer `steps` than by default restorations may miss an image for that reason.
+    bits has at least. With fewer `steps` than by default restorations may miss an image for that reason. Of a map it is
+    said by which factor it is off.
     """
-    if not noise:
+    if not most(noise):
         return ""
+    if isinstance(noise, Tensor):
+        off = residual > TOO_SMALL or (residual < TOO_LARGE and observations >= FEWEST and most(noise) > 2 * ROUNDING)
+        return f"warning: the restorations miss the image by {residual:.2g} times the noise of the map" if off else ""
     likely = f"{residual * noise:.2g}"
     if residual > TOO_SMALL:
         causes = [f"the noise is likely about {likely} (--noise {likely})"] * (residual * noise <= LIKELY)

@@ -46,13 +46,16 @@ def masked(model: Model, command: Inpaint, file: ImageFile, marking: Marking) ->
         model.spec,
         model.config.data.background,
         marking,
-        whole=command.noise > 0,  # Then there is noise to remove.
+        whole=command.noise > 0 or command.noise_map is not None,  # Then there is noise to remove.
         resize=command.options.resize,
     )
     image, known = found.image, found.known
     filled = 1 - float(known.float().mean())
-    note = {"mask": file.mask and file.mask.name, "noise": command.noise, "filled": filled}
-    problem = Problem.checked(image, Mask(known), command.noise, tuple(image.shape), bounds=model.border.bounds)
+    note = {"mask": file.mask and file.mask.name, **_noise_note(command, command.noise), "filled": filled}
+    noise: float | Tensor = command.noise
+    if command.noise_map is not None:
+        noise = observing.noise_map(command, file.path, tuple(image.shape[1:]), marking.pad)
+    problem = Problem.checked(image, Mask(known), noise, tuple(image.shape), bounds=model.border.bounds)
     shown = image if found.blend is not None else torch.where(known, image, 0.5)
     beside: tuple[str, ...] = ()
     if file.mask and file.beside:
@@ -74,11 +77,21 @@ def damaged(model: Model, command: Restore, number: int, file: ImageFile) -> Tas
     options = command.options
     operator, _ = observing.operator(command, file.path)
     image, notice = read_clean(file.path, model.spec, model.config.data.background, resize=options.resize)
-    y, noise = operator(image[None]), ROUNDING if command.noise is None else command.noise
+    y = operator(image[None])
+    noise: float | Tensor = ROUNDING if command.noise is None else command.noise
+    if command.noise_map is not None:
+        noise = observing.noise_map(command, file.path, tuple(y.shape[2:]))
     y = (y + noise * ExampleNoise([example_seed(options.draw.seed, Stream.DAMAGE, number)])(y))[0]
     problem = Problem.checked(y, operator, noise, tuple(image.shape), bounds=model.border.bounds)
     return Task(problem, y, _note(command, noise), original=image, notices=(notice,) * bool(notice))
 
 
-def _note(command: Restore, noise: float) -> dict[str, Any]:
-    return {"operator": command.operator, "noise": noise, "damage": command.damage}
+def _note(command: Restore, noise: float | Tensor) -> dict[str, Any]:
+    return {"operator": command.operator, **_noise_note(command, noise), "damage": command.damage}
+
+
+def _noise_note(command: Inpaint | Restore, noise: float | Tensor) -> dict[str, Any]:
+    """The noise as it is noted: a number, or what white stands for in a map, and the name of the map."""
+    if command.noise_map is None:
+        return {"noise": noise}
+    return {"noise": command.noise, "noise_map": command.noise_map.name}
