@@ -23,6 +23,7 @@ from diffusion.config import Config
 from diffusion.data import DataSpec, PixelFormat, Scan, scan, table
 from diffusion.data.images import depth, inventory, ranges
 from diffusion.data.images.container import Container
+from diffusion.data.images.coverage import cover
 from diffusion.data.images.decoding import printable
 from diffusion.data.images.duplicates import check_pixels, copies, pair_lines
 from diffusion.data.images.report import LINES, crop_line, enlarged_line, listing
@@ -59,16 +60,20 @@ def inspect(options: Inspect) -> int:
     cache = cache_folder(None, container.root)
     found, labels = labeled(options, container, cache)
     print(table(found))
+    if found.masks:
+        print(f"masks     {found.masks}")
     print(cached(cache))
     print("\n".join(repeated(found, decode=options.decode)))
     measured, modes = depth.measure(found, cache) if options.decode else None, found.entries.modes
     keys = ranges.suggestion(modes, measured)
     if measured is not None:
         print("\n".join(ranges.lines(measured, PixelFormat(keys["channels"]), None, modes)) or "depth     8 bits")
-    tree = suggest(found, options.path, labels=labels, keys=keys)
+    tree = suggest(found, options.path, labels=labels, masks=options.masks, keys=keys)
     experiment = config.from_dict(tree)
     for line in (*enlarged_line(found, experiment.data.shape), *crop_line(found, experiment.data.shape)):
         print(line)
+    if found.masking and options.decode:
+        print("\n".join(cover(found, experiment.data.shape).lines(experiment.data.shape)))
     text = toml(tree)
     print(f"\nA configuration to start from\n\n{text}")
     if len(found.entries) < FEW:
@@ -95,11 +100,11 @@ def labeled(options: Inspect, container: Container, cache: Path) -> tuple[Scan, 
     of most images.
     """
     asked = options.labels_from or options.labels
-    found = scan(container, labels=asked, pages=options.pages, cache=cache)
+    found = scan(container, labels=asked, pages=options.pages, masks=options.masks, cache=cache)
     for path in found.entries.content["tables"] if not asked else ():
         name = container.inside(path)
         try:
-            with_table = scan(container, labels=name, pages=options.pages, cache=cache)
+            with_table = scan(container, labels=name, pages=options.pages, masks=options.masks, cache=cache)
         except InputError:
             continue
         if len(with_table.classes) > 1:

@@ -35,7 +35,7 @@ Sides = npt.NDArray[np.int32]
 
 
 def suggest(
-    found: Scan, path: str, *, labels: bool | str, keys: Mapping[str, Any] | None = None
+    found: Scan, path: str, *, labels: bool | str, masks: str = "", keys: Mapping[str, Any] | None = None
 ) -> dict[str, dict[str, Any]]:
     """Suggests the sections and keys of a configuration for a scan, as the shipped ones for image folders have them.
 
@@ -56,6 +56,7 @@ def suggest(
             **(ranges.suggestion(found.entries.modes, None) if keys is None else keys),
             **({"labels": labels} if labels else {}),
             **({"pages": ALL} if stacks * 2 > len(rows) else {}),
+            **({"masks": masks} if masks else {}),
             "flip": True,
             "margin": min(shape) // 16,
         },

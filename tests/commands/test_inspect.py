@@ -65,7 +65,7 @@ def test_without_decoding_and_measuring_only_the_index_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = folder(tmp_path / "images", [(70, 80)] * 3)
-    monkeypatch.setattr("diffusion.data.images.duplicates.decode_to_look_at", None)
+    monkeypatch.setattr("diffusion.data.images.duplicates.made_of_frames", None)
     monkeypatch.setattr(inspect, "timed", None)
     assert cli.main(["inspect", str(images), "--no-decode", "--no-measure"]) == 0
     text = capsys.readouterr().out
@@ -184,3 +184,24 @@ def test_names_pages_and_single_files_are_inspected(tmp_path: Path, capsys: pyte
     assert 'labels = "prefix"' in text and 'pages = "all"' in text
     assert cli.main(["inspect", str(tmp_path / "dog_1.tif"), *quick]) == 0
     assert f"file      {tmp_path / 'dog_1.tif'}\nimages    1" in capsys.readouterr().out
+
+
+def test_what_is_missing_of_damaged_images_is_said_and_suggested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_network: None
+) -> None:
+    images, masks, written = tmp_path / "images", tmp_path / "masks", tmp_path / "images.toml"
+    folder(images, [(16, 16)] * 10)
+    masks.mkdir()
+    for i in range(9):
+        mask = Image.new("L", (16, 16), 255)
+        mask.paste(0, (0, 0, 8, 16) if i % 2 else (8, 0, 16, 16))
+        mask.save(masks / f"{i}.png")
+    Image.new("L", (16, 16), 255).save(masks / "9.png")
+    assert cli.main(["inspect", str(images), "--masks", str(masks), "--no-measure", "--out", str(written)]) == 0
+    text = capsys.readouterr().out
+    assert f"masks     10 of 10 images have a mask in {masks}" in text
+    assert "missing   45.0% of the pixels at 16x16; of an image 50.0% in the median, 50.0% at worst: 0.png" in text
+    assert "           60  60  60  60  50  50  50  50" in text
+    assert "pairs     0.0% of the pairs of 64 places were never seen together in any image\n" in text
+    experiment = config.load(written)
+    assert experiment.data.masks == str(masks) and experiment.mapped

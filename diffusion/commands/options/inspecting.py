@@ -27,6 +27,9 @@ class Inspect:
     """Take the classes from a table (CSV, TSV, JSON, JSON lines), or from the file names: "prefix"."""
     pages: Literal["first", "all"] = "first"
     """Take every page of a file with several as an image, or only the first."""
+    masks: str = ""
+    """Say what is missing of damaged images, where, and what cannot be learned of them; the value of data.masks: alpha,
+    a color such as "#ff00ff", or a folder of masks."""
     decode: bool = True
     """Decode every image, which finds damaged ones and near duplicates."""
     measure: bool = True
