@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "decode": Command(options.Decode, "decode:decode"),
     "inpaint": Command(options.Inpaint, "restore:inpaint"),
     "restore": Command(options.Restore, "restore:restore"),
+    "complete": Command(options.Complete, "complete:complete"),
     "evaluate": Command(options.Evaluate, "evaluate:evaluate"),
     "compare": Command(options.Compare, "compare:compare"),
     "inspect": Command(options.Inspect, "inspect:inspect"),

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
         (["sample"], "RUN: is missing; the command is: diffusion sample RUN"),
         (["evaluate", "run", "--unknown-color", "red"], "--unknown-color: no such option of evaluate; inpaint has it"),
         (["smaple", "run"], "smaple: no such command; did you mean sample?; there are demo, train, "),
-        (["complete", "bash"], "complete: no such command"),
+        (["completes", "bash"], "completes: no such command"),
         (["completion", "bsh"], "SHELL: must be one of bash, zsh, got 'bsh'; did you mean bash?"),
         (["train", "digits", "--training.steps=4"], "an override is written without dashes, as in training.steps=4"),
     ],
@@ -233,7 +233,7 @@ def test_the_option_of_a_device_holds_for_its_command_alone(
 
 
 COMPUTE = {"demo", "train", "distill", "sample", "encode", "decode", "inpaint", "restore", "evaluate", "compare"}
-COMPUTE |= {"inspect", "verify-resume"}
+COMPUTE |= {"complete", "inspect", "verify-resume"}
 
 
 def test_whatever_computes_takes_a_device() -> None:

@@ -1,4 +1,4 @@
-"""The examples that `diffusion evaluate` measures: those of the run, wherever they lie now, or others."""
+"""The examples that commands measure and complete: those of the run, wherever they lie now, or others."""
 
 from __future__ import annotations
 
@@ -56,10 +56,8 @@ def open_examples(
     """
     classes = model.spec.classes
     if other is None:
-        dataset = _open(options, model)
-        if run is not None:
-            _compare(dataset, run, options, model)
-        return relabel(dataset, classes, "data.path").split(options.held_out, options.seed)
+        own = open_own(model, options, run, others="to measure other images, use --data")
+        return own.split(options.held_out, options.seed)
     if not model.spec.is_image:
         raise InputError(f"--data: this model was trained on points, got the folder {other}")
     # Opened as a source, the folder gets no mean and deviation of its own. They are the model's, and those of a folder
@@ -72,6 +70,18 @@ def open_examples(
     return None, relabel(SOURCES["folder"](source, distributed.say, model.spec), classes, "--data")
 
 
+def open_own(model: Model, options: DataOptions, run: Path | None = None, *, others: str) -> Dataset:
+    """Opens the examples that a model was trained on and those held out, in their order.
+
+    Those of a `run` are compared with what it was trained on. `others` says, in an error, what to do with other images.
+    Raises what `open_examples` raises.
+    """
+    dataset = _open(options, model)
+    if run is not None:
+        _compare(dataset, run, options, model, others)
+    return relabel(dataset, model.spec.classes, "data.path")
+
+
 def _open(options: DataOptions, model: Model) -> Dataset:
     try:
         return open_source(options, distributed.say, model.spec)
@@ -81,7 +91,7 @@ def _open(options: DataOptions, model: Model) -> Dataset:
         raise FolderError(f"{error}; if the data of the run were moved, say where to with --data-path") from None
 
 
-def _compare(dataset: Dataset, run: Path, options: DataOptions, model: Model) -> None:
+def _compare(dataset: Dataset, run: Path, options: DataOptions, model: Model, others: str) -> None:
     """Says how the data of a run have changed since it was trained.
 
     Raises InputError where they lie at a new place and some of those that it was trained on are missing.
@@ -98,7 +108,7 @@ def _compare(dataset: Dataset, run: Path, options: DataOptions, model: Model) ->
     try:
         distributed.say(f"data.path: {options.path}: {origin.known_again(run, dataset)}")
     except InputError as error:
-        raise InputError(f"data.path: {options.path}: {error}; to measure other images, use --data") from None
+        raise InputError(f"data.path: {options.path}: {error}; {others}") from None
 
 
 def relabel(examples: Dataset, classes: tuple[str, ...], field: str) -> Dataset:

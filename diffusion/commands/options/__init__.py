@@ -5,6 +5,7 @@ The names that an option may take are read from the source of the registries (`r
 """
 
 from diffusion.commands.options.common import DrawArguments
+from diffusion.commands.options.completing import Complete
 from diffusion.commands.options.inspecting import Cache, Completion, Doctor, Inspect, Schema
 from diffusion.commands.options.measuring import Compare, Evaluate
 from diffusion.commands.options.restoring import Inpaint, Restorations, Restore
@@ -14,6 +15,7 @@ from diffusion.commands.options.training import Demo, Distill, Train, VerifyResu
 __all__ = [
     "Cache",
     "Compare",
+    "Complete",
     "Completion",
     "Decode",
     "Demo",
