@@ -166,8 +166,8 @@ def _made(part: Operator, shape: Shape) -> Shape:
 
 
 def period(parts: Sequence[Operator], shape: Shape) -> int:
-    """Returns the number of pixels by which an image of a shape (C, H, W) may be moved such that the parts make the same
-    of it, moved too, as far as whole pixels and the blocks of JPEG decide.
+    """Returns by how many pixels an image of a shape (C, H, W) may be moved such that parts make the same of it, moved,
+    as far as the pixels of smaller images and the blocks of JPEG decide; 1 where no number of pixels does.
     """
     found, shapes = 1, steps(parts, shape)
     for part, (before, after) in zip(parts, shapes, strict=True):

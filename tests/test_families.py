@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusion.errors import InputError
-from diffusion.families import Family, brought_back, flattened, observation, steps
+from diffusion.families import Family, brought_back, flattened, observation, period, steps
 from diffusion.operators import (
     JPEG,
     Downsample,
@@ -48,7 +48,10 @@ def test_what_belongs_to_a_family_has_its_places(sigma: float, quality: int) -> 
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("gray", "operator: must be blur:1..3+downsample:factor=2+jpeg:quality=20..90, which this network learned, got"),
+        (
+            "gray",
+            "operator: must be blur:1..3+downsample:factor=2+jpeg:quality=20..90, which this network learned, got",
+        ),
         ("downsample:factor=2+blur:sigma=2+jpeg:quality=50", "operator: must be blur:1..3+"),
         ("blur:sigma=3.1+downsample:factor=2+jpeg:quality=50", "operator: sigma: must be in [1, 3], which"),
         ("blur:sigma=2,border=circular+downsample:factor=2+jpeg:quality=50", "operator: border: must be reflect"),
@@ -81,7 +84,11 @@ def test_texts_that_are_not_understood_are_quoted(text: str, rule: str) -> None:
 @pytest.mark.parametrize(
     ("text", "shape", "rule"),
     [
-        ("downsample:factor=4", (3, 30, 32), "must be one that divides the size of the image, 30x32, into whole pixels"),
+        (
+            "downsample:factor=4",
+            (3, 30, 32),
+            "must be one that divides the size of the image, 30x32, into whole pixels",
+        ),
         ("gray", (1, 8, 8), "gray: must be given 3 channels, got 1"),
         ("jpeg:quality=50", (4, 8, 8), "jpeg: must be given 1 or 3 channels, got 4"),
         ("gray+gray", (3, 8, 8), "gray: must be given 3 channels, got 1"),
@@ -115,6 +122,29 @@ def test_what_kept_the_size_is_shown_as_it_is(operator: Operator) -> None:
     y = torch.rand(2, 3, 16, 16)
     assert brought_back((operator,), y, (3, 16, 16)) is y
     assert steps((operator,), (3, 16, 16)) == [((3, 16, 16), (3, 16, 16))]
+
+
+@pytest.mark.parametrize(
+    ("text", "pixels"),
+    [
+        ("blur:sigma=1", 1),
+        ("downsample:factor=4", 4),
+        ("jpeg:quality=50", 8),
+        ("blur:sigma=1+downsample:factor=2+jpeg:quality=50", 16),
+        ("jpeg:quality=50+downsample:factor=3", 24),
+        ("downsample:factor=2.5", 1),
+        ("gray", 1),
+    ],
+)
+def test_operators_make_the_same_of_a_moved_image(text: str, pixels: int) -> None:
+    parts = [*flattened(parse(text))]
+    assert period(parts, (3, 48, 96)) == pixels
+    if pixels == 1:
+        return
+    operator, x = observation(parts), torch.rand(1, 3, 48, 144, dtype=torch.float64)
+    there = operator(x[..., 48:])[..., 8:-8]
+    # Away from the borders, which reflect; the image moves by a multiple of the period.
+    assert 48 % pixels == 0 and torch.allclose(operator(x)[..., -there.shape[-1] - 8 : -8], there)
 
 
 def test_parts_are_undone_from_the_last_to_the_first() -> None:

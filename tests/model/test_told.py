@@ -146,19 +146,58 @@ def problem_of(model: Model, y: Tensor, operator: str, noise: float) -> Problem:
     return restoring(model.border, y, operator, noise)
 
 
-def test_images_of_another_size_are_left_to_windows_of_other_methods(exact: Model) -> None:
-    y = torch.full((1, 4, 4), 0.45)
-    with pytest.raises(
-        InputError, match=r"size: must be \(4, 4\), which this network learned, got \(8, 8\); take mmps"
-    ):
+@dataclass(frozen=True)
+class Shown:
+    """The network whose x̂ is the observation that it is told; it keeps the channels of every evaluation."""
+
+    seen: list[Tensor]
+
+    def __call__(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None, *beside: Tensor | None) -> Tensor:
+        told = beside[1] if beside else None
+        assert told is not None and told.shape == (len(x), 2, 4, 4)
+        c_in, c_skip, c_out = (c.reshape(-1, 1, 1, 1) for c in EDMPrecond()(*EDM()(EDM().time(log_snr.double()))))
+        self.seen.append(told)
+        return ((told[:, :1] - c_skip * x / c_in) / c_out).float()
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_each_window_of_a_large_image_is_told_its_part(exact: Model, guidance: float) -> None:
+    """At the phase of the operator: the observation of a window is the window of the observation."""
+    network = Shown([])
+    spec = replace(exact.spec, classes=("a", "b"))
+    denoiser = replace(exact.denoiser, backbone=network)  # type: ignore[arg-type]
+    model = replace(exact, denoiser=denoiser, spec=spec)
+    y = torch.rand(1, 5, 9, generator=torch.Generator().manual_seed(0)) / 4 + 0.4
+    found = model.restore(
+        y, "downsample:factor=2", noise=0.05, n=3, steps=2, label=0, guidance=guidance, batch=5, method="learned"
+    )
+    whole = y.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert found.diagnostics.windows == 4 * 8 and (found.samples - whole).abs().max() < 1e-5
+    standardized = ((y * 255 - MEAN) / STD).unfold(1, 2, 1).unfold(2, 2, 1).reshape(-1, 2, 2)
+    for channels in network.seen:
+        assert bool((channels[:, 1] == 1).all())
+        coarse = channels[:, 0, ::2, ::2]
+        assert torch.allclose(channels[:, 0], coarse.repeat_interleave(2, 1).repeat_interleave(2, 2), atol=1e-5)
+        assert all((coarse[i] - standardized).abs().flatten(1).amax(1).min() < 1e-5 for i in range(len(coarse)))
+
+
+def test_smaller_images_are_left_to_other_methods(exact: Model) -> None:
+    y = torch.full((1, 1, 2), 0.45)
+    rule = r"size: must be at least \(4, 4\), which this network learned, got \(2, 4\); take mmps"
+    with pytest.raises(InputError, match=rule):
         exact.restore(y, "downsample:factor=2", noise=0.05, method="learned")
     found = exact.restore(y, "downsample:factor=2", noise=0.05, n=1, steps=4)
-    assert found.shape == (1, 8, 8) and found.diagnostics.method.name == "resampling"
-    given = exact.given(y[:, :2, :2], "downsample:factor=2", noise=0.05)
+    assert found.shape == (1, 2, 4) and found.diagnostics.method.name == "resampling"
+
+
+def test_what_was_given_is_that_of_one_window(exact: Model) -> None:
+    given = exact.given(torch.full((1, 2, 2), 0.45), "downsample:factor=2", noise=0.05)
     with pytest.raises(
         InputError, match=r"size: must be \(4, 4\), that of the observation that was given, got \(8, 8\)"
     ):
-        given.restore(y, "downsample:factor=2", noise=0.05)
+        given.restore(torch.full((1, 4, 4), 0.45), "downsample:factor=2", noise=0.05)
+    with pytest.raises(InputError, match=r"size: must be \(4, 4\), that of the data, got \(8, 8\)"):
+        exact.given(torch.full((1, 4, 4), 0.45), "downsample:factor=2", noise=0.05)
 
 
 def test_masks_are_restored_given_an_observation(exact: Model) -> None:
