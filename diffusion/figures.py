@@ -29,8 +29,10 @@ SHOWN_SIDE = 64
 PANEL_SIDE = 96
 SHOWN_SAMPLES = 8
 GAP = 4
-# The channels of an image without its opacity.
-COLORS = 3
+# The channels of an image without its opacity, and with it.
+COLORS, RGBA = 3, 4
+# The grays of the checkerboard that stands for what nobody has seen, and how many of its squares an image is wide.
+CHECKER, CHECKERS = (0.4, 0.6), 16
 # Panels of restorations that are larger are shown smaller.
 LARGEST_PANEL = 512
 # A gray that is neither the white nor the black of a picture, so that its edges show.
@@ -73,6 +75,15 @@ def tile(x: Tensor, *, columns: int | None = None) -> Tensor:
         x, nrow=columns or math.ceil(math.sqrt(len(x))), padding=max(2, scale // 2), pad_value=PAPER[0] / 255
     )
     return picture
+
+
+def checkered(x: Tensor, seen: Tensor) -> Tensor:
+    """Returns images x (N, C, H, W) with a gray checkerboard where nobody has seen them, `seen` (N, 1, H, W)."""
+    rows, columns = (torch.arange(n) // max(1, max(x.shape[-2:]) // CHECKERS) for n in x.shape[-2:])
+    board = torch.where((rows[:, None] + columns) % 2 == 0, *CHECKER).expand(x.shape).clone()
+    if x.shape[1] == RGBA:
+        board[:, -1] = 1
+    return torch.where(seen.to(x.device), x, board.to(x))
 
 
 def save_png(picture: Image.Image | Tensor, path: Path, info: Mapping[str, Any]) -> Path:

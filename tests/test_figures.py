@@ -185,3 +185,17 @@ def test_curves_by_log_snr_keep_their_numbers(tmp_path: Path) -> None:
 def test_a_histogram_has_the_mean_of_its_values(tmp_path: Path) -> None:
     path = figures.histogram([1.0, 2.0, 6.0], tmp_path / "weights.png", label="nats", title="work")
     assert figures.read_info(path) == {"label": "nats", "mean": 3.0, "count": 3}
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 32), (4, 32)])
+def test_what_nobody_has_seen_is_a_gray_checkerboard(channels: int, side: int) -> None:
+    x = torch.rand(2, channels, side, side, generator=torch.Generator().manual_seed(0))
+    seen = torch.ones(2, 1, side, side, dtype=torch.bool)
+    seen[1, :, : side // 2] = False
+    found = figures.checkered(x, seen)
+    square = max(1, side // figures.CHECKERS)
+    assert torch.equal(found[0], x[0]) and torch.equal(found[1, :, side // 2 :], x[1, :, side // 2 :])
+    hole = found[1, :3, : side // 2]
+    assert (hole[:, :square, :square] == figures.CHECKER[0]).all()
+    assert (hole[:, :square, square : 2 * square] == figures.CHECKER[1]).all()
+    assert channels < 4 or (found[1, 3, : side // 2] == 1).all()

@@ -63,8 +63,8 @@ class Reporter:
         if not distributed.is_main():
             return
         if not (folder / "real.png").exists():
-            real = display_examples(self.train, count)
-            figures.save_png(figures.draw(model.spec.decode(model.spec.encode(real))), folder / "real.png", {})
+            real, _ = shown_examples(model, self.train, count)
+            figures.save_png(figures.draw(real), folder / "real.png", {})
             if shown := _shown(model):
                 self.say(f"pictures show {shown['shown']}")
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling), **_shown(model)}
@@ -140,15 +140,35 @@ def display_examples(dataset: Dataset, count: int) -> Tensor:
     return some.center(values) if some.spec.is_image else values
 
 
-def restorations(model: Model, held_out: Dataset, count: int) -> Image.Image:
-    """Draws `count` held-out images, one row each: their middle is cut out and restored several times."""
-    images = model.spec.decode(model.spec.encode(display_examples(held_out, count)))
+def shown_examples(model: Model, dataset: Dataset, count: int) -> tuple[Tensor, Tensor | None]:
+    """Returns at most `count` examples as pictures show them, evenly spaced, and which pixels of images were seen.
+
+    They are (B, *) in [0, 1] and (B, 1, H, W), None for all. What nobody has seen is a gray checkerboard.
+    """
+    x = model.spec.decode(model.spec.encode(display_examples(dataset, count)))
+    some = dataset.evenly(count)
+    seen, _ = some.beside(range(len(some)))
+    if seen is None:
+        return x, None
+    seen = some.center(seen) != 0
+    return figures.checkered(x, seen), seen
+
+
+def restorations(model: Model, held_out: Dataset, count: int) -> Image.Image | None:
+    """Draws `count` held-out images, one row each: their middle is cut out and restored several times.
+
+    Of damaged images, what nobody has seen is restored too; those of which nothing is left are passed over.
+    """
+    images, seen = shown_examples(model, held_out, count)
     _, height, width = model.spec.shape
-    known = torch.ones(1, height, width, dtype=torch.bool)
-    known[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False
+    around = torch.ones(1, height, width, dtype=torch.bool)
+    around[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False
     rows = []
-    for image in images:
+    for i, image in enumerate(images):
+        known = around if seen is None else around & seen[i]
+        if not known.any():
+            continue
         result = model.inpaint(image, known, n=4, shared=True)
-        damaged = torch.where(known, image, 0.5)
+        damaged = torch.where(around, image, 0.5)
         rows.append(figures.restoration(damaged, result.samples, result.std, known=known, original=image))
-    return figures.stack(rows)
+    return figures.stack(rows) if rows else None

@@ -18,7 +18,7 @@ from diffusion.evaluation import BoundEstimator, Evaluation, evaluate
 from diffusion.model import Model, load
 from diffusion.training import train
 from diffusion.training.monitor import LossByLogSNR
-from diffusion.training.report import FINAL_IMAGES, Reporter, display_examples
+from diffusion.training.report import FINAL_IMAGES, Reporter, display_examples, shown_examples
 from tests.conftest import tiny
 from tests.pretended import pretended
 
@@ -126,3 +126,47 @@ def test_a_run_on_apples_gpu_trains_shows_and_measures(
         assert train(experiment, tmp_path) == 0
     last = json.loads((tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     assert last["step"] == 2 and any("bound" in name or "bits" in name for name in last), last
+
+
+def damaged(folder: Path, hidden: int) -> Path:
+    """Twenty images of which a quarter is transparent, in one corner or another; its hidden colors are `hidden`."""
+    rng = np.random.default_rng(3)
+    folder.mkdir()
+    for i in range(20):
+        pixels = np.dstack([rng.integers(0, 256, (8, 8, 3), np.uint8), np.full((8, 8), 255, np.uint8)])
+        top, left = 4 * (i % 2), 4 * (i // 2 % 2)
+        pixels[top : top + 4, left : left + 4] = hidden, hidden, hidden, 0
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    return folder
+
+
+def test_a_run_on_damaged_images_learns_nothing_of_what_lies_in_their_holes(tmp_path: Path) -> None:
+    """Two folders that differ in hidden colors give the same weights and numbers; pictures show holes as holes."""
+    runs, settings = [], {"steps": 3, "batch": 4}
+    for hidden in (0, 255):
+        folder = damaged(tmp_path / f"images{hidden}", hidden)
+        data = {"labels": False, "masks": "alpha", "margin": 1, "flip": True}
+        report = {"pictures": 4, "images": 2, "restored": 2, "samples": 3, "evaluate": 3}
+        experiment = tiny(folder, training=settings, data=data, report=report, sampling={"steps": 2})
+        assert train(experiment, tmp_path / f"run{hidden}") == 0
+        runs.append(tmp_path / f"run{hidden}")
+    one, other = (load(run, device="cpu") for run in runs)
+    assert one.denoiser.backbone.mapped
+    for a, b in zip(one.denoiser.backbone.parameters(), other.denoiser.backbone.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for name in ("samples/real.png", "restoration.png", "samples.png"):
+        with Image.open(runs[0] / name) as first, Image.open(runs[1] / name) as second:
+            assert np.array_equal(np.asarray(first), np.asarray(second)), name
+    assert (
+        json.loads((runs[0] / "evaluation.json").read_text())["mean"]
+        == (json.loads((runs[1] / "evaluation.json").read_text())["mean"])
+    )
+
+    train_set, _ = open_source(one.config.data, lambda text: None).split(0.2, 0)
+    x, seen = shown_examples(one, train_set, 4)
+    assert seen is not None and seen.float().mean() == 0.75
+    grays = torch.tensor(figures.CHECKER)
+    assert all(bool(torch.isin(x[:, c : c + 1][~seen], grays).all()) for c in range(3))
+    with Image.open(runs[0] / "samples" / "real.png") as picture:
+        values = np.asarray(picture)
+    assert all((values == round(255 * gray)).all(2).mean() > 0.05 for gray in figures.CHECKER)
