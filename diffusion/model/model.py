@@ -577,7 +577,9 @@ class Model:
         first = whole(first, "first", 0)
         larger = Larger.of(self.spec, draw, mapped=self.config.mapped) if isinstance(draw, SampleDraw) else None
         alone = larger is None or getattr(self.denoiser, "condition", None) is None
-        require(alone, "size", f"{self.spec.shape[1:]}, that of the observation that was given", larger and larger.image)
+        require(
+            alone, "size", f"{self.spec.shape[1:]}, that of the observation that was given", larger and larger.image
+        )
         if larger is not None and self.device.type == "mps":
             return self._with_float64._drawing(draw, first, start)
         sampler, times = self._steps(draw)

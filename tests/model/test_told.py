@@ -199,7 +199,7 @@ def test_what_was_given_is_that_of_one_window(exact: Model) -> None:
     with pytest.raises(InputError, match=r"size: must be \(4, 4\), that of the data, got \(8, 8\)"):
         exact.given(torch.full((1, 4, 4), 0.45), "downsample:factor=2", noise=0.05)
     with pytest.raises(InputError, match=r"size: must be \(4, 4\), that of the observation that was given, got"):
-        given.sample(1, size=(8, 8))
+        given.sample(1, size=(8, 8), tiles="windows")
 
 
 def test_masks_are_restored_given_an_observation(exact: Model) -> None:

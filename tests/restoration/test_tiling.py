@@ -28,7 +28,9 @@ def test_windows_are_spread_evenly(length: int, side: int, stride: int) -> None:
     assert len(begin) == 1 or (length - side) / (len(begin) - 2 or 1) > stride or len(begin) == 2, "no more than needed"
 
 
-@pytest.mark.parametrize(("length", "side", "multiple"), [(20, 8, 4), (100, 64, 4), (101, 64, 8), (33, 8, 2), (40, 8, 4)])
+@pytest.mark.parametrize(
+    ("length", "side", "multiple"), [(20, 8, 4), (100, 64, 4), (101, 64, 8), (33, 8, 2), (40, 8, 4)]
+)
 def test_windows_begin_at_multiples_where_that_is_asked_for(length: int, side: int, multiple: int) -> None:
     begin = starts(length, side, side // 2, multiple)
     assert begin[0] == 0 and begin[-1] == length - side and bool((begin[:-1] % multiple == 0).all())
