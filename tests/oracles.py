@@ -116,6 +116,17 @@ class GaussianOracle:
         return replace(self, mean=mean.reshape(self.mean.shape), covariance=(covariance + covariance.mT) / 2)
 
 
+def given(oracle: GaussianOracle, y: Tensor, noise: Tensor, known: Tensor) -> GaussianOracle:
+    """Returns the distribution of x given y = x + noise N(0, I) where `known`, all three (1, *), with a noise of its
+    own for each pixel; 0 is none.
+    """
+    seen = known.expand_as(y).flatten()
+    # Rows divided by their noise have the noise 1. What is exact has next to none.
+    scale = noise.expand_as(y).flatten()[seen].clamp_min(1e-5)
+    matrix = torch.eye(y.numel(), dtype=torch.float64)[seen] / scale[:, None]
+    return oracle.posterior(matrix, y.double().flatten()[seen] / scale, 1.0)
+
+
 def short_correlations(schedule: Schedule, height: int, width: int, length: float) -> GaussianOracle:
     """Returns the oracle of images (1, H, W) of mean 0 and variance 1, with correlations exp(-(|i| + |j|) / length) at
     distances i and j.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion.data.observing import Observing
 from diffusion.draw import Draw
 from diffusion.model import Model
 from diffusion.model.solving import Piece, Solver
@@ -16,7 +17,7 @@ from diffusion.restoration import Problem
 from diffusion.restoration.methods import METHODS, Replacement, Twisted
 from diffusion.restoration.parts import split
 from diffusion.schedules import EDM
-from tests.oracles import short_correlations
+from tests.oracles import given, short_correlations
 
 STEPS = 48
 
@@ -69,6 +70,62 @@ def test_a_hole_is_restored_as_if_there_were_no_other(model: Model, mapped_model
     found = model.inpaint(twice, holes((20, 44), first, (3, 24, 6, 27)), n=2, steps=4, method=name)
     left, right = found.samples[..., 3:6, 2:5], found.samples[..., 3:6, 24:27]
     assert float((left - right).abs().max()) > 1e-3
+
+
+@pytest.fixture
+def mapped_images(exact_images: Model) -> Model:
+    """The model of Gaussian images, whose exact denoiser takes maps."""
+    return replace(exact_images, config=replace(exact_images.config, observed=Observing(share=0.5)))
+
+
+def uneven(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """What is known of an image of 12x56, and a map of its noise: a hole, a place in noise that differs, and one in even
+    noise with a hole in it; all else is known exactly.
+    """
+    noise = torch.zeros(1, *size)
+    noise[:, 2:8, 25:31], noise[:, 4:6, 27:29], noise[:, 9:, 48:] = 0.05, 0.4, 0.1
+    return holes(size, (4, 3, 8, 7), (9, 52, 12, 56)), noise
+
+
+def test_places_in_noise_are_samples_of_the_posterior_of_the_whole_image(mapped_images: Model) -> None:
+    """What is known exactly stays as it is, and splits the image into parts as it does around holes."""
+    size, n, spec = (12, 56), 64, mapped_images.spec
+    known, noise = uneven(size)
+    whole = short_correlations(EDM(), *size, 1.5)
+    x = spec.decode(whole.sample(1, torch.Generator().manual_seed(0)))[0].float()
+    image = x + noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    found = mapped_images.inpaint(image, known, noise=noise, n=n, steps=STEPS)
+    assert found.diagnostics.method.name == "learned" and found.diagnostics.parts == 3
+    assert (found.diagnostics.nfe, found.diagnostics.backward) == (STEPS, 0)
+    exact = known & (noise == 0)
+    assert torch.equal(found.samples[:, exact], image[exact].expand(n, -1)) and found.part.shape == (n, 16 + 36 + 24)
+    units = noise[None].double() / (spec.std / spec.top)
+    posterior = given(whole, spec.standardize(image)[None].double(), units, known[None])
+    std = posterior.covariance.diagonal().sqrt()
+    z = ((spec.standardize(found.samples).flatten(1) - posterior.mean.flatten()) / std)[:, ~exact.flatten()]
+    # The mean of exact samples would be off by 1 / sqrt(64) = 0.13.
+    assert float(z.mean(0).square().mean().sqrt()) < 0.22 and float(z.var(0).mean()) == pytest.approx(1, abs=0.15)
+    # Restorations miss what was seen by as much as its noise.
+    assert found.diagnostics.residual == pytest.approx(1, abs=0.35)
+
+
+def test_places_in_noise_are_solved_together_as_each_by_itself(mapped_images: Model) -> None:
+    size = (12, 56)
+    known, noise = uneven(size)
+    image = torch.rand(1, *size, generator=torch.Generator().manual_seed(0))
+    options = {"noise": noise, "n": 3, "steps": 5}
+    together = mapped_images.inpaint(image, known, batch=1000, **options)  # type: ignore[arg-type]
+    apart = mapped_images.inpaint(image, known, batch=1, **options)  # type: ignore[arg-type]
+    torch.testing.assert_close(together.samples, apart.samples, rtol=0, atol=1e-5)
+    left = torch.where(torch.arange(56) < 15, known, known | True)
+    alone = mapped_images.inpaint(image, left, noise=noise * (torch.arange(56) < 15), n=3, steps=5)
+    torch.testing.assert_close(together.samples[..., :14], alone.samples[..., :14], rtol=0, atol=1e-5)
+
+
+def test_an_image_known_exactly_is_returned_without_any_noise(mapped_images: Model) -> None:
+    image = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = mapped_images.restore(image, "denoise", n=2, steps=3)
+    torch.testing.assert_close(found.samples, image.expand(2, -1, -1, -1), rtol=0, atol=1e-6)
 
 
 def test_a_restoration_of_many_parts_depends_on_its_seed_and_number_alone(model: Model) -> None:

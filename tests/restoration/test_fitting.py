@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from diffusion.grids import UniformLogSNR
-from diffusion.operators import GaussianBlur, Identity, Mask
+from diffusion.operators import GaussianBlur, Identity, Mask, Operator
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration import Problem, restore
 from diffusion.restoration.fitting import count, fit
-from diffusion.restoration.methods import RePaint
+from diffusion.restoration.methods import Learned, RePaint
 from diffusion.restoration.tiling import Tiling
 from diffusion.schedules import Cosine
-from tests.oracles import short_correlations
+from tests.oracles import given, short_correlations
 
 WINDOW, LENGTH = (8, 8), 1.5
 TIMES = UniformLogSNR(-10.0, 8.0)(Cosine(), 30)
@@ -51,6 +51,29 @@ def test_a_smaller_image_is_the_middle_of_a_larger_one(operator: str) -> None:
             whole.denoiser, whole.problem, normal(3, 1, *WINDOW), TIMES, method=RePaint(2), randn=ExampleNoise(range(3))
         ).x
         assert torch.allclose(whole.crop(repainted)[:, damage.known], y[:, damage.known].expand(3, -1), atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["mask", "mask in noise", "noise that differs"])
+def test_a_smaller_image_is_restored_by_a_noise_level_for_every_pixel(name: str) -> None:
+    size, n = (5, 6), 200
+    small = short_correlations(Cosine(), *size, LENGTH)
+    known = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(1)) < (1 if "differs" in name else 0.5)
+    noise = torch.zeros(1, 1, *size, dtype=torch.float64)
+    if name != "mask":
+        noise += torch.linspace(0.1, 1.5, size[1], dtype=torch.float64) if "differs" in name else 0.3
+    y = small.sample(1, torch.Generator().manual_seed(3)) + noise * normal(1, 1, *size, seed=2)
+    exact = given(small, y, noise, known)
+    operator: Operator = Identity() if known.all() else Mask(known[0])
+    held = noise if "differs" in name else float(noise.max())
+    whole = fit(SMALL, WINDOW, Problem(operator, y * known, held, (1, *size)))
+    assert whole.problem.by_pixel and whole.problem.observations == int(known.sum()), "nothing is known of the margin"
+    start = normal(n, 1, *WINDOW)
+    x = restore(whole.denoiser, whole.problem, start, TIMES, method=Learned(), randn=ExampleNoise(range(n))).x
+    unsure = (~known | (noise > 0)).flatten()
+    std = exact.covariance.diagonal().sqrt()
+    z = ((whole.crop(x).flatten(1) - exact.mean.flatten()) / std)[:, unsure]
+    # The mean of exact samples would be off by 1 / sqrt(200) = 0.07.
+    assert float(z.mean(0).square().mean().sqrt()) < 0.12 and float(z.var(0).mean()) == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("size", [WINDOW, (9, 8), (8, 9), (12, 20)])

@@ -12,15 +12,16 @@ from torch import Tensor
 
 from diffusion.denoiser import AnyDenoiser, Prediction
 from diffusion.grids import UniformLogSNR
-from diffusion.operators import GaussianBlur, Mask
+from diffusion.operators import GaussianBlur, Identity, Mask
 from diffusion.randomness import ExampleNoise
 from diffusion.restoration import Problem, restore
 from diffusion.restoration.fitting import fit
+from diffusion.restoration.methods import Learned
 from diffusion.restoration.tiling import Sides, Tiling, starts
 from diffusion.restoration.windows import Windows
 from diffusion.samplers import SDESolver, prior, sample
 from diffusion.schedules import Cosine, Schedule
-from tests.oracles import short_correlations
+from tests.oracles import given, short_correlations
 
 WINDOW, IMAGE = (8, 8), (12, 20)
 LENGTH = 1.5
@@ -155,6 +156,32 @@ def test_a_large_image_is_restored_as_by_the_exact_denoiser(name: str) -> None:
     # The mean of exact samples would be off by 1 / sqrt(40) = 0.16, their variance right to 2 %.
     assert float(z.mean(0).square().mean().sqrt()) < 0.25
     assert float(z.var(0).mean()) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["hole", "hole in noise", "noise that differs"])
+def test_a_large_image_is_restored_by_a_noise_level_for_every_pixel(name: str) -> None:
+    """Against the exact posterior of the large image, as above; the denoiser of a window takes maps."""
+    known = torch.ones(1, 1, *IMAGE, dtype=torch.bool)
+    if name.startswith("hole"):
+        known[..., 3:9, 6:15] = False
+    noise = torch.zeros(1, 1, *IMAGE, dtype=torch.float64)
+    if name != "hole":
+        noise += torch.linspace(0.1, 1.5, IMAGE[1], dtype=torch.float64) if name == "noise that differs" else 0.3
+    y = LARGE.sample(1, torch.Generator().manual_seed(2)) + noise * normal(1, 1, *IMAGE, seed=3)
+    exact = given(LARGE, y, noise, known)
+    held = noise if name == "noise that differs" else float(noise.max())
+    n, operator = 40, Identity() if known.all() else Mask(known[0])
+    whole = fit(SMALL, WINDOW, Problem(operator, y * known, held, (1, *IMAGE)), batch=1000)
+    drawn = restore(
+        whole.denoiser, whole.problem, normal(n, 1, *IMAGE), TIMES, method=Learned(), randn=ExampleNoise(range(n))
+    ).x
+    unsure = (~known | (noise > 0)).flatten()
+    z = ((drawn.flatten(1) - exact.mean.flatten()) / exact.covariance.diagonal().sqrt())[:, unsure]
+    # The mean of exact samples would be off by 1 / sqrt(40) = 0.16.
+    assert float(z.mean(0).square().mean().sqrt()) < 0.25
+    assert float(z.var(0).mean()) == pytest.approx(1, abs=0.1)
+    if name == "hole":
+        assert torch.equal(drawn[:, known[0]], y[0][known[0]].expand(n, -1))
 
 
 def test_each_batch_of_windows_tells_its_share_forward_and_back() -> None:
