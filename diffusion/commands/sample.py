@@ -14,7 +14,7 @@ from diffusion.commands.options import DrawArguments, Inpaint, Restorations, Sam
 from diffusion.commands.samples.files import files_in, sweep
 from diffusion.commands.samples.places import choose, opened, read
 from diffusion.commands.samples.sampling import PLOTTED, Job
-from diffusion.commands.samples.ways import Way, given, settings_of, way_of
+from diffusion.commands.samples.ways import Way, given, settings_of, told_of, way_of
 from diffusion.draw import DrawOptions
 from diffusion.errors import InputError, require
 from diffusion.model import Model, load
@@ -24,10 +24,10 @@ STRIP_FRAMES = 9
 ANIMATION_FRAMES = 25
 # The options that each way of making images has besides those that all have; they name the ways too.
 OPTIONS: dict[str, set[str]] = {
-    "": {"first", "film", "tune", "steps", "sampler", "seed", "size", "tiles", "overlap"},
-    "vary": {"level", "first", "tune", "steps", "sampler", "seed"},
-    "interpolate": set(),
-    "noise_file": {"first", "tune", "steps", "sampler", "seed"},
+    "": {"given", "first", "film", "tune", "steps", "sampler", "seed", "size", "tiles", "overlap"},
+    "vary": {"given", "level", "first", "tune", "steps", "sampler", "seed"},
+    "interpolate": {"given"},
+    "noise_file": {"given", "first", "tune", "steps", "sampler", "seed"},
     "image": {"mask", "method", "noise", "resize", "steps", "sampler", "seed"},
 }
 COMMON = {"run", "draw", "out", "n", "label", "guidance", "batch"}
@@ -44,8 +44,8 @@ def sample(options: Sample) -> int:
     options.draw.checked()
     require(options.first >= 0, "first", "0 or more", options.first)
     distributed.join()
-    model = load(options.run)
-    way = way_of(options, model)
+    model, add = told_of(options, load(options.run))
+    way = add(way_of(options, model))
     with distributed.main_first():
         model, job = _prepared(options, model, way)
     code = job.run()

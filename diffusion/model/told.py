@@ -42,7 +42,9 @@ def by_pair(experiment: Config, border: Border, y: Given) -> Tensor:
     """
     data, spec = experiment.data, border.spec
     require(data.condition, "operator", "given, for a model that was not trained on pairs (data.condition)", "none")
-    pairs = replace(border, spec=replace(spec, shape=(data.paired_channels, *spec.shape[1:])))
+    # Pairs are read in the range of their own files.
+    own = replace(spec, shape=(data.paired_channels, *spec.shape[1:]), value_range=None)
+    pairs = replace(border, spec=own)
     x = spec.standardize(pairs.example(y, "y"))[None]
     return experiment.condition.paired(x, torch.full((1, 1), math.inf, dtype=torch.float64))
 

@@ -18,10 +18,11 @@ from diffusion import cli, config, figures
 from diffusion.commands import sample
 from diffusion.config import Config
 from diffusion.data import PixelFormat, decode
+from diffusion.data.images.decoding import decode_at, to_tensor
 from diffusion.grids import UniformLogSNR
 from diffusion.model import Model, load
 from diffusion.training import train
-from tests.conftest import fails, image_of
+from tests.conftest import fails, image_of, tiny
 
 
 def test_sample_writes_a_grid_and_every_image(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -51,6 +52,34 @@ def test_sample_writes_a_grid_and_every_image(trained: Path, tmp_path: Path, cap
         assert info["index"] == i and info["seed"] == 3 and info["label"] == "disk" and info["steps"] == 3
         assert info["step"] == 40 and info["run"] == "trained"
     assert figures.read_info(out / "samples.png")["seed"] == 3
+
+
+def test_samples_are_given_a_pair(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of a run that learned pairs: the samples of the model that was told the image, at the size of the model."""
+    for file in shapes.rglob("*.png"):
+        pair = tmp_path / "gray" / file.relative_to(shapes)
+        pair.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).convert("L").save(pair)
+    run = tmp_path / "run"
+    data = {"condition": str(tmp_path / "gray"), "condition_channels": 1}
+    assert train(tiny(shapes, data=data, training={"steps": 3}, report={"restored": 0}), run) == 0
+    Image.open(tmp_path / "gray" / "disk" / "00.png").resize((16, 16), Image.Resampling.NEAREST).save(tmp_path / "big.png")
+    command = ["sample", str(run), "--given", str(tmp_path / "big.png"), "--n", "2", "--steps", "2", "--label", "disk"]
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    assert "big.png: 16 x 16 pixels, resized and cropped to 8 x 8" in capsys.readouterr().err
+    pixels = PixelFormat(1)
+    shown = to_tensor(decode_at(tmp_path / "big.png", pixels, (8, 8)), pixels)
+    expected = load(run).given(shown).sample(2, steps=2, label="disk")
+    out = run / "samples-0-big"
+    for i, image in enumerate(expected):
+        assert torch.equal(image_of(out / f"{i:05d}.png"), (image * 255).round().byte())
+    assert figures.read_info(out / "00000.png")["given"] == "big.png"
+
+
+def test_a_pair_is_for_models_that_learned_pairs(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    said = fails(capsys, "sample", trained, "--given", "sketch.png")
+    assert "--given: must be left out for a model that was not trained on pairs (data.condition)" in said
 
 
 def test_samples_go_into_the_run_folder_unless_told_otherwise(run: Path) -> None:

@@ -43,6 +43,8 @@ class Sample:
     """Write the trajectory too, as a strip and an animation."""
     tune: bool = False
     """First measure on the model itself at which times its network evaluations are spent best."""
+    given: Path | None = None
+    """For a model that was trained on pairs (data.condition): what is known of each sample, such as a sketch."""
     vary: Path | None = None
     """An image to draw variations of, brought to the size of the model."""
     level: float | None = None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion.data import PixelFormat, read_header
 from diffusion.data.images.decoding import decode_at, to_tensor
-from diffusion.errors import InputError
+from diffusion.errors import InputError, require
 from diffusion.model import Model
 
 
@@ -21,9 +21,22 @@ def read_sized(path: Path, model: Model) -> tuple[Tensor, str]:
     """
     if not model.spec.is_image:
         raise InputError(f"{path}: this model was trained on points, and takes no images")
+    return _read(path, PixelFormat.of(model.spec, model.config.data.background), model)
+
+
+def read_pair(path: Path, model: Model) -> tuple[Tensor, str]:
+    """Reads the pair of an image (data.condition) in units, (K, H, W), as `read_sized` reads images.
+
+    Raises InputError for a file that cannot be decoded, and for a model that was not trained on pairs.
+    """
+    data = model.config.data
+    require(data.condition, "--given", "left out for a model that was not trained on pairs (data.condition)", path)
+    return _read(path, PixelFormat(data.paired_channels, data.background, levels=model.spec.levels), model)
+
+
+def _read(path: Path, pixels: PixelFormat, model: Model) -> tuple[Tensor, str]:
     _, height, width = model.spec.shape
     header = read_header(path)
-    pixels = PixelFormat.of(model.spec, model.config.data.background)
     x = to_tensor(decode_at(path, pixels, (height, width)), pixels)
     if (header.height, header.width) == (height, width):
         return x, ""

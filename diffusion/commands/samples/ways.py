@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion import config, distributed
 from diffusion.commands.options import Sample
 from diffusion.commands.photographs.places import content, weights_hash
-from diffusion.commands.samples.sized import parse_size, read_sized
+from diffusion.commands.samples.sized import parse_size, read_pair, read_sized
 from diffusion.data import DataSpec
 from diffusion.data.images.encoding import suffix
 from diffusion.draw import DrawOptions, SampleOptions
@@ -51,6 +51,24 @@ def way_of(options: Sample, model: Model) -> Way:
     if options.noise_file is not None:
         return _from_noise(options, model, options.noise_file)
     return _new(options, model)
+
+
+def told_of(options: Sample, model: Model) -> tuple[Model, Callable[[Way], Way]]:
+    """Returns the model, told the image that is known of each sample if one is given, and what adds that to a way.
+
+    Raises InputError for a file that cannot be used, and for a model that was not trained on pairs.
+    """
+    path = options.given
+    if path is None:
+        return model, lambda way: way
+    pair, notice = read_pair(path, model)
+    known = {"given": path.name, "given_sha256": content(path)}
+
+    def add(way: Way) -> Way:
+        settings, notices = {**way.settings, **known}, (notice, *way.notices)
+        return replace(way, name=f"{way.name}-{path.stem}", settings=settings, notices=notices)
+
+    return model.given(pair), add
 
 
 def settings_of(options: Sample, model: Model) -> dict[str, Any]:
