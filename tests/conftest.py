@@ -53,6 +53,14 @@ SLOW = {
         "test_probes_are_unbiased_and_know_their_variance",
         "test_the_denoiser_runs_in_the_precision_of_x",
     },
+    "likelihood/test_given.py": {
+        "test_every_example_has_its_own_conditional_density",
+        "test_gray_levels_have_their_conditional_probability",
+        "test_the_chain_rule_holds_to_a_millionth_in_continuous_time",
+        "test_the_chain_rule_of_a_mixture",
+        "test_the_conditional_bound_is_above_the_entropy_by_one_over_the_steps",
+        "test_the_conditional_bound_of_a_mixture_is_tight_to_first_order",
+    },
     "likelihood/test_importance.py": {
         "test_path_weights_of_quantized_data_give_their_probability",
         "test_the_average_of_the_path_weights_is_the_likelihood",
@@ -76,6 +84,11 @@ SLOW = {
     "restoration/test_problem.py": {"test_without_noise_y_must_be_what_an_example_gives"},
     "restoration/test_replacement.py": {"test_replacement_is_biased_and_repeats_repair_it"},
     "restoration/test_resampling.py": {"test_the_error_of_the_evidence_falls_as_the_square_root_of_the_particles"},
+    "restoration/test_tiles.py": {
+        "test_chains_are_drawn_exactly_to_the_order_of_the_sampler",
+        "test_what_lies_around_something_known_is_exact_too_and_nearer_than_by_windows",
+        "test_windows_that_agree_draw_too_little_variance_and_correlation",
+    },
     "restoration/test_windows.py": {
         "test_a_large_image_is_restored_as_by_the_exact_denoiser",
         "test_samples_have_no_seam_where_windows_begin",

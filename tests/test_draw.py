@@ -6,17 +6,22 @@ from dataclasses import fields
 
 import pytest
 
-from diffusion.draw import Draw, DrawOptions
+from diffusion.draw import TILES, Draw, DrawOptions, SampleDraw, SampleOptions
 from diffusion.errors import InputError
 
 
-def test_the_keywords_are_the_fields_but_the_number_of_samples() -> None:
-    names = [field.name for field in fields(Draw)]
-    assert names[0] == "n" and list(DrawOptions.__annotations__) == names[1:]
-    types = {field.name: field.type for field in fields(Draw)}
-    annotations = {name: kind.__forward_arg__ for name, kind in DrawOptions.__annotations__.items()}
+@pytest.mark.parametrize(("draw", "options"), [(Draw, DrawOptions), (SampleDraw, SampleOptions)])
+def test_the_keywords_are_the_fields_but_the_number_of_samples(draw: type[Draw], options: type[DrawOptions]) -> None:
+    names = [field.name for field in fields(draw)]
+    assert names[0] == "n" and list(options.__annotations__) == names[1:]
+    types = {field.name: field.type for field in fields(draw)}
+    annotations = {name: kind.__forward_arg__ for name, kind in options.__annotations__.items()}
     assert annotations == {name: types[name] for name in names[1:]}
-    assert not DrawOptions.__required_keys__, "every keyword may be left out"
+    assert not options.__required_keys__, "every keyword may be left out"
+
+
+def test_samples_have_the_size_of_the_model_unless_told_otherwise() -> None:
+    assert SampleDraw(2).size is None and SampleDraw(2).overlap is None and SampleDraw(2).tiles == TILES[0]
 
 
 def test_a_keyword_that_is_left_out_has_the_default_of_the_field() -> None:

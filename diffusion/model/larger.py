@@ -14,7 +14,7 @@ from diffusion.data import DataSpec
 from diffusion.draw import TILES, SampleDraw
 from diffusion.errors import InputError, require, require_one
 from diffusion.model.solving import shape_of
-from diffusion.restoration.tiles import Tiles
+from diffusion.restoration.tiles import Tiles, shared
 from diffusion.restoration.tiling import Sides, Tiling
 
 
@@ -53,11 +53,7 @@ class Larger:
                 "tiles: must be windows for this model, whose network takes no noise level for every pixel, got "
                 "sequential; or train one that does (observed.share above 0), from this one with training.start"
             )
-        most = min(own) - 1
-        require(most >= 1, "size", "left out for a model of images of a single row or column", image)
-        overlap = min(own) // 2 if draw.overlap is None else draw.overlap
-        require(1 <= overlap <= most, "overlap", f"between 1 and {most} pixels, less than a tile", overlap)
-        return cls(image, own, overlap, sequential)
+        return cls(image, own, shared(image, own, draw.overlap), sequential)
 
     @cached_property
     def tiles(self) -> Tiles:
@@ -67,7 +63,7 @@ class Larger:
     @property
     def tiling(self) -> Tiling:
         """The windows that agree at every step."""
-        down, right = (side - self.overlap for side in self.own)
+        down, right = (max(1, side - self.overlap) for side in self.own)
         return Tiling.whole(self.image, self.own, (down, right))
 
     def together(self, batch: int) -> int:

@@ -54,16 +54,15 @@ class Tiles:
     def over(cls, image: Sides, size: Sides, overlap: int | None = None, known: Tensor | None = None) -> Tiles:
         """The tiles of an image (H, W), the first and the last of which are flush with it.
 
-        Each shares `overlap` pixels with its neighbors at least, by default half of its shorter side. `known` (H, W)
-        are pixels not to draw; tiles with nothing else are left out.
+        Each shares `overlap` pixels with its neighbors at least (`shared`). `known` (H, W) are pixels not to draw;
+        tiles with nothing else are left out.
 
         Raises InputError for an image smaller than a tile, and for an overlap that is not between 1 and a tile less 1.
         """
         large = all(side >= own for side, own in zip(image, size, strict=True))
         require(large, "image", f"at least {size[0]}x{size[1]}, the size of a tile", tuple(image))
-        shared, most = max(1, min(size) // 2) if overlap is None else overlap, min(size) - 1
-        require(1 <= shared <= most, "overlap", f"between 1 and {most} pixels, less than a tile", shared)
-        down, right = (starts(*sides, sides[1] - shared).tolist() for sides in zip(image, size, strict=True))
+        pixels = shared(image, size, overlap)
+        down, right = (starts(*both, max(1, both[1] - pixels)).tolist() for both in zip(image, size, strict=True))
         corners = [(top, left) for top in down for left in right]
         if known is not None:
             corners = _outwards(corners, size, known)
@@ -99,6 +98,18 @@ class Tiles:
     def of(self, values: Tensor, number: int) -> Tensor:
         """The part of an image (*, H, W) that a tile covers, (*, h, w), as a view."""
         return part(values, self.corners[number], self.size)
+
+
+def shared(image: Sides, size: Sides, overlap: int | None) -> int:
+    """The pixels that neighboring tiles share: `overlap`, or by default half of the shorter side of a tile among those
+    in whose direction an image (H, W) is larger.
+
+    Raises InputError for an overlap that is not between 1 and that side less 1.
+    """
+    shorter = min([own for side, own in zip(image, size, strict=True) if side > own] or size)
+    pixels = shorter // 2 if overlap is None else overlap
+    require(1 <= pixels < shorter, "overlap", f"between 1 and {shorter - 1} pixels, less than a tile", pixels)
+    return pixels
 
 
 def part(values: Tensor, corner: Corner, size: Sides) -> Tensor:

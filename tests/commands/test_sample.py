@@ -138,6 +138,14 @@ def test_options_out_of_range(trained: Path, capsys: pytest.CaptureFixture, opti
         (["--noise-file", "z.npy", "--level", "0.3"], "--level: must not be given with --noise-file"),
         (["--level", "0.3"], "--level: needs --vary, without which it has no effect"),
         (["--noise", "0.3"], "--noise: needs --image, without which it has no effect"),
+        (["--vary", "photo.png", "--size", "16"], "--size: must not be given with --vary"),
+        (["--image", "photo.png", "--size", "16"], "--size: is for sampling and must not be given with --image"),
+        (["--tiles", "windows"], "--tiles: needs --size, without which it has no effect"),
+        (["--overlap", "3"], "--overlap: needs --size, without which it has no effect"),
+        (
+            ["--film", "--size", "16"],
+            "--film: must not be given with --size, as tiles have no trajectory of the whole image",
+        ),
         (["--resize"], "--resize: needs --image, without which it has no effect"),
         (["--method", "mmps"], "--method: needs --image, without which it has no effect"),
     ],
@@ -427,3 +435,59 @@ def test_samples_begin_with_the_noise_of_a_file(
     assert "--first: must be below 5, the number of rows" in fails(capsys, *command, "--first", "5")
     np.save(tmp_path / "z.npy", z[:, :, :4])
     assert "z.npy: must hold floats (N, 3, 8, 8), got float32 (5, 3, 4, 8)" in fails(capsys, *command)
+
+
+@pytest.mark.parametrize("tiles", ["sequential", "windows"])
+def test_larger_images_go_on_to_the_same_bits_and_carry_their_size(
+    restorer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiles: str
+) -> None:
+    command = ["sample", str(restorer), "--n", "5", "--steps", "2", "--size", "12x20", "--tiles", tiles, "--batch", "8"]
+    assert cli.main([*command, "--out", str(tmp_path / "whole")]) == 0
+    drawn: list[int] = []
+    real = Model.sample
+
+    def stopped(self: Model, n: int, **options: object) -> torch.Tensor:
+        drawn.append(n)
+        if len(drawn) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, n, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "sample", stopped)
+    out = tmp_path / "out"
+    assert cli.main([*command, "--out", str(out)]) == 128 + signal.SIGTERM
+    assert drawn[0] == (4 if tiles == "sequential" else 1), "of 2 x 4 tiles two are drawn at once, or all of them"
+    monkeypatch.setattr(Model, "sample", real)
+    assert cli.main([*command, "--out", str(out)]) == 0
+    assert pictures(out) == pictures(tmp_path / "whole") and len(pictures(out)) == 6
+    expected = load(restorer).sample(5, steps=2, size=(12, 20), tiles=tiles, label=[0, 1, 0, 1, 0], batch=8)
+    for number in range(5):
+        off = (image_of(out / f"{number:05d}.png").float() - (expected[number] * 255).round()).abs()
+        assert off.shape == (3, 12, 20) and float(off.max()) <= 1
+    info = figures.read_info(out / "00003.png")
+    assert (info["size"], info["tiles"], info["overlap"]) == ("12x20", tiles, 4)
+
+
+def test_samples_of_another_size_get_a_folder_of_their_own(restorer: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(restorer, tmp_path / "run")
+    quick = ["sample", str(own), "--n", "1", "--steps", "1"]
+    for more in ([], ["--size", "8"], ["--size", "16"], ["--size", "16", "--tiles", "windows"]):
+        assert cli.main([*quick, *more]) == 0
+    found = sorted(path.name for path in own.glob("samples-*"))
+    assert found == [
+        "samples-0",
+        "samples-0-size-16x16-tiles-sequential-overlap-4",
+        "samples-0-size-16x16-tiles-windows-overlap-4",
+    ]
+    assert "size" not in figures.read_info(own / "samples-0" / "00000.png"), "8x8 are plain samples"
+
+
+def test_a_size_that_cannot_be_drawn_is_named_before_a_folder_is_made(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options, message in (
+        (["--size", "16"], "tiles: must be windows for this model, whose network takes no noise level for every pixel"),
+        (["--size", "wide"], "--size: must be a height and a width, as in 128x256, or one number for both, got 'wide'"),
+        (["--size", "4x20"], "size: must be at least 8x8, that of the model's images"),
+    ):
+        assert message in fails(capsys, "sample", trained, "--out", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from diffusion.commands.options import Decode, Encode, Sample
+from diffusion.draw import TILES
 
 
 def test_a_run_alone_is_enough_and_restores_nothing() -> None:
@@ -19,6 +20,12 @@ def test_a_run_alone_is_enough_and_restores_nothing() -> None:
 def test_two_images_are_joined() -> None:
     parsed = tyro.cli(Sample, args=["runs/a", "--interpolate", "a.png", "b.png", "--n", "8", "--no-picture"])
     assert parsed.interpolate == (Path("a.png"), Path("b.png")) and parsed.draw.n == 8 and not parsed.picture
+
+
+def test_a_size_comes_with_its_tiles() -> None:
+    parsed = tyro.cli(Sample, args=["runs/a", "--size", "64x128", "--tiles", "windows", "--overlap", "8"])
+    assert (parsed.size, parsed.tiles, parsed.overlap) == ("64x128", "windows", 8)
+    assert Sample(Path("runs/a")).tiles == TILES[0] == "sequential" and Sample(Path("runs/a")).size is None
 
 
 def test_images_are_encoded_to_a_file_and_decoded_from_it() -> None:

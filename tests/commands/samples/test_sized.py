@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion.commands.samples.sized import read_sized
+from diffusion.commands.samples.sized import parse_size, read_sized
 from diffusion.data import DataSpec, resize_and_crop
 from diffusion.errors import InputError
 from diffusion.model import load
@@ -34,3 +34,10 @@ def test_points_take_no_images(trained: Path, tmp_path: Path) -> None:
     model = replace(load(trained), spec=DataSpec((2,), None))
     with pytest.raises(InputError, match=r"x\.png: this model was trained on points, and takes no images"):
         read_sized(tmp_path / "x.png", model)
+
+
+def test_a_size_is_a_height_and_a_width_or_one_number_for_both() -> None:
+    assert [parse_size(text) for text in ("128x256", "64", "16X8", None)] == [(128, 256), (64, 64), (16, 8), None]
+    for text in ("", "x", "12x", "1x2x3", "-4", "0x8", "8.5", "wide"):
+        with pytest.raises(InputError, match="--size: must be a height and a width, as in 128x256, or one number"):
+            parse_size(text)
