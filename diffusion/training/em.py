@@ -67,7 +67,8 @@ class Round:
 
     def __str__(self) -> str:
         change = f"held-out bound {self.before:.4f} -> {self.after:.4f} {self.unit}"
-        by = f"better by {self.better:.4f} with a standard error of {self.error:.4f}"
+        which = "better" if self.better > 0 else "worse"
+        by = f"{which} by {abs(self.better):.4f} with a standard error of {self.error:.4f}"
         decided = f"kept as step {self.step}" if self.kept else f"dropped; the run ends with step {self.step}"
         return f"round {self.number}: {change}, {by}: {decided}"
 

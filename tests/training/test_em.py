@@ -113,7 +113,10 @@ def test_the_model_of_a_round_that_is_kept_is_that_of_the_run(
     assert_equal(weights(run), kept[0])
     text = capsys.readouterr().out
     assert "round 1: held-out bound 4.0000 -> 3.8000 bits/dim, better by 0.2000" in text
-    assert "round 2: held-out bound 3.8000 -> 3.9000 bits/dim" in text and "dropped; the run ends with step 7" in text
+    assert (
+        "round 2: held-out bound 3.8000 -> 3.9000 bits/dim, worse by 0.1000" in text
+        and "dropped; the run ends with step 7" in text
+    )
     for number in (1, 2):
         assert (run / f"em-{number}" / "metrics.jsonl").exists()
         assert not (run / f"em-{number}" / checkpoint.FOLDER).exists()
