@@ -63,11 +63,13 @@ def test_samples_are_given_a_pair(shapes: Path, tmp_path: Path, capsys: pytest.C
     run = tmp_path / "run"
     data = {"condition": str(tmp_path / "gray"), "condition_channels": 1}
     assert train(tiny(shapes, data=data, training={"steps": 3}, report={"restored": 0}), run) == 0
-    Image.open(tmp_path / "gray" / "disk" / "00.png").resize((16, 16), Image.Resampling.NEAREST).save(tmp_path / "big.png")
+    Image.open(tmp_path / "gray" / "disk" / "00.png").resize((16, 16), Image.Resampling.NEAREST).save(
+        tmp_path / "big.png"
+    )
     command = ["sample", str(run), "--given", str(tmp_path / "big.png"), "--n", "2", "--steps", "2", "--label", "disk"]
     capsys.readouterr()
     assert cli.main(command) == 0
-    assert "big.png: 16 x 16 pixels, resized and cropped to 8 x 8" in capsys.readouterr().err
+    assert "big.png: 16 x 16 pixels, resized and cropped to 8 x 8" in capsys.readouterr().out
     pixels = PixelFormat(1)
     shown = to_tensor(decode_at(tmp_path / "big.png", pixels, (8, 8)), pixels)
     expected = load(run).given(shown).sample(2, steps=2, label="disk")
