@@ -18,7 +18,7 @@ from diffusion.files import expanded
 from diffusion.model import Model, origin
 
 # Keys of [data] that may be overridden: they say where the data are, and not what the model was trained on.
-FREE = ("path", "labels", "min_images", "max_bad")
+FREE = ("path", "labels", "masks", "min_images", "max_bad")
 
 
 def data_options(options: Evaluate, model: Model) -> DataOptions:
@@ -66,7 +66,9 @@ def open_examples(
     if labels is True and expanded(other).is_file() and expanded(other).suffix.lower() not in (".tar", ".zip"):
         distributed.say(f"--data: {other} is one file, without a class: measured without a label")
         labels = False
-    source = replace(options, source="folder", path=str(other), labels=labels, min_images=1)
+    # A folder of masks is that of the run's own images, unless another one is named.
+    masks = "" if options.mask_folder and options.masks == model.config.data.masks else options.masks
+    source = replace(options, source="folder", path=str(other), labels=labels, masks=masks, min_images=1)
     return None, relabel(SOURCES["folder"](source, distributed.say, model.spec), classes, "--data")
 
 
@@ -98,7 +100,7 @@ def _compare(dataset: Dataset, run: Path, options: DataOptions, model: Model, ot
     """
     known = origin.data_of(run, model.config)
     moved = any(
-        not same_place(str(old), str(new)) for old, new in ((known.path, options.path), (known.labels, options.labels))
+        not same_place(str(getattr(known, key)), str(getattr(options, key))) for key in ("path", "labels", "masks")
     )
     if not moved:
         change = origin.change_since(run, dataset)

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from diffusion.data.dataset import Dataset, standardized
 from diffusion.data.images.decoding import PixelFormat
+from diffusion.data.images.mask_folder import is_folder
 from diffusion.data.images.open_folder import open_folder
 from diffusion.data.images.pages import FIRST, PAGES
 from diffusion.data.images.pairs import with_pairs
@@ -134,6 +135,11 @@ class DataOptions:
     def paired_channels(self) -> int:
         """The number of channels of the images of `condition`."""
         return self.condition_channels or self.channels
+
+    @property
+    def mask_folder(self) -> str:
+        """The folder of masks that `masks` names; empty where it names none."""
+        return self.masks if is_folder(self.masks) else ""
 
     @property
     def pixel_format(self) -> PixelFormat:

@@ -45,6 +45,7 @@ def record(run: Path, experiment: Config, dataset: Dataset) -> None:
             models[key] = {"path": identity.place(path), "sha256": weights_hash(path)}
     data = {
         "path": identity.place(experiment.data.path),
+        **({"masks": identity.place(masks)} if (masks := experiment.data.mask_folder) else {}),
         "examples": len(dataset),
         "hash": identity.digest(hashes),
     }
@@ -134,6 +135,12 @@ def data_of(run: Path, experiment: Config) -> DataOptions:
         options = replace(options, path=last.path, labels=last.labels, masks=last.masks)
     except (OSError, ValueError, RecursionError):
         pass
-    there = str(recorded(run).get("data", {}).get("path", ""))
-    lost = options.path and "://" not in options.path and not Path(identity.place(options.path)).exists()
-    return replace(options, path=there) if lost and Path(there).exists() else options
+    known = recorded(run).get("data", {})
+    masks = _at(options.masks, str(known.get("masks", ""))) if options.mask_folder else options.masks
+    return replace(options, path=_at(options.path, str(known.get("path", ""))), masks=masks)
+
+
+def _at(path: str, recorded: str) -> str:
+    """Returns a path, or that of a record where the path leads nowhere and the recorded one does not."""
+    lost = path and "://" not in path and not Path(identity.place(path)).exists()
+    return recorded if lost and recorded and Path(recorded).exists() else path

@@ -168,3 +168,26 @@ def test_classes_are_known_by_name_when_the_folder_of_the_run_has_changed(
     (tmp_path / "disk").rename(folder / "circle")
     with pytest.raises(InputError, match=r"data\.path: must have the classes disk, square, got circle"):
         open_examples(model, model.config.data)
+
+
+def test_masks_of_the_run_are_not_those_of_other_images(restorer: Path, shapes: Path, tmp_path: Path) -> None:
+    """A folder of masks holds for the run's own images; alpha and a color hold for others too, as one that is named."""
+    for image in shapes.rglob("*.png"):
+        mask = tmp_path / "masks" / image.relative_to(shapes)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 255).save(mask)
+    loaded = load(restorer, device="cpu")
+
+    def seen(masks: str, given: str | None = None, other: Path = tmp_path / "other") -> object:
+        data = replace(loaded.config.data, masks=masks)
+        model = replace(loaded, config=replace(loaded.config, data=data))
+        options = replace(data, masks=masks if given is None else given, labels=False)
+        return open_examples(model, options, other=other)[1].seen
+
+    (tmp_path / "other").mkdir()
+    shutil.copy(shapes / "disk" / "00.png", tmp_path / "other" / "x.png")
+    assert seen(str(tmp_path / "masks")) is None
+    assert seen("#ff00ff") is not None and seen("alpha") is not None
+    assert seen("alpha", str(tmp_path / "masks"), shapes) is not None
+    with pytest.raises(InputError, match=r"data\.masks: 1 images have no mask, such as x.png, and 40 masks in"):
+        seen("alpha", str(tmp_path / "masks"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffusion import checkpoint
 from diffusion.config import DistillationConfig
@@ -89,3 +90,24 @@ def test_the_data_of_a_run_are_those_it_was_last_trained_on(
     (run / origin.RESOLVED).unlink()
     (run / origin.SOURCES).unlink()
     assert origin.data_of(run, experiment) == experiment.data
+
+
+def test_masks_are_found_where_the_run_was_trained_on_them(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks in a relative folder are known from another folder; alpha and a color are no places."""
+    monkeypatch.chdir(tmp_path)
+    for image in shapes.rglob("*.png"):
+        mask = tmp_path / "masks" / image.relative_to(shapes)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 255).save(mask)
+    experiment = tiny(shapes, data={"masks": "masks"})
+    (tmp_path / "run").mkdir()
+    origin.record(tmp_path / "run", experiment, open_source(experiment.data, lambda line: None))
+    assert origin.recorded(tmp_path / "run")["data"]["masks"] == str(tmp_path / "masks")
+    assert origin.data_of(tmp_path / "run", experiment) == experiment.data
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert origin.data_of(tmp_path / "run", experiment).masks == str(tmp_path / "masks")
+    painted = tiny(shapes, data={"masks": "#ff00ff"})
+    assert origin.data_of(tmp_path / "run", painted).masks == "#ff00ff"

@@ -27,12 +27,17 @@ from diffusion.errors import InputError
 from diffusion.files import expanded
 
 
+def is_folder(option: str) -> bool:
+    """Returns whether a value of data.masks names a folder."""
+    return bool(option) and option != ALPHA and not option.startswith("#")
+
+
 def set_apart(container: Container, option: str) -> Container:
     """Returns a container of images without the folder of masks that `option`, a value of data.masks, names within it.
 
     Raises InputError where that folder is the container itself, or does not exist.
     """
-    if not _is_folder(option):
+    if not is_folder(option):
         return container
     masks, root = _folder(option).resolve(), container.root.resolve()
     if isinstance(container, Folder) and masks == root:
@@ -56,7 +61,7 @@ def masked(
     """
     if option == ALPHA:
         return Opaque(), index, "pixels that are not fully opaque count as unseen"
-    if not _is_folder(option):
+    if not is_folder(option):
         return Painted(option), index, f"pixels that are painted in {option} count as unseen"
     if not isinstance(container, Folder | File | Shards):
         raise InputError(
@@ -73,10 +78,6 @@ def masked(
     if len(chosen) < len(index):
         said += f"; the others, such as {index.names[int((rows < 0).argmax())]}, count as seen as a whole"
     return Paired(folder, paths), _with_digests(index, masks, rows), said
-
-
-def _is_folder(option: str) -> bool:
-    return bool(option) and option != ALPHA and not option.startswith("#")
 
 
 def _folder(option: str) -> Path:
