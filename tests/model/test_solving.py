@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from diffusion import config
+from diffusion.data import DataSpec
 from diffusion.data.observing import Observing
+from diffusion.denoiser import Denoiser, V
 from diffusion.draw import Draw
 from diffusion.model import Model
 from diffusion.model.solving import Piece, Solver
@@ -17,7 +21,7 @@ from diffusion.restoration import Problem
 from diffusion.restoration.methods import METHODS, Replacement, Twisted
 from diffusion.restoration.parts import split
 from diffusion.schedules import EDM
-from tests.oracles import given, short_correlations
+from tests.oracles import MixtureOracle, OracleNetwork, given, short_correlations
 
 STEPS = 48
 
@@ -79,8 +83,9 @@ def mapped_images(exact_images: Model) -> Model:
 
 
 def uneven(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """What is known of an image of 12x56, and a map of its noise: a hole, a place in noise that differs, and one in even
-    noise with a hole in it; all else is known exactly.
+    """What is known of an image of 12x56, and a map of its noise.
+
+    It has a hole, a place in noise that differs, and one in even noise with a hole in it; all else is known exactly.
     """
     noise = torch.zeros(1, *size)
     noise[:, 2:8, 25:31], noise[:, 4:6, 27:29], noise[:, 9:, 48:] = 0.05, 0.4, 0.1
@@ -120,6 +125,44 @@ def test_places_in_noise_are_solved_together_as_each_by_itself(mapped_images: Mo
     left = torch.where(torch.arange(56) < 15, known, known | True)
     alone = mapped_images.inpaint(image, left, noise=noise * (torch.arange(56) < 15), n=3, steps=5)
     torch.testing.assert_close(together.samples[..., :14], alone.samples[..., :14], rtol=0, atol=1e-5)
+
+
+def test_points_are_restored_given_some_coordinates_and_a_label(tmp_path: Path) -> None:
+    """By a network that is exact for a mixture: given a label, the other coordinate is that of one component."""
+    means = torch.tensor([[-1.0, 0.5, 1.0], [1.0, -0.5, 0.0]], dtype=torch.float64)
+    oracle = MixtureOracle(EDM(), means, 0.05, torch.tensor([0.5, 0.5], dtype=torch.float64))
+    experiment = config.from_dict(
+        {
+            "data": {"source": "swiss_roll", "labels": False},
+            "backbone": {"name": "mlp"},
+            "observed": {"share": 0.5},
+            "training": {"label_dropout": 0.2},
+        }
+    )
+    spec = DataSpec((3,), None, ("first", "second"), mean=0.3, std=2.0)
+    model = Model(Denoiser(OracleNetwork(oracle, V()), EDM(), V()), spec, experiment)
+    point, known = spec.decode(torch.tensor([[0.3, 0.0, 0.4]]))[0], torch.tensor([True, False, True])
+    noise, n = spec.std / spec.top * torch.tensor([0.0, 0.0, 0.5]), 400
+    options = {"n": n, "steps": 32, "noise": noise}
+    found = {
+        label: spec.standardize(model.inpaint(point, known, label=label, **options).samples)  # type: ignore[arg-type]
+        for label in (None, "first", "second")
+    }
+    for number, label in enumerate(("first", "second")):
+        x = found[label]
+        assert torch.allclose(x[:, 0], torch.tensor(0.3))
+        # A product of Gaussians for the coordinate in noise, and the component for the one that is hidden.
+        variance = 1 / (1 / 0.05 + 1 / 0.25)
+        exact = torch.tensor([means[number, 1], variance * (means[number, 2] / 0.05 + 0.4 / 0.25)])
+        spread = torch.tensor([0.05, variance]).sqrt()
+        assert ((x[:, 1:].mean(0) - exact) / spread).abs().max() < 5 / n**0.5
+        assert (x[:, 1:].std(0) / spread - 1).abs().max() < 0.15
+    # Without a label, y weighs the components by its likelihood.
+    normal = torch.distributions.Normal
+    weight = normal(means[:, 0], 0.05**0.5).log_prob(torch.tensor(0.3, dtype=torch.float64))
+    weight += normal(means[:, 2], 0.3**0.5).log_prob(torch.tensor(0.4, dtype=torch.float64))
+    share = float((found[None][:, 1] > 0).double().mean())
+    assert share == pytest.approx(float(weight.softmax(0)[0]), abs=0.03)
 
 
 def test_an_image_known_exactly_is_returned_without_any_noise(mapped_images: Model) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffusion import grids
 from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import InputError
+from diffusion.guidance import ClassifierFree
 from diffusion.operators import GaussianBlur, Identity, Mask
 from diffusion.restoration import Problem, restore
 from diffusion.restoration.learned import Observed
@@ -206,3 +207,18 @@ def test_operators_that_show_no_pixels_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=r"operator: must be a mask that shows all channels of a pixel or none"):
             restore(oracle, problem, noise, times, method=Learned())
+
+
+def test_guidance_is_that_of_the_posteriors_at_the_time_of_the_trajectory() -> None:
+    """x̂ + (scale - 1)(x̂ - x̂ without a label), both given y, in an interval that the waiting pixel has left long ago."""
+    means = torch.tensor([[-1.0, 0.5], [1.0, -0.5]], dtype=torch.float64)
+    oracle = MixtureOracle(Cosine(), means, 0.2, torch.tensor([0.3, 0.7], dtype=torch.float64))
+    y, known, label = torch.tensor([[0.4, 0.0]], dtype=torch.float64), torch.tensor([[True, False]]), torch.tensor([0])
+    x_t, t = torch.tensor([[0.3, -0.2]], dtype=torch.float64), torch.tensor(0.6, dtype=torch.float64)
+    log_snr = float(Cosine().log_snr(t))
+    own = Observed.of(oracle, y, known, 0.05)
+    given, free = own(x_t, t, label).mean, own(x_t, t).mean
+    assert (given - free).abs().max() > 0.1
+    for interval, scale in (((log_snr - 1, log_snr + 1), 3.0), ((log_snr + 1, 20.0), 1.0), ((-20.0, log_snr - 1), 1.0)):
+        guided = Observed.of(ClassifierFree(oracle, 3.0, interval), y, known, 0.05)(x_t, t, label).mean
+        assert (guided - (free + scale * (given - free))).abs().max() < 1e-12
