@@ -10,7 +10,7 @@ Images are those of the run at the size at which it takes them. Those without ho
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from diffusion import checkpoint, config, distributed, figures
-from diffusion.commands.measured import open_own
-from diffusion.commands.options import Complete
+from diffusion.commands.measured import data_options, open_own
+from diffusion.commands.options import Complete, Evaluate
 from diffusion.commands.samples.places import choose, opened
 from diffusion.commands.samples.sampling import SIGNALED
 from diffusion.commands.samples.ways import identity
@@ -30,7 +30,7 @@ from diffusion.data.images.encoding import read_info, save_image, suffix
 from diffusion.errors import InputError, require
 from diffusion.files import numbered
 from diffusion.interrupt import Interrupt, Stopped
-from diffusion.model import Model, load, origin
+from diffusion.model import Model, load
 from diffusion.model.completing import Completing, known_of, with_holes
 from diffusion.progress import bar
 
@@ -47,8 +47,7 @@ def complete(options: Complete) -> int:
     distributed.join()
     model = load(options.run)
     require(model.spec.is_image, "RUN", "that of a model of images", f"{options.run}, of points")
-    run = checkpoint.run_of(options.run)
-    data = origin.data_of(run, model.config)
+    data = data_options(Evaluate(options.run, options.overrides, data_path=options.data_path), model)
     if not data.masks:
         raise InputError(
             f"data.masks: {options.run} was trained without, so that nothing of its images is unseen; to restore "
@@ -56,7 +55,7 @@ def complete(options: Complete) -> int:
         )
     model.completing(1, steps=options.steps)  # It refuses what cannot be done before images are read.
     with distributed.main_first():
-        data = data if options.data_path is None else replace(data, path=str(options.data_path))
+        run = checkpoint.run_of(options.run)
         images = open_own(model, data, run, others="to restore other images, use diffusion inpaint")
         holes = with_holes(images)
         require(len(holes), "data.masks", "such that something of the images is unseen", repr(data.masks))

@@ -144,7 +144,7 @@ def test_images_that_changed_or_came_are_completed_wherever_they_lie(
     before = contents(run / "completed-0" / "draw-1")
     shutil.copy(moved / "square" / "07.png", moved / "square" / "99.png")
     capsys.readouterr()
-    assert go(run, "--data-path", str(moved)) == 0
+    assert go(run, f"data.path={moved}") == 0
     text = capsys.readouterr().out
     assert f"data.path: {moved}: 1 more and 0 fewer examples" in text and "; 40 were there already" in text
     after = contents(run / "completed-0" / "draw-1")
@@ -157,6 +157,7 @@ def test_images_that_changed_or_came_are_completed_wherever_they_lie(
 def test_runs_that_cannot_complete_are_refused(trained: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "data.masks: " in fails(capsys, "complete", trained)
     assert "n: must be at least 1, got 0" in fails(capsys, "complete", run, "--n", "0")
+    assert "data.size: belongs to the model" in fails(capsys, "complete", run, "data.size=16")
     assert "steps: must be a whole number, 1 or more, got 0" in fails(capsys, "complete", run, "--steps", "0")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion.commands.options.common import Device, Run
+from diffusion.commands.options.common import Device, Overrides, Run
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Complete:
 
     run: Run
     """A run folder."""
+    overrides: Overrides = ()
+    """Where the data are or how their files are taken, such as data.path=photos data.masks=masks."""
     n: int = 1
     """Completions of each image."""
     steps: int | None = None
