@@ -35,6 +35,7 @@ from benchmarks.posterior import Tally
 from diffusion import figures
 from diffusion.data import PixelFormat, open_folder
 from diffusion.errors import InputError
+from diffusion.evaluation.known import MASKS
 from diffusion.model import Model, load
 from diffusion.model.restoration import Restoration
 from diffusion.model.solving import RESTORATION_STEPS
@@ -74,11 +75,7 @@ class Task:
 
 def tasks(height: int, width: int) -> dict[str, Task]:
     """Returns the kinds of damage for images of a size; x4 is among them only if 4 divides both sides."""
-    box, half = (torch.ones(1, height, width, dtype=torch.bool) for _ in range(2))
-    box[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False
-    half[:, :, width // 2 :] = False
-    random = torch.rand(1, height, width, generator=torch.Generator().manual_seed(0)) < 0.08
-    found = {"box": Task(Mask(box)), "half": Task(Mask(half)), "random": Task(Mask(random))}
+    found = {name: Task(Mask(mask((height, width), 0)[None])) for name, mask in MASKS.items()}
     if height % 4 == 0 == width % 4:
         found["x4"] = Task(Downsample(4), NOISE)
     # More than twice as wide as the 3 pixels of 256 in the tables of papers.

@@ -27,6 +27,7 @@ EVALUATOR_OPTIONS = (
     "dequantization",
     "solver_steps",
     "seed",
+    "known",
 )
 # The number of examples of the largest values that are printed.
 SHOWN = 3
@@ -38,6 +39,7 @@ def evaluate(options: Evaluate) -> int:
     evaluator = chosen(options)
     refuse_without_effect(options, evaluator)
     model = load(options.run)
+    evaluator.check(model)
     data = data_options(options, model)
     with distributed.main_first():
         training, examples = open_examples(model, data, checkpoint.run_of(options.run), options.data)

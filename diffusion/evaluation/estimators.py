@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffusion.data import Dataset
+from diffusion.data import Dataset, DataSpec
 from diffusion.errors import require
 from diffusion.evaluation.evaluator import Evaluator, Setting
+from diffusion.evaluation.known import Known
 from diffusion.evaluation.likelihood import Estimator, LikelihoodEvaluation, Measurements
+from diffusion.evaluation.masks import UNMASKED, Masks
 from diffusion.likelihood.bound import Bound
 from diffusion.likelihood.flow import Dequantization, Hutchinson, ProbeDistribution
 from diffusion.likelihood.ode import Adaptive, Fixed, Solver
@@ -32,6 +35,9 @@ class BoundEstimator(Estimator):
 
     The draws are divided equally among `repeats` independent estimates. The repeats of an example differ by their noise
     alone, which gives the variance of this source; the rest of the variance is that between examples.
+
+    `known` says what is known of every example (`known.Known`), where it is not empty. The bound is then that of what
+    is hidden, given this.
     """
 
     draws: int = 16
@@ -39,8 +45,10 @@ class BoundEstimator(Estimator):
     continuous: bool = False
     seed: int = 0
     repeats: int = 2
+    known: str = ""
     name = "bound"
     compares = True
+    masked = True
     terms = ("prior", "diffusion", "decoder", "total")
     bins = BINS
 
@@ -49,15 +57,38 @@ class BoundEstimator(Estimator):
         whole = self.draws > 0 and self.draws % self.repeats == 0
         require(whole, "draws", f"a positive multiple of {self.repeats}", self.draws)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The values of the fields; what is known is there by name if anything is."""
+        values = super().settings
+        return {**values, "known": Known(self.known, self.seed).name} if values.pop("known") else values
+
+    def given(self, spec: DataSpec) -> Tensor | None:
+        """What is known of every example: (1, 1, *)."""
+        return Known(self.known, self.seed).pixels(spec.shape) if self.known else None
+
+    def check(self, model: Model) -> None:
+        """Raises InputError for what is known where it is no mask of the model's images, or the model takes none."""
+        known = self.given(model.spec)
+        if known is not None:
+            model.likelihood().pixels(known, 1, "known")
+
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
         """One source, the noise together with the choice of the steps."""
         return ("noise",)
 
     def kind(self, likelihood: Likelihood) -> str:
-        """Says that the total is an upper bound on -log p."""
-        return "upper bound on -log p"
+        """Says that the total is an upper bound on -log p, and of what."""
+        return f"upper bound on -log p{'(hidden | known)' if self.known else ''}"
 
-    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
+    def measure(
+        self,
+        likelihood: Likelihood,
+        x: Tensor,
+        numbers: Sequence[int],
+        label: Tensor | None,
+        masks: Masks = UNMASKED,
+    ) -> Measurements:
         """Measures with one denoiser evaluation for each draw."""
         bounds = [
             likelihood.bound(
@@ -69,12 +100,16 @@ class BoundEstimator(Estimator):
                 repeat=repeat,
                 numbers=numbers,
                 label=label,
+                known=masks.known,
+                seen=masks.seen,
             )
             for repeat in range(self.repeats)
         ]
         terms = torch.stack([torch.stack([b.prior, b.diffusion, b.decoder, b.total], 1) for b in bounds])
         curves = torch.stack([by_log_snr(bound, likelihood.denoiser.schedule) for bound in bounds]).mean(0)
-        return Measurements.of(terms.mean(0), (terms.var(0) / self.repeats)[:, None], by_log_snr=curves)
+        return Measurements.of(
+            terms.mean(0), (terms.var(0) / self.repeats)[:, None], by_log_snr=curves, counted=bounds[0].counted
+        )
 
 
 def by_log_snr(bound: Bound, schedule: Schedule) -> Tensor:
@@ -138,7 +173,14 @@ class FlowEstimator(Estimator):
             return "estimate of -log p"
         return f"upper bound on -log P by dequantization ({self.dequantization})"
 
-    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
+    def measure(
+        self,
+        likelihood: Likelihood,
+        x: Tensor,
+        numbers: Sequence[int],
+        label: Tensor | None,
+        masks: Masks = UNMASKED,
+    ) -> Measurements:
         """Solves a flow for each repeat, and one more with a finer tolerance for the first `CHECKED` examples."""
         probes, sources = self.hutchinson(likelihood), self.sources(likelihood)
         repeats = self.repeats if sources else 1
@@ -202,7 +244,14 @@ class ImportanceEstimator(Estimator):
         """Says that the total is an upper bound on -log p, and the number of paths."""
         return f"upper bound on -log p by {self.paths} paths"
 
-    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
+    def measure(
+        self,
+        likelihood: Likelihood,
+        x: Tensor,
+        numbers: Sequence[int],
+        label: Tensor | None,
+        masks: Masks = UNMASKED,
+    ) -> Measurements:
         """Measures with `paths` times `steps` denoiser evaluations."""
         result = likelihood.path_weights(
             x, steps=self.steps, paths=self.paths, seed=self.seed, numbers=numbers, label=label

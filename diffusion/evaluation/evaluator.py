@@ -135,6 +135,14 @@ class Evaluator(ABC):
     name: str
     compares: ClassVar[bool] = False
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The values of the fields, which name the files of a result and are written into them."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    def check(self, model: Model) -> None:  # noqa: B027, most evaluators suit any model
+        """Raises InputError for options that do not suit a model, before examples are opened."""
+
     @abstractmethod
     def __call__(self, model: Model, examples: Dataset, setting: Setting) -> Evaluation:
         """Evaluates a model on examples.

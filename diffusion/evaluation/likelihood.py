@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -19,9 +19,10 @@ from torch import Tensor
 
 from diffusion import distributed, figures, memory
 from diffusion.data import Dataset, DataSpec
-from diffusion.errors import InputError
+from diffusion.errors import InputError, require
 from diffusion.evaluation.evaluator import Evaluation, Evaluator, Setting
 from diffusion.evaluation.intervals import Estimate, estimate
+from diffusion.evaluation.masks import UNMASKED, Masks, part_to_measure, said_of_part, seen_of
 from diffusion.likelihood.importance import ENOUGH, PathWeights
 from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, meaning, null_log_likelihood
 from diffusion.model import Model
@@ -31,7 +32,7 @@ from diffusion.progress import track
 # The most examples in a batch on a CPU. Large examples are fewer, `memory.POSITIONS` positions in all. On GPUs both are
 # larger, by `memory.TIMES`.
 BATCH = 128
-DIM, VECTOR = "bits/dim", "bits/vector"
+DIM, HIDDEN, VECTOR = "bits/dim", "bits/hidden dim", "bits/vector"
 DENSITY = "of density at unit variance, as Sohl-Dickstein et al. (2015); larger is better"
 PIXEL = "bits/pixel, all colors together"
 
@@ -45,11 +46,15 @@ class LikelihoodEvaluation(Evaluation):
     "total", and `values` has the total of each example. `k` states the same total as K and K - L_null of the 2015
     paper. `by_log_snr` is the KL by log-SNR, with an entry (log-SNR, KL in `unit` per unit of log-SNR, standard error)
     for each bin. `log_weights` has the log-weights of the paths of each example, in nats.
+
+    Where a part of each example is measured (`masks`), the scalars are those of this part, `counted` is their mean
+    number, and there is no K.
     """
 
     k: dict[str, Estimate] | None = None
     by_log_snr: tuple[tuple[float, float, float], ...] = ()
     log_weights: tuple[tuple[float, ...], ...] = ()
+    counted: float | None = None
 
     @property
     def rows(self) -> dict[str, Estimate]:
@@ -58,9 +63,10 @@ class LikelihoodEvaluation(Evaluation):
 
     @property
     def footers(self) -> tuple[str, ...]:
-        """The unit of K, followed by the notes."""
-        unit = f"{', '.join(self.k or ())}: {PIXEL if self.unit == DIM else VECTOR}, {DENSITY}"
-        return unit, *self.notes
+        """The unit of K, if there is one, followed by the notes."""
+        if self.k is None:
+            return self.notes
+        return f"{', '.join(self.k)}: {PIXEL if self.unit == DIM else VECTOR}, {DENSITY}", *self.notes
 
     def draw(self, path: Path, examples: str, compared: Self | None = None) -> None:
         """Draws a figure into a PNG: the KL by log-SNR if it is known, else a histogram.
@@ -86,7 +92,8 @@ class Measurements:
     terms: (N, T), the terms of -log p in nats, the last of which is the total. variances: (N, S, T), the variances of
     the terms by random source. by_log_snr: (N, BINS), the KL by bins of log-SNR in nats. log_weights: (N, K), the
     log-weights of K paths. differences: (M,), the differences between two tolerances of a solver, for M of the
-    examples. Where an estimator has none of these, they have no columns or no rows.
+    examples. counted: (N,), the scalars of each example that the terms are of, or (0,) where they are of all. Where an
+    estimator has none of these, they have no columns or no rows.
     """
 
     terms: Tensor
@@ -94,6 +101,7 @@ class Measurements:
     by_log_snr: Tensor
     log_weights: Tensor
     differences: Tensor
+    counted: Tensor
 
     @classmethod
     def of(
@@ -104,6 +112,7 @@ class Measurements:
         by_log_snr: Tensor | None = None,
         log_weights: Tensor | None = None,
         differences: Tensor | None = None,
+        counted: Tensor | None = None,
     ) -> Measurements:
         """Moves measurements to the CPU in float64; those that are not given are empty."""
         blank = torch.zeros(len(terms), 0)
@@ -113,8 +122,21 @@ class Measurements:
             blank if by_log_snr is None else by_log_snr,
             blank if log_weights is None else log_weights,
             torch.zeros(0) if differences is None else differences,
+            torch.zeros(0) if counted is None else counted,
         )
         return cls(*(value.detach().double().cpu() for value in given))
+
+    def by_scalar(self, dim: int) -> Measurements:
+        """These measurements as if all `dim` scalars of an example cost as much as those that count."""
+        if not len(self.counted):
+            return self
+        share = dim / self.counted[:, None]
+        return replace(
+            self,
+            terms=self.terms * share,
+            variances=self.variances * share[..., None].square(),
+            by_log_snr=self.by_log_snr * share,
+        )
 
 
 def concatenate(batches: Sequence[Measurements]) -> Measurements:
@@ -132,7 +154,7 @@ class Estimator(Evaluator):
 
     `terms` names the terms of -log p; each is the mean of `repeats` independent estimates. `bins` is the number of bins
     of log-SNR and `paths` that of paths, 0 where there are none. `independent` says whether an example has the same
-    numbers in any batch, up to rounding.
+    numbers in any batch, up to rounding, and `masked` whether a part of an example can be measured.
     """
 
     terms: tuple[str, ...] = ("total",)
@@ -140,6 +162,11 @@ class Estimator(Evaluator):
     bins: int = 0
     paths: int = 0
     independent: bool = True
+    masked: bool = False
+
+    def given(self, spec: DataSpec) -> Tensor | None:
+        """What is known of every example, (1, 1, *), if the likelihood of the rest is measured."""
+        return None
 
     @abstractmethod
     def sources(self, likelihood: Likelihood) -> tuple[str, ...]:
@@ -150,14 +177,21 @@ class Estimator(Evaluator):
         """Says whether the total is a bound on -log p or an estimate of it."""
 
     @abstractmethod
-    def measure(self, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None) -> Measurements:
-        """Measures the examples x (B, *), whose numbers are `numbers`."""
+    def measure(
+        self,
+        likelihood: Likelihood,
+        x: Tensor,
+        numbers: Sequence[int],
+        label: Tensor | None,
+        masks: Masks = UNMASKED,
+    ) -> Measurements:
+        """Measures the examples x (B, *), whose numbers are `numbers`; `masks` are those of a `masked` estimator."""
 
     def empty(self, likelihood: Likelihood) -> Measurements:
         """The measurements of a process without examples."""
         terms, sources = len(self.terms), len(self.sources(likelihood))
         blank = torch.zeros(0, dtype=torch.float64)
-        shapes = (terms,), (sources, terms), (self.bins,), (self.paths,), ()
+        shapes = (terms,), (sources, terms), (self.bins,), (self.paths,), (), ()
         return Measurements(*(blank.new_zeros(0, *shape) for shape in shapes))
 
     def batch(self, spec: DataSpec, device: torch.device) -> int:
@@ -174,11 +208,19 @@ class Estimator(Evaluator):
         The random numbers of an example depend on the estimator's seed and the position of the example among those
         measured, not on batches or processes.
 
-        Raises InputError where there are no examples, or where they are of another kind or other classes than the
-        model's.
+        Examples of which nothing that is to be measured has been seen are left out.
+
+        Raises InputError where there are no examples, where they are of another kind or other classes than the model's,
+        and where a part of them is to be measured by an estimator or a model that cannot.
         """
-        examples = setting.select(examples, model.spec)
-        likelihood = model.likelihood(guidance=setting.guidance, dtype=setting.dtype)
+        likelihood, known = model.likelihood(guidance=setting.guidance, dtype=setting.dtype), self.given(model.spec)
+        whole = replace(setting, limit=None).select(examples, model.spec)
+        if whole.seen is not None:
+            require(self.masked, "data", f"seen everywhere for {self.name}; take --method bound", "unseen pixels")
+            rule = "seen everywhere for this model, which takes one noise level for all pixels"
+            require(likelihood.mapped, "data", rule, "unseen pixels")
+        measurable = part_to_measure(whole, known)
+        examples, left_out = setting.select(measurable, model.spec), len(whole) - len(measurable)
         count = len(examples)
         batch = self.batch(examples.spec, likelihood.device)
         if setting.shared:  # The devices of some processes might suit more.
@@ -194,20 +236,30 @@ class Estimator(Evaluator):
             values, label = examples.batch(numbers)
             if examples.spec.is_image:
                 values = examples.center(values)
-            batches += measure_batch(self, likelihood, values, numbers, label if model.spec.classes else None)
+            label = label if model.spec.classes else None
+            batches += measure_batch(self, likelihood, values, numbers, label, Masks(known, seen_of(examples, numbers)))
         measured = concatenate(batches)
-        return summary(self, likelihood, gather(measured) if setting.shared else measured)
+        result = summary(self, likelihood, gather(measured) if setting.shared else measured)
+        if not left_out:
+            return result
+        note = f"left out: {left_out:,} examples, of which nothing that is to be measured has been seen"
+        return replace(result, names=tuple(examples.names), notes=(*result.notes, note))
 
 
 def measure_batch(
-    estimator: Estimator, likelihood: Likelihood, x: Tensor, numbers: Sequence[int], label: Tensor | None
+    estimator: Estimator,
+    likelihood: Likelihood,
+    x: Tensor,
+    numbers: Sequence[int],
+    label: Tensor | None,
+    masks: Masks = UNMASKED,
 ) -> list[Measurements]:
     """Measures a batch x (B, *) at once, or in halves, and halves of these, while memory runs out.
 
     Raises InputError when memory runs out with one example, or by an estimator that would give other numbers in smaller
     batches.
     """
-    found = memory.none_if_oom(lambda: estimator.measure(likelihood, x, numbers, label))
+    found = memory.none_if_oom(lambda: estimator.measure(likelihood, x, numbers, label, masks))
     if found is not None:
         return [found]
     half = len(x) // 2
@@ -222,7 +274,12 @@ def measure_batch(
         measured
         for rows in (slice(half), slice(half, None))
         for measured in measure_batch(
-            estimator, likelihood, x[rows], numbers[rows], None if label is None else label[rows]
+            estimator,
+            likelihood,
+            x[rows],
+            numbers[rows],
+            None if label is None else label[rows],
+            masks.part(rows),
         )
     ]
 
@@ -231,6 +288,9 @@ def summary(estimator: Estimator, likelihood: Likelihood, measurements: Measurem
     """Summarizes the measurements of all examples."""
     spec, schedule, count = likelihood.spec, likelihood.denoiser.schedule, len(measurements.terms)
     factor = bits_per_dim(1.0, spec.dim) if spec.levels else bits(1.0)
+    counted = float(measurements.counted.mean()) if len(measurements.counted) else None
+    known = estimator.given(spec)
+    measurements = measurements.by_scalar(spec.dim) if spec.levels else measurements
     solver = float(measurements.differences.abs().mean()) if len(measurements.differences) else None
     sources = estimator.sources(likelihood)
     terms = {}
@@ -243,15 +303,16 @@ def summary(estimator: Estimator, likelihood: Likelihood, measurements: Measurem
     return LikelihoodEvaluation(
         estimator.name,
         estimator.kind(likelihood),
-        DIM if spec.levels else VECTOR,
+        VECTOR if not spec.levels else DIM if known is None else HIDDEN,
         count,
         terms,
         tuple((measurements.terms[:, -1] * factor).tolist()),
-        (*said_of(spec), *notes(measurements, factor)),
+        (*said_of(spec), *said_of_part(spec, counted, known), *notes(measurements, factor)),
         value_errors=tuple((within_examples(measurements) * factor).tolist()),
-        k=as_2015(terms["total"], spec),
+        k=as_2015(terms["total"], spec) if counted is None else None,
         by_log_snr=curve(measurements.by_log_snr, schedule.log_snr_min, width, factor),
         log_weights=tuple(map(tuple, measurements.log_weights.tolist())) if measurements.log_weights.shape[1] else (),
+        counted=counted,
     )
 
 

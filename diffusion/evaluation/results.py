@@ -3,6 +3,7 @@
     evaluation.json                   by the defaults, on the held-out examples, of the model that was measured last
     evaluation-limit8-draws2.json     by other settings
     evaluation-ode.json               by another method
+    evaluation-known-box.json         of what is hidden given what is known
     evaluation-photos.json            on other examples, in the folder photos
     evaluation-step1000.json          an earlier model's, which had one of these names before
 
@@ -16,7 +17,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Made:
 
 def _settings(evaluator: Evaluator, setting: Setting) -> dict[str, Any]:
     shared = {"limit": setting.limit, "guidance": setting.guidance, "float64": setting.dtype == torch.float64}
-    return shared | asdict(evaluator)  # type: ignore[call-overload,no-any-return]
+    return shared | evaluator.settings
 
 
 def _said(key: str, value: object) -> str:

@@ -111,8 +111,8 @@ class Likelihood:
             label=self._labels(label, len(values)),
             randn=example_noise(seed, Stream.PATH, repeat, numbers),
             offset=step_offsets(seed, repeat, numbers),
-            known=self._pixels(known, len(values), "known"),
-            seen=self._pixels(seen, len(values), "seen"),
+            known=self.pixels(known, len(values), "known"),
+            seen=self.pixels(seen, len(values), "seen"),
         )
 
     @exact_float32()
@@ -243,6 +243,17 @@ class Likelihood:
         values = self.spec.quantize(given) if given.is_floating_point() else given
         return self.spec.encode(values).to(self.device, self.dtype)
 
+    def pixels(self, value: Given | None, n: int, name: str) -> Tensor | None:
+        """A mask of n examples on the device, (n or 1, 1, *). Raises InputError for a denoiser that takes no map."""
+        if value is None:
+            return None
+        if not self.mapped:
+            raise InputError(
+                f"{name}: must be left out with this model, which takes one noise level for all pixels; train one that "
+                "learns from what is known of an example (observed.share)"
+            )
+        return pixels(value, n, self.spec.shape, name).to(self.device)
+
     def continuous(self, x: Several, seed: int, repeat: int, numbers: Sequence[int]) -> Tensor:
         """Encodes examples, and adds uniform noise as wide as one gray level to quantized data."""
         return self.dequantized(self.encode(x), seed, repeat, numbers)
@@ -254,17 +265,6 @@ class Likelihood:
             return values
         randn = example_noise(seed, Stream.DEQUANTIZATION, repeat, numbers)
         return dequantize(values, quantization, randn).to(self.dtype)
-
-    def _pixels(self, value: Given | None, n: int, name: str) -> Tensor | None:
-        """A mask of n examples on the device, (n or 1, 1, *). Raises InputError for a denoiser that takes no map."""
-        if value is None:
-            return None
-        if not self.mapped:
-            raise InputError(
-                f"{name}: must be left out with this model, which takes one noise level for all pixels; train one that "
-                "learns from what is known of an example (observed.share)"
-            )
-        return pixels(value, n, self.spec.shape, name).to(self.device)
 
     def _labels(self, label: Labels | None, n: int) -> Tensor | None:
         return self.spec.label_numbers(plain_label(label), n, unlabeled=True, device=self.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def test_evaluations_out_of_range(run: Path, capsys: pytest.CaptureFixture, opti
 def test_an_option_that_the_method_does_not_have_is_an_error_that_names_it(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    takes = "which takes draws, steps, continuous, seed, repeats"
+    takes = "which takes draws, steps, continuous, seed, repeats, known"
     assert fails(capsys, "evaluate", run, "--paths", "4") == f"error: --paths: is no option of bound, {takes}\n"
     message = fails(capsys, "evaluate", run, "--method", "importance", "--solver-steps", "4")
     assert message == "error: --solver-steps: is no option of importance, which takes steps, paths, seed\n"
@@ -143,6 +144,67 @@ def test_every_option_of_an_evaluator_can_be_given() -> None:
     known = {field.name for kind in (BoundEstimator, FlowEstimator, ImportanceEstimator) for field in fields(kind)}
     assert known - {"repeats", "distribution"} == set(EVALUATOR_OPTIONS)
     assert set(EVALUATOR_OPTIONS) <= {field.name for field in fields(Evaluate)}
+
+
+@pytest.fixture
+def restoring(restorer: Path, tmp_path: Path) -> Path:
+    """A copy of the run that learned to restore."""
+    return Path(shutil.copytree(restorer, tmp_path / "restoring"))
+
+
+def test_what_is_hidden_has_results_of_its_own(
+    restoring: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["evaluate", str(restoring), "--limit", "4", "--draws", "2"]
+    assert cli.main([*common, "--known", "box"]) == 0
+    text = capsys.readouterr().out
+    written = json.loads((restoring / "evaluation-limit4-draws2-known-box.json").read_text())
+    assert written["settings"]["known"] == "box" and written["unit"] == "bits/hidden dim" and written["counted"] == 48
+    assert written["kind"] == "upper bound on -log p(hidden | known)" and written["training"]["counted"] == 48
+    assert "hidden: 48 of the 192 scalars of an example, of which the bits are, given 75.0% of the pixels" in text
+    for term in ("prior", "diffusion", "decoder", "total"):
+        assert f"{term:16s}{written['mean'][term]:12.4f}{written['terms'][term]['half_width']:12.4f}" in text
+    with (restoring / "evaluation-limit4-draws2-known-box.csv").open() as file:
+        assert file.readline() == "file,bits/hidden dim,standard error\n"
+    model = load(restoring)
+    _, held_out = open_examples(model, model.config.data)
+    part = held_out.evenly(4)
+    values, label = part.batch(range(len(part)))
+    known = torch.ones(8, 8, dtype=torch.bool)
+    known[2:6, 2:6] = False
+    halves = [model.likelihood().bound(values, draws=1, repeat=i, label=label, known=known).total for i in range(2)]
+    assert written["values"] == pytest.approx((sum(halves) / 96 / np.log(2)).tolist())  # type: ignore[attr-defined]
+    # A plain evaluation, one of another mask, and one of another file of the same name are other results.
+    assert cli.main(common) == 0
+    plain = json.loads((restoring / "evaluation-limit4-draws2.json").read_text())
+    assert "known" not in plain["settings"] and plain["counted"] is None and plain["unit"] == "bits/dim"
+    for rows in (3, 5):
+        mask = np.zeros((8, 8), dtype=np.uint8)
+        mask[:rows] = 255
+        Image.fromarray(mask).save(tmp_path / "mask.png")
+        assert cli.main([*common, "--known", str(tmp_path / "mask.png"), "--no-compare"]) == 0
+    found = [json.loads(path.read_text()) for path in restoring.glob("evaluation-limit4-draws2-known-mask-*.json")]
+    assert sorted(each["counted"] for each in found) == [72, 120]
+    assert len({each["settings"]["known"] for each in found}) == 2
+
+
+def test_what_is_known_is_refused_where_it_cannot_be_used(
+    trained: Path, restorer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(capsys, "evaluate", trained, "--known", "box", "--draws", "2")
+    assert message.startswith("error: known: must be left out with this model, which takes one noise level for all ")
+    for method in ("ode", "importance"):
+        message = fails(capsys, "evaluate", restorer, "--known", "box", "--method", method)
+        assert message.startswith(f"error: --known: is no option of {method}, which takes ")
+    message = fails(capsys, "evaluate", restorer, "--known", "haf")
+    assert message == (
+        "error: known: must be one of box, half, random, or the file of a mask, got 'haf'; did you mean half?\n"
+    )
+    Image.fromarray(np.eye(9, dtype=np.uint8) * 255).save(tmp_path / "wide.png")
+    message = fails(capsys, "evaluate", restorer, "--known", tmp_path / "wide.png")
+    assert "wide.png: must be of the shape (3, 8, 8) of the data, or (1, 3, 8, 8), got (1, 9, 9)" in message
+    message = fails(capsys, "evaluate", restorer, "--method", "bound:known=box", "--known", "half")
+    assert message == "error: --known: is given in --method bound:known=box too; give it once\n"
 
 
 @dataclass(frozen=True)

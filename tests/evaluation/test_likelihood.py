@@ -14,6 +14,7 @@ from torch import Tensor
 from diffusion import distributed
 from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec
+from diffusion.data.observing import Observing
 from diffusion.denoiser import Denoiser, V
 from diffusion.errors import InputError
 from diffusion.evaluation import BoundEstimator, Evaluation, FlowEstimator, ImportanceEstimator, evaluate, likelihood
@@ -29,13 +30,15 @@ PLANE = GaussianOracle(
     SCHEDULE, torch.zeros(2, dtype=torch.float64), torch.tensor([[1.3, 0.4], [0.4, 0.7]], dtype=torch.float64)
 )
 LEVELS = 256
+RESTORING = Config(observed=Observing(share=0.5))
 # Images of 5 x 5 pixels of one color, in units of 40 gray levels about the middle.
 SPEC = DataSpec((1, 5, 5), LEVELS, (), 127.5, 40.0)
 WHITE = GaussianOracle(SCHEDULE, torch.zeros(1, 5, 5, dtype=torch.float64), torch.eye(25, dtype=torch.float64))
 
 
-def model(oracle: GaussianOracle | MixtureOracle, spec: DataSpec) -> Model:
-    return Model(Denoiser(OracleNetwork(oracle, V()), oracle.schedule, V()), spec, Config())  # type: ignore[arg-type]
+def model(oracle: GaussianOracle | MixtureOracle, spec: DataSpec, experiment: Config | None = None) -> Model:
+    denoiser = Denoiser(OracleNetwork(oracle, V()), oracle.schedule, V())  # type: ignore[arg-type]
+    return Model(denoiser, spec, experiment or Config())
 
 
 def points(n: int, seed: int = 0) -> Dataset:
@@ -319,7 +322,7 @@ def test_large_examples_are_fewer_in_a_batch(
 ) -> None:
     sizes: list[int] = []
 
-    def measure(self: BoundEstimator, likelihood: Likelihood, x: Tensor, numbers: range, label: None) -> Measurements:
+    def measure(self: BoundEstimator, likelihood: Likelihood, x: Tensor, *others: object) -> Measurements:
         sizes.append(len(x))
         return Measurements.of(
             torch.zeros(len(x), 4), torch.zeros(len(x), 1, 4), by_log_snr=torch.zeros(len(x), BoundEstimator.bins)
@@ -425,3 +428,98 @@ def test_examples_of_another_kind_are_refused() -> None:
     broken = Dataset(np.array([[0.0, 1.0], [math.nan, 0.0]], dtype=np.float32), DataSpec((2,), None), None, ["a", "b"])
     with pytest.raises(InputError, match="x: must be finite, got nan in example 1"):
         evaluate(model(PLANE, DataSpec((2,), None)), broken)
+
+
+def test_what_is_hidden_is_measured_given_what_is_known() -> None:
+    dataset, k = points(400), 0.4 / 1.3
+    x = torch.from_numpy(np.asarray(dataset.values)).double()
+    exact = -torch.distributions.Normal(k * x[:, 0], (0.7 - k * 0.4) ** 0.5).log_prob(x[:, 1]) / math.log(2)
+    method = BoundEstimator(draws=16, known="half")
+    result = evaluate(model(PLANE, dataset.spec, RESTORING), dataset, method=method)
+    total = result.terms["total"]
+    assert result.kind == "upper bound on -log p(hidden | known)" and result.unit == "bits/vector"
+    assert abs(total.mean - float(exact.mean())) < 4 * total.errors["noise"] < 0.7
+    assert total.mean == pytest.approx(sum(result.mean[term] for term in ("prior", "diffusion", "decoder")))
+    assert result.counted == 1 and result.k is None
+    assert result.table().splitlines()[-1] == (
+        "hidden: 1 of the 2 scalars of an example, of which the bits are, given 50.0% of the pixels"
+    )
+    assert strict(result)["counted"] == 1
+
+
+def damaged(n: int) -> Dataset:
+    """Images of which each has other unseen pixels, within a margin of one pixel of which all has been seen."""
+    whole = images(n)
+    generator = torch.Generator().manual_seed(1)
+    seen = torch.ones(n, 1, 7, 7, dtype=torch.uint8)
+    seen[:, :, 1:-1, 1:-1] = (
+        torch.rand(n, 1, 5, 5, generator=generator) < torch.linspace(0.4, 0.9, n)[:, None, None, None]
+    )
+    values = np.pad(np.asarray(whole.values), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    return replace(whole, values=values, seen=seen.numpy(), margin=1)
+
+
+def test_damaged_images_have_bits_per_seen_dimension() -> None:
+    """Each example is divided by its own scalars; the values of pixels that nobody has seen have no influence."""
+    dataset, method = damaged(12), BoundEstimator(draws=8)
+    white = model(WHITE, SPEC, RESTORING)
+    result = evaluate(white, dataset, method=method)
+    seen = torch.from_numpy(np.asarray(dataset.seen))[:, :, 1:-1, 1:-1] != 0
+    counts = seen.flatten(1).sum(1)
+    halves = [white.likelihood().bound(images(12).values, draws=4, repeat=i, seen=seen).total for i in (0, 1)]
+    expected = (sum(halves) / 2 / math.log(2) / counts).tolist()  # type: ignore[operator]
+    assert result.values == pytest.approx(expected, rel=1e-12) and len(set(counts.tolist())) > 4
+    assert result.unit == "bits/dim" and result.counted == pytest.approx(float(counts.double().mean()))
+    assert f"seen: {result.counted:.6g} of the 25 scalars of an example on average" in result.table()
+    spoiled = np.where(np.asarray(dataset.seen) != 0, np.asarray(dataset.values), 255 - np.asarray(dataset.values))
+    assert evaluate(white, replace(dataset, values=spoiled), method=method) == result
+    # Where all has been seen the number is that of a plain dataset, up to rounding; the same network is asked.
+    full = replace(images(12), seen=np.ones((12, 1, 5, 5), dtype=np.uint8))
+    plain = evaluate(white, images(12), method=method)
+    assert plain.counted is None and plain.k is not None
+    assert evaluate(white, full, method=method).values == pytest.approx(plain.values, rel=1e-5)
+
+
+def test_images_seen_more_or_less_cost_the_same_bits_per_dimension() -> None:
+    """The pixels are independent, so a part of them costs as many bits each as the whole."""
+    spec = DataSpec((1, 5, 5), None)
+    x = torch.randn(40, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    seen = (torch.rand(40, 1, 5, 5, generator=torch.Generator().manual_seed(1)) < 0.4).numpy().astype(np.uint8)
+    dataset = Dataset(x.numpy(), spec, None, [str(i) for i in range(40)], seen=seen)
+    result = evaluate(model(WHITE, spec, RESTORING), dataset, method=BoundEstimator(draws=32))
+    exact = 0.5 * math.log2(2 * math.pi) + (x.square() * torch.from_numpy(seen)).sum() / seen.sum() / 2 / math.log(2)
+    assert result.counted is not None and result.unit == "bits/vector"
+    total = result.terms["total"]
+    assert abs(total.mean / result.counted - float(exact)) < 4 * total.errors["noise"] / result.counted < 0.6
+
+
+def test_known_pixels_of_damaged_images_are_those_that_were_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, white = damaged(6), model(WHITE, SPEC, RESTORING)
+    dataset.seen[3, :, 2:5, 2:5] = 0  # type: ignore[index]
+    method = BoundEstimator(draws=4, known="box")
+    result = evaluate(white, dataset, method=method)
+    # Nothing of the box has been seen in one of them: it is left out, and said to be.
+    assert result.examples == 5 and result.names == ("0", "1", "2", "4", "5") and result.unit == "bits/hidden dim"
+    assert "left out: 1 examples, of which nothing that is to be measured has been seen" in result.table()
+    monkeypatch.setattr(likelihood, "BATCH", 2)
+    assert evaluate(white, dataset, method=method).values == pytest.approx(result.values, rel=1e-5)
+    some = evaluate(white, dataset, method=method, limit=3)
+    assert some.names == ("0", "2", "5") and some.examples == 3
+    alone = evaluate(white, dataset.subset([0, 2, 5]), method=method)
+    assert alone.names == () and alone.values == some.values
+    short(monkeypatch, "bound", 1)
+    assert evaluate(white, dataset, method=method).values == pytest.approx(result.values, rel=1e-5)
+
+
+def test_parts_that_cannot_be_measured_are_refused() -> None:
+    dataset, white = damaged(4), model(WHITE, SPEC, RESTORING)
+    for method in (FlowEstimator(), ImportanceEstimator()):
+        with pytest.raises(InputError, match=f"data: must be seen everywhere for {method.name}; take --method bound"):
+            evaluate(white, dataset, method=method)
+    with pytest.raises(InputError, match="data: must be seen everywhere for this model, which takes one noise level"):
+        evaluate(model(WHITE, SPEC), dataset)
+    with pytest.raises(InputError, match="known: must be left out with this model, which takes one noise level"):
+        evaluate(model(WHITE, SPEC), images(2), method=BoundEstimator(known="box"))
+    nothing = replace(dataset, seen=np.zeros((4, 1, 7, 7), dtype=np.uint8))
+    with pytest.raises(InputError, match="data: must be seen where it is to be measured, in one example or more"):
+        evaluate(white, nothing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,27 @@ def test_one_sign_has_one_meaning(model: Model, splits: tuple[Dataset, Dataset],
     assert numbers["held_out/total_bits_per_dim"] == short.mean["total"]
     assert numbers["held_out/total_bits_per_dim_se"] == short.standard_error["total"] < 0.8 * expected(short)[1]
     assert json.loads((tmp_path / "evaluation.json").read_text())["mean"] == last.mean
+
+
+def test_the_bound_of_damaged_images_is_in_bits_per_seen_dimension(restorer: Path, tmp_path: Path) -> None:
+    """Along the way and at the end, whatever the values are that nobody has seen."""
+    restoring = load(restorer, device="cpu")
+    data = restoring.config.data
+    train, held_out = open_source(data, lambda text: None).split(data.held_out, data.seed)
+    seen = (torch.rand(len(held_out), 1, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.6).byte()
+    values = torch.from_numpy(np.asarray(held_out.values))
+    found = []
+    for number, others in enumerate((values, 255 - values)):
+        stored = torch.where(seen != 0, values, others).numpy()
+        damaged = replace(held_out, values=stored, seen=seen.numpy(), contents=None)
+        report, said = reporter(restoring, (train, damaged), tmp_path)
+        numbers = report.validation(restoring, LossByLogSNR(-1, 1))
+        method, count = BoundEstimator(draws=restoring.config.report.draws), restoring.config.report.images
+        expected = evaluate(restoring, damaged, method=method, limit=count)
+        assert numbers["held_out/total_bits_per_dim"] == expected.mean["total"] and "bits/dim" in said[0], number
+        assert expected.counted is not None and 0.5 < expected.counted / 192 < 0.7
+        found.append(numbers)
+    assert found[0] == found[1]
 
 
 def test_pictures_of_samples_are_from_the_same_noise(

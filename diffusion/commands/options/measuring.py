@@ -12,6 +12,7 @@ from diffusion.commands.options.common import Device, Overrides, Run
 from diffusion.registries import names
 
 EVALUATORS = ", ".join(names("evaluation", "EVALUATORS"))
+MASKS = ", ".join(names("evaluation/known.py", "MASKS"))
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ class Evaluate:
     """The place of the run's own data, if they were moved. They are known by content, and held-out ones stay so."""
     limit: int | None = None
     """Use at most this many examples."""
+    known: Annotated[
+        str | None,
+        tyro.conf.arg(
+            help="bound: measure what is hidden given what is known, in bits per hidden dimension, with a model that "
+            f"was trained to restore (observed.share). A mask, white where it is known, or {MASKS}: the middle, the "
+            "right half, or 92 percent of the pixels are hidden."
+        ),
+    ] = None
     draws: int | None = None
     """bound: steps drawn for each example, in two independent halves; an even number, 16 by default."""
     steps: int | None = None

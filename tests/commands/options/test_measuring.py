@@ -11,6 +11,7 @@ import tyro
 from diffusion import cli
 from diffusion.commands.options import Evaluate, measuring
 from diffusion.evaluation import EVALUATORS, BoundEstimator, FlowEstimator, ImportanceEstimator
+from diffusion.evaluation.known import MASKS, SHOWN
 from diffusion.likelihood.flow import Dequantization
 from diffusion.model.likelihood import PATH_STEPS, STEPS
 
@@ -25,6 +26,13 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_help_names_every_evaluator(capsys: pytest.CaptureFixture[str]) -> None:
     assert ", ".join(EVALUATORS) == measuring.EVALUATORS
     assert f"The evaluator: {', '.join(EVALUATORS)}. " in help_of("evaluate", capsys)
+
+
+def test_the_help_names_every_mask(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ", ".join(MASKS) == measuring.MASKS
+    text = help_of("evaluate", capsys)
+    hides = f"the middle, the right half, or {100 * (1 - SHOWN):.0f} percent of the pixels are hidden"
+    assert f"or {', '.join(MASKS)}: {hides}" in text
 
 
 def test_the_dequantizations_are_those_of_the_flow() -> None:
