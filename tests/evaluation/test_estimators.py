@@ -16,6 +16,7 @@ from diffusion.errors import InputError
 from diffusion.evaluation import BoundEstimator, FlowEstimator, ImportanceEstimator, evaluate
 from diffusion.evaluation.estimators import BINS, CHECKED, EXACT, by_log_snr
 from diffusion.evaluation.likelihood import Estimator, Measurements
+from diffusion.evaluation.masks import Masks
 from diffusion.likelihood.flow import Hutchinson
 from diffusion.likelihood.importance import PathWeights
 from diffusion.likelihood.ode import Adaptive, Fixed
@@ -157,6 +158,39 @@ def test_the_variances_of_all_terms_by_paths_are_those_of_repetitions(monkeypatc
     single, cumulant, total = measured.terms.mean(0).tolist()
     assert single == pytest.approx(0, abs=2e-3) and cumulant == pytest.approx(-0.125, abs=3e-3)
     assert single > total > cumulant, "the bound of all paths is between a single path and log p"
+
+
+def test_what_is_known_is_a_setting_that_names_the_result() -> None:
+    plain, box = BoundEstimator(draws=4), BoundEstimator(draws=4, known="box")
+    assert box.settings == {**plain.settings, "known": "box"} and "known" not in plain.settings
+    assert box.kind(likelihood(IMAGES)) == "upper bound on -log p(hidden | known)"
+    given = box.given(IMAGES)
+    assert plain.given(IMAGES) is None and given is not None and int((~given).sum()) == 9
+    plain.check(model(WHITE, IMAGES))
+    with pytest.raises(InputError, match="known: must be left out with this model"):
+        box.check(model(WHITE, IMAGES))
+    with pytest.raises(InputError, match="known: must be one of box, half, random, or the file of a mask, got 'nose'"):
+        BoundEstimator(known="nose").check(model(WHITE, IMAGES))
+
+
+def test_the_bound_of_a_part_counts_its_scalars() -> None:
+    given, x, known = (
+        replace(likelihood(IMAGES), mapped=True),
+        examples(IMAGES, 3),
+        BoundEstimator(known="box").given(IMAGES),
+    )
+    seen = torch.rand(3, 1, 5, 5, generator=torch.Generator().manual_seed(0)) < 0.8
+    measured = BoundEstimator(draws=4).measure(given, x, range(3), None, Masks(known, seen))
+    assert known is not None and measured.counted.tolist() == (seen & ~known).flatten(1).sum(1).tolist()
+    totals = torch.stack([given.bound(x, draws=2, repeat=i, known=known, seen=seen).total for i in range(2)])
+    assert torch.allclose(measured.terms[:, 3], totals.mean(0), rtol=1e-12)
+    share = 25 / measured.counted
+    scaled = measured.by_scalar(25)
+    assert torch.equal(scaled.terms, measured.terms * share[:, None])
+    assert torch.allclose(scaled.variances[:, 0], measured.variances[:, 0] * share[:, None] ** 2, rtol=1e-12)
+    assert torch.allclose(scaled.by_log_snr.sum(1), scaled.terms[:, 1], rtol=1e-12)
+    whole = BoundEstimator(draws=4).measure(given, x, range(3), None)
+    assert whole.counted.shape == (0,) and whole.by_scalar(25) is whole
 
 
 def test_the_trajectory_bound_is_the_default() -> None:
