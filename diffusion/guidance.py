@@ -66,7 +66,8 @@ class ClassifierFree:
         """
         log_snr = self.schedule.log_snr(levels.widened(levels.of_trajectory(t, x_t)))
         scale = torch.where((self.interval[0] <= log_snr) & (log_snr <= self.interval[1]), self.scale, 1.0)
-        if label is None or bool((scale == 1).all()):
+        # Of maps on a device it is not asked, as the host would wait for the answer.
+        if label is None or (scale.device.type == "cpu" and bool((scale == 1).all())):
             return self.denoiser(x_t, t, label)
         both = torch.cat([label, torch.full_like(label, -1)])
         times = torch.cat([t, t]) if t.ndim and len(t) == len(x_t) else t

@@ -6,6 +6,7 @@ The budgets are waits for each step, beside those for the whole restoration. The
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ ONCE = 8
 # For a mask. Conjugate gradients whose products are cheap converge before their first look. Those with the Jacobian are
 # looked at in every iteration, which takes a backward pass. Particles are asked for their weights.
 BUDGETS = {
-    **dict.fromkeys(("replacement", "repaint", "ddnm", "dps"), 0),
+    **dict.fromkeys(("replacement", "repaint", "ddnm", "dps", "learned"), 0),
     **dict.fromkeys(("product", "zero", "pigdm"), 1),
     "tmpd": 4,
     "mmps": 8,
@@ -52,6 +53,8 @@ def needs_mask(method: str) -> bool:
 
 
 def suits(operator: str, method: str) -> bool:
+    if method == "learned":
+        return operator == "denoise"
     return not needs_mask(method) and (operator != "jpeg" or method not in ("product", "ddnm"))
 
 
@@ -86,11 +89,12 @@ def test_every_operator_and_method_is_tried() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_inpainting_is_that_of_the_cpu_and_waits_for_what_it_asks_alone(
-    method: str, trained: Path, on_cpu: Model
+    method: str, pair: tuple[Path, Model]
 ) -> None:
+    run, on_cpu = pair
     expected = inpainted(on_cpu, method)
     with pretended("cuda") as ledger:
-        model = load(trained, device="cuda")
+        model = load(run, device="cuda")
         ledger.clear()
         found = inpainted(model, method)
         waits = asked(ledger)
@@ -100,15 +104,15 @@ def test_an_inpainting_is_that_of_the_cpu_and_waits_for_what_it_asks_alone(
 
 @pytest.mark.parametrize("operator", WORDS)
 @pytest.mark.parametrize("method", [method for method in METHODS if not needs_mask(method)])
-def test_a_restoration_waits_for_what_it_asks_alone(operator: str, method: str, trained: Path, on_cpu: Model) -> None:
+def test_a_restoration_waits_for_what_it_asks_alone(operator: str, method: str, pair: tuple[Path, Model]) -> None:
     if not suits(operator, method):
         return
     with pretended("cuda") as ledger:
-        model = load(trained, device="cuda")
+        model = load(pair[0], device="cuda")
         ledger.clear()
         found = restored(model, operator, method, steps=1)
         waits = asked(ledger)
-    assert found.samples.isfinite().all() and (waits == 0 or method not in ("ddnm", "dps")), str(ledger)
+    assert found.samples.isfinite().all() and (waits == 0 or method not in ("ddnm", "dps", "learned")), str(ledger)
 
 
 @pytest.mark.parametrize("operator", WORDS)
@@ -118,12 +122,13 @@ def test_a_restoration_by_the_default_method_is_that_of_the_cpu(operator: str, t
         assert same(restored(load(trained, device="cuda"), operator, "auto"), expected)
 
 
-@pytest.mark.parametrize("method", ["replacement", "mmps", "ddnm"])
-def test_windows_wait_for_nothing_more(method: str, trained: Path, on_cpu: Model) -> None:
+@pytest.mark.parametrize("method", ["replacement", "mmps", "ddnm", "learned"])
+def test_windows_wait_for_nothing_more(method: str, pair: tuple[Path, Model]) -> None:
+    run, on_cpu = pair
     image, known = IMAGE.repeat(1, 2, 2)[:, :13, :11], KNOWN.repeat(2, 2)[:13, :11]
     expected = inpainted(on_cpu, method, image, known)
     with pretended("cuda") as ledger:
-        model = load(trained, device="cuda")
+        model = load(run, device="cuda")
         ledger.clear()
         found = inpainted(model, method, image, known)
         waits = asked(ledger)
@@ -131,13 +136,40 @@ def test_windows_wait_for_nothing_more(method: str, trained: Path, on_cpu: Model
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_restorations_on_apples_gpu_keep_float64_on_the_cpu(method: str, trained: Path, on_cpu: Model) -> None:
-    operator = "blur"
-    run = (
+def test_restorations_on_apples_gpu_keep_float64_on_the_cpu(method: str, pair: tuple[Path, Model]) -> None:
+    operator, (run, on_cpu) = "denoise" if method == "learned" else "blur", pair
+    draw = (
         (lambda model: inpainted(model, method))
         if needs_mask(method)
         else lambda model: restored(model, operator, method)
     )
-    expected = run(on_cpu)
+    expected = draw(on_cpu)
     with pretended("mps"):
-        assert same(run(load(trained, device="mps")), expected)
+        assert same(draw(load(run, device="mps")), expected)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+@pytest.mark.parametrize("side", [8, 13, 5])
+def test_maps_of_noise_guidance_and_windows_wait_for_nothing(
+    side: int, kind: str, restorer: Path, restorer_on_cpu: Model
+) -> None:
+    """What is known exactly, in noise that differs, and not at all, towards a label, in one window and in several."""
+    image, known = IMAGE.repeat(1, 2, 2)[:, :side, :side], KNOWN.repeat(2, 2)[:side, :side]
+    noise = (torch.linspace(-0.1, 0.2, side).clamp(0) * torch.ones(side, 1)).contiguous()
+
+    def draw(model: Model) -> Restoration:
+        label = model.spec.classes[0]
+        options = {"n": 2, "batch": 4, "steps": STEPS, "label": label, "guidance": 2.0}
+        return model.inpaint(image, known, noise=noise, **options)  # type: ignore[arg-type]
+
+    guided = replace(restorer_on_cpu.config, training=replace(restorer_on_cpu.config.training, label_dropout=0.1))
+    expected = draw(replace(restorer_on_cpu, config=guided))
+    assert expected.diagnostics.method.name == "learned"
+    with pretended(kind) as ledger:
+        model = replace(load(restorer, device=kind), config=guided)
+        ledger.clear()
+        found = draw(model)
+        assert kind == "mps" or ledger.waits.total() <= ONCE, str(ledger)
+    assert same(found, expected)
+    exact = known & (noise == 0)
+    assert torch.equal(found.samples[:, :, exact], image[:, exact].expand(2, -1, -1))
