@@ -25,8 +25,8 @@ Sums = npt.NDArray[np.float64]
 SEEN = 0.75
 # The reach of Lanczos and of cubic interpolation in pixels of the coarser one of the two images.
 SHRINKING, ENLARGING = 3, 2
-# The number of rows that are held in float64 at once.
-ROWS = 256
+# The number of rows whose sums are held at once.
+ROWS = 64
 # Sums of parts of pixels are exact to this share of a pixel.
 ROUNDING = 1e-9
 
@@ -49,11 +49,12 @@ def resize_seen(
         return values, np.ones((*size, 1), bool)
     edges = _edges(box, size)
     reached = _sums(~seen[:, :, 0], *(_reached(edge, scale) for edge in edges)) > ROUNDING
-    means = _means(known, seen, edges, alpha=alpha)
+    count = _within(seen[:, :, 0], edges)
+    means = _means(known, count, edges, alpha=alpha)
     if pixel_format.levels is not None:
         means = np.rint(means).clip(0, pixel_format.top)
     mixed = np.where(reached[:, :, None], means, values).astype(image.dtype)
-    enough = shares(seen, size) >= SEEN - ROUNDING
+    enough = _shares(count, edges) >= SEEN - ROUNDING
     return np.where(enough, mixed, np.zeros((), image.dtype)), enough
 
 
@@ -62,8 +63,13 @@ def shares(seen: Seen, size: tuple[int, int]) -> Sums:
     were, when it is resized and cropped to that size: (h, w, 1).
     """
     edges = _edges(placed((seen.shape[0], seen.shape[1]), size)[1], size)
-    area = np.multiply.outer(np.diff(edges[0]), np.diff(edges[1]))
-    return (_within(seen[:, :, 0], edges) / area)[:, :, None]
+    return _shares(_within(seen[:, :, 0], edges), edges)
+
+
+def _shares(count: Sums, edges: tuple[Sums, Sums]) -> Sums:
+    """The shares (h, w, 1) of areas between edges, of which `count` (h, w) pixels were seen."""
+    share: Sums = count / np.multiply.outer(np.diff(edges[0]), np.diff(edges[1]))
+    return share[:, :, None]
 
 
 def _edges(box: Box, size: tuple[int, int]) -> tuple[Sums, Sums]:
@@ -72,10 +78,9 @@ def _edges(box: Box, size: tuple[int, int]) -> tuple[Sums, Sums]:
     return np.linspace(top, bottom, size[0] + 1), np.linspace(left, right, size[1] + 1)
 
 
-def _means(known: Pixels, seen: Seen, edges: tuple[Sums, Sums], *, alpha: bool) -> Sums:
-    """The means (h, w, C) of what was seen between edges, 0 where nothing was."""
+def _means(known: Pixels, count: Sums, edges: tuple[Sums, Sums], *, alpha: bool) -> Sums:
+    """The means (h, w, C) of the `count` (h, w) pixels that were seen between edges, 0 where none was."""
     bands = [known[:, :, band] for band in range(known.shape[2])]
-    count = _within(seen[:, :, 0], edges)
     weights = [count] * len(bands)
     if alpha:
         *colors, opacity = (band.astype(np.float64) for band in bands)
@@ -94,22 +99,25 @@ def _within(values: npt.NDArray[Any], edges: tuple[Sums, Sums]) -> Sums:
 def _sums(values: npt.NDArray[Any], rows: tuple[Sums, Sums], columns: tuple[Sums, Sums]) -> Sums:
     """The integral of values (H, W) from the first to the second places of rows (h,) and of columns (w,): (h, w)."""
     starts = range(0, len(values), ROWS)
-    narrow = np.concatenate([_along(values[start : start + ROWS].astype(np.float64), columns) for start in starts])
+    narrow = np.concatenate([_along(values[start : start + ROWS], columns) for start in starts])
     return _along(narrow.T, rows).T
 
 
-def _along(values: Sums, ends: tuple[Sums, Sums]) -> Sums:
+def _along(values: npt.NDArray[Any], ends: tuple[Sums, Sums]) -> Sums:
     """The integral of values (K, N) along their rows, from the first to the second places (n,): (K, n)."""
-    before = np.pad(np.cumsum(values, 1), ((0, 0), (1, 0)))
+    kind = np.float64 if values.dtype.kind == "f" else np.int64
+    before = np.zeros((len(values), values.shape[1] + 1), kind)
+    np.cumsum(values, 1, dtype=kind, out=before[:, 1:])
     first, second = (_until(before, values, end) for end in ends)
     return second - first
 
 
-def _until(before: Sums, values: Sums, end: Sums) -> Sums:
+def _until(before: npt.NDArray[Any], values: npt.NDArray[Any], end: Sums) -> Sums:
     """The integral of values (K, N) along their rows up to places (n,), from the sums `before` each value and all."""
     end = end.clip(0, values.shape[1])
     whole = np.floor(end).astype(np.int64)
-    return before[:, whole] + (end - whole) * values[:, whole.clip(max=values.shape[1] - 1)]
+    part: Sums = before[:, whole] + (end - whole) * values[:, whole.clip(max=values.shape[1] - 1)]
+    return part
 
 
 def _reached(edges: Sums, scale: float) -> tuple[Sums, Sums]:
