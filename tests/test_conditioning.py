@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion import grids
-from diffusion.backbones import UNetConfig
+from diffusion.backbones import MLPConfig
 from diffusion.conditioning import ROUNDING, Condition
 from diffusion.denoiser import Denoiser, EDMPrecond
 from diffusion.errors import InputError
@@ -256,8 +256,8 @@ def test_sampling_it_has_the_exact_moments_of_the_posterior(text: str, sampler: 
         exact = case.posterior.moments(torch.zeros((), dtype=torch.float64))
         return max(float((mean - exact[0]).abs().max()), float((covariance - exact[1]).abs().max()))
 
-    coarse, fine = error(40), error(80)
-    assert fine < 0.01 and coarse / fine > 3
+    coarse, fine = error(20), error(40)
+    assert fine < 0.03 and coarse / fine > 2.7
 
 
 def test_the_method_samples_a_denoiser_that_was_told() -> None:
@@ -275,8 +275,8 @@ def test_the_method_samples_a_denoiser_that_was_told() -> None:
 def test_a_network_learns_the_posterior_of_the_operator() -> None:
     """Its error comes near the least one that y and x_t leave, far below the least without y."""
     torch.manual_seed(0)
-    oracle, condition, count = correlated(EDM(), (3, 1, 1), low=0.05, high=3.0), Condition("gray", 0.1, 0.2), 96
-    network = UNetConfig(channels=(16,), blocks=1, attention=()).build(3, 3, condition_channels=condition.channels(3))
+    oracle, condition, count = correlated(EDM(), (3,), low=0.05, high=3.0), Condition("gray", 0.1, 0.2), 256
+    network = MLPConfig(width=64, blocks=2, octaves=0).build(3, 3, condition_channels=condition.channels(3))
     denoiser, objective = Denoiser(network, EDM(), EDMPrecond()), Objective(LogNormal(), EDMError())
     optimizer, source = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=0.0), generator()
 
@@ -285,8 +285,8 @@ def test_a_network_learns_the_posterior_of_the_operator() -> None:
         u = torch.rand(n, 1, generator=source, dtype=torch.float64)
         return x, condition(x, u, torch.randn(n, 1, generator=source), 0.0, 1.0)
 
-    for step in range(120):
-        optimizer.param_groups[0]["lr"] = 0.03 * min(1.0, step / 20) * (1 - step / 120)
+    for step in range(160):
+        optimizer.param_groups[0]["lr"] = 0.03 * min(1.0, step / 20) * (1 - step / 160)
         x, channels = drawn(count)
         u, noise = torch.rand(count, generator=source, dtype=torch.float64), torch.randn(x.shape, generator=source)
         objective.loss(replace(denoiser, condition=channels), x, u, noise).mean().backward()
@@ -294,14 +294,16 @@ def test_a_network_learns_the_posterior_of_the_operator() -> None:
         optimizer.zero_grad()
         network.project_()
     x, channels = drawn(4000)
-    told, t = channels[:, -1, 0, 0] == 1, EDM().time(torch.zeros((), dtype=torch.float64))
+    told, t = channels[:, -1] == 1, EDM().time(torch.zeros((), dtype=torch.float64))
     with torch.no_grad():
         x_t = x + torch.randn(x.shape, generator=source)
         error = (replace(denoiser, condition=channels)(x_t, t).mean - x).square().flatten(1).sum(1)
-    posterior = oracle.posterior(torch.tensor([[0.299, 0.587, 0.114]], dtype=torch.float64), torch.zeros(1).double(), 0.1)
+    posterior = oracle.posterior(
+        torch.tensor([[0.299, 0.587, 0.114]], dtype=torch.float64), torch.zeros(1).double(), 0.1
+    )
     least, without = float(posterior.error(t)), float(oracle.error(t))
     assert without / least > 2.5
-    assert 0.95 < float(error[told].mean()) / least < 1.3 and 0.9 < float(error[~told].mean()) / without < 1.3
+    assert 0.95 < float(error[told].mean()) / least < 1.12 and 0.9 < float(error[~told].mean()) / without < 1.12
 
 
 def test_guidance_and_its_doubled_batch_are_told_too() -> None:
