@@ -23,11 +23,13 @@ def levels_of(x: Tensor, known: Tensor | None, seen: Tensor | None) -> Tensor | 
     for name, mask in (("known", known), ("seen", seen)):
         if mask is not None:
             check_pixels(mask, x, name)
-    if known is None and seen is None:
+    if known is not None:
+        relative = torch.where(known, 0.0, 1.0)
+        relative = relative if seen is None else torch.where(seen, relative, UNSEEN)
+    elif seen is not None:
+        relative = torch.where(seen, 1.0, UNSEEN)
+    else:
         return None
-    relative = torch.ones(()) if known is None else torch.where(known, 0.0, 1.0)
-    if seen is not None:
-        relative = torch.where(seen, relative.to(seen.device), UNSEEN)
     empty = ~(relative == 1).flatten(1).any(1)
     if empty.any():
         whose = f"example {int(empty.nonzero()[0])}" if len(empty) > 1 else "the examples"

@@ -19,6 +19,7 @@ from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.samplers import RandN
 from diffusion.schedules import Schedule, rows
+from diffusion.transfers import to_device
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def noised(
     With `relative` (B or 1, 1, *) the times are a map of the same shape but for the batch. Without it they are t, and
     all coordinates count, which is None.
     """
-    times = t if relative is None else levels.relative(relative, t)
+    times = t if relative is None else levels.relative(relative, to_device(t, x.device))
     x_t = gaussian.marginal(schedule, x, levels.seen(times)).sample(randn(x))
     return x_t, times, None if relative is None else relative == 1
 

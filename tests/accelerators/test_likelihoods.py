@@ -28,8 +28,18 @@ CALLS: dict[str, Callable[[Likelihood, int], Tensor]] = {
     "flow": lambda measure, n: measure.flow(X, solver=Fixed(n), probes=PROBES).log_likelihood,
     "noise": lambda measure, n: measure.flow(X, solver=Fixed(n), probes=PROBES, dequantization="noise").log_likelihood,
 }
-# The values, whether they are finite, and whether they are gray levels; then the result.
-BUDGET = 4
+KNOWN = torch.rand(8, 8, generator=torch.Generator().manual_seed(2)) > 0.4
+# The same of a model that takes a noise level for every pixel.
+PARTS: dict[str, Callable[[Likelihood, int], Tensor]] = {
+    "known": lambda measure, n: measure.bound(X, steps=20, draws=n, known=KNOWN).total,
+    "seen": lambda measure, n: measure.bound(X, steps=20, draws=n, seen=KNOWN).total,
+    "both": lambda measure, n: (
+        measure.bound(X, steps=20, draws=n, continuous=True, known=KNOWN, seen=~KNOWN.flip(0)).total
+    ),
+}
+# The values, whether they are finite, and whether they are gray levels; then the result. With masks, these and whether
+# they leave something too.
+BUDGET, MASKED = 4, 7
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -44,6 +54,22 @@ def test_a_likelihood_is_that_of_the_cpu_and_its_waits_do_not_grow(name: str, tr
         found = found.cpu()
     assert totals[0] == totals[1] <= BUDGET, str(ledger)
     assert torch.allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_that_of_a_part_is_too(name: str, restorer: Path, restorer_on_cpu: Model) -> None:
+    expected, totals = PARTS[name](restorer_on_cpu.likelihood(), 6), []
+    with pretended("cuda") as ledger:
+        measure = load(restorer, device="cuda").likelihood()
+        for n in (3, 6):
+            ledger.clear()
+            found = PARTS[name](measure, n)
+            totals.append(ledger.waits.total())
+        found = found.cpu()
+    assert totals[0] == totals[1] <= MASKED, str(ledger)
+    assert torch.allclose(found, expected, rtol=1e-5)
+    with pretended("mps"):
+        assert torch.allclose(PARTS[name](load(restorer, device="mps").likelihood(), 6).cpu(), expected, rtol=1e-5)
 
 
 def test_the_adaptive_solver_waits_for_the_error_of_each_step(trained: Path) -> None:
