@@ -68,7 +68,7 @@ def open_examples(
         labels = False
     # A folder of masks is that of the run's own images, unless another one is named.
     masks = "" if options.mask_folder and options.masks == model.config.data.masks else options.masks
-    source = replace(options, source="folder", path=str(other), labels=labels, masks=masks, min_images=1)
+    source = replace(_alone(options), source="folder", path=str(other), labels=labels, masks=masks, min_images=1)
     return None, relabel(SOURCES["folder"](source, distributed.say, model.spec), classes, "--data")
 
 
@@ -86,11 +86,16 @@ def open_own(model: Model, options: DataOptions, run: Path | None = None, *, oth
 
 def _open(options: DataOptions, model: Model) -> Dataset:
     try:
-        return open_source(options, distributed.say, model.spec)
+        return open_source(_alone(options), distributed.say, model.spec)
     except FolderError as error:
         if not options.path or "://" in options.path or expanded(options.path).exists():
             raise
         raise FolderError(f"{error}; if the data of the run were moved, say where to with --data-path") from None
+
+
+def _alone(options: DataOptions) -> DataOptions:
+    """The options of examples without their pairs, which nothing is measured of."""
+    return replace(options, condition="", condition_channels=None)
 
 
 def _compare(dataset: Dataset, run: Path, options: DataOptions, model: Model, others: str) -> None:

@@ -77,6 +77,8 @@ def test_samples_are_given_a_pair(shapes: Path, tmp_path: Path, capsys: pytest.C
     for i, image in enumerate(expected):
         assert torch.equal(image_of(out / f"{i:05d}.png"), (image * 255).round().byte())
     assert figures.read_info(out / "00000.png")["given"] == "big.png"
+    shutil.rmtree(tmp_path / "gray")
+    assert cli.main(["evaluate", str(run), "--limit", "2", "--draws", "2"]) == 0, "what is measured takes no pairs"
 
 
 def test_a_pair_is_for_models_that_learned_pairs(trained: Path, capsys: pytest.CaptureFixture) -> None:
