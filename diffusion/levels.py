@@ -21,6 +21,8 @@ import math
 import torch
 from torch import Tensor
 
+from diffusion.transfers import to_device
+
 # The time of pixels that nobody has seen.
 UNSEEN = math.inf
 
@@ -52,10 +54,11 @@ def of_trajectory(t: Tensor, like: Tensor) -> Tensor:
 
 
 def relative(levels: Tensor, t: Tensor) -> Tensor:
-    """Returns the map of times levels · t, for times t (B,) of trajectories.
+    """Returns the map of times levels · t, for times t (B,) of trajectories, which may be on the CPU.
 
     `levels` (B, 1, *) are 1 for pixels that move along the trajectory, 0 for those known exactly, in between for those
     seen better than the trajectory, and `UNSEEN` for others.
     """
     shares = widened(levels)
-    return torch.where(levels == UNSEEN, UNSEEN, shares * t.reshape(-1, *[1] * (levels.ndim - 1)).to(shares))
+    times = to_device(t.to(shares.dtype), shares.device).reshape(-1, *[1] * (levels.ndim - 1))
+    return torch.where(levels == UNSEEN, UNSEEN, shares * times)

@@ -228,11 +228,11 @@ class Objective:
         `t` (B,) are the times of the trajectories.
         """
         schedule = denoiser.schedule
-        times = levels.relative(relative, to_device(t, x.device))
+        times = levels.relative(relative, t)
         own = levels.seen(times)
         error = squared_error(denoiser, x, gaussian.marginal(schedule, x, own).sample(noise), times, label)[0]
-        density = to_device(self.noise_levels.density(u.double(), schedule), x.device)
-        weight = self.weighting(schedule.log_snr(own), density.reshape(-1, *[1] * (own.ndim - 1)).to(own))
+        density = to_device(self.noise_levels.density(u.double(), schedule).to(own.dtype), x.device)
+        weight = self.weighting(schedule.log_snr(own), density.reshape(-1, *[1] * (own.ndim - 1)))
         weight = weight * denoiser.parameterization(*schedule(own)).c_out.square()
         counts = (relative > 0) & (relative <= 1)
         return (torch.where(counts, weight, 0.0).to(x.dtype) * error).flatten(1).mean(1)

@@ -11,8 +11,8 @@ so that α z is x at a map of times t_z, with SNR(t_z^i) = SNR_t + s^i and α = 
 
     E[x | x_t, y] = x̂(α z, t_z)
 
-is the network itself. Nothing is approximated but E, which is learned: there is no guidance and no Jacobian, any sampler
-will do, and a step takes as many evaluations as that of a sample.
+is the network itself. Nothing is approximated but E, which is learned: there is no guidance and no Jacobian, any
+sampler will do, and a step takes as many evaluations as that of a sample.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Observed:
         """
         precision = torch.as_tensor(noise, dtype=torch.float64, device="cpu").square().reciprocal()
         pixels = (known if known.ndim == 2 else known.all(1, keepdim=True)).cpu()
-        precisions, index = torch.where(pixels, precision, 0.0).unique(return_inverse=True)
+        precisions, index = torch.where(pixels, precision, 0.0).unique(return_inverse=True)  # type: ignore[no-untyped-call]
         return cls(denoiser, y, precisions, index)
 
     @property

@@ -28,6 +28,16 @@ IMAGES: dict[str, Sections] = {
     "hybrid": {"model": {"learned_variance": True}, "training": {"hybrid": 0.1}},
     "measured": {"noise_levels": {"name": "measured", "bins": 4}, "weighting": {"name": "exact"}},
     "trajectory": {"training": {"trajectory": 4}},
+    "observed": {"observed": {"share": 0.7, "noisy": 0.5}},
+    "observed_bf16": {
+        "observed": {"share": 0.7},
+        "training": {"precision": "bf16", "accumulate": 2, "gradient_checkpointing": True},
+    },
+    "observed_measured": {
+        "observed": {"share": 0.7},
+        "noise_levels": {"name": "measured", "bins": 4},
+        "weighting": {"name": "exact"},
+    },
     "group_norm": {"backbone": {"design": "group_norm", "dropout": 0.1}},
 }
 
@@ -88,10 +98,11 @@ def test_a_run_on_images_waits_for_nothing_between_two_logs(
     assert len(losses(tmp_path / "run")) == 3
 
 
+@pytest.mark.parametrize("share", [0.0, 0.7])
 def test_a_run_on_a_gpu_loses_what_one_on_the_cpu_does(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    share: float, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = tiny(shapes, report={"log": 4, "checkpoint": 100})
+    experiment = tiny(shapes, report={"log": 4, "checkpoint": 100}, observed={"share": share, "noisy": 0.5})
     expected = on_the_cpu(experiment, tmp_path / "cpu")
     waits_before_logs(experiment, tmp_path / "gpu", monkeypatch)
     assert [loss for _, loss in losses(tmp_path / "gpu")] == pytest.approx(expected, rel=1e-4)
@@ -104,16 +115,35 @@ def test_a_student_waits_for_nothing_but_the_path_of_its_teacher(
     assert waits_before_logs(student, tmp_path / "run", monkeypatch) == ["0 waits"] * 3
 
 
+def test_a_run_on_apples_gpu_loses_what_one_on_the_cpu_does(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maps of times have no float64 there."""
+    experiment = tiny(shapes, report={"log": 4, "checkpoint": 100}, observed={"share": 0.7, "noisy": 0.5})
+    expected = on_the_cpu(experiment, tmp_path / "cpu")
+    with pretended("mps"):
+        trainer = start(experiment, tmp_path / "gpu")
+        assert trainer.accelerator.device.type == "mps"
+        trainer.train()
+    assert [loss for _, loss in losses(tmp_path / "gpu")] == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize(
-    "backbone", [{"name": "mlp", "width": 16, "blocks": 1}, {"name": "rbf", "units": 4, "steps": 4}]
+    ("backbone", "share"),
+    [
+        ({"name": "mlp", "width": 16, "blocks": 1}, 0.0),
+        ({"name": "mlp", "width": 16, "blocks": 1}, 0.7),
+        ({"name": "rbf", "units": 4, "steps": 4}, 0.0),
+    ],
 )
 def test_a_run_on_points_waits_for_nothing_between_two_logs(
-    backbone: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: dict[str, Any], share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = config.from_dict(
         {
             "data": {"source": "swiss_roll", "count": 64},
             "backbone": backbone,
+            "observed": {"share": share},
             "training": {"steps": 12, "batch": 8, "precision": "fp32", "warmup": 2},
             "report": {"log": 4, "checkpoint": 100},
         }
