@@ -11,11 +11,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from diffusion.conditioning import Condition
 from diffusion.config import Config
 from diffusion.data import DataSpec
-from diffusion.errors import InputError, require
+from diffusion.errors import require
+from diffusion.families import observation
 from diffusion.model.accept import Border
 from diffusion.model.conversion import Given
+from diffusion.operators import Operator
 from diffusion.restoration import Problem
 
 
@@ -49,10 +52,7 @@ def by_pair(experiment: Config, border: Border, y: Given) -> Tensor:
     return experiment.condition.paired(x, torch.full((1, 1), math.inf, dtype=torch.float64))
 
 
-def refusal(experiment: Config, spec: DataSpec, problem: Problem) -> str:
-    """Returns why the network cannot be told the observation of a problem; empty if it can."""
-    try:
-        by_operator(experiment, spec, problem)
-    except InputError as error:
-        return str(error)
-    return ""
+def middle(condition: Condition) -> tuple[Operator, float]:
+    """Returns the operator and the noise, in units of [0, 1], in the middle of the ranges that were learned."""
+    family, (low, high) = condition.family, condition.noises
+    return observation(family.at([0.5] * len(family.spans))), (low + high) / 2

@@ -16,7 +16,8 @@ from diffusion import distributed, figures
 from diffusion.config import Config
 from diffusion.data import Dataset
 from diffusion.evaluation import BoundEstimator, Setting, evaluate, results
-from diffusion.model import Model
+from diffusion.model import Model, told
+from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.training.metrics import STANDARD_ERROR, TOTAL
 from diffusion.training.monitor import LossByLogSNR
 
@@ -157,8 +158,11 @@ def shown_examples(model: Model, dataset: Dataset, count: int) -> tuple[Tensor, 
 def restorations(model: Model, held_out: Dataset, count: int) -> Image.Image | None:
     """Draws `count` held-out images, one row each: their middle is cut out and restored several times.
 
-    Of damaged images, what nobody has seen is restored too; those of which nothing is left are passed over.
+    Of damaged images, what nobody has seen is restored too; those of which nothing is left are passed over. Of a model
+    whose network is told observations and takes no maps, they are samples given those of the images.
     """
+    if model.config.conditioned and not model.config.mapped:
+        return given_observations(model, held_out, count)
     images, seen = shown_examples(model, held_out, count)
     _, height, width = model.spec.shape
     around = torch.ones(1, height, width, dtype=torch.bool)
@@ -172,3 +176,26 @@ def restorations(model: Model, held_out: Dataset, count: int) -> Image.Image | N
         damaged = torch.where(around, image, 0.5)
         rows.append(figures.restoration(damaged, result.samples, result.std, known=known, original=image))
     return figures.stack(rows) if rows else None
+
+
+def given_observations(model: Model, held_out: Dataset, count: int) -> Image.Image:
+    """Draws `count` held-out images, one row each: what the network is told of it, and samples given that.
+
+    The operator has its options, and its noise, in the middle of their ranges.
+    """
+    some, rows = held_out.evenly(count), []
+    images, _ = shown_examples(model, held_out, count)
+    (_, label), (_, pairs) = some.batch(range(len(some))), some.beside(range(len(some)))
+    for number, image in enumerate(images):
+        if model.config.data.condition:
+            assert pairs is not None
+            shown = some.center(pairs[number]).float() / model.spec.top
+            given = model.given(shown)
+        else:
+            operator, noise = told.middle(model.config.condition)
+            y = operator(image[None])
+            shown = (y + noise * ExampleNoise([example_seed(0, Stream.DAMAGE, number)])(y))[0]
+            given = model.given(shown, operator, noise=noise)
+        x = given.sample(4, label=None if label is None else int(label[number]), shared=True)
+        rows.append(figures.restoration(shown, x, x.std(0), original=image))
+    return figures.stack(rows)

@@ -13,13 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion import config
+from diffusion.conditioning import Condition
 from diffusion.data import DataSpec
 from diffusion.denoiser import Denoiser, EDMPrecond
 from diffusion.draw import Draw
 from diffusion.errors import InputError
 from diffusion.model import Model, load
 from diffusion.model.posing import restoring
-from diffusion.model.told import by_operator
+from diffusion.model.told import by_operator, middle
 from diffusion.operators import parse
 from diffusion.restoration import Problem
 from diffusion.restoration.methods import Guided, Learned
@@ -274,6 +275,13 @@ def test_a_run_learns_pairs_and_samples_given_one(shapes: Path, tmp_path: Path) 
         model.given(torch.full((1, 4, 4), 0.5))
     with pytest.raises(InputError, match=r"noise: must be 0 without an operator"):
         model.given(shown, noise=0.1)
+
+
+def test_the_middle_of_what_was_learned_belongs_to_it() -> None:
+    condition = Condition("blur:sigma=1..2+jpeg:quality=20..91", noise=(0.0, 0.1))
+    operator, noise = middle(condition)
+    assert noise == 0.05 and condition.family.places(operator) == pytest.approx((0.5, 0.5), abs=0.01)
+    assert middle(Condition("gray", noise=0.1)) == (parse("gray"), 0.1)
 
 
 def test_channels_are_made_in_the_units_of_the_model(exact: Model) -> None:

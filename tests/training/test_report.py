@@ -16,10 +16,11 @@ from PIL import Image
 from diffusion import figures
 from diffusion.data import Dataset, open_source
 from diffusion.evaluation import BoundEstimator, Evaluation, evaluate
-from diffusion.model import Model, load
+from diffusion.model import Model, assemble, build, load
+from diffusion.model.told import middle
 from diffusion.training import train
 from diffusion.training.monitor import LossByLogSNR
-from diffusion.training.report import FINAL_IMAGES, Reporter, display_examples, shown_examples
+from diffusion.training.report import FINAL_IMAGES, Reporter, display_examples, restorations, shown_examples
 from tests.conftest import tiny
 from tests.pretended import pretended
 
@@ -48,6 +49,32 @@ def expected(result: Evaluation) -> tuple[float, float]:
     total = result.terms["total"]
     assert total.half_width is not None
     return round(total.mean, 4), round(total.half_width, 4)
+
+
+@pytest.mark.parametrize("operator", ["gray", "downsample:factor=2..4", "jpeg:quality=20..90"])
+def test_a_run_that_learned_an_operator_shows_samples_given_what_it_makes(operator: str, shapes: Path) -> None:
+    experiment = tiny(shapes, condition={"operator": operator, "noise": [0.0, 0.1]})
+    dataset = open_source(experiment.data, lambda text: None)
+    network = build(experiment, dataset.spec).eval().requires_grad_(False)
+    with torch.no_grad():
+        next(iter(network.parameters())).mul_(1.0)
+    fresh = Model(assemble(experiment, network), dataset.spec, experiment)
+    told: list[torch.Tensor] = []
+
+    def noted(self: Model, y: torch.Tensor, operator: object, *, noise: float) -> Model:
+        told.append(y)
+        return given(self, y, operator, noise=noise)
+
+    given = Model.given
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Model, "given", noted)
+        picture = restorations(fresh, dataset, 2)
+    assert picture is not None and len(told) == 2 and picture.height > picture.width / 8
+    images, _ = shown_examples(fresh, dataset, 2)
+    made, noise = middle(experiment.condition)
+    for y, image in zip(told, images, strict=True):
+        off = y - made(image[None])[0]
+        assert 0.02 < float(off.square().mean().sqrt()) < 0.1 and noise == 0.05
 
 
 def test_one_sign_has_one_meaning(model: Model, splits: tuple[Dataset, Dataset], tmp_path: Path) -> None:
