@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,29 @@ def test_a_measured_range_is_that_of_what_was_seen(tmp_path: Path) -> None:
     options = {"labels": False, "pixel_format": PixelFormat(1), "margin": 0, "value_range": "measured"}
     dataset, _ = opened(tmp_path, str(tmp_path / "masks"), cache=tmp_path.parent / "range", **options)
     assert dataset.spec.value_range == (1000, 1700)
+
+
+def test_archives_of_damaged_images_are_their_folder(tmp_path: Path) -> None:
+    holes(tmp_path / "images", "alpha", 1)
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(tmp_path / "images", ".")
+    folder, _ = opened(tmp_path / "images", "alpha", cache=tmp_path / "one")
+    archive, _ = opened(tmp_path / "x.tar", "alpha", cache=tmp_path / "other")
+    order = [[*archive.names].index(f"x.tar/{name}") for name in folder.names]
+    assert folder.seen is not None and archive.seen is not None
+    assert np.array_equal(np.asarray(folder.values), np.asarray(archive.values)[order])
+    assert np.array_equal(np.asarray(folder.seen), np.asarray(archive.seen)[order])
+
+
+def test_all_pages_of_a_file_have_its_mask(tmp_path: Path) -> None:
+    pages = [Image.new("L", (8, 8), 20 * (i + 1)) for i in range(8)]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    (tmp_path / "masks").mkdir()
+    mask = Image.new("L", (8, 8), 255)
+    mask.paste(0, (0, 0, 4, 8))
+    mask.save(tmp_path / "masks" / "x.png")
+    options = {"pages": "all", "labels": False, "margin": 0, "pixel_format": PixelFormat(1)}
+    dataset, _ = opened(tmp_path, str(tmp_path / "masks"), cache=tmp_path.parent / "pages", **options)
+    values, seen = dataset.batch(range(8))[0], dataset.beside(range(8))[0]
+    assert seen is not None and (seen[..., 4:] == 1).all() and (seen[..., :4] == 0).all()
+    assert values[:, 0, 0].tolist() == [[0] * 4 + [20 * (i + 1)] * 4 for i in range(8)]
