@@ -56,8 +56,6 @@ def test_a_run_that_learned_an_operator_shows_samples_given_what_it_makes(operat
     experiment = tiny(shapes, condition={"operator": operator, "noise": [0.0, 0.1]})
     dataset = open_source(experiment.data, lambda text: None)
     network = build(experiment, dataset.spec).eval().requires_grad_(False)
-    with torch.no_grad():
-        next(iter(network.parameters())).mul_(1.0)
     fresh = Model(assemble(experiment, network), dataset.spec, experiment)
     told: list[torch.Tensor] = []
 
