@@ -138,6 +138,19 @@ def test_two_processes_train_and_report_as_one(shapes: Path, one: Path, tmp_path
     assert_same_run(one, tmp_path / "run")
 
 
+def test_two_processes_learn_to_restore_as_one(shapes: Path, tmp_path: Path) -> None:
+    """What is observed of an example is a function of its number, whichever process it goes to."""
+    observed = ["observed.share=0.7", "observed.noisy=0.5"]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    configuration = load(experiment(shapes, tmp_path / "one", steps=3), observed)
+    assert train(configuration, tmp_path / "one" / "run") == 0
+    code, out, err = finish(start(torchrun(2), *training(shapes, tmp_path / "two", steps=3), *observed))
+    assert code == 0, err
+    assert out.count("2 x cpu, fp32, from step 0") == 1
+    assert_same_run(tmp_path / "one" / "run", tmp_path / "two" / "run")
+
+
 def test_a_signal_to_one_process_ends_both_after_saving_once(shapes: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     launched = start(torchrun(2), *training(shapes, tmp_path, steps=100_000), "report.checkpoint=100000")

@@ -16,7 +16,7 @@ from diffusion.backbones import BACKBONES, backbone
 from diffusion.backbones.backbone import Backbone, ResidualBlock
 from diffusion.backbones.embedding import Embedding
 from diffusion.backbones.magnitude import UnitConv
-from diffusion.backbones.unet import DESIGNS
+from diffusion.backbones.unet import DESIGNS, UNetConfig
 from tests.backbones.conftest import build, images, log_snrs, parameter_gradients
 
 BOTH = pytest.mark.parametrize("design", DESIGNS)
@@ -114,6 +114,31 @@ def test_compiled_blocks_compute_the_same_and_share_code() -> None:
     assert 1 <= first <= 6 < len([m for m in model.modules() if isinstance(m, ResidualBlock)])
     model(images(2, 3, 16, 16, seed=9), log_snrs(2) + 1)
     assert counter.frame_count == first, "nothing is compiled again for the next batch"
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_maps_of_levels_are_computed_the_same_compiled_and_checkpointed(checkpointed: bool) -> None:
+    torch.compiler.reset()
+    model, counter = UNetConfig(channels=(16, 32), blocks=1, attention=(1,)).build(3, 3, mapped=True), CompileCounter()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    log_snr_map = images(2, 1, 16, 16, seed=3) * 4
+
+    def found(levels: Tensor) -> list[Tensor]:
+        model.zero_grad()
+        y = model(images(2, 3, 16, 16), log_snrs(2), None, levels)
+        (y * images(2, 3, 16, 16, seed=5)).sum().backward()
+        return [y.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+    expected = found(log_snr_map)
+    assert not torch.equal(found(-log_snr_map)[0], expected[0])
+    model.gradient_checkpointing = checkpointed
+    model.compile_blocks(backend=counter)
+    assert all(torch.equal(a, b) for a, b in zip(found(log_snr_map), expected, strict=True))
+    first = counter.frame_count
+    found(-log_snr_map)
+    assert first >= 1 and counter.frame_count == first, "nothing is compiled again for another map"
     torch.compiler.reset()
 
 

@@ -14,13 +14,15 @@ from diffusion.training.verify import verify_resume
 from tests.conftest import tiny
 
 
+@pytest.mark.parametrize("more", [[], ["observed.share=0.7", "observed.noisy=0.5"]], ids=["plain", "observed"])
 def test_the_command_proves_it_for_a_configuration(
-    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    more: list[str], shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x.toml").write_text(f"[data]\npath = '{shapes}'\nsize = 8\n")
     network = ["backbone.channels=[8, 16]", "backbone.blocks=1", "backbone.attention=[]", "backbone.dropout=0.2"]
     monkeypatch.chdir(tmp_path)
     command = ["verify-resume", str(tmp_path / "x.toml"), *network, "training.batch=8", "training.precision=fp32"]
+    command += more
     assert cli.main([*command, "--steps", "4"]) == 0
     assert "from step 2 of 4, with training.deterministic = true: the same" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["x.toml"]
