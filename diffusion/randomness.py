@@ -35,7 +35,7 @@ class Stream:
     - The data hash `data.seed` and the contents or numbers of examples, without a stream, and never as such keys.
 
     Dropout has no stream: `training/gradient.py` seeds torch's global generator by (seed, step, process), so steps 0 to
-    5 stand where the others have a stream. In step 2, for example, process r drops units by the generator that made the
+    7 stand where the others have a stream. In step 2, for example, process r drops units by the generator that made the
     noise of example r, which belongs to step 0. The two draws are of different distributions (Bernoulli and normal) and
     never enter the same evaluation of the network.
     """
