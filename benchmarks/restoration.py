@@ -2,15 +2,17 @@
 
     python -m benchmarks.restoration RUN --data FOLDER [--limit 16] [--n 19] [--methods ...] [--check] [--out FILE]
 
-FOLDER holds images that the model was not trained on. --limit of them, evenly spaced in the folder, are damaged in five
-ways. Three hide pixels: a box of half the side in the middle, the right half, and 92 % of the pixels at random. Two
-average and add noise: downsampling by 4, and a blur.
+FOLDER holds images that the model was not trained on. --limit of them, evenly spaced in the folder, are damaged in six
+ways. Three hide pixels: a box of half the side in the middle, the right half, and 92 % of the pixels at random. One
+hides the box and adds noise of 0.1 to the rest. Two average and add noise: downsampling by 4, and a blur.
 
 Every method makes n restorations of each image. The columns are the PSNR and SSIM of their mean; the coverage of their
 90 % intervals, over the hidden pixels where there is a mask (19 are the fewest restorations that have such intervals);
-and the seam, which is how much more pixels differ across the edge of the mask than in the original. The default takes
---steps steps. Every other method takes as many evaluations of the network as the default did in all, where a backward
-pass counts as an evaluation and a repeat of RePaint as a step.
+the energy score over the same pixels, which is least for samples of the posterior; and the seam, which is how much more
+pixels differ across the edge of the mask than in the original. The default takes --steps steps. Every other method
+takes as many evaluations of the network as the default did in all, where a backward pass counts as an evaluation and a
+repeat of RePaint as a step. Of a model that learned to restore the default for masks is `learned`, and there `mmps`,
+the default of other models, takes as many steps.
 
 A picture of each task is left in a folder beside the JSON.
 """
@@ -44,20 +46,20 @@ from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.restoration import METHODS
 from diffusion.restoration.similarity import SIDE as WINDOW
 from diffusion.restoration.similarity import ssim
-from diffusion.restoration.statistics import coverage, fewest, psnr, seam
+from diffusion.restoration.statistics import coverage, energy_score, fewest, psnr, seam
 
 COMPARED = ("repaint", "replacement", "ddnm", "product", "pigdm")
-DEFAULT = "default"
-# Standard deviation of the noise, in units of images in [0, 1], where an operator averages.
-NOISE = 0.05
+DEFAULT, LEARNED, GUIDED = "default", "learned", "mmps"
+# Standard deviation of the noise, in units of images in [0, 1], where an operator averages, and where a mask shows.
+NOISE, SHOWN_NOISE = 0.05, 0.1
 CONFIDENCE = 0.9
 FEWEST = fewest(CONFIDENCE)
 VARIANTS, SECONDS = 8, 60.0
 SHOWN, PICTURES = 4, 2
 # Evaluations and backward passes of a step, where they are not one.
 PER_STEP = {"zero": 2, "pigdm": 2, "tmpd": 3, "dps": 3}
-# The number of evaluations of a step is not known beforehand for the three others.
-COMPARABLE = tuple(name for name in METHODS if name not in ("mmps", "resampling", "particles"))
+# The number of evaluations of a step is not known beforehand for three others, and `learned` is the default if at all.
+COMPARABLE = tuple(name for name in METHODS if name not in (GUIDED, "resampling", "particles", LEARNED))
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Task:
 def tasks(height: int, width: int) -> dict[str, Task]:
     """Returns the kinds of damage for images of a size; x4 is among them only if 4 divides both sides."""
     found = {name: Task(Mask(mask((height, width), 0)[None])) for name, mask in MASKS.items()}
+    found["box in noise"] = replace(found["box"], noise=SHOWN_NOISE)
     if height % 4 == 0 == width % 4:
         found["x4"] = Task(Downsample(4), NOISE)
     # More than twice as wide as the 3 pixels of 256 in the tables of papers.
@@ -109,7 +112,7 @@ class Case:
         standard deviation, and the original.
         """
         known = self.task.known
-        damaged = self.y.clamp(0, 1) if known is None else torch.where(known, self.image, 0.5)
+        damaged = self.y.clamp(0, 1) if known is None else torch.where(known, self.y.clamp(0, 1), 0.5)
         rows = []
         for name, found in results.items():
             shown = found.samples[:SHOWN]
@@ -129,10 +132,12 @@ def measured(case: Case, found: Restoration) -> dict[str, float]:
     """Returns the figures of one image."""
     mean, known, image = found.mean[None], case.task.known, case.image
     covered = coverage(found.samples, image, confidence=CONFIDENCE)
+    judged = torch.ones_like(image, dtype=torch.bool) if known is None else ~known.expand_as(image)
     return {
         "PSNR of the mean": float(psnr(mean, image[None])),
         "SSIM of the mean": float(ssim(mean, image[None])),
-        "coverage": float(covered.mean() if known is None else covered[~known.expand_as(image)].mean()),
+        "coverage": float(covered[judged].mean()),
+        "energy score": float(energy_score(found.samples[:, judged], image[judged])),
         "seam": math.nan if known is None else float(seam(found.samples, known, image).mean()),
         "std": float(found.std.mean()),
         "NFE": found.diagnostics.nfe,
@@ -154,6 +159,8 @@ def compare(model: Model, images: Tensor, name: str, task: Task, chosen: argpars
     for number, image in enumerate(tqdm(images, desc=name, disable=None)):
         case = Case.of(image, task, example_seed(1, number))
         results = {DEFAULT: case.restored(model, "auto", chosen.n, seed=number, steps=chosen.steps)}
+        if results[DEFAULT].diagnostics.method.name == LEARNED:
+            results[GUIDED] = case.restored(model, GUIDED, chosen.n, seed=number, steps=chosen.steps)
         for other, steps in contestants(chosen.methods, work(results[DEFAULT])).items():
             with suppress(InputError):  # The method does not take such operators.
                 results[other] = case.restored(model, other, chosen.n, seed=number, steps=steps)
@@ -162,8 +169,10 @@ def compare(model: Model, images: Tensor, name: str, task: Task, chosen: argpars
         if number < PICTURES:
             pictures.append(case.picture(results))
     figures.save_png(figures.stack(pictures), chosen.out.with_suffix("") / f"{name}.png", {"step": model.step})
+    titles = {DEFAULT: LEARNED} if GUIDED in tallies else {}
     rows: Rows = [
-        {"task": name, "method": who, **{column: present(tally.mean(column)) for column in tally.figures}}
+        {"task": name, "method": titles.get(who, who)}
+        | {column: present(tally.mean(column)) for column in tally.figures}
         for who, tally in tallies.items()
     ]
     return rows, goals(name, tallies)
@@ -175,7 +184,9 @@ def present(value: float) -> float | str:
 
 
 def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
-    """Returns the goals of the default against RePaint, or against DDNM where RePaint does not apply."""
+    """Returns the goals of the default against RePaint, or against DDNM where RePaint does not apply, and of learned
+    restoration, if that is it, against guidance.
+    """
     ours = tallies[DEFAULT]
     seconds = ours.mean(f"seconds, {VARIANTS} variants")
     found = [Goal(f"{task}: seconds of the default, {VARIANTS} variants", seconds, SECONDS, "at most")]
@@ -189,10 +200,15 @@ def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
                 theirs.mean("PSNR of the mean"),
             )
         )
+        scores = ours.mean("energy score"), theirs.mean("energy score")
+        found.append(Goal(f"{task}: energy score of the default, beside {rival}'s", *scores, "at most"))
         misses = [abs(tally.mean("coverage") - CONFIDENCE) for tally in (ours, theirs)]
         found.append(
             Goal(f"{task}: how far the default's coverage is from {CONFIDENCE:g}, beside {rival}'s", *misses, "at most")
         )
+    if GUIDED in tallies:
+        scores = ours.mean("energy score"), tallies[GUIDED].mean("energy score")
+        found.append(Goal(f"{task}: energy score of the default, beside {GUIDED}'s", *scores, "at most"))
     return found
 
 

@@ -1,5 +1,5 @@
 """Statistics of n restorations of one example: their central intervals and, where the truth is known, their distance to
-it, their coverage of it, and the seams between them and the known pixels.
+it, their energy score, their coverage of it, and the seams between them and the known pixels.
 """
 
 from __future__ import annotations
@@ -39,6 +39,20 @@ def held_probability(n: int, *, confidence: float = 0.9) -> float:
     It is the confidence, or with too few samples (n - 1)/(n + 1), the probability between the smallest and the largest.
     """
     return min(confidence, (n - 1) / (n + 1))
+
+
+def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
+    """E‖x_i - x‖ - ½ E‖x_i - x_j‖ of n samples x_i (n, *), n >= 2, and the truth x (*), i other than j: ().
+
+    Its expectation is least where samples and truth have one distribution, and no other reaches it, so it counts the
+    error of their mean and of their spread alike (Gneiting and Raftery 2007, J. Am. Stat. Assoc. 102, eq. 22). In one
+    dimension it is the CRPS.
+    """
+    n = len(samples)
+    require(n >= 2, "samples", "at least 2", n)
+    flat = samples.double().flatten(1)
+    missed: Tensor = torch.linalg.vector_norm(flat - truth.double().flatten(), dim=1)
+    return missed.mean() - torch.pdist(flat).mean() / 2
 
 
 def coverage(samples: Tensor, truth: Tensor, *, confidence: float = 0.9) -> Tensor:

@@ -17,6 +17,7 @@ from benchmarks import restoration
 from benchmarks.restoration import Case, measured, tasks
 from diffusion.config import Config
 from diffusion.data import DataSpec
+from diffusion.data.observing import Observing
 from diffusion.denoiser import Denoiser, V
 from diffusion.grids import UniformLogSNR
 from diffusion.model import Model
@@ -47,7 +48,11 @@ def images(n: int) -> torch.Tensor:
 def test_the_tasks_hide_what_they_say() -> None:
     found = tasks(16, 16)
     hidden = {name: float((~task.known).float().mean()) for name, task in found.items() if task.known is not None}
-    assert hidden == {"box": 0.25, "half": 0.5, "random": pytest.approx(0.92, abs=0.04)}
+    assert hidden == {"box": 0.25, "box in noise": 0.25, "half": 0.5, "random": pytest.approx(0.92, abs=0.04)}
+    assert {name: task.noise for name, task in found.items()} == {
+        **dict.fromkeys(("box", "half", "random"), 0.0),
+        **{"box in noise": 0.1, "x4": 0.05, "blur": 0.05},
+    }
     assert set(found) - set(hidden) == {"x4", "blur"}
     assert "x4" not in tasks(16, 18)
 
@@ -71,6 +76,7 @@ def test_the_default_is_right_and_the_product_is_not(model: Model) -> None:
     assert mean["exact"]["coverage"] == pytest.approx(0.9, abs=0.06)
     assert mean["exact"]["seam"] == pytest.approx(1, abs=0.15)
     assert np.mean(seams) == pytest.approx(0, abs=0.15)
+    assert mean["product"]["energy score"] > mean["exact"]["energy score"]
     assert mean["product"]["PSNR of the mean"] < mean["exact"]["PSNR of the mean"]
 
 
@@ -82,7 +88,8 @@ def test_all_methods_do_as_much_work_as_the_default(
     for number, image in enumerate(images(3)):
         Image.fromarray((image[0] * 255).byte().numpy()).save(folder / f"{number}.png")
     monkeypatch.setattr(restoration, "load", lambda run, device: model)
-    names = [name for name in METHODS if name not in ("mmps", "particles", "resampling")]
+    names = list(restoration.COMPARABLE)
+    assert set(METHODS) - set(names) == {"mmps", "particles", "resampling", "learned"}
     arguments = ["run", "--data", str(folder), "--limit", "2", "--steps", "4", "--out", str(out), "--tasks"]
     restoration.main([*arguments, "random", "x4", "--methods", *names])
     record = json.loads(out.read_text())
@@ -98,3 +105,25 @@ def test_all_methods_do_as_much_work_as_the_default(
     assert names == {"random", "x4"} and "coverage is from 0.9, beside ddnm's" in capsys.readouterr().out
     with Image.open(out.with_suffix("") / "random.png") as picture:
         assert picture.height > 2 * len(by_task["random"]) * 96
+
+
+def test_a_model_that_learned_to_restore_is_shown_beside_guidance(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "held-out", tmp_path / "found.json"
+    folder.mkdir()
+    for number, image in enumerate(images(2)):
+        Image.fromarray((image[0] * 255).byte().numpy()).save(folder / f"{number}.png")
+    learned = replace(model, config=replace(model.config, observed=Observing(share=0.5)))
+    monkeypatch.setattr(restoration, "load", lambda run, device: learned)
+    arguments = ["run", "--data", str(folder), "--limit", "2", "--steps", "8", "--out", str(out)]
+    restoration.main([*arguments, "--tasks", "box in noise", "x4", "--methods", "repaint"])
+    record = json.loads(out.read_text())
+    ((_, rows),) = record["tables"].items()
+    found = {task: {row["method"]: row for row in rows if row["task"] == task} for task in ("box in noise", "x4")}
+    assert set(found["box in noise"]) == {"learned", "mmps", "repaint"} and set(found["x4"]) == {"default"}
+    ours, theirs = found["box in noise"]["learned"], found["box in noise"]["mmps"]
+    assert (ours["NFE"], ours["backward"]) == (8, 0) and theirs["NFE"] == 8 and theirs["backward"] >= 8
+    # Both are exact here, and their scores are those of the same posterior.
+    assert ours["energy score"] == pytest.approx(theirs["energy score"], rel=0.15)
+    assert "box in noise: energy score of the default, beside mmps's" in {goal["name"] for goal in record["goals"]}

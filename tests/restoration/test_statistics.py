@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from diffusion.restoration.statistics import coverage, edge, held_probability, interval, psnr, seam
+from diffusion.errors import InputError
+from diffusion.restoration.statistics import coverage, edge, energy_score, held_probability, interval, psnr, seam
 
 
 def draws(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_the_energy_score_of_numbers_is_the_crps() -> None:
+    """Of N(0, 1) at x it is x (2Φ(x) - 1) + 2φ(x) - 1/√π (Gneiting and Raftery 2007, section 4.2)."""
+    normal, samples = torch.distributions.Normal(0.0, 1.0), draws(4000, 1)
+    for value in (-1.5, 0.0, 0.4):
+        x = torch.tensor([value], dtype=torch.float64)
+        exact = x * (2 * normal.cdf(x) - 1) + 2 * normal.log_prob(x).exp() - math.pi**-0.5
+        assert float(energy_score(samples, x)) == pytest.approx(float(exact), abs=0.03)
+
+
+def test_the_energy_score_is_unbiased_and_least_for_exact_samples() -> None:
+    """For n samples of the distribution of the truth it is ½ E‖x - x'‖ on average, for any n."""
+    truth, n, trials = draws(2000, 6, seed=1), 5, 2000
+    half = float((draws(trials, 6, seed=2) - truth).norm(dim=1).mean()) / 2
+    found = {
+        name: float(torch.stack(list(map(energy_score, change(draws(trials, n, 6)), truth))).mean())
+        for name, change in {
+            "exact": lambda x: x,
+            "shifted": lambda x: x + 0.3,
+            "narrow": lambda x: 0.6 * x,
+            "wide": lambda x: 1.5 * x,
+        }.items()
+    }
+    assert found["exact"] == pytest.approx(half, abs=0.02)
+    assert all(found[name] > found["exact"] + 0.02 for name in ("shifted", "narrow", "wide"))
+    with pytest.raises(InputError, match="samples: must be at least 2, got 1"):
+        energy_score(draws(1, 6), truth[0])
 
 
 @pytest.mark.parametrize("n", [19, 25, 39, 64])
