@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +22,8 @@ from diffusion.transfers import host_memory, to_device
 # Examples of at most this many values have the noise of their batch hashed at once: making a generator takes as long as
 # hashing hundreds of values, and for points it took half of the time of a step.
 HASHED_VALUES = 64
+# The share of the examples of a round (`em.py`) that are taken as they were completed.
+COMPLETED = 0.5
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class BatchMaker:
     `on_device` only queues work for the device. At most `threads` threads draw the noise, whose number changes nothing.
 
     `observing` says what is observed of the examples; with None all pixels have the level of the trajectory. `holes`
-    are those that completed examples had, through which they are observed too. `condition` says what the network is
+    are those that completed examples had: `COMPLETED` of these are wholly seen, and observed through such holes too.
+    The others are seen as before they were completed. `condition` says what the network is
     told of them; with None it is told nothing. The observation of an operator is made of the example on the device.
     """
 
@@ -108,14 +112,17 @@ class BatchMaker:
         spec, draws = self.dataset.spec, None
         indices = self._indices(first, share)
         values, label = self.dataset.batch(indices)
+        completed = self._completed(numbers)
         seen, condition = (None if part is None else self._staged(part) for part in self.dataset.beside(indices))
+        if seen is not None and self.holes is not None:
+            seen.numpy()[completed] = 1
         if spec.is_image:
             draws = self._staged(crops_and_flips(self._seeds(Stream.AUGMENT, numbers), self.dataset.margin))
         if label is not None:
             hidden = torch.tensor([seed / 2**63 < self.label_dropout for seed in self._seeds(Stream.LABEL, numbers)])
             label = self._staged(label.masked_fill(hidden, -1))
         u, noise = self._uniform_numbers(step, numbers), self._noise(numbers, (share, *spec.shape))
-        relative, told = self._relative(numbers), self._told(numbers)
+        relative, told = self._relative(numbers, completed), self._told(numbers)
         return HostBatch(step, self._staged(values), draws, u, noise, label, relative, seen, condition, *told)
 
     def on_device(self, host: HostBatch) -> Batch:
@@ -170,12 +177,21 @@ class BatchMaker:
         )
         return self._staged(normal(keys[:, None], np.arange(values)).reshape(shape))
 
-    def _relative(self, numbers: range) -> Tensor | None:
+    def _completed(self, numbers: range) -> npt.NDArray[np.bool_]:
+        """Draws which of the examples are taken as completed, if they were: (B,)."""
+        if self.holes is None:
+            return np.zeros(len(numbers), dtype=bool)
+        # The seed of what is observed of an example, with another number behind it.
+        seeds = [example_seed(self.seed, Stream.OBSERVED, number, 1) for number in numbers]
+        return np.array([seed / 2**63 < COMPLETED for seed in seeds])
+
+    def _relative(self, numbers: range, completed: npt.NDArray[np.bool_]) -> Tensor | None:
         if self.observing is None:
             return None
         spec = self.dataset.spec
         shape = spec.shape[1:] if spec.is_image else spec.shape
-        drawn = np.stack([self.observing(shape, seed, self.holes) for seed in self._seeds(Stream.OBSERVED, numbers)])
+        each = zip(self._seeds(Stream.OBSERVED, numbers), completed, strict=True)
+        drawn = np.stack([self.observing(shape, seed, self.holes if whole else None) for seed, whole in each])
         return self._staged(torch.from_numpy(drawn[:, None] if spec.is_image else drawn))
 
     def _told(self, numbers: range) -> tuple[Tensor | None, Tensor | None]:

@@ -29,7 +29,7 @@ FOLDER, MADE, VALUES, BATCHES = "completed", "made.json", "values.npy", "batches
 
 
 def completed(folder: Path, model: Model, training: Dataset, draws: int, seed: int) -> Dataset:
-    """Returns training examples completed `draws` times by a model, as a dataset that is wholly seen.
+    """Returns training examples completed `draws` times by a model, with the masks of what was seen of them.
 
     Those that lie in the `folder` of a round are not drawn again. A round that was begun with other examples or another
     model is removed, with all that lies in its folder. The processes divide the batches.
@@ -51,7 +51,6 @@ def completed(folder: Path, model: Model, training: Dataset, draws: int, seed: i
     return replace(
         training.subset(order),
         values=np.load(place / VALUES, mmap_mode="r", allow_pickle=False),
-        seen=None,
         contents=None,
         names=select(training.names, order),
     )

@@ -3,13 +3,14 @@
     E    x ~ p_k(x | what was seen of it)          for every training image, by the network of round k
     M    the network of round k + 1 learns from these x as it would from whole images
 
-The likelihood of what was seen does not decrease (Dempster, Laird and Rubin 1977), up to the errors of the network and
-of the draws. With a network that restores, this is DiffEM (Hosseini et al. 2025, arXiv 2510.12691): E is plain
-sampling, and M teaches the same network.
+Were both steps exact, the likelihood of what was seen would not decrease (Dempster, Laird and Rubin 1977). With a
+network that restores this is DiffEM (Hosseini et al. 2025, arXiv 2510.12691): E is plain sampling, and M teaches the
+same network.
 
-A completed image is wholly seen. In the M-step half of what is observed of the images goes by the masks of the data,
-each image by that of another one. So the next E-step asks what was learned. By its own mask an image would teach only
-what the network knew when it drew the image.
+In the M-step half of the images are taken as they were completed. Half of what is observed of these goes by the masks
+of the data, each image by that of another one, so that the next E-step asks what was learned. By its own mask an image
+would teach only what the network knew when it drew it. The other half are as they were in the run, with unseen holes:
+the bound of what was seen asks for such images, and a network that meets them no more forgets them.
 
     RUN/em-1, RUN/em-2, ...    a round each: a run that begins from the averaged weights of the one before
     RUN/em.json                the rounds that are decided

@@ -330,16 +330,21 @@ def test_what_nobody_saw_is_not_observed() -> None:
     assert 0.3 < unseen.float().mean() < 0.7 and torch.equal(batch.relative[~unseen], whole.relative[~unseen])
 
 
-def test_completed_examples_are_observed_through_the_holes_that_the_data_had() -> None:
-    """A completion is wholly seen: its pixels move or are observed, and none has a time beyond."""
+def test_completed_examples_are_taken_whole_or_with_their_holes_as_often() -> None:
+    """Those that are whole are observed through holes of the data, in half of what is observed of them."""
     seen = np.random.default_rng(1).integers(0, 2, (23, 1, 4, 6), dtype=np.uint8)
-    observing = Observing(share=1.0, noisy=0.0)
-    one = maker(observing=observing, holes=Holes(seen))
-    made = [one(step) for step in range(25)]
-    plain = maker(observing=observing)(0)
-    assert same(plain, made[0])
+    observing, dataset = Observing(share=1.0, noisy=0.0), replace(images(), seen=seen)
+    one = maker(dataset, observing=observing, holes=Holes(seen), flip=False)
+    made = [one(step) for step in range(40)]
     levels = torch.cat([batch.relative for batch in made if batch.relative is not None])
-    assert set(levels.unique().tolist()) == {0.0, 1.0}
+    whole = (levels != UNSEEN).flatten(1).all(1)
+    assert abs(float(whole.float().mean()) - 0.5) < 4 * (0.25 / 320) ** 0.5
     masks = torch.from_numpy(seen) != 0
-    through = ((levels == 0)[:, None] == masks[None]).flatten(2).all(2).any(1)
-    assert abs(float(through.float().mean()) - 0.5) < 4 * (0.25 / 200) ** 0.5
+    through = ((levels[whole] == 0)[:, None] == masks[None]).flatten(2).all(2).any(1)
+    assert abs(float(through.float().mean()) - 0.5) < 4 * (0.25 / int(whole.sum())) ** 0.5
+    kept = masks[[int(name) for step in range(40) for name in one.names(step)]]
+    assert torch.equal((levels != UNSEEN)[~whole], kept[~whole]), "the others have the holes that were theirs"
+    x, plain = (torch.cat([each(step).x for step in range(40)]) for each in (one, maker(images(), flip=False)))
+    assert torch.equal(x[whole], plain[whole]) and torch.equal(x[~whole], (plain * kept)[~whole])
+    parts = [replace(one, rank=rank, processes=2)(3).relative for rank in range(2)]
+    assert torch.equal(torch.cat([part for part in parts if part is not None]), levels[24:32])

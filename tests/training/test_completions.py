@@ -53,7 +53,8 @@ def test_all_examples_are_completed_as_often_as_asked(tmp_path: Path, kind: type
     found = completed(tmp_path / "em-1", model, training, 3, 0)  # type: ignore[arg-type]
     assert model.drawn == list(range(18)) and len(found) == 18
     values = np.asarray(found.values)
-    assert values.dtype == kind and found.seen is None and found.contents is None
+    assert values.dtype == kind and found.contents is None and found.seen is not None
+    assert np.array_equal(np.asarray(found.seen), np.tile(np.asarray(training.seen), (3, 1, 1, 1)))
     assert values[:, 0, 0, 0].tolist() == list(range(18)) and (values[:, :, 1] == 200).all()
     assert "".join(found.names) == 3 * "abcdef" and found.labels is not None
     assert found.labels.tolist() == 9 * [0, 1] and found.spec == training.spec

@@ -190,13 +190,14 @@ def test_a_run_with_a_round_goes_on_exactly_wherever_it_was_interrupted(
 
 
 def test_what_a_round_learns_from(shapes: Path, tmp_path: Path, monkeypatch: Patch) -> None:
-    """Completions of the training images alone, wholly seen, and observed through the holes of the data."""
+    """Completions of the training images alone, and the holes that they had."""
     made: list[BatchMaker] = []
     monkeypatch.setattr(Trainer, "train", watched_train(made))
     judged(monkeypatch, 4.0, 4.0)
     train(experiment(shapes), tmp_path / "run")
     first, second = made
-    assert first.holes is None and first.dataset.seen is not None and second.dataset.seen is None
+    assert first.holes is None and first.dataset.seen is not None and second.dataset.seen is not None
+    assert np.array_equal(np.asarray(second.dataset.seen), np.tile(np.asarray(first.dataset.seen), (2, 1, 1, 1)))
     values, seen = np.asarray(first.dataset.values), np.asarray(first.dataset.seen) != 0
     completed = np.asarray(second.dataset.values).reshape(2, *values.shape)
     known = np.broadcast_to(seen, values.shape)
