@@ -39,6 +39,8 @@ class SampleOptions(DrawOptions, total=False):
     size: int | Sequence[int] | None
     tiles: str
     overlap: int | None
+    around: object
+    place: Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,7 @@ class SampleDraw(Draw):
     """How larger images are put together, one of `TILES`."""
     overlap: int | None = None
     """The pixels that tiles share; by default half of their shorter side."""
+    around: object = None
+    """An image around which the larger one is drawn."""
+    place: Sequence[int] | None = None
+    """Where that image lies, the first row and column; by default in the middle."""

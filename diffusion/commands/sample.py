@@ -22,9 +22,11 @@ from diffusion.model import Model, load
 FILM_ROWS = 4
 STRIP_FRAMES = 9
 ANIMATION_FRAMES = 25
+# The options that a size has.
+SIZED = ("tiles", "overlap", "around", "place")
 # The options that each way of making images has besides those that all have; they name the ways too.
 OPTIONS: dict[str, set[str]] = {
-    "": {"given", "first", "film", "tune", "steps", "sampler", "seed", "size", "tiles", "overlap"},
+    "": {"given", "first", "film", "tune", "steps", "sampler", "seed", "size", *SIZED},
     "vary": {"given", "level", "first", "tune", "steps", "sampler", "seed"},
     "interpolate": {"given"},
     "noise_file": {"given", "first", "tune", "steps", "sampler", "seed"},
@@ -106,7 +108,7 @@ def _check(options: Sample) -> None:
         needed = next(each for each in OPTIONS if name in OPTIONS[each])
         why = "the image that it belongs to" if name == "mask" else "without which it has no effect"
         raise InputError(f"{_option(name)}: needs {_option(needed)}, {why}")
-    for name in ("tiles", "overlap"):
+    for name in SIZED:
         if name in chosen and options.size is None:
             raise InputError(f"{_option(name)}: needs --size, without which it has no effect")
     if options.film and options.size is not None:

@@ -135,7 +135,10 @@ class Drawing:
             return self._noise([rows[i] for i in some], numbers)
 
         drawing = TileByTile(self.denoiser, self.sampler, self.times, tiles, self.batch, self._settled, watch)
-        return self.spec.decode(drawing(self._blank(rows), noise, self._label(rows)))
+        x = self._blank(rows)
+        if self.larger is not None and self.larger.around is not None:
+            self.larger.within(x).copy_(self.spec.standardize(self.larger.around))
+        return self.spec.decode(drawing(x, noise, self._label(rows)))
 
     def _settled(self, x: Tensor) -> Tensor:
         """x (*) in the values that the data take, as the network learned from nothing else what is known exactly."""

@@ -14,7 +14,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Unpack
+from typing import Unpack, cast
 
 import torch
 from PIL import Image
@@ -186,7 +186,8 @@ class Model:
         of them, which must make the same call, return the whole.
 
         With a `size`, (H, W) or one number for both, images are as large as that, made of tiles of the model's size
-        (`larger.Larger`). The network then sees `batch` tiles at once.
+        (`larger.Larger`). The network then sees `batch` tiles at once. They are drawn `around` an image, if one is
+        given, which lies at a `place` and stays as it is.
 
         Raises InputError for counts below 1, an unknown sampler or label, noise of another shape, and a size that is
         smaller than the model's or cannot be drawn by the `tiles` that are asked for.
@@ -575,7 +576,7 @@ class Model:
         """How samples are drawn. Raises InputError for options that cannot be used."""
         draw.checked()
         first = whole(first, "first", 0)
-        larger = Larger.of(self.spec, draw, mapped=self.config.mapped) if isinstance(draw, SampleDraw) else None
+        larger = self._larger(draw) if isinstance(draw, SampleDraw) else None
         alone = larger is None or getattr(self.denoiser, "condition", None) is None
         require(
             alone, "size", f"{self.spec.shape[1:]}, that of the observation that was given", larger and larger.image
@@ -594,6 +595,12 @@ class Model:
         if larger is None:
             return drawing
         return drawing.of_tiles(larger, draw.batch or self._batch(denoiser, label))
+
+    def _larger(self, draw: SampleDraw) -> Larger | None:
+        around = None
+        if draw.around is not None:
+            around = self.border.shown(self.border.arranged(cast(Given, draw.around), "around"), "around")
+        return Larger.of(self.spec, draw, mapped=self.config.mapped, around=around)
 
     def _batches(self, drawing: Drawing, draw: Draw, *, shared: bool, progress: bool) -> Iterator[tuple[range, Tensor]]:
         larger = drawing.larger

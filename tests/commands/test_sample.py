@@ -495,3 +495,22 @@ def test_a_size_that_cannot_be_drawn_is_named_before_a_folder_is_made(
     ):
         assert message in fails(capsys, "sample", trained, "--out", tmp_path / "out", *options)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_image_is_drawn_around_under_its_name(
+    restorer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(restorer, tmp_path / "run")
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 6, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    quick = ["sample", str(own), "--n", "2", "--steps", "2", "--around", str(tmp_path / "photo.png")]
+    assert cli.main([*quick, "--size", "12x20", "--place", "1", "9"]) == 0
+    folder = own / "samples-0-around-photo"
+    for number in range(2):
+        path = folder / f"{number:05d}.png"
+        assert np.array_equal(image_of(path).permute(1, 2, 0)[1:11, 9:15], pixels)
+        info = figures.read_info(path)
+        assert info["around"] == "photo.png" and info["place"] == "1x9" and len(info["around_sha256"]) == 64
+    assert "--around: needs --size" in fails(capsys, *quick)
+    assert "--place: needs --size" in fails(capsys, "sample", own, "--place", "1", "1")
+    assert "place: must be a row from 0 to 2" in fails(capsys, *quick, "--size", "12x20", "--place", "3", "0")

@@ -17,6 +17,8 @@ from diffusion.errors import InputError
 from diffusion.model import Model
 from diffusion.model.larger import Larger
 from diffusion.samplers import SAMPLERS
+from diffusion.schedules import EDM
+from tests.oracles import short_correlations
 
 SPEC = DataSpec((3, 8, 6), 256)
 
@@ -48,8 +50,12 @@ def test_images_at_a_time_fill_the_batch_with_tiles_that_can_be_drawn_at_once() 
         ({"size": "16"}, r"size: must be \(height, width\) in pixels, got 16"),
         ({"size": 16, "overlap": 6}, "overlap: must be between 1 and 5 pixels, less than a tile, got 6"),
         ({"size": 16, "tiles": "window"}, "tiles: must be one of sequential, windows, got 'window'; did you mean"),
-        ({"overlap": 2}, "tiles, overlap: must be given with a size, larger than that of the model, got no size"),
-        ({"tiles": "windows"}, "tiles, overlap: must be given with a size"),
+        (
+            {"overlap": 2},
+            "tiles, overlap, around, place: must be given with a size, larger than that of the .* no size",
+        ),
+        ({"tiles": "windows"}, "tiles, overlap, around, place: must be given with a size"),
+        ({"size": 16, "place": (0, 0)}, r"place: must be given with an image to draw around, got \(0, 0\)"),
     ],
 )
 def test_what_cannot_be_drawn_is_named(options: dict[str, Any], message: str) -> None:
@@ -108,3 +114,57 @@ def test_gaussian_images_keep_their_moments_across_tiles(exact_images: Model) ->
     exact = math.exp(-1 / 1.5)
     for column in (3, 7, 9, 11, 15, 18):
         assert correlation(x, column) == pytest.approx(exact, abs=0.05), column
+
+
+def test_around_an_image_it_stays_and_all_else_is_drawn(mapped_model: Model) -> None:
+    """The image is smaller than a tile in one direction and larger in the other."""
+    image = (torch.rand(3, 12, 5, generator=torch.Generator().manual_seed(0)) * 255).byte()
+    options: dict[str, Any] = {"size": (16, 14), "steps": 3, "around": image, "seed": 2, "sampler": "ddim"}
+    whole = mapped_model.sample(2, place=(3, 6), **options)
+    kept = whole[..., 3:15, 6:11] * 255
+    torch.testing.assert_close(kept, image.float().expand(2, -1, -1, -1), rtol=0, atol=1e-3)
+    assert whole.shape == (2, 3, 16, 14) and not torch.allclose(whole[0, :, :3], whole[1, :, :3], atol=0.01)
+    torch.testing.assert_close(
+        mapped_model.sample(1, first=1, place=(3, 6), batch=1, **options), whole[1:], rtol=0, atol=1e-4
+    )
+    middle = mapped_model.sample(1, **options) * 255
+    torch.testing.assert_close(middle[0, :, 2:14, 4:9], image.float(), rtol=0, atol=1e-3)
+    small = mapped_model.sample(1, size=8, steps=2, around=image[:, :5, :5].permute(1, 2, 0).numpy())
+    torch.testing.assert_close(small[0, :, 1:6, 1:6] * 255, image[:, :5, :5].float(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"size": 16, "tiles": "windows"},
+            "tiles: must be sequential around an image; windows fill what .*, got windows",
+        ),
+        ({"size": (12, 9)}, "around: must be an image smaller than the size, got 12x9"),
+        ({"size": (11, 20)}, "around: must be an image smaller than the size, got 12x9"),
+        ({"size": 16, "place": (5, 0)}, r"place: must be a row from 0 to 4 and a column from 0 to 7, got \(5, 0\)"),
+        ({"size": 16, "place": (1,)}, r"place: must be a row from 0 to 4 and a column from 0 to 7, got \(1,\)"),
+        ({}, "tiles, overlap, around, place: must be given with a size"),
+    ],
+)
+def test_images_that_cannot_be_drawn_around_are_named(
+    mapped_model: Model, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        mapped_model.sample(1, around=torch.zeros(3, 12, 9), **options)
+    with pytest.raises(InputError, match=r"around: must lie in \[0, 1\], or be uint8, got 7"):
+        mapped_model.sample(1, around=torch.full((3, 12, 9), 7.0), size=16)
+
+
+def test_around_gaussian_images_the_mean_is_that_of_the_posterior(exact_images: Model) -> None:
+    """A bright block in a corner of 8x14, drawn around in tiles that see 8 columns."""
+    model = replace(exact_images, config=replace(exact_images.config, observed=Observing(share=0.5)))
+    block = torch.full((1, 4, 4), 170, dtype=torch.uint8)
+    n, size = 400, (8, 14)
+    x = model.sample(n, size=size, around=block, place=(0, 0), steps=24, sampler="dpmpp_2m", batch=n).double() * 255
+    large, known = short_correlations(EDM(), *size, 1.5), torch.zeros(size, dtype=torch.bool)
+    known[:4, :4] = True
+    seen = known.flatten()
+    exact = large.posterior(torch.eye(112, dtype=torch.float64)[seen], torch.full((16,), 2.0).double(), 0.0)
+    off = (x.mean(0) - (120 + 25 * exact.mean)).flatten()[~seen]
+    assert float(off.abs().max()) < 5 * 25 / n**0.5 and float(exact.mean.flatten()[~seen].max()) > 0.9

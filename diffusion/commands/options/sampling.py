@@ -39,6 +39,10 @@ class Sample:
     above 0; or all at once in windows that agree at every step, for any model."""
     overlap: int | None = None
     """With --size: the pixels that neighboring tiles share; by default half of their shorter side."""
+    around: Path | None = None
+    """With --size: an image around which the larger one is drawn."""
+    place: tuple[int, int] | None = None
+    """With --around: the row and the column at which that image begins; by default it is in the middle."""
     film: bool = False
     """Write the trajectory too, as a strip and an animation."""
     tune: bool = False

@@ -110,9 +110,14 @@ def given(options: Sample, model: Model, numbers: range) -> DrawOptions:
     }
 
 
-def larger_of(options: Sample) -> SampleOptions:
-    """Returns how samples larger than the images of the model are drawn. Raises InputError for a size of other form."""
-    return {"size": parse_size(options.size), "tiles": options.tiles, "overlap": options.overlap}
+def larger_of(options: Sample, model: Model) -> SampleOptions:
+    """Returns how samples larger than the images of the model are drawn.
+
+    Raises InputError for a size of another form, and for an image that cannot be read.
+    """
+    around = None if options.around is None else model.border.arranged(options.around, "--around")
+    size = parse_size(options.size)
+    return {"size": size, "tiles": options.tiles, "overlap": options.overlap, "around": around, "place": options.place}
 
 
 def identity(model: Model) -> dict[str, Any]:
@@ -151,7 +156,8 @@ def rows(z: npt.NDArray[Any], some: range) -> Tensor:
 
 
 def _new(options: Sample, model: Model) -> Way:
-    larger, name, n = model.larger(**larger_of(options)), f"samples-{options.draw.seed}", options.draw.n
+    how, name, n = larger_of(options, model), f"samples-{options.draw.seed}", options.draw.n
+    larger = model.larger(**how)
     if larger is None:
 
         def plain(model: Model, some: range, _: int) -> Tensor:
@@ -160,10 +166,17 @@ def _new(options: Sample, model: Model) -> Way:
         return Way(name, n, plain)
 
     def draw(model: Model, some: range, batch: int) -> Tensor:
-        drawn: SampleOptions = {**given(options, model, some), **larger_of(options), "batch": batch}
+        drawn: SampleOptions = {**given(options, model, some), **how, "batch": batch}
         return model.sample(len(some), first=some.start, progress=distributed.is_main(), **drawn)
 
-    known = {"size": "x".join(map(str, larger.image)), "tiles": options.tiles, "overlap": larger.overlap}
+    known: dict[str, Any] = {
+        "size": "x".join(map(str, larger.image)),
+        "tiles": options.tiles,
+        "overlap": larger.overlap,
+    }
+    if path := options.around:
+        known |= {"around": path.name, "around_sha256": content(path), "place": "x".join(map(str, larger.place))}
+        name = f"{name}-around-{path.stem}"
     return Way(name, n, draw, known, together=larger.together)
 
 
@@ -211,4 +224,5 @@ def _from_noise(options: Sample, model: Model, path: Path) -> Way:
 
 def _in_turn(options: Sample, model: Model) -> bool:
     """Whether the classes take turns: a model that has some is best at each of them. Images that are given have one."""
-    return bool(model.spec.classes) and options.vary is None and options.interpolate is None
+    given = options.vary, options.interpolate, options.around
+    return bool(model.spec.classes) and all(image is None for image in given)
