@@ -20,14 +20,17 @@ class Progress:
     """Moves a bar whose total is the windows of all runs, each times the steps of its grid `times`.
 
     A step has as many passes through the network, evaluations and backward passes, as the step before it had. Which
-    step is being taken is read off the time of each evaluation, and is the same for all methods.
+    step is being taken is read off the time of each evaluation. Where pixels have times of their own, it is counted: a
+    step has `per_step` evaluations.
     """
 
     bar: Bar
     times: Tensor
+    per_step: int = 1
     windows: int = 0
     done: int = 0
     step: int = 0
+    evaluations: int = 0
     passes: int = 0
     share_of_pass: float = 0.0
     expected: int = FIRST_PASSES
@@ -35,7 +38,7 @@ class Progress:
     def begin(self, windows: int) -> None:
         """Begins a run over a number of windows, of all of its restorations together; the run before has ended."""
         self.done += self.windows * self.steps
-        self.windows, self.step, self.passes, self.share_of_pass = windows, 0, 0, 0.0
+        self.windows, self.step, self.passes, self.share_of_pass, self.evaluations = windows, 0, 0, 0.0, 0
         self._move()
 
     def end(self) -> None:
@@ -47,9 +50,13 @@ class Progress:
         """The number of steps of a run."""
         return len(self.times) - 1
 
-    def evaluation(self, t: Tensor) -> None:
-        """An evaluation begins, at the times t, () or (B,)."""
-        step = self.steps - int(torch.searchsorted(self.times.cpu().flip(0), t.detach().cpu().double().max()))
+    def evaluation(self, t: Tensor | None) -> None:
+        """An evaluation begins, at the times t, () or (B,), or None for a map of them."""
+        if t is None:
+            step = min(self.evaluations // self.per_step, self.steps - 1)
+        else:
+            step = self.steps - int(torch.searchsorted(self.times.cpu().flip(0), t.detach().cpu().double().max()))
+        self.evaluations += 1
         if step > self.step:
             self.step, self.expected, self.passes = step, max(1, self.passes), 0
         self.backward()

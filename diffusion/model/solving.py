@@ -31,7 +31,7 @@ from diffusion.restoration import Method, Problem, fitting, restore
 from diffusion.restoration.counting import CountingDenoiser
 from diffusion.restoration.parts import Part, split, together, unsettled
 from diffusion.restoration.windows import Windows
-from diffusion.samplers import RandN
+from diffusion.samplers import RandN, Sampler
 
 # The default number of steps of a restoration. It is larger than that of a sample, because guidance by y bends a path.
 RESTORATION_STEPS = 32
@@ -84,7 +84,8 @@ class Solver:
         runs = self.runs(parts, mine)
         total = sum(run.windows for run in runs) * self.steps
         with bar(total, "restoring", "window", show=progress) as moved:
-            moving = Progress(moved, self.times)
+            sampler = getattr(self.method, "sampler", None)
+            moving = Progress(moved, self.times, sampler.nfe_per_step if isinstance(sampler, Sampler) else 1)
             for run in runs:
                 moving.begin(run.windows)
                 found, row = self._draw(run, moving)

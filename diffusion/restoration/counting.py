@@ -17,11 +17,12 @@ class CountingDenoiser:
     """A wrapped denoiser that counts its evaluations, `nfe`, and the backward passes through them, `backward`.
 
     An evaluation of a batch counts once, whatever the size of the batch. `watch` is called with the time t of each
-    before it begins, `watch_backward` at the beginning of each backward pass.
+    before it begins, None for a map, which does not tell it, and `watch_backward` at the beginning of each backward
+    pass.
     """
 
     denoiser: AnyDenoiser
-    watch: Callable[[Tensor], None] = lambda t: None
+    watch: Callable[[Tensor | None], None] = lambda t: None
     watch_backward: Callable[[], None] = lambda: None
     nfe: int = 0
     backward: int = 0
@@ -34,7 +35,7 @@ class CountingDenoiser:
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """Evaluates the denoiser and counts it. x_t: (B, C, *); t: () or (B,) or a map; label: (B,)."""
         self.nfe += 1
-        self.watch(levels.of_trajectory(t, x_t))
+        self.watch(None if levels.is_map(t, x_t) else t)
         prediction = self.denoiser(x_t, t, label)
         if prediction.mean.requires_grad:
             prediction.mean.register_hook(self._count)  # type: ignore[no-untyped-call]

@@ -46,3 +46,17 @@ def test_an_evaluation_of_an_earlier_time_never_moves_the_bar_back() -> None:
         before = bar.n
         moving.evaluation(TIMES[1])
         assert bar.n >= before == 200
+
+
+def test_steps_are_counted_where_pixels_have_times_of_their_own() -> None:
+    for per_step in (1, 2):
+        with tqdm(total=400, disable=False, file=open("/dev/null", "w")) as bar:
+            moving = Progress(bar, TIMES, per_step)
+            moving.begin(100)
+            places = []
+            for _ in range(4 * per_step):
+                moving.evaluation(None)
+                places.append(bar.n)
+            assert places == ([0, 100, 200, 300] if per_step == 1 else [0, 25, 100, 150, 200, 250, 300, 350])
+            moving.end()
+            assert bar.n == bar.total

@@ -15,6 +15,7 @@ from diffusion.data.observing import Observing
 from diffusion.denoiser import Denoiser, V
 from diffusion.draw import Draw
 from diffusion.model import Model
+from diffusion.model.progress import Progress
 from diffusion.model.solving import Piece, Solver
 from diffusion.operators import Mask
 from diffusion.restoration import Problem
@@ -222,3 +223,18 @@ def test_parts_are_weighed_each_by_itself(exact_images: Model) -> None:
         Twisted(), exact_images.denoiser, torch.linspace(1, 0, 3), exact_images.spec, exact_images.device, 0, None, 1
     )
     assert runs(exact_images, [1, 1, 1], 4, 1000, solver) == [((i,), range(4)) for i in range(3)]
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m_sde", "heun"])
+def test_the_bar_of_noise_alone_moves_evenly_to_its_end(
+    mapped_images: Model, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The times of its pixels hardly change until the trajectory comes by their noise, and say nothing of the steps."""
+    places: list[int] = []
+    move = Progress._move
+    monkeypatch.setattr(Progress, "_move", lambda self: (move(self), places.append(self.bar.n))[0])
+    image = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = mapped_images.restore(image, "denoise", noise=0.1, n=1, steps=8, sampler=sampler, progress=True)
+    each = 2 if sampler == "heun" else 1
+    assert found.diagnostics.nfe in (8 * each, 8 * each - 1) and found.diagnostics.backward == 0
+    assert places[-1] == 8 and places == sorted(places) and set(places) == set(range(9))
