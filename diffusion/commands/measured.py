@@ -32,7 +32,7 @@ def data_options(options: Evaluate, model: Model) -> DataOptions:
     allowed = [f"data.{name}" for name in FREE]
     for key in given:
         if key not in allowed:
-            raise ConfigError(f"{key}: belongs to the model or to its split; evaluate takes {', '.join(allowed)}")
+            raise ConfigError(f"{key}: belongs to the model or to its split; what may be given is {', '.join(allowed)}")
     if options.data is not None and (options.data_path is not None or "data.path" in given):
         field = "--data-path" if options.data_path is not None else "data.path"
         raise InputError(f"{field}: is the place of the run's own data, --data that of others; give one of them")

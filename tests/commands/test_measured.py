@@ -110,7 +110,10 @@ def test_a_relative_path_of_the_run_is_found_from_another_folder(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["data.size=16"], "data.size: belongs to the model or to its split; evaluate takes data.path, data.labels"),
+        (
+            ["data.size=16"],
+            "data.size: belongs to the model or to its split; what may be given is data.path, data.labels",
+        ),
         (["data.held_out=0.5"], "data.held_out: belongs to the model or to its split"),
         (["training.batch=2"], "training.batch: belongs to the model or to its split"),
         (["--data-path", "a", "data.path=b"], "--data-path: is given as data.path too; give it once"),
