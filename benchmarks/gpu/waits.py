@@ -21,6 +21,7 @@ from diffusion.model import Model
 from diffusion.operators import parse
 from diffusion.restoration import METHODS
 from diffusion.samplers import SAMPLERS
+from diffusion.training.trainer import Trainer
 
 TITLE = "Waits of the host for the device, in each step"
 TRAINING = Goal("waits in a step of training", float("nan"), 0, "at most")
@@ -39,12 +40,14 @@ def measure(place: Place, until: float) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         ours = shipped.ours("folder64", place, Path(folder), shipped.TINY if place.tiny else shipped.SMALL)
         trainer = ours.trainer("waits", "sampling.compile=false")
+        observing = ours.trainer("waits-observing", "sampling.compile=false", "observed.share=0.7")
         model = trainer.model
-        tasks: dict[str, Steps] = {
-            "training": lambda n: [trainer.update(trainer.maker(trainer.step)) for _ in range(n)]
-        }
+        tasks: dict[str, Steps] = {"training": _training(trainer), "training to restore": _training(observing)}
         tasks |= {f"sampling, {name}": _sampling(model, name) for name in SAMPLERS}
-        tasks |= {f"inpainting, {name}": _inpainting(model, name) for name in METHODS}
+        tasks |= {
+            f"inpainting, {name}": _inpainting(observing.model if name == "learned" else model, name)
+            for name in METHODS
+        }
         tasks |= {f"restoring, {name}": _restoring(model, name) for name in ("blur", "motion", "downsample", "jpeg")}
         rows: Rows = [{"step of": name, NOTE: UNREACHED} for name in tasks]
         yield TITLE, rows
@@ -87,6 +90,10 @@ def per_step(place: Place, steps: Steps) -> dict[str, float]:
     few, more = found
     each = {line: (more[line] - few[line]) / (MORE - FEW) for line in more | few}
     return dict(sorted(((line, n) for line, n in each.items() if n), key=lambda item: -item[1]))
+
+
+def _training(trainer: Trainer) -> Steps:
+    return lambda n: [trainer.update(trainer.maker(trainer.step)) for _ in range(n)]
 
 
 def _sampling(model: Model, name: str) -> Steps:
