@@ -3,18 +3,22 @@
 A map of one example is (1, 1, H, W) for images, (1, 1, P) for some of their pixels and (1, D) for points. It stays on
 the CPU. The channels of a pixel share its σ_i. Where they were seen in noise of different strength, noise is added to
 the better ones until all of them have that of the worst. What is then known is less than what was seen, but all that is
-made of it is exact: y + N(0, σ_i² - σ_c²) is x + N(0, σ_i²).
+made of it is exact: y + N(0, σ_i² - σ_c²) is x + N(0, σ_i²). In the same way the σ_i of large maps are raised to few
+values, by 0.6 % at most, as every step of a restoration inverts the schedule at all of them.
 """
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from diffusion.errors import InputError, require
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 
+# A map with more values than this is brought to values of which there are so many in each factor of two.
+MANY, PER_OCTAVE = 4096, 128
 # A standard deviation, or a map of them.
 Noise: TypeAlias = float | Tensor
 
@@ -49,16 +53,23 @@ def shared(y: Tensor, noise: Tensor, known: Tensor) -> tuple[Tensor, Noise]:
     noise: (1, C, *); known: bool, which broadcasts against y and is the same for all channels of a pixel. What is added
     is drawn from a generator of its own, so it is the same whenever the problem is.
     """
-    if y.ndim > 2:
-        level = noise.amax(1, keepdim=True)
-        added = (level.square() - noise.square()).clamp_min(0).sqrt() * known
-        if added.any():
-            y = y + added * ExampleNoise([example_seed(0, Stream.SHARED)])(y)
-        noise, known = level, known.broadcast_to(y.shape)[:, :1]
+    level = _raised(noise.amax(1, keepdim=True) if y.ndim > 2 else noise)
+    added = (level.square() - noise.square()).clamp_min(0).sqrt() * known
+    if added.any():
+        y = y + added * ExampleNoise([example_seed(0, Stream.SHARED)])(y)
+    noise, known = level, known.broadcast_to(y.shape)[:, : level.shape[1]]
     values = noise[known.broadcast_to(noise.shape)]
     if not len(values) or bool((values == values[0]).all()):
         return y, float(values[0]) if len(values) else 0.0
     return y, noise * known
+
+
+def _raised(noise: Tensor) -> Tensor:
+    """The noise, raised to one of few values where it has many."""
+    if noise.unique().numel() <= MANY:  # type: ignore[no-untyped-call]
+        return noise
+    raised = torch.exp2((noise.double().log2() * PER_OCTAVE).ceil() / PER_OCTAVE).to(noise)
+    return torch.where(noise > 0, torch.maximum(raised, noise), 0.0)
 
 
 def relative(missed: Tensor, noise: Noise) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffusion.errors import InputError
 from diffusion.operators import GaussianBlur, Identity, Mask
 from diffusion.restoration import Problem
-from diffusion.restoration.noise_maps import checked, most, relative, shared
+from diffusion.restoration.noise_maps import MANY, checked, most, relative, shared
 
 ALL = torch.ones((), dtype=torch.bool)
 
@@ -37,6 +37,17 @@ def test_what_is_added_to_the_better_channels_leaves_all_with_the_noise_of_the_w
     assert correlation.abs().max() < 0.02
     assert torch.equal(found[:, 2], y[:, 2]), "nothing is added to the worst"
     assert torch.equal(shared(y, noise, ALL)[0], found), "the same at every time"
+
+
+def test_a_map_of_many_values_is_raised_to_few_by_half_a_percent() -> None:
+    x, noise = torch.full((1, 1, 200, 200), 0.5), torch.rand(1, 1, 200, 200, generator=torch.Generator().manual_seed(1))
+    noise[..., :10] = 0
+    found, level = shared(x + noise * normal(*x.shape, seed=2), noise, ALL)
+    assert isinstance(level, Tensor) and len(level.unique()) < 2000 < MANY < len(noise.unique())
+    assert bool((level >= noise).all()) and bool((level <= 2 ** (1 / 128) * noise * (1 + 1e-6)).all())
+    seen = level > 0
+    assert torch.equal(seen, noise > 0) and torch.equal(found[~seen], x[~seen])
+    assert float(((found - x)[seen] / level[seen]).square().mean().sqrt()) == pytest.approx(1, abs=0.01)
 
 
 def test_a_map_of_one_value_is_a_number_and_hidden_pixels_have_no_part_in_it() -> None:
