@@ -65,6 +65,8 @@ class Stream:
     """The paths on which a timestep grid is measured."""
     DAMAGE: Final = 5
     """The noise that is added to an image before it is restored."""
+    SHARED: Final = 6
+    """The noise that is added, under the seed 0, to the channels of a pixel that were seen in less than others."""
 
     # Likelihood, under the seed that it is called with; every stream has a number of the repeat too.
     PATH: Final = 1
