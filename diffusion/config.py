@@ -195,6 +195,14 @@ class Config:
         return self.observed.share > 0 or bool(self.data.masks)
 
     @property
+    def observes(self) -> bool:
+        """Whether the network learns from examples of which pixels are observed, as the method "learned" needs.
+
+        A network that knows of unseen pixels alone takes maps too, but it has never met a pixel that is known.
+        """
+        return self.observed.share > 0
+
+    @property
     def conditioned(self) -> bool:
         """Whether the network is told an observation of an example beside x_t."""
         return bool(self.condition.operator or self.data.condition)

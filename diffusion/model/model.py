@@ -415,8 +415,8 @@ class Model:
             return self._with_float64._solver(problem, draw, method)
         self._refuse_student("restoration")
         draw.checked()
-        channels, mapped = self._told(problem, method), self.config.mapped
-        chosen = choose(method, self._sampler(draw.sampler), problem, learned=mapped, told=channels is not None)
+        channels, learned = self._told(problem, method), self.config.observes
+        chosen = choose(method, self._sampler(draw.sampler), problem, learned=learned, told=channels is not None)
         denoiser, label = self.guided(draw.guidance, autocast=not chosen.differentiates), self.labels(draw.label, 1)
         needs_label(draw.guidance, draw.label)
         steps = RESTORATION_STEPS if draw.steps is None else draw.steps
@@ -451,7 +451,7 @@ class Model:
             return told.by_operator(self.config, self.spec, problem).to(self.device)
         except InputError as error:
             asked = METHODS.get(method) if isinstance(method, str) else type(method)
-            if asked is not Learned or (self.config.mapped and problem.by_pixel):
+            if asked is not Learned or (self.config.observes and problem.by_pixel):
                 return None
             raise InputError(f"{error}; take mmps") from None
 
@@ -600,7 +600,7 @@ class Model:
         around = None
         if draw.around is not None:
             around = self.border.shown(self.border.arranged(cast(Given, draw.around), "around"), "around")
-        return Larger.of(self.spec, draw, mapped=self.config.mapped, around=around)
+        return Larger.of(self.spec, draw, mapped=self.config.observes, around=around)
 
     def _batches(self, drawing: Drawing, draw: Draw, *, shared: bool, progress: bool) -> Iterator[tuple[range, Tensor]]:
         larger = drawing.larger
