@@ -49,7 +49,7 @@ class Distillation:
         steps = len(self.times) - 1
         return (u.cpu() * steps).long().clamp(0, steps - 1)
 
-    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+    def log_snr(self, u: Tensor, schedule: Schedule, observed: Tensor | None = None) -> Tensor:
         """The log-SNR at which the step chosen by u begins: (B,) -> (B,)."""
         return schedule.log_snr(self.times[self.step(u)])
 
@@ -74,6 +74,7 @@ class Distillation:
         noise: Tensor,
         label: Tensor | None = None,
         relative: Tensor | None = None,
+        observed: Tensor | None = None,
     ) -> Tensor:
         """The weighted squared error of the student's x̂, averaged over coordinates: (B,).
 

@@ -137,7 +137,7 @@ class SigmoidError(Weighting):
 class AnyObjective(Protocol):
     """An objective that a backbone can be trained on."""
 
-    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+    def log_snr(self, u: Tensor, schedule: Schedule, observed: Tensor | None = None) -> Tensor:
         """Maps uniform numbers u to the noise levels that `loss` draws with them: (B,) -> (B,)."""
 
     def loss(
@@ -148,9 +148,11 @@ class AnyObjective(Protocol):
         noise: Tensor,
         label: Tensor | None = None,
         relative: Tensor | None = None,
+        observed: Tensor | None = None,
     ) -> Tensor:
         """Returns the loss of each example, (B,). x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,);
-        relative: (B, 1, *), the levels of pixels relative to the trajectory's (`levels.relative`).
+        relative: (B, 1, *), the levels of pixels relative to the trajectory's (`levels.relative`); observed: (B,) bool
+        on the CPU, whether any pixel of an example is observed.
         """
 
 
@@ -163,12 +165,16 @@ class Objective:
     coordinate, for the step that begins at t, with the mean of p held fixed. For noise levels uniform in log-SNR its
     expectation is `hybrid` times the diffusion term of the bound (Nichol and Dhariwal 2021, arXiv 2102.09672, section
     3.1).
+
+    Examples of which something is observed draw from `observed_levels`, if that is given: what was observed tells of x
+    under noise that would leave nothing of it otherwise.
     """
 
     noise_levels: NoiseLevels = LogNormal()
     weighting: Weighting = EDMError()
     hybrid: float = 0.0
     hybrid_steps: int = 1000
+    observed_levels: NoiseLevels | None = None
 
     def __post_init__(self) -> None:
         require(self.hybrid >= 0, "hybrid", "0 or more", self.hybrid)
@@ -178,13 +184,21 @@ class Objective:
         """Returns the times and the weights that uniform numbers u are mapped to: (B,) -> (B,), (B,), both float64."""
         u = u.double()
         log_snr = self.log_snr(u, schedule)
-        weight = self.weighting(log_snr, self.noise_levels.density(u, schedule))
-        # The clean end itself is left out, because a reverse step from t needs an s < t.
-        return schedule.time(log_snr).clamp_min(EARLIEST), weight
+        return _times(log_snr, schedule), self.weighting(log_snr, self.noise_levels.density(u, schedule))
 
-    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
-        """Maps uniform numbers u to noise levels: (B,) -> (B,)."""
-        return self.noise_levels.log_snr(u, schedule)
+    def log_snr(self, u: Tensor, schedule: Schedule, observed: Tensor | None = None) -> Tensor:
+        """Maps uniform numbers u to noise levels: (B,) -> (B,). observed: (B,) bool."""
+        plain = self.noise_levels.log_snr(u, schedule)
+        if observed is None or self.observed_levels is None:
+            return plain
+        return torch.where(observed, self.observed_levels.log_snr(u, schedule), plain)
+
+    def _density(self, u: Tensor, schedule: Schedule, observed: Tensor | None) -> Tensor:
+        """The density of the noise levels that u are mapped to: (B,) -> (B,)."""
+        plain = self.noise_levels.density(u, schedule)
+        if observed is None or self.observed_levels is None:
+            return plain
+        return torch.where(observed, self.observed_levels.density(u, schedule), plain)
 
     def loss(
         self,
@@ -194,19 +208,21 @@ class Objective:
         noise: Tensor,
         label: Tensor | None = None,
         relative: Tensor | None = None,
+        observed: Tensor | None = None,
     ) -> Tensor:
         """Returns the weighted squared error of each example, averaged over its coordinates: (B,).
 
         x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,). With `relative` (B, 1, *) pixels have levels of
         their own, at which they are weighted. Those known exactly, and those that nobody has seen, count as 0.
+        `observed` (B,) says of which examples anything is observed.
 
         Raises InputError for `relative` with a learned variance.
         """
-        schedule = denoiser.schedule
-        t, weight = self.times(u, schedule)
         if relative is not None:
             require(not self.hybrid, "training.hybrid", "0 with a noise level for every pixel", self.hybrid)
-            return self._error_by_pixel(denoiser, x, t, u, noise, label, relative)
+            return self._error_by_pixel(denoiser, x, u.double(), noise, label, relative, observed)
+        schedule = denoiser.schedule
+        t, weight = self.times(u, schedule)
         x_t = gaussian.marginal(schedule, x, t).sample(noise)
         total, network, variance_interp = weighted_error(denoiser, weight, x, x_t, t, label)
         if self.hybrid:
@@ -217,25 +233,29 @@ class Objective:
         self,
         denoiser: Denoiser,
         x: Tensor,
-        t: Tensor,
         u: Tensor,
         noise: Tensor,
         label: Tensor | None,
         relative: Tensor,
+        observed: Tensor | None,
     ) -> Tensor:
-        """The squared error of pixels with levels of their own, each weighted at its level, over all coordinates: (B,).
-
-        `t` (B,) are the times of the trajectories.
+        """The squared error of pixels with levels of their own, each weighted at its level, over all coordinates:
+        (B,).
         """
         schedule = denoiser.schedule
-        times = levels.relative(relative, t)
+        times = levels.relative(relative, _times(self.log_snr(u, schedule, observed), schedule))
         own = levels.seen(times)
         error = squared_error(denoiser, x, gaussian.marginal(schedule, x, own).sample(noise), times, label)[0]
-        density = to_device(self.noise_levels.density(u.double(), schedule).to(own.dtype), x.device)
+        density = to_device(self._density(u, schedule, observed).to(own.dtype), x.device)
         weight = self.weighting(schedule.log_snr(own), density.reshape(-1, *[1] * (own.ndim - 1)))
         weight = weight * denoiser.parameterization(*schedule(own)).c_out.square()
         counts = (relative > 0) & (relative <= 1)
         return (torch.where(counts, weight, 0.0).to(x.dtype) * error).flatten(1).mean(1)
+
+
+def _times(log_snr: Tensor, schedule: Schedule) -> Tensor:
+    """The times of noise levels, without the clean end itself: a reverse step from t needs an s < t."""
+    return schedule.time(log_snr).clamp_min(EARLIEST)
 
 
 def weighted_error(
@@ -304,7 +324,7 @@ class TrajectoryBound:
         steps = len(self.times) - 1
         return (u.double().cpu() * steps).long().clamp_max(steps - 1)
 
-    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+    def log_snr(self, u: Tensor, schedule: Schedule, observed: Tensor | None = None) -> Tensor:
         """Returns the noise level at which the step that u chooses begins: (B,) -> (B,)."""
         return schedule.log_snr(self.times[self._step(u)])
 
@@ -316,6 +336,7 @@ class TrajectoryBound:
         noise: Tensor,
         label: Tensor | None = None,
         relative: Tensor | None = None,
+        observed: Tensor | None = None,
     ) -> Tensor:
         """Returns the KL of the step that u chooses, times the number of steps, per coordinate in nats: (B,).
 

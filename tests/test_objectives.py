@@ -371,6 +371,32 @@ def test_the_loss_is_the_error_of_the_pixels_that_are_not_known() -> None:
     assert abs(losses.mean() - left.sum() / 6) < 4 * losses.std() / count**0.5
 
 
+def test_the_exact_loss_does_not_depend_on_the_noise_levels_of_observed_examples() -> None:
+    """∫ ½ SNR ‖x̂ - x‖² dλ by the levels of either law, for x = 0, ε = 1 and a network of zeros: x̂ = c_skip σ."""
+    schedule, u = Cosine(), (torch.arange(40_000, dtype=torch.float64) + 0.5) / 40_000
+    denoiser = Denoiser(lambda x, *_: torch.zeros_like(x), schedule, V())
+    objective = Objective(Uniform(), Exact(), observed_levels=LogNormal(1.0, 2.0, 0.1))
+    x, noise, relative = torch.zeros(len(u), 1).double(), torch.ones(len(u), 1).double(), torch.ones(len(u), 1)
+    found = [
+        objective.loss(denoiser, x, u, noise, None, relative, torch.full((len(u),), observed)).mean()
+        for observed in (False, True)
+    ]
+    log_snr = torch.linspace(schedule.log_snr_min, schedule.log_snr_max, 100_001, dtype=torch.float64)
+    exact = torch.trapezoid(log_snr.exp() / 2 * (torch.sigmoid(log_snr) * torch.sigmoid(-log_snr)), log_snr)
+    assert max(abs(float(value / exact) - 1) for value in found) < 2e-3
+
+
+def test_observed_examples_draw_noise_levels_of_their_own() -> None:
+    schedule, u = VarianceExploding(), torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
+    law = LogNormal(1.0, 2.0)
+    objective = Objective(observed_levels=law)
+    observed = torch.arange(999) % 2 == 0
+    found = objective.log_snr(u, schedule, observed)
+    assert torch.equal(found[observed], law.log_snr(u, schedule)[observed])
+    assert torch.equal(found[~observed], LogNormal().log_snr(u, schedule)[~observed])
+    assert torch.equal(Objective().log_snr(u, schedule, observed), objective.log_snr(u, schedule))
+
+
 def test_what_nobody_saw_has_no_part_in_the_loss_or_its_gradient() -> None:
     network = UNetConfig(channels=(4, 8), blocks=1, attention=()).build(1, 1, mapped=True)
     with torch.no_grad():

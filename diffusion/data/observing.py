@@ -149,14 +149,20 @@ class Observing:
     points any coordinates are observed. `noisy` is the share of these examples that are observed in noise: its strength
     lies anywhere between none and that of the trajectory, and in a quarter of them differs from pixel to pixel.
 
+    `noise_mean` and `noise_std` are those of log(σ/α), normal, by which the trajectories of these examples are noised.
+    They are noisier than others, as what is observed tells of an example under any noise.
+
     Raises InputError for an option that is out of its range.
     """
 
     share: float = 0.0
     masks: tuple[str, ...] = ("box", "half", "pixels", "strokes", "frame", "blocks")
     noisy: float = 0.25
+    noise_mean: float = 1.0
+    noise_std: float = 2.0
 
     def __post_init__(self) -> None:
+        require(self.noise_std > 0, "noise_std", "a positive number", self.noise_std)
         require(0 <= self.share <= 1, "share", "in [0, 1]", self.share)
         require(0 <= self.noisy <= 1, "noisy", "in [0, 1]", self.noisy)
         require(len(self.masks) >= 1, "masks", f"some of {', '.join(MASKS)}", self.masks)

@@ -36,8 +36,8 @@ class AdaptiveObjective:
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._step: list[tuple[Tensor, Tensor]] = []
 
-    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
-        """Maps uniform numbers to log-SNR by the distribution of this step: (B,) -> (B,)."""
+    def log_snr(self, u: Tensor, schedule: Schedule, observed: Tensor | None = None) -> Tensor:
+        """Maps uniform numbers to log-SNR by the distribution of this step, the same for all examples: (B,) -> (B,)."""
         return self.distribution.log_snr(u, schedule)
 
     def loss(
@@ -48,9 +48,11 @@ class AdaptiveObjective:
         noise: Tensor,
         label: Tensor | None = None,
         relative: Tensor | None = None,
+        observed: Tensor | None = None,
     ) -> Tensor:
         """Returns the loss of each example, (B,), and remembers it. Arguments as for `Objective.loss`."""
-        losses = replace(self._objective, noise_levels=self.distribution).loss(denoiser, x, u, noise, label, relative)
+        objective = replace(self._objective, noise_levels=self.distribution)
+        losses = objective.loss(denoiser, x, u, noise, label, relative, observed)
         self._step.append((u, losses.detach()))
         return losses
 

@@ -30,7 +30,8 @@ COMPLETED = 0.5
 class Batch:
     """Encoded examples x (B, C, *), uniform numbers u (B,) for the noise levels, noise (B, C, *), and labels (B,) or
     None. `relative` (B, 1, *) are the levels of the pixels relative to the trajectory's, None where all have its level;
-    `condition` (B, K, *) is what the network is told of the examples, None where that is nothing.
+    `condition` (B, K, *) is what the network is told of the examples, None where that is nothing. `observed` (B,) bool,
+    on the CPU, says of which examples any pixel is observed.
     """
 
     x: Tensor
@@ -39,6 +40,7 @@ class Batch:
     label: Tensor | None
     relative: Tensor | None = None
     condition: Tensor | None = None
+    observed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,9 @@ class BatchMaker:
         if seen is not None:
             x = x * seen
             relative = torch.where(seen == 0, UNSEEN, x.new_ones(()) if relative is None else relative)
-        return Batch(x, host.u, noise, label, relative, channels)
+        # On the CPU, as uniform numbers are.
+        observed = None if host.relative is None else (host.relative < 1).flatten(1).any(1)
+        return Batch(x, host.u, noise, label, relative, channels, observed)
 
     def global_batch(self, step: int) -> Batch:
         """Returns the batch of `step` for all processes together."""

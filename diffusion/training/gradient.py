@@ -22,7 +22,7 @@ from diffusion.training.scaler import LossScaler
 
 # The optimizer makes its moments in the first step, so the second is the first one with all of the memory in use.
 REHEARSALS = 2
-# Uniform numbers and losses of each group of examples that the device took at once.
+# Log-SNRs and losses of each group of examples that the device took at once.
 Losses = list[tuple[Tensor, Tensor]]
 
 
@@ -60,8 +60,7 @@ class Gradient:
         self._rehearsals = REHEARSALS if distributed.count() > 1 and not sharded else 0
 
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Losses]:
-        """Returns the mean loss, (), and for each group of examples at once its uniform numbers and losses, (at_once,)
-        each.
+        """Returns the mean loss, (), and for each group of examples at once its log-SNRs and losses, (at_once,) each.
 
         Raises InputError when memory runs out with one example at once, and where the processes cannot agree.
         """
@@ -96,9 +95,9 @@ class Gradient:
         count, total = self.share // self.at_once, torch.zeros((), device=self.accelerator.device)
         found = []
         for part in range(count):
-            x, u, noise, label, relative, condition = (
-                None if v is None else v.chunk(count)[part]
-                for v in (batch.x, batch.u, batch.noise, batch.label, batch.relative, batch.condition)
+            values = batch.x, batch.u, batch.noise, batch.label, batch.relative, batch.observed, batch.condition
+            x, u, noise, label, relative, observed, condition = (
+                None if v is None else v.chunk(count)[part] for v in values
             )
             assert x is not None and u is not None and noise is not None
             denoiser = self.denoiser if condition is None else replace(self.denoiser, condition=condition)
@@ -106,13 +105,13 @@ class Gradient:
             # whole gradient may not fit.
             last = exchange and part == count - 1
             with nullcontext() if last or self.sharded else self.accelerator.no_sync(self.network):
-                losses = self.objective.loss(denoiser, x, u, noise, label, relative)
+                losses = self.objective.loss(denoiser, x, u, noise, label, relative, observed)
                 loss = losses.mean() / count
                 # A loss that is not finite makes the gradient of all processes not finite.
                 scale = 1.0 if self.scaler is None else self.scaler.scale
                 self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), scale, math.nan))
             total += loss.detach()
-            found.append((u, losses.detach()))
+            found.append((self.objective.log_snr(u, denoiser.schedule, observed), losses.detach()))
         return total, found
 
     def _discard(self) -> None:

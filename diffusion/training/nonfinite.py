@@ -23,7 +23,7 @@ from torch import Tensor
 
 from diffusion import distributed
 from diffusion.files import write_text
-from diffusion.training.batches import BatchMaker
+from diffusion.training.batches import Batch, BatchMaker
 from diffusion.training.scaler import SMALLEST
 
 # The number of steps skipped in a row that is not the fault of one batch.
@@ -103,17 +103,17 @@ class NonFiniteGuard:
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         return f"the batch of {', '.join(names[:NAMED])}{more}"
 
-    def give_up(self, run: Path, step: int, rate: float, log_snr: Callable[[Tensor], Tensor]) -> FloatingPointError:
+    def give_up(self, run: Path, step: int, rate: float, log_snr: Callable[[Batch], Tensor]) -> FloatingPointError:
         """Returns the error that ends a run at `step`, counted from 1, and writes its report into the run folder.
 
-        `rate` is the learning rate; `log_snr` maps uniform numbers to log-SNR.
+        `rate` is the learning rate; `log_snr` gives the log-SNRs of a batch.
         """
         steps = range(step + 1 - self.in_a_row, step + 1)
         report = {
             "learning_rate": rate,
             "batches": {
                 number: {
-                    "log_snr": log_snr(self.maker.global_batch(number - 1).u).tolist(),
+                    "log_snr": log_snr(self.maker.global_batch(number - 1)).tolist(),
                     "examples": list(self.maker.names(number - 1)),
                 }
                 for number in steps[-LIMIT:]

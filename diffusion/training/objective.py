@@ -9,10 +9,13 @@ from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.distillation import Distillation
 from diffusion.grids import UniformTime
-from diffusion.noise_levels import Measured
+from diffusion.noise_levels import LogNormal, Measured
 from diffusion.objectives import AnyObjective, Objective, TrajectoryBound
 from diffusion.training.adaptive import AdaptiveObjective
 from diffusion.training.distill import open_teacher
+
+# The share of the noise levels of examples that are observed which are uniform in log-SNR, so that none is left out.
+UNIFORM = 0.1
 
 
 def build(experiment: Config, spec: DataSpec, network: Backbone, device: torch.device) -> AnyObjective:
@@ -28,12 +31,16 @@ def build(experiment: Config, spec: DataSpec, network: Backbone, device: torch.d
 def from_data(experiment: Config) -> Objective | AdaptiveObjective | TrajectoryBound:
     """Returns the objective of a network that learns from data: the bound of a short trajectory where
     `training.trajectory` asks for one, else the weighted error, whose noise levels adapt where they are measured.
+
+    Measured noise levels are those of all examples, as they are measured on the losses of all.
     """
     if steps := experiment.training.trajectory:
         return TrajectoryBound(UniformTime()(experiment.schedule, steps))
-    noise_levels = experiment.noise_levels
-    objective = Objective(noise_levels, experiment.weighting, experiment.training.hybrid)
-    return AdaptiveObjective(objective, noise_levels) if isinstance(noise_levels, Measured) else objective
+    noise_levels, observed, hybrid = experiment.noise_levels, experiment.observed, experiment.training.hybrid
+    if isinstance(noise_levels, Measured):
+        return AdaptiveObjective(Objective(noise_levels, experiment.weighting, hybrid), noise_levels)
+    by_pixel = LogNormal(observed.noise_mean, observed.noise_std, UNIFORM) if observed.share else None
+    return Objective(noise_levels, experiment.weighting, hybrid, observed_levels=by_pixel)
 
 
 def from_teacher(experiment: Config, spec: DataSpec, network: Backbone, device: torch.device) -> Distillation:

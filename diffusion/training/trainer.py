@@ -229,8 +229,8 @@ class Trainer:
         """
         options = self.config.training
         loss, parts = self.gradient(batch, self.step)
-        for u, losses in parts:
-            self.monitor.add(self.objective.log_snr(u, self.config.schedule), losses)
+        for log_snr, losses in parts:
+            self.monitor.add(log_snr, losses)
         norm: Tensor = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip)
         norm = norm.full_tensor() if sharding.is_sharded(norm) else norm
         for group in self.optimizer.param_groups:
@@ -314,7 +314,9 @@ class Trainer:
             return False
         if self.went_back or not checkpoint.folders(self.run):
             rate, schedule = self.learning_rate(self.step - 1), self.config.schedule
-            raise self.guard.give_up(self.run, self.step, rate, lambda u: self.objective.log_snr(u, schedule))
+            raise self.guard.give_up(
+                self.run, self.step, rate, lambda batch: self.objective.log_snr(batch.u, schedule, batch.observed)
+            )
         self.say(f"step {self.step}: {self.guard.in_a_row} steps in a row were skipped; going back, once")
         self.went_back, self.guard.in_a_row = True, 0
         self.step, _ = self._load_state()

@@ -255,6 +255,7 @@ def test_what_is_observed_of_an_example_is_its_own() -> None:
     assert batch.relative is not None and batch.relative.shape == (8, 1, 4, 6)
     expected = [Observing(share=0.7)((4, 6), example_seed(3, Stream.OBSERVED, number)) for number in range(24, 32)]
     assert torch.equal(batch.relative[:, 0], torch.from_numpy(np.stack(expected)))
+    assert batch.observed is not None and batch.observed.tolist() == [bool((levels < 1).any()) for levels in expected]
     parts = [replace(one, rank=rank, processes=2)(3).relative for rank in range(2)]
     assert all(part is not None for part in parts)
     assert torch.equal(torch.cat([part for part in parts if part is not None]), batch.relative)

@@ -31,7 +31,8 @@ def test_loss_and_gradient_are_those_of_the_mean_over_the_batch(trainer: Trainer
     loss, parts = trainer.gradient(batch, step)
     got = [parameter.grad.clone() for parameter in trainer.network.parameters() if parameter.grad is not None]
     assert trainer.gradient.at_once == 4 and [len(losses) for _, losses in parts] == [4, 4]
-    assert torch.equal(torch.cat([u for u, _ in parts]), batch.u)
+    expected_levels = trainer.objective.log_snr(batch.u, trainer.config.schedule)
+    assert torch.equal(torch.cat([log_snr for log_snr, _ in parts]), expected_levels)
     losses = torch.cat([losses for _, losses in parts])
     assert float(loss) == pytest.approx(float(losses.mean()), rel=1e-6) and not losses.requires_grad
 

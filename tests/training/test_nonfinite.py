@@ -100,7 +100,7 @@ def test_the_report_of_a_run_that_ends_has_its_last_steps(guard: NonFiniteGuard,
     for _ in range(LIMIT + 2):
         add(guard, math.nan, math.nan)
     guard.look(20)
-    error = guard.give_up(tmp_path, 20, 0.25, lambda u: 2 * u)
+    error = guard.give_up(tmp_path, 20, 0.25, lambda batch: 2 * batch.u)
     report = json.loads((tmp_path / REPORT).read_text())
     assert report["learning_rate"] == 0.25 and list(report["batches"]) == ["16", "17", "18", "19", "20"]
     for step, batch in report["batches"].items():

@@ -10,7 +10,7 @@ from diffusion import config
 from diffusion.distillation import Distillation
 from diffusion.grids import UniformTime
 from diffusion.model import build, load
-from diffusion.noise_levels import Measured
+from diffusion.noise_levels import LogNormal, Measured
 from diffusion.objectives import Objective, TrajectoryBound, VError
 from diffusion.training import objective
 from diffusion.training.adaptive import AdaptiveObjective
@@ -35,6 +35,14 @@ def test_measured_noise_levels_adapt() -> None:
     experiment = config.from_dict({"noise_levels": {"name": "measured", "bins": 4}, "weighting": {"name": "exact"}})
     found = objective.from_data(experiment)
     assert isinstance(found, AdaptiveObjective) and found.noise_levels == Measured(bins=4)
+
+
+def test_observed_examples_have_the_noise_levels_of_their_section() -> None:
+    experiment = config.from_dict({"observed": {"share": 0.5, "noise_mean": 0.7, "noise_std": 1.5}})
+    found = objective.from_data(experiment)
+    assert isinstance(found, Objective) and found.observed_levels == LogNormal(0.7, 1.5, objective.UNIFORM)
+    plain = objective.from_data(config.from_dict({}))
+    assert isinstance(plain, Objective) and plain.observed_levels is None
 
 
 def test_a_student_gets_the_weights_of_its_teacher_and_the_times_of_its_grid(trained: Path) -> None:
