@@ -158,8 +158,8 @@ class Observing:
     share: float = 0.0
     masks: tuple[str, ...] = ("box", "half", "pixels", "strokes", "frame", "blocks")
     noisy: float = 0.25
-    noise_mean: float = 1.0
-    noise_std: float = 2.0
+    noise_mean: float = 0.3
+    noise_std: float = 1.8
 
     def __post_init__(self) -> None:
         require(self.noise_std > 0, "noise_std", "a positive number", self.noise_std)
