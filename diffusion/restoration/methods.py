@@ -19,6 +19,7 @@ from diffusion.guidance import Labeled, LastEstimate
 from diffusion.operators import Identity
 from diffusion.restoration.corrections import DPSStep, RangeNull
 from diffusion.restoration.learned import Observed
+from diffusion.restoration.noise_maps import Noise
 from diffusion.restoration.particles import Particles, particles
 from diffusion.restoration.posterior import Covariance, Diagonal, Isotropic, Jacobian, Posterior, Zero
 from diffusion.restoration.problem import Problem
@@ -86,7 +87,7 @@ def restore(
     if label is not None:
         denoiser = Labeled(denoiser, label)
     chosen = default(problem) if method is None else method
-    _refuse_map(chosen, problem)
+    _noise(chosen, problem)
     with torch.no_grad():
         return chosen(denoiser, problem, noise, times, randn)
 
@@ -121,13 +122,13 @@ def choose(
                 "in its configuration); take mmps, or train one from this model with training.start"
             )
         method = replace(method, told=told)
-    _refuse_map(method, problem)
+    _noise(method, problem)
     return method if sampler is None else method.with_sampler(sampler)
 
 
-def _refuse_map(method: Method, problem: Problem) -> None:
-    if not method.takes_maps:
-        problem.level(method.name)
+def _noise(method: Method, problem: Problem) -> Noise:
+    """The noise as a method takes it. Raises InputError for a map that it does not take."""
+    return problem.noise if method.takes_maps else problem.level
 
 
 class Direct(Method):
@@ -164,7 +165,7 @@ class Guided(Direct):
 
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
         """`Posterior` and the sampler."""
-        return Posterior(denoiser, problem.operator, problem.y, problem.level(self.name), self.covariance), self.sampler
+        return Posterior(denoiser, problem.operator, problem.y, problem.level, self.covariance), self.sampler
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ class Product(Direct):
 
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
         """The denoiser and `ProductStep`."""
-        return denoiser, ProductStep(problem.linear(self.name), problem.y, problem.level(self.name), self.power)
+        return denoiser, ProductStep(problem.linear(self.name), problem.y, problem.level, self.power)
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ class DDNM(Direct):
 
     def parts(self, denoiser: AnyDenoiser, problem: Problem) -> tuple[AnyDenoiser, Sampler]:
         """`RangeNull` and the sampler."""
-        noise = problem.level(self.name)
+        noise = problem.level
         return RangeNull(denoiser, problem.linear(self.name), problem.y, noise), self.sampler
 
 
@@ -328,7 +329,7 @@ class Resampling(Weighted):
 def twisting_function(denoiser: AnyDenoiser, problem: Problem, covariance: Covariance) -> Posterior:
     """The approximation ψ of p(y|x_t) that weighs particles; with its determinant where observations are few."""
     compact = problem.compact
-    return Posterior(denoiser, compact.operator, compact.y, problem.level("particles"), covariance, dense=problem.few)
+    return Posterior(denoiser, compact.operator, compact.y, problem.level, covariance, dense=problem.few)
 
 
 def in_parts(randn: RandN, n: int) -> RandN:

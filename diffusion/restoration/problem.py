@@ -117,12 +117,13 @@ class Problem:
         """Whether y has noise anywhere."""
         return noise_maps.most(self.noise) > 0
 
-    def level(self, method: str) -> float:
-        """The noise, for the named method, which takes a number alone. Raises InputError for a map."""
+    @property
+    def level(self) -> float:
+        """The noise, for methods that take a number alone. Raises InputError for a map."""
         if isinstance(self.noise, Tensor):
             raise InputError(
-                f"noise: must be a number for {method}, got a map; maps need the method learned, and a model that "
-                "learned it (observed.share above 0 in its configuration)"
+                "noise: must be a number for any method but learned, got a map; maps need a model that learned to "
+                "restore (observed.share above 0 in its configuration)"
             )
         return self.noise
 

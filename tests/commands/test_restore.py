@@ -132,8 +132,12 @@ def test_a_map_of_noise_that_cannot_be_used_is_named(
         (restorer, ["small.npy"], r"--noise-map: must be 8 x 8 \(height x width\) as photo.png, got .*\(4, 8\)"),
         (restorer, ["map.png"], "--noise: must be above 0, what white in a gray --noise-map stands for"),
         (restorer, ["map.npy", "--noise", 0.1], "--noise: must be left out with a --noise-map of floats"),
-        (restorer, ["map.npy", "--method", "mmps"], "noise: must be a number for mmps, got a map; maps need"),
-        (trained, ["map.npy"], "noise: must be a number for mmps, got a map; maps need the method learned"),
+        (
+            restorer,
+            ["map.npy", "--method", "mmps"],
+            "noise: must be a number for any method but learned, got a map; maps need",
+        ),
+        (trained, ["map.npy"], "noise: must be a number for any method but learned, got a map; maps need a model"),
     ):
         capsys.readouterr()
         options = [tmp_path / rest[0], *rest[1:], *QUICK, "--out", tmp_path / "out"]
