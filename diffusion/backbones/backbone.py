@@ -29,8 +29,12 @@ class ResidualBlock(nn.Module, ABC):
     draws = True
 
     @abstractmethod
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x: (B, C, *); embedding of log-SNR and label: (B, E). Returns (B, C', *)."""
+    def forward(self, x: Tensor, embedding: Tensor, share: Tensor | None = None) -> Tensor:
+        """x: (B, C, *); embedding of log-SNR and label: (B, E). Returns (B, C', *).
+
+        With `share` (B, 1, *) there are two embeddings, (2B, E), and each pixel is this far from the first to the
+        second.
+        """
 
 
 class Backbone(nn.Module, ABC):
@@ -110,18 +114,19 @@ class Backbone(nn.Module, ABC):
             if project is not None and module is not self:
                 project()
 
-    def run_block(self, block: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
+    def run_block(self, block: nn.Module, x: Tensor, embedding: Tensor, share: Tensor | None = None) -> Tensor:
         """Returns the output of a block, with gradient checkpointing if it is on."""
+        arguments = (x, embedding) if share is None else (x, embedding, share)
         if self._dynamic:
-            for argument in (x, embedding):
+            for argument in arguments:
                 torch._dynamo.maybe_mark_dynamic(argument, 0)
         y: Tensor
         if self.gradient_checkpointing and torch.is_grad_enabled():
             # Reading and setting the generators takes a while on a GPU.
             draws = getattr(block, "draws", True)
-            y = checkpoint(block, x, embedding, use_reentrant=False, preserve_rng_state=draws)
+            y = checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=draws)
         else:
-            y = block(x, embedding)
+            y = block(*arguments)
         return y
 
     def residual_blocks(self) -> list[ResidualBlock]:

@@ -7,12 +7,11 @@ residual branch of a new block is zero, and the block is its shortcut.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.backbones import backbone
-from diffusion.backbones.layers import attend, upsample, zero
+from diffusion.backbones.layers import attend, modulated, upsample, zero
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -42,11 +41,11 @@ class Block(backbone.ResidualBlock):
             self.qkv = nn.Conv2d(outputs, 3 * outputs, 1)
             self.proj_out = zero(nn.Conv2d(outputs, outputs, 1))
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x: (B, inputs, H, W); embedding: (B, E). Returns (B, outputs, H, W)."""
+    def forward(self, x: Tensor, embedding: Tensor, share: Tensor | None = None) -> Tensor:
+        """x: (B, inputs, H, W); embedding: (B, E), or (2B, E) with share (B, 1, H, W). Returns (B, outputs, H, W)."""
         y = F.silu(self.norm_first(x))
-        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
-        y = torch.addcmul(shift, self.norm_second(self.first(y)), scale + 1)
+        scale, shift = self.modulation(embedding).chunk(2, dim=1)
+        y = modulated(self.norm_second(self.first(y)), scale + 1, share, shift)
         x = self.shortcut(x) + self.second(F.dropout(F.silu(y), self.dropout, self.training))
         if self.heads:
             x = x + self.proj_out(attend(self.qkv(self.norm_attention(x)), self.heads, normalize=False))

@@ -18,6 +18,25 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+def modulated(y: Tensor, scale: Tensor, share: Tensor | None, shift: Tensor | None = None) -> Tensor:
+    """Returns y (B, C, H, W) times a scale (B, C), plus a shift (B, C) if there is one.
+
+    With `share` (B, 1, H, W) there are two of each, (2B, C), and each pixel is this far from the first to the second.
+    """
+    if shift is None:
+        return y * _by_pixel(scale, share)
+    return torch.addcmul(_by_pixel(shift, share), y, _by_pixel(scale, share))
+
+
+def _by_pixel(values: Tensor, share: Tensor | None) -> Tensor:
+    """Values (B, C) for all pixels, (B, C, 1, 1); or from (2B, C), by share (B, 1, H, W), those of each pixel."""
+    values = values[:, :, None, None]
+    if share is None:
+        return values
+    first, second = values.chunk(2)
+    return torch.lerp(first, second, share.to(values.dtype))
+
+
 def attend(qkv: Tensor, heads: int, *, normalize: bool) -> Tensor:
     """Applies self-attention over pixels: (B, 3C, H, W) -> (B, C, H, W).
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.backbones import backbone
-from diffusion.backbones.layers import attend, pixel_norm, upsample
+from diffusion.backbones.layers import attend, modulated, pixel_norm, upsample
 
 # 1/√E[silu(z)²] for standard normal z.
 SILU_SCALE = 1 / 0.596468
@@ -99,11 +99,10 @@ class Block(backbone.ResidualBlock):
             self.qkv = UnitConv(outputs, 3 * outputs, 1)
             self.proj_out = UnitConv(outputs, outputs, 1, scale=RESIDUAL_SCALE)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x: (B, inputs, H, W); embedding: (B, E). Returns (B, outputs, H, W)."""
+    def forward(self, x: Tensor, embedding: Tensor, share: Tensor | None = None) -> Tensor:
+        """x: (B, inputs, H, W); embedding: (B, E), or (2B, E) with share (B, 1, H, W). Returns (B, outputs, H, W)."""
         x = pixel_norm(self.shortcut(x))
-        modulation = self.modulation(embedding) + 1
-        y = self.first(F.silu(x)) * modulation[:, :, None, None].to(x.dtype)
+        y = modulated(self.first(F.silu(x)), (self.modulation(embedding) + 1).to(x.dtype), share)
         y = F.dropout(F.silu(y), self.dropout, self.training)
         x = torch.add(self.second(y), x, alpha=SHORTCUT_SCALE)
         if self.heads:

@@ -123,8 +123,8 @@ class MLPBlock(ResidualBlock):
         self.first = UnitConv(width, width, scale=SILU_SCALE)
         self.second = UnitConv(width, width, scale=SILU_SCALE * RESIDUAL_SCALE)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x: (B, width); embedding: (B, width). Returns (B, width)."""
+    def forward(self, x: Tensor, embedding: Tensor, share: Tensor | None = None) -> Tensor:
+        """x: (B, width); embedding: (B, width). Returns (B, width). Units are no pixels, so that there is no share."""
         x = F.layer_norm(x, x.shape[1:])
         y = self.first(F.silu(x)) * (self.modulation(embedding) + 1)
         return torch.add(self.second(F.silu(y)), x, alpha=SHORTCUT_SCALE)

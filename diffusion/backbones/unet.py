@@ -25,6 +25,8 @@ from diffusion.errors import require, require_one
 
 DESIGNS: dict[str, ModuleType] = {"magnitude": magnitude, "group_norm": group_norm}
 HEAD_CHANNELS = 64
+# Log-SNRs nearer to each other than this are one.
+LEAST_WAY = 1e-3
 # A configuration may come from somebody else's checkpoint, so that all sizes are limited.
 STAGES, WIDEST, DEEPEST, PATCH, FOURIER = 12, 2**14, 64, 64, 12
 
@@ -155,31 +157,58 @@ class UNet(Backbone):
         K, H, W). Returns (B, out_channels, H, W).
         """
         height, width = x.shape[-2:]
+        embedding, share = self.embedded(log_snr, self.one_hot(label, len(x), log_snr), log_snr_map)
         values, beside = [x], self.beside(x, log_snr, log_snr_map, condition)
         if self.features is not None:
             values.append(self.features(x, log_snr if log_snr_map is None else log_snr_map))
         if len(values) + len(beside) > 1:
             x = torch.cat([*values, *beside], dim=1)
-        if height % self.multiple or width % self.multiple:
-            # On GPUs the gradient of this sums in no fixed order.
-            x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
-        x = F.pixel_unshuffle(x, self.patch)
+        x = F.pixel_unshuffle(self._padded(x), self.patch)
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).contiguous(memory_format=torch.channels_last)
-        embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))
         x = self.stem(x)
-        skips = []
+        skips, shares = [], self._by_stage(share)
         for stage, stage_blocks in enumerate(self.encoder):
             x = downsample(x) if stage else x
             for block in stage_blocks.children():
-                x = self.run_block(block, x, embedding)
+                x = self.run_block(block, x, embedding, shares[stage])
             skips.append(x)
-        x = self.run_block(self.middle, x, embedding)
+        x = self.run_block(self.middle, x, embedding, shares[-1])
         for join, stage_blocks in zip(self.joins, self.decoder, strict=True):
-            x = join(x, skips.pop())
+            x, share = join(x, skips.pop()), shares.pop()
             for block in stage_blocks.children():
-                x = self.run_block(block, x, embedding)
+                x = self.run_block(block, x, embedding, share)
         x = F.pixel_shuffle(self.head(x), self.patch)
         return x[..., :height, :width]
+
+    def embedded(self, log_snr: Tensor, one_hot: Tensor, log_snr_map: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Embeds log-SNR and label: (B, E) and None, or with a map (2B, E) and the share (B, 1, H, W).
+
+        The two embeddings are those of `log_snr` and of the cleanest pixel. The log-SNR of each pixel is this share of
+        the way from the former to the latter; that of a pixel noisier than `log_snr`, which nobody has seen, is 0.
+        """
+        if log_snr_map is None:
+            return self.embed(log_snr, one_hot), None
+        cleanest = log_snr_map.flatten(1).amax(1)
+        way = (cleanest - log_snr).clamp_min(LEAST_WAY).reshape(-1, 1, 1, 1)
+        share = ((log_snr_map - log_snr.reshape(-1, 1, 1, 1)) / way).clamp(0, 1)
+        return self.embed(torch.cat([log_snr, cleanest]), torch.cat([one_hot, one_hot])), share
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """x with copies of its last row and column, up to sides that the downsampling divides."""
+        down, right = (-side % self.multiple for side in x.shape[-2:])
+        # On GPUs the gradient of this sums in no fixed order.
+        return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+
+    def _by_stage(self, share: Tensor | None) -> list[Tensor | None]:
+        """A share of the pixels at the resolution of each stage."""
+        if share is None:
+            return [None] * len(self.encoder)
+        found: list[Tensor | None] = [F.avg_pool2d(self._padded(share), self.patch)]
+        for _ in range(len(self.encoder) - 1):
+            before = found[-1]
+            assert before is not None
+            found.append(downsample(before))
+        return found
 
 
 def heads(channels: int) -> int:

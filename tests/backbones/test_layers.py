@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion.backbones.layers import attend, downsample, pixel_norm, unit_norm, upsample, zero
+from diffusion.backbones.layers import attend, downsample, modulated, pixel_norm, unit_norm, upsample, zero
 from tests.backbones.conftest import images
 
 
@@ -56,3 +56,19 @@ def test_norms_keep_the_precision_of_their_input_within_autocast() -> None:
 def test_zero_sets_weights_and_biases_to_zero() -> None:
     layer = nn.Linear(3, 2)
     assert zero(layer) is layer and not layer.weight.any() and not layer.bias.any()
+
+
+def test_a_modulation_by_pixel_lies_between_two() -> None:
+    y, scale, shift = images(2, 3, 4, 4).double(), images(4, 3, seed=1).double(), images(4, 3, seed=2).double()
+    share = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for i in range(2):
+        for row in range(4):
+            first, second = (scale[i + part] for part in (0, 2))
+            at = share[i, 0, row, 1]
+            expected = y[i, :, row, 1] * (first + at * (second - first))
+            assert (modulated(y, scale, share)[i, :, row, 1] - expected).abs().max() < 1e-14
+            moved = expected + shift[i] + at * (shift[i + 2] - shift[i])
+            assert (modulated(y, scale, share, shift)[i, :, row, 1] - moved).abs().max() < 1e-14
+    whole = y * scale[:2, :, None, None]
+    assert torch.equal(modulated(y, scale[:2], None), whole)
+    assert torch.equal(modulated(y, scale, torch.zeros(2, 1, 4, 4, dtype=torch.float64)), whole)

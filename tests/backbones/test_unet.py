@@ -180,3 +180,51 @@ def test_bf16_keeps_outputs_and_gradients(design: str, error: float) -> None:
     both = [torch.cat([g.flatten() for g in parameter_gradients(model, p)]) for p in (torch.float32, torch.bfloat16)]
     gradient_error = (both[1] - both[0]).norm() / both[0].norm()
     assert 1e-4 < output_error < error and 1e-4 < gradient_error < error
+
+
+def mapped(design: str, patch: int = 1) -> nn.Module:
+    """A network with random weights in all layers, those that begin at zero too."""
+    torch.manual_seed(2)
+    config = UNetConfig(channels=(8, 16), blocks=1, attention=(1,), design=design, patch=patch)
+    network = config.build(3, 3, mapped=True)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+    return network.double()
+
+
+@BOTH
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_map_of_one_log_snr_is_that_log_snr(design: str, patch: int) -> None:
+    network, x, log_snr = mapped(design, patch), images(2, 3, 6, 9).double(), log_snrs(2).double()
+    uniform = log_snr.reshape(2, 1, 1, 1).expand(2, 1, 6, 9)
+    assert (network(x, log_snr) - network(x, log_snr, None, uniform)).abs().max() < 1e-12
+
+
+@BOTH
+def test_pixels_far_away_do_not_depend_on_the_level_of_one(design: str) -> None:
+    """The levels of pixels act where they are: without attention and normalization over the image, nowhere else."""
+    torch.manual_seed(2)
+    network = UNetConfig(channels=(8,), blocks=1, attention=(), design=design).build(1, 1, mapped=True).double()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+    x, log_snr = images(1, 1, 32, 32).double(), torch.zeros(1, dtype=torch.float64)
+    level = torch.zeros(1, 1, 32, 32, dtype=torch.float64)
+    level[..., -1, -1] = 8.0  # The cleanest pixel, in both maps.
+    other = level.clone()
+    other[..., 0, 0] = 8.0
+    changed = (network(x, log_snr, None, level) - network(x, log_snr, None, other)).abs()[0, 0]
+    assert changed[0, 0] > 1e-3
+    if design == "magnitude":  # Group normalization goes over the whole image.
+        assert changed[16:, 16:].max() < 1e-12
+
+
+def test_the_share_of_a_pixel_is_how_far_its_log_snr_is_from_the_trajectory_to_the_cleanest() -> None:
+    network = UNetConfig(channels=(8,), blocks=1, attention=()).build(1, 1, mapped=True)
+    level = torch.tensor([[[[-2.0, 4.0], [1.0, -9.0]]], [[[3.0, 3.0], [3.0, 3.0]]]])
+    log_snr = torch.tensor([-2.0, 3.0])
+    embedding, share = network.embedded(log_snr, network.one_hot(None, 2, log_snr), level)
+    assert share is not None and share.flatten(1).tolist() == [[0.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    plain, _ = network.embedded(torch.tensor([-2.0, 3.0, 4.0, 3.0]), network.one_hot(None, 4, log_snr), None)
+    assert torch.equal(embedding, plain)
