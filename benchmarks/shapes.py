@@ -82,7 +82,7 @@ def cost(experiment: Config) -> Cost:
 def _built(experiment: Config) -> tuple[Backbone, Tensor]:
     data = experiment.data
     outputs = data.channels * (2 if experiment.model.learned_variance else 1)
-    network = experiment.backbone.build(data.channels, outputs, spacing=2 / 255)
+    network = experiment.backbone.build(data.channels, outputs, spacing=2 / 255, mapped=experiment.mapped)
     return network, torch.empty(1, data.channels, *data.shape)
 
 
@@ -97,7 +97,7 @@ def _kept(network: Backbone, x: Tensor) -> int:
     # The network takes the fused attention of a GPU, which keeps no matrix of all pairs of pixels.
     fused = mock.patch.object(FakeTensor, "is_cuda", new=True)
     with fused, saved_tensors_hooks(pack, lambda t: t), torch.autocast("cpu", torch.bfloat16):
-        network(x, torch.empty(len(x)))
+        network(x, torch.empty(len(x)), None, torch.empty_like(x[:, :1]) if network.mapped else None)
         return sum(t.untyped_storage().nbytes() for t in kept.values())
 
 

@@ -83,16 +83,18 @@ def trained_bytes(
     bytes_each: int,
     fused: bool = True,
     checkpointing: bool = False,
+    mapped: bool = False,
 ) -> int:
     """Returns the bytes that the forward pass of training keeps for an image of `channels` channels and `positions`
     pixels, its values of `bytes_each` bytes.
 
     Without `fused` attention, as on CPUs, all weights of attention are kept too. With gradient `checkpointing` a block
-    keeps its input alone, and while it runs again all that it would have kept.
+    keeps its input alone, and while it runs again all that it would have kept. Each block of a `mapped` network keeps
+    the modulations of its pixels too.
     """
     kept, every = KEPT[config.design], list(blocks(config, positions))
-    inner = [_kept_by(config, stage, fused=fused) for stage in every]
-    stem = channels * (1 + 2 * config.fourier) * config.patch**2 + 1
+    inner = [_kept_by(config, stage, fused=fused) + (stage.width * stage.positions if mapped else 0) for stage in every]
+    stem = (channels * (1 + 2 * config.fourier) + mapped) * config.patch**2 + 1
     own = (stem + kept.head * config.channels[0]) * every[0].positions
     # The encoder's stages end in a downsampling, which keeps what it averages, and the decoder's begin with a layer
     # that keeps the result of the coarser stage, or of the middle block.

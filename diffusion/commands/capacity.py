@@ -59,6 +59,7 @@ def capacity(experiment: Config, parameters: int, device: torch.device) -> Capac
         bytes_each=dtype.itemsize,
         fused=fused,
         checkpointing=options.gradient_checkpointing,
+        mapped=experiment.mapped,
     )
     return Capacity(
         str(device),

@@ -27,12 +27,13 @@ DESIGNS = ("magnitude", "group_norm")
 KEPT, ALIVE = 0.07, 0.04
 
 
-def network_of(config: UNetConfig) -> nn.Module:
-    return config.build(3, 3).to(memory_format=torch.channels_last)
+def network_of(config: UNetConfig, *, mapped: bool = False) -> nn.Module:
+    return config.build(3, 3, mapped=mapped).to(memory_format=torch.channels_last)
 
 
-def kept(network: nn.Module, side: int, images: int, dtype: torch.dtype) -> int:
+def kept(network: nn.Module, side: int, images: int, dtype: torch.dtype, *, mapped: bool = False) -> int:
     """Counts the bytes of the storages that a forward pass keeps, once each, without the weights."""
+    level = torch.randn(images, 1, side, side) if mapped else None
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     found: dict[int, torch.UntypedStorage] = {}
 
@@ -44,7 +45,7 @@ def kept(network: nn.Module, side: int, images: int, dtype: torch.dtype) -> int:
 
     keeping = torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value)
     with keeping, torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        y = network(torch.randn(images, 3, side, side), torch.zeros(images))
+        y = network(torch.randn(images, 3, side, side), torch.zeros(images), None, level)
     assert y.requires_grad
     return sum(storage.nbytes() for storage in found.values())
 
@@ -91,6 +92,16 @@ def test_what_training_keeps(name: str, design: str, dtype: torch.dtype, size: i
     network = network_of(config)
     counted = by_image(lambda images: kept(network, side, images, dtype), 1, 3)
     assert trained_bytes(config, 3, side**2, bytes_each=size, fused=False) == pytest.approx(counted, rel=KEPT)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_training_keeps_with_a_level_for_every_pixel(name: str, design: str) -> None:
+    config, side = replace(NETWORKS[name][0], design=design), NETWORKS[name][1]
+    network = network_of(config, mapped=True)
+    counted = by_image(lambda images: kept(network, side, images, torch.float32, mapped=True), 1, 3)
+    found = trained_bytes(config, 3, side**2, bytes_each=4, fused=False, mapped=True)
+    assert found == pytest.approx(counted, rel=KEPT)
 
 
 @pytest.mark.parametrize("design", DESIGNS)
