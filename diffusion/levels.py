@@ -4,14 +4,14 @@
 
 The KL divergence between the forward and the reverse trajectory is the same sum, pixel by pixel. A pixel that is known
 exactly is one at the clean end, t^i = 0, and one known in noise σ_y is at the time whose log-SNR is -2 log σ_y. A
-network that is told the map learns E[x | all of that], and restoration is then the rest of a trajectory (after Chen et
-al. 2024, arXiv 2407.01392, who give every frame of a sequence a noise level, and Wewer et al. 2025, arXiv 2502.21075,
-who give one to every patch).
+network that is told the map learns E[x | all of that], and restoration is then sampling (after Chen et al. 2024, arXiv
+2407.01392, who give every frame of a sequence a noise level, and Wewer et al. 2025, arXiv 2502.21075, who give one to
+every patch).
 
 A map has the shape of x but for the channels, of which it has one: (B, 1, H, W) for images, (B, 1, P) for some of their
-pixels; for points, (B, D), each coordinate has its own. Pixels that move along a trajectory all have its time. Those
-seen better than that wait at an earlier time. A pixel that nobody has seen, not even in noise, has the time `UNSEEN`:
-its x_t is that of the noisy end, and it has no part in the time of the trajectory.
+pixels; for points, (B, D), each coordinate has its own. Pixels of which nothing is observed have the time of the
+trajectory, and those seen better than that an earlier one. A pixel that nobody has seen, not even in noise, has the
+time `UNSEEN`: its x_t is that of the noisy end, and it has no part in the time of the trajectory.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def of_trajectory(t: Tensor, like: Tensor) -> Tensor:
 def relative(levels: Tensor, t: Tensor) -> Tensor:
     """Returns the map of times levels · t, for times t (B,) of trajectories, which may be on the CPU.
 
-    `levels` (B, 1, *) are 1 for pixels that move along the trajectory, 0 for those known exactly, in between for those
+    `levels` (B, 1, *) are 1 for pixels at the time of the trajectory, 0 for those known exactly, in between for those
     seen better than the trajectory, and `UNSEEN` for others.
     """
     shares = widened(levels)

@@ -108,6 +108,11 @@ class Dataset:
         seen, condition = (None if part is None else _tensor(part[numbers]) for part in (self.seen, self.condition))
         return seen, condition
 
+    def seen_pixels(self, indices: Indices) -> Tensor | None:
+        """Returns which pixels of the examples anybody has seen, bool (B, 1, *) without margin; None if that is all."""
+        seen, _ = self.beside(indices)
+        return None if seen is None else self.center(seen) != 0
+
     def center(self, values: Tensor) -> Tensor:
         """Returns stored values (B, *) without their margin, as evaluation uses them."""
         if self.margin == 0:

@@ -22,7 +22,7 @@ from diffusion.data import Dataset, DataSpec
 from diffusion.errors import InputError, require
 from diffusion.evaluation.evaluator import Evaluation, Evaluator, Setting
 from diffusion.evaluation.intervals import Estimate, estimate
-from diffusion.evaluation.masks import UNMASKED, Masks, part_to_measure, said_of_part, seen_of
+from diffusion.evaluation.masks import UNMASKED, Masks, part_to_measure, said_of_part
 from diffusion.likelihood.importance import ENOUGH, PathWeights
 from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, meaning, null_log_likelihood
 from diffusion.model import Model
@@ -237,7 +237,9 @@ class Estimator(Evaluator):
             if examples.spec.is_image:
                 values = examples.center(values)
             label = label if model.spec.classes else None
-            batches += measure_batch(self, likelihood, values, numbers, label, Masks(known, seen_of(examples, numbers)))
+            batches += measure_batch(
+                self, likelihood, values, numbers, label, Masks(known, examples.seen_pixels(numbers))
+            )
         measured = concatenate(batches)
         result = summary(self, likelihood, gather(measured) if setting.shared else measured)
         if not left_out:

@@ -4,17 +4,14 @@ what anybody has seen of damaged images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from diffusion.data import Dataset, DataSpec
+from diffusion.data.dataset import CHUNK
 from diffusion.errors import require
-
-# The number of masks that are read at once.
-CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -32,14 +29,6 @@ class Masks:
 UNMASKED = Masks()
 
 
-def seen_of(examples: Dataset, numbers: Sequence[int]) -> Tensor | None:
-    """What has been seen of some examples, bool (B, 1, *) without margin; None where all of it has been."""
-    seen, _ = examples.beside(numbers)
-    if seen is None:
-        return None
-    return (examples.center(seen) if examples.spec.is_image else seen) != 0
-
-
 def part_to_measure(examples: Dataset, known: Tensor | None) -> Dataset:
     """Returns the examples of which something has been seen that is not known.
 
@@ -49,7 +38,7 @@ def part_to_measure(examples: Dataset, known: Tensor | None) -> Dataset:
         return examples
     found = []
     for start in range(0, len(examples), CHUNK):
-        seen = seen_of(examples, range(start, min(start + CHUNK, len(examples))))
+        seen = examples.seen_pixels(range(start, min(start + CHUNK, len(examples))))
         assert seen is not None
         found.append((seen if known is None else seen & ~known).flatten(1).any(1))
     some = torch.cat(found)

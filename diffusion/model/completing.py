@@ -46,7 +46,7 @@ class Completing:
         """
         rows = np.arange(len(examples))
         stored, label = examples.batch(rows)
-        values, known = examples.center(stored) if self.spec.is_image else stored, known_of(examples, rows)
+        values, known = examples.center(stored), known_of(examples, rows)
         holes = (~known).flatten(1).any(1).nonzero().flatten()
         if not len(holes):
             return values
@@ -75,10 +75,8 @@ def known_of(examples: Dataset, rows: Indices) -> Tensor:
 
     Of examples without masks everything was.
     """
-    seen, _ = examples.beside(rows)
-    if seen is None:
-        return torch.ones(len(rows), *[1] * len(examples.spec.shape), dtype=torch.bool)
-    return (examples.center(seen) if examples.spec.is_image else seen) != 0
+    seen = examples.seen_pixels(rows)
+    return torch.ones(len(rows), *[1] * len(examples.spec.shape), dtype=torch.bool) if seen is None else seen
 
 
 def with_holes(examples: Dataset) -> npt.NDArray[np.int64]:

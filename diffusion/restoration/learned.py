@@ -18,6 +18,7 @@ sampler will do, and a step takes as many evaluations as that of a sample.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -83,5 +84,10 @@ class Observed:
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """Estimates E[x | x_t, y]; pixels known exactly are y. x_t: (B, C, *); t: () or (B,); label: (B,)."""
         mean, variance_interp = self.denoiser(*self.joined(x_t, t), label)
-        exact = to_device(self.precisions.isinf()[self.index], mean.device)
+        exact = to_device(self._exact, mean.device)
         return Prediction(torch.where(exact, self.y.to(mean), mean), variance_interp)
+
+    @cached_property
+    def _exact(self) -> Tensor:
+        """Which pixels are known exactly."""
+        return self.precisions.isinf()[self.index]

@@ -16,6 +16,7 @@ from diffusion import distributed, figures
 from diffusion.config import Config
 from diffusion.data import Dataset
 from diffusion.evaluation import BoundEstimator, Setting, evaluate, results
+from diffusion.evaluation.known import box
 from diffusion.model import Model, told
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.training.metrics import STANDARD_ERROR, TOTAL
@@ -148,11 +149,8 @@ def shown_examples(model: Model, dataset: Dataset, count: int) -> tuple[Tensor, 
     """
     x = model.spec.decode(model.spec.encode(display_examples(dataset, count)))
     some = dataset.evenly(count)
-    seen, _ = some.beside(range(len(some)))
-    if seen is None:
-        return x, None
-    seen = some.center(seen) != 0
-    return figures.checkered(x, seen), seen
+    seen = some.seen_pixels(range(len(some)))
+    return (x, None) if seen is None else (figures.checkered(x, seen), seen)
 
 
 def restorations(model: Model, held_out: Dataset, count: int) -> Image.Image | None:
@@ -165,8 +163,7 @@ def restorations(model: Model, held_out: Dataset, count: int) -> Image.Image | N
         return given_observations(model, held_out, count)
     images, seen = shown_examples(model, held_out, count)
     _, height, width = model.spec.shape
-    around = torch.ones(1, height, width, dtype=torch.bool)
-    around[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = False
+    around = box((height, width), 0)[None]
     rows = []
     for i, image in enumerate(images):
         known = around if seen is None else around & seen[i]

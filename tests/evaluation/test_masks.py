@@ -8,7 +8,7 @@ import torch
 
 from diffusion.data import Dataset, DataSpec
 from diffusion.errors import InputError
-from diffusion.evaluation.masks import UNMASKED, Masks, part_to_measure, said_of_part, seen_of
+from diffusion.evaluation.masks import UNMASKED, Masks, part_to_measure, said_of_part
 
 SPEC = DataSpec((1, 2, 2), 256)
 SEEN = np.array([[[0, 255], [1, 0]], [[1, 1], [0, 0]], [[0, 0], [0, 0]]], dtype=np.uint8)[:, None]
@@ -20,10 +20,10 @@ def test_what_has_been_seen_is_read_without_margin() -> None:
     values = np.zeros((3, 1, 4, 4), dtype=np.uint8)
     wide = Dataset(values, SPEC, None, ["a", "b", "c"], margin=1, seen=around)
     for dataset in (IMAGES, wide):
-        found = seen_of(dataset, [1, 0])
+        found = dataset.seen_pixels([1, 0])
         assert found is not None and torch.equal(found, torch.from_numpy(SEEN[[1, 0]]) != 0)
     whole = Dataset(values, SPEC, None, ["a", "b", "c"], margin=1)
-    assert seen_of(whole, [0]) is None and part_to_measure(whole, None) is whole
+    assert whole.seen_pixels([0]) is None and part_to_measure(whole, None) is whole
 
 
 def test_examples_with_nothing_to_measure_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
