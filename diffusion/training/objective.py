@@ -39,7 +39,7 @@ def from_data(experiment: Config) -> Objective | AdaptiveObjective | TrajectoryB
     noise_levels, observed, hybrid = experiment.noise_levels, experiment.observed, experiment.training.hybrid
     if isinstance(noise_levels, Measured):
         return AdaptiveObjective(Objective(noise_levels, experiment.weighting, hybrid), noise_levels)
-    by_pixel = LogNormal(observed.noise_mean, observed.noise_std, UNIFORM) if observed.share else None
+    by_pixel = LogNormal(observed.noise_mean, observed.noise_std, UNIFORM) if experiment.observes else None
     return Objective(noise_levels, experiment.weighting, hybrid, observed_levels=by_pixel)
 
 

@@ -143,7 +143,7 @@ class Trainer:
             self.accelerator.device,
             drawing_threads(self.accelerator.device),
             # A student has the inputs of its teacher's network, but learns to sample alone.
-            self.config.observed if self.config.observed.share and not self.config.distillation.teacher else None,
+            self.config.observed if self.config.observes and not self.config.distillation.teacher else None,
             self.holes,
             self.config.condition if self.config.conditioned and not self.config.distillation.teacher else None,
         )
