@@ -22,7 +22,7 @@ from diffusion import config
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
 from diffusion.model import Model, load
-from diffusion.objectives import Objective
+from diffusion.objectives import Batch, Objective
 from diffusion.randomness import ExampleNoise, example_seed
 from diffusion.training import train
 from diffusion.training.trainer import Trainer
@@ -46,7 +46,7 @@ def held_out_loss(model: Model, held_out: Dataset, count: int = 1024) -> tuple[f
             each = []
             for quarter in range(4):
                 u = (torch.arange(len(x), dtype=torch.float64) / len(x) + (quarter + 0.5) / 4) % 1
-                each.append(objective.loss(model.denoiser, x, u, noise(x)))
+                each.append(objective.loss(model.denoiser, Batch(x, u, noise(x))))
             losses.append(torch.stack(each).mean(0))
     total = torch.cat(losses)
     return float(total.mean()), float(total.std() / count**0.5)

@@ -5,5 +5,11 @@ from diffusion.backbones.backbone import BackboneConfig as BackboneConfig
 from diffusion.backbones.mlp import MLPConfig as MLPConfig
 from diffusion.backbones.rbf import RBFConfig as RBFConfig
 from diffusion.backbones.unet import UNetConfig as UNetConfig
+from diffusion.backbones.unet2d import UNet2DConfig as UNet2DConfig
 
-BACKBONES: dict[str, type[BackboneConfig]] = {"unet": UNetConfig, "mlp": MLPConfig, "rbf": RBFConfig}
+BACKBONES: dict[str, type[BackboneConfig]] = {
+    "unet": UNetConfig,
+    "unet2d": UNet2DConfig,
+    "mlp": MLPConfig,
+    "rbf": RBFConfig,
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +52,14 @@ class Backbone(nn.Module, ABC):
 
     mapped = False
     condition_channels = 0
-    # The inputs of the first layer that come after those beside the values of an example.
+    # The weights of the first layer, by their name, and the number of its inputs after those of `inputs_beside`.
+    first_weight = "stem.weight"
     inputs_after = 0
+    # The weights by which labels are told: those of each class along an axis, followed by those of no label, if there
+    # are any. `labels_add` says whether labels whose weights are zero leave the network as it is without labels.
+    label_weight = "embed.label.weight"
+    label_axis = 1
+    labels_add = False
     gradient_checkpointing = False
     compiled = False
     _dynamic = False
@@ -102,6 +108,8 @@ class Backbone(nn.Module, ABC):
     ) -> Tensor:
         """x: (B, C, *) with about unit variance; log_snr: (B,); label: (B,) int64; log_snr_map: (B, 1, *), by default
         log_snr everywhere; condition: (B, K, *), by default zeros. Returns (B, out_channels, *).
+
+        B is taken from shapes, x.shape[0], as exporters take len(x) for a constant.
         """
 
     def project_(self) -> None:
@@ -174,7 +182,7 @@ class Backbone(nn.Module, ABC):
             level = log_snr.reshape(-1, *spatial).expand(-1, *x[:1, : self.map_channels].shape[1:])
             found.append((level if log_snr_map is None else log_snr_map) / LOG_SNR_UNIT)
         if self.condition_channels:
-            shape = len(x), self.condition_channels, *x.shape[2:]
+            shape = x.shape[0], self.condition_channels, *x.shape[2:]
             found.append(x.new_zeros(shape) if condition is None else condition)
         return found
 
@@ -182,6 +190,11 @@ class Backbone(nn.Module, ABC):
     def map_channels(self) -> int:
         """The number of channels of a map: one, as the channels of a pixel share its level."""
         return 1
+
+    @property
+    def inputs_beside(self) -> tuple[int, int]:
+        """The inputs of the first layer for a map and for a condition, which follow those for the values of x."""
+        return self.mapped * self.map_channels, self.condition_channels
 
     def one_hot(self, label: Tensor | None, batch: int, like: Tensor) -> Tensor:
         """Returns labels as one-hot rows (batch, classes + 1) in the dtype and on the device of `like`; the last column
@@ -195,7 +208,12 @@ class Backbone(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class BackboneConfig(ABC):
-    """The settings of a backbone that do not depend on its data; frozen, and checked at construction."""
+    """The settings of a backbone that do not depend on its data; frozen, and checked at construction.
+
+    `free` names those on which its weights do not depend.
+    """
+
+    free: ClassVar[tuple[str, ...]] = ("dropout",)
 
     @abstractmethod
     def build(

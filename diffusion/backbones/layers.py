@@ -18,6 +18,13 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+def padded(x: Tensor, multiple: int) -> Tensor:
+    """Returns x (B, C, H, W) with copies of its last row and column, up to sides that are multiples of a number."""
+    down, right = (-side % multiple for side in x.shape[-2:])
+    # On GPUs the gradient of this sums in no fixed order.
+    return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+
+
 def modulated(y: Tensor, scale: Tensor, share: Tensor | None, shift: Tensor | None = None) -> Tensor:
     """Returns y (B, C, H, W) times a scale (B, C), plus a shift (B, C) if there is one.
 
@@ -30,11 +37,12 @@ def modulated(y: Tensor, scale: Tensor, share: Tensor | None, shift: Tensor | No
 
 def _by_pixel(values: Tensor, share: Tensor | None) -> Tensor:
     """Values (B, C) for all pixels, (B, C, 1, 1); or from (2B, C), by share (B, 1, H, W), those of each pixel."""
-    values = values[:, :, None, None]
     if share is None:
-        return values
-    first, second = values.chunk(2)
-    return torch.lerp(first, second, share.to(values.dtype))
+        return values[:, :, None, None]
+    values, count = values[:, None, None, :], share.shape[0]
+    first, second = values[:count], values[count:]
+    # Laid out as the activations, channels last; in another layout products with them take several times as long.
+    return torch.lerp(first, second, share.to(values.dtype).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def attend(qkv: Tensor, heads: int, *, normalize: bool) -> Tensor:

@@ -65,7 +65,12 @@ class UnitConv(ScaledConv):
     @torch.no_grad()
     def project_(self) -> None:
         """Rescales the stored weight to unit mean square per output channel."""
-        self.weight.mul_(self.weight.square().mean(list(range(1, self.weight.ndim)), keepdim=True).rsqrt())
+        self.weight.mul_(inverse_rms(self.weight))
+
+
+def inverse_rms(weight: Tensor) -> Tensor:
+    """Returns the inverse root mean square of a weight per output channel, with axes of 1 beside the first."""
+    return weight.square().mean(list(range(1, weight.ndim)), keepdim=True).rsqrt()
 
 
 class ZeroConv(ScaledConv):

@@ -92,7 +92,7 @@ class MLP(Backbone):
         """x: (B, D) of about unit variance; log_snr: (B,); label: (B,); log_snr_map: (B, D); condition: (B, K).
         Returns (B, out_channels).
         """
-        embedding = self.embed(log_snr, self.one_hot(label, len(x), log_snr))
+        embedding = self.embed(log_snr, self.one_hot(label, x.shape[0], log_snr))
         beside = self.beside(x, log_snr, log_snr_map, condition)
         h = self.stem(self.features(x, log_snr if log_snr_map is None else log_snr_map, beside))
         for block in self.blocks:
@@ -106,7 +106,7 @@ class MLP(Backbone):
         """
         waves = x[:, :, None] * self.frequencies
         # In units where α² + σ² = 1 the noise has the variance σ² = sigmoid(-λ).
-        damping = 2**0.5 * (-self.frequencies.square() * torch.sigmoid(-log_snr).reshape(len(x), -1, 1) / 2).exp()
+        damping = 2**0.5 * (-self.frequencies.square() * torch.sigmoid(-log_snr).reshape(x.shape[0], -1, 1) / 2).exp()
         parts = torch.ones_like(x[:, :1]), x, (damping * waves.sin()).flatten(1), (damping * waves.cos()).flatten(1)
         y = torch.cat([*parts, *beside], dim=1)
         return F.rms_norm(y, y.shape[1:])

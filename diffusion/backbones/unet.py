@@ -20,7 +20,7 @@ from diffusion.backbones import group_norm, magnitude
 from diffusion.backbones.backbone import Backbone, BackboneConfig
 from diffusion.backbones.embedding import Embedding
 from diffusion.backbones.fourier import LevelFeatures
-from diffusion.backbones.layers import downsample
+from diffusion.backbones.layers import downsample, padded
 from diffusion.errors import require, require_one
 
 DESIGNS: dict[str, ModuleType] = {"magnitude": magnitude, "group_norm": group_norm}
@@ -157,13 +157,13 @@ class UNet(Backbone):
         K, H, W). Returns (B, out_channels, H, W).
         """
         height, width = x.shape[-2:]
-        embedding, share = self.embedded(log_snr, self.one_hot(label, len(x), log_snr), log_snr_map)
+        embedding, share = self.embedded(log_snr, self.one_hot(label, x.shape[0], log_snr), log_snr_map)
         values, beside = [x], self.beside(x, log_snr, log_snr_map, condition)
         if self.features is not None:
             values.append(self.features(x, log_snr if log_snr_map is None else log_snr_map))
         if len(values) + len(beside) > 1:
             x = torch.cat([*values, *beside], dim=1)
-        x = F.pixel_unshuffle(self._padded(x), self.patch)
+        x = F.pixel_unshuffle(padded(x, self.multiple), self.patch)
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).contiguous(memory_format=torch.channels_last)
         x = self.stem(x)
         skips, shares = [], self._by_stage(share)
@@ -193,17 +193,16 @@ class UNet(Backbone):
         share = ((log_snr_map - log_snr.reshape(-1, 1, 1, 1)) / way).clamp(0, 1)
         return self.embed(torch.cat([log_snr, cleanest]), torch.cat([one_hot, one_hot])), share
 
-    def _padded(self, x: Tensor) -> Tensor:
-        """x with copies of its last row and column, up to sides that the downsampling divides."""
-        down, right = (-side % self.multiple for side in x.shape[-2:])
-        # On GPUs the gradient of this sums in no fixed order.
-        return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+    @property
+    def inputs_beside(self) -> tuple[int, int]:
+        """The inputs of the first layer for a map and for a condition, whose patches are channels too."""
+        return self.mapped * self.patch**2, self.condition_channels * self.patch**2
 
     def _by_stage(self, share: Tensor | None) -> list[Tensor | None]:
         """A share of the pixels at the resolution of each stage."""
         if share is None:
             return [None] * len(self.encoder)
-        found: list[Tensor | None] = [F.avg_pool2d(self._padded(share), self.patch)]
+        found: list[Tensor | None] = [F.avg_pool2d(padded(share, self.multiple), self.patch)]
         for _ in range(len(self.encoder) - 1):
             before = found[-1]
             assert before is not None

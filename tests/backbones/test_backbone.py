@@ -14,12 +14,14 @@ from torch._dynamo.testing import CompileCounter
 
 from diffusion.backbones import BACKBONES, backbone
 from diffusion.backbones.backbone import Backbone, ResidualBlock
-from diffusion.backbones.embedding import Embedding
+from diffusion.backbones.embedding import Embedding, LabelTable
 from diffusion.backbones.magnitude import UnitConv
 from diffusion.backbones.unet import DESIGNS, UNetConfig
 from tests.backbones.conftest import build, images, log_snrs, parameter_gradients
 
 BOTH = pytest.mark.parametrize("design", DESIGNS)
+# The layers whose rows are projected.
+UNIT = (UnitConv, LabelTable)
 
 
 class Shift(Backbone):
@@ -43,7 +45,7 @@ def test_a_backbone_that_says_nothing_of_projections_is_projected() -> None:
         optimizer.zero_grad()
         model(torch.randn(8, 2), log_snrs(8), torch.arange(8) % 4 - 1).square().sum().backward()
         optimizer.step()
-    units = [m.weight.detach() for m in model.modules() if isinstance(m, UnitConv)]
+    units = [m.weight.detach() for m in model.modules() if isinstance(m, UNIT)]
     moved, head = [w.square().mean(1) for w in units], model.head.weight.detach().clone()
     assert len(units) == 2 and all((rows - 1).abs().max() > 0.01 for rows in moved)
     model.project_()
@@ -54,7 +56,7 @@ def test_a_backbone_that_says_nothing_of_projections_is_projected() -> None:
 
 def test_projection_keeps_directions_and_makes_weights_unit() -> None:
     model = build(classes=2)
-    units = {id(m.weight) for m in model.modules() if isinstance(m, UnitConv)}
+    units = {id(m.weight) for m in model.modules() if isinstance(m, UNIT)}
     drawn = {name: p.detach().clone() for name, p in model.named_parameters()}
     with torch.no_grad():
         for i, parameter in enumerate(model.parameters()):

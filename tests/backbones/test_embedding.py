@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from diffusion.backbones.embedding import Embedding, LogSNRFeatures
+from diffusion.backbones.embedding import Embedding, LabelTable, LogSNRFeatures
 from tests.backbones.conftest import rms
 
 
@@ -38,3 +38,36 @@ def test_log_snrs_and_labels_are_told_apart() -> None:
     assert (torch.cdist(log_snr, log_snr) + 100 * torch.eye(4)).min() > 0.1 * 128**0.5
     plain = Embedding(128, 0)
     assert plain.label is None and torch.equal(*plain(torch.zeros(2), torch.tensor([[1.0], [0.0]])))
+
+
+def test_the_rows_of_a_new_table_of_labels_are_projected_to_unit_mean_square_and_shown_as_stored() -> None:
+    torch.manual_seed(0)
+    table = LabelTable(4, 7)
+    drawn = table.weight.detach().clone()
+    assert torch.allclose(drawn.square().mean(1), torch.ones(7), rtol=1e-5)
+    assert torch.allclose(table(torch.eye(5)), drawn.T, rtol=1e-6)
+    with torch.no_grad():
+        table.weight.mul_(torch.linspace(0.2, 4, 7)[:, None])
+    table.project_()
+    assert torch.allclose(table.weight, drawn, rtol=1e-5) and table.weight.requires_grad
+
+
+def test_a_table_that_takes_columns_of_another_is_projected_as_that_one() -> None:
+    """Rows of an average are shorter than 1: what the projection makes of them is the same in both."""
+    torch.manual_seed(0)
+    old, new = LabelTable(3, 6), LabelTable(5, 6)
+    with torch.no_grad():
+        old.weight.mul_(torch.linspace(0.7, 1, 6)[:, None])
+        new.weight.copy_(old.weight[:, [2, 0, 1, 1, 1, 3]])
+        new.weight[:, 2:5] /= 9  # Such as the means of many columns.
+    before = [table.weight.detach().clone() for table in (old, new)]
+    new.keep_from_(old)
+    assert float((new.rms - 1).abs().max()) > 0.1
+    for table in (old, new):
+        table.project_()
+    factors = [table.weight / was for table, was in zip((old, new), before, strict=True)]
+    expected = (1 / torch.linspace(0.7, 1, 6))[:, None]
+    assert all(torch.allclose(factor, expected.expand_as(factor), rtol=1e-5) for factor in factors)
+    again = LabelTable(3, 6)
+    again.keep_from_(again)
+    assert torch.equal(again.rms, torch.ones(6)), "the same columns keep their mean square to the last bit"

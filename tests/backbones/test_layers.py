@@ -72,3 +72,11 @@ def test_a_modulation_by_pixel_lies_between_two() -> None:
     whole = y * scale[:2, :, None, None]
     assert torch.equal(modulated(y, scale[:2], None), whole)
     assert torch.equal(modulated(y, scale, torch.zeros(2, 1, 4, 4, dtype=torch.float64)), whole)
+
+
+def test_a_modulation_by_pixel_keeps_the_layout_of_activations() -> None:
+    y = torch.randn(2, 8, 4, 6).contiguous(memory_format=torch.channels_last)
+    scale, shift, share = torch.randn(4, 8), torch.randn(4, 8), torch.rand(2, 1, 4, 6)
+    assert modulated(y, scale, share, shift).is_contiguous(memory_format=torch.channels_last)
+    # A product with a number for each example takes the layout of its other factor, and so shows that of the scales.
+    assert modulated(y[:, :1, :1, :1], scale, share).is_contiguous(memory_format=torch.channels_last)
