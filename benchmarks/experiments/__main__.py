@@ -1,6 +1,7 @@
 """The experiments of Sohl-Dickstein et al. (2015, arXiv 1503.03585), rerun.
 
     python -m benchmarks.experiments swissroll
+    python -m benchmarks.experiments mixing
     python -m benchmarks.experiments deadleaves --minutes 90
     python -m benchmarks.experiments texture --data PHOTOGRAPH --minutes 20
     python -m benchmarks.experiments cifar10 --data FOLDER --minutes 90
@@ -18,12 +19,13 @@ from pathlib import Path
 
 from benchmarks import common
 from benchmarks.common import Goal, Rows
-from benchmarks.experiments import dead_leaves, images, swiss_roll, texture
+from benchmarks.experiments import dead_leaves, images, mixing, swiss_roll, texture
 from benchmarks.experiments.setting import Experiment, Setting
 from diffusion.errors import InputError
 
 EXPERIMENTS: dict[str, Experiment] = {
     "swissroll": swiss_roll.run,
+    "mixing": mixing.run,
     "deadleaves": dead_leaves.run,
     "texture": texture.run,
     "cifar10": images.cifar10,
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="a photograph for texture, a folder of them for photographs, the original files for cifar10 and fashion",
     )
     options.add_argument(
-        "--minutes", type=float, default=10.0, help="time of training; swissroll takes the time it needs"
+        "--minutes", type=float, default=10.0, help="time of training; swissroll and mixing take the time they need"
     )
     chosen = options.parse_args(arguments)
     setting = Setting(chosen.out.with_suffix(""), chosen.minutes, chosen.data)

@@ -186,7 +186,7 @@ class FlowEstimator(Estimator):
         repeats = self.repeats if sources else 1
 
         def flow(n: int, repeat: int, solver: Solver) -> tuple[Tensor, Tensor]:
-            result = likelihood.flow(
+            result = likelihood.first(n).flow(
                 x[:n],
                 probes=probes,
                 solver=solver,

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from diffusion import figures
+from diffusion import plots
 from diffusion.data import Dataset, DataSpec
 from diffusion.errors import require
 from diffusion.evaluation.intervals import Estimate
@@ -25,16 +25,20 @@ from diffusion.model import Model
 class Setting:
     """The options that all evaluators share.
 
-    At most `limit` examples are used, evenly spaced. `guidance` is the classifier-free guidance scale and `dtype` the
-    precision of the network. With `shared` the processes divide the examples, and all of them must make the same call.
-    `progress` shows a bar.
+    At most `limit` examples are used, evenly spaced. `guidance` is the classifier-free guidance scale, by default none
+    of a likelihood and that of the model for samples. `dtype` is the precision of the network. With `shared` the
+    processes divide the examples, and all of them must make the same call. `progress` shows a bar. `condition` says
+    that a network is told of an example what it learned to be told (condition.operator, data.condition). `training` are
+    the examples that the model learned from, None where they are not at hand.
     """
 
     limit: int | None = None
-    guidance: float = 1.0
+    guidance: float | None = None
     dtype: torch.dtype = torch.float32
     shared: bool = False
     progress: bool = False
+    condition: bool = True
+    training: Dataset | None = None
 
     def select(self, examples: Dataset, spec: DataSpec) -> Dataset:
         """The examples to measure: all of them, or `limit` spaced evenly.
@@ -67,8 +71,10 @@ class Evaluation:
     `method` is the name of the evaluator and `kind` says what it measures. `values` has a number for each example, or
     is empty where examples have none. `notes` are sentences without which the numbers could be misread. `value_errors`
     has the standard error of each value, from random sources within its example, where they are known, and `names` the
-    names of these examples.
+    names of these examples. `foremost` says which of them come first in `order`.
     """
+
+    foremost: ClassVar[str] = "largest"
 
     method: str
     kind: str
@@ -100,6 +106,17 @@ class Evaluation:
         """The lines below the table."""
         return self.notes
 
+    @property
+    def order(self) -> list[int]:
+        """The numbers of the examples in the order of their table, those of the largest values first."""
+        return sorted(range(len(self.values)), key=lambda i: -self.values[i])
+
+    @property
+    def listing(self) -> tuple[list[str], list[list[object]]]:
+        """The table of the examples that have names: its head, and a row for each."""
+        errors = self.value_errors or [None] * len(self.values)
+        return ["file", self.unit, "standard error"], [[self.names[i], self.values[i], errors[i]] for i in self.order]
+
     def table(self, examples: str = "held-out") -> str:
         """One line per row: its mean, its 95 % interval, and the standard errors by source."""
         head = f"{self.method}: {self.kind}, {self.unit}, {self.examples:,} {examples} examples"
@@ -122,18 +139,19 @@ class Evaluation:
         `examples` names the examples. `compared` is the same evaluation of training examples.
         """
         if self.values:
-            figures.histogram(self.values, path, label=self.unit, title=f"{self.kind}, {examples} examples")
+            plots.histogram(self.values, path, label=self.unit, title=f"{self.kind}, {examples} examples")
 
 
 class Evaluator(ABC):
     """Measures a model on examples. Evaluators are frozen dataclasses with defaults.
 
     `name` is the key of the evaluator in `EVALUATORS`. `compares` says whether training examples are evaluated too, to
-    compare the held-out ones with them.
+    compare the held-out ones with them, and `of_examples` whether values are those of the examples, and not of samples.
     """
 
     name: str
     compares: ClassVar[bool] = False
+    of_examples: ClassVar[bool] = True
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -17,22 +17,31 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from diffusion import distributed, figures, memory
+from diffusion import checkpoint, distributed, memory, plots
 from diffusion.data import Dataset, DataSpec
 from diffusion.errors import InputError, require
 from diffusion.evaluation.evaluator import Evaluation, Evaluator, Setting
 from diffusion.evaluation.intervals import Estimate, estimate
 from diffusion.evaluation.masks import UNMASKED, Masks, part_to_measure, said_of_part
+from diffusion.evaluation.telling import Telling
 from diffusion.likelihood.importance import ENOUGH, PathWeights
-from diffusion.likelihood.units import bits, bits_per_dim, bits_per_pixel, meaning, null_log_likelihood
-from diffusion.model import Model
+from diffusion.likelihood.units import (
+    DIM,
+    HIDDEN,
+    VECTOR,
+    bits,
+    bits_per_dim,
+    bits_per_pixel,
+    meaning,
+    null_log_likelihood,
+)
+from diffusion.model import Model, clocks
 from diffusion.model.likelihood import Likelihood
 from diffusion.progress import track
 
 # The most examples in a batch on a CPU. Large examples are fewer, `memory.POSITIONS` positions in all. On GPUs both are
 # larger, by `memory.TIMES`.
 BATCH = 128
-DIM, HIDDEN, VECTOR = "bits/dim", "bits/hidden dim", "bits/vector"
 DENSITY = "of density at unit variance, as Sohl-Dickstein et al. (2015); larger is better"
 PIXEL = "bits/pixel, all colors together"
 
@@ -71,14 +80,15 @@ class LikelihoodEvaluation(Evaluation):
     def draw(self, path: Path, examples: str, compared: Self | None = None) -> None:
         """Draws a figure into a PNG: the KL by log-SNR if it is known, else a histogram.
 
-        The histogram is of the work dissipated on each path, or without paths of the values of all examples.
+        The first has the marks of the run in whose folder it is. The histogram is of the work dissipated on each path,
+        or without paths of the values of all examples.
         """
         if self.by_log_snr:
             curves = {examples: self.by_log_snr, **({} if compared is None else {"training": compared.by_log_snr})}
-            figures.by_log_snr(curves, path, self.unit)
+            plots.by_log_snr(curves, path, self.unit, clocks.marks(checkpoint.run_of(path.parent)))
         elif self.log_weights:
             excess = PathWeights(torch.tensor(self.log_weights)).excess.flatten().tolist()
-            figures.histogram(
+            plots.histogram(
                 excess, path, label="log p by all paths - log w, nats", title="work dissipated on each path"
             )
         else:
@@ -154,10 +164,12 @@ class Estimator(Evaluator):
 
     `terms` names the terms of -log p; each is the mean of `repeats` independent estimates. `bins` is the number of bins
     of log-SNR and `paths` that of paths, 0 where there are none. `independent` says whether an example has the same
-    numbers in any batch, up to rounding, and `masked` whether a part of an example can be measured.
+    numbers in any batch, up to rounding, and `masked` whether a part of an example can be measured. `seed` is that of
+    all random numbers.
     """
 
     terms: tuple[str, ...] = ("total",)
+    seed: int = 0
     repeats: int = 1
     bins: int = 0
     paths: int = 0
@@ -187,6 +199,10 @@ class Estimator(Evaluator):
     ) -> Measurements:
         """Measures the examples x (B, *), whose numbers are `numbers`; `masks` are those of a `masked` estimator."""
 
+    def summarize(self, likelihood: Likelihood, measurements: Measurements) -> LikelihoodEvaluation:
+        """Summarizes the measurements of all examples (`summary`)."""
+        return summary(self, likelihood, measurements)
+
     def empty(self, likelihood: Likelihood) -> Measurements:
         """The measurements of a process without examples."""
         terms, sources = len(self.terms), len(self.sources(likelihood))
@@ -205,15 +221,19 @@ class Estimator(Evaluator):
     def __call__(self, model: Model, examples: Dataset, setting: Setting) -> LikelihoodEvaluation:
         """Evaluates -log p of examples, with labels where the model was trained with them.
 
-        The random numbers of an example depend on the estimator's seed and the position of the example among those
-        measured, not on batches or processes.
+        Of a model that was trained to be told something of an example it is that of p(x | what is told), where the
+        examples have it and the setting does not leave it out. The random numbers of an example depend on the
+        estimator's seed and the position of the example among those measured, not on batches or processes.
 
         Examples of which nothing that is to be measured has been seen are left out.
 
         Raises InputError where there are no examples, where they are of another kind or other classes than the model's,
         and where a part of them is to be measured by an estimator or a model that cannot.
         """
-        likelihood, known = model.likelihood(guidance=setting.guidance, dtype=setting.dtype), self.given(model.spec)
+        likelihood, known = (
+            model.likelihood(guidance=1.0 if setting.guidance is None else setting.guidance, dtype=setting.dtype),
+            self.given(model.spec),
+        )
         whole = replace(setting, limit=None).select(examples, model.spec)
         if whole.seen is not None:
             require(self.masked, "data", f"seen everywhere for {self.name}; take --method bound", "unseen pixels")
@@ -230,18 +250,18 @@ class Estimator(Evaluator):
             # Processes share whole batches, as an adaptive solver takes the same steps for all examples of a batch.
             mine = distributed.share(len(starts))
             starts = starts[mine.start : mine.stop]
-        batches = [self.empty(likelihood)]
+        batches, telling = [self.empty(likelihood)], Telling.of(model, examples, setting)
         for start in track(starts, len(starts), "evaluating", "batch", show=setting.progress):
             numbers = range(start, min(start + batch, count))
             values, label = examples.batch(numbers)
             if examples.spec.is_image:
                 values = examples.center(values)
             label = label if model.spec.classes else None
-            batches += measure_batch(
-                self, likelihood, values, numbers, label, Masks(known, examples.seen_pixels(numbers))
-            )
+            masks, told = Masks(known, examples.seen_pixels(numbers)), telling(examples, values, numbers, self.seed)
+            batches += measure_batch(self, likelihood, values, numbers, label, masks, told)
         measured = concatenate(batches)
-        result = summary(self, likelihood, gather(measured) if setting.shared else measured)
+        result = self.summarize(likelihood, gather(measured) if setting.shared else measured)
+        result = replace(result, notes=(*telling.notes, *result.notes))
         if not left_out:
             return result
         note = f"left out: {left_out:,} examples, of which nothing that is to be measured has been seen"
@@ -255,13 +275,14 @@ def measure_batch(
     numbers: Sequence[int],
     label: Tensor | None,
     masks: Masks = UNMASKED,
+    told: Tensor | None = None,
 ) -> list[Measurements]:
     """Measures a batch x (B, *) at once, or in halves, and halves of these, while memory runs out.
 
-    Raises InputError when memory runs out with one example, or by an estimator that would give other numbers in smaller
-    batches.
+    The network is `told` channels (B, K, *). Raises InputError when memory runs out with one example, or by an
+    estimator that would give other numbers in smaller batches.
     """
-    found = memory.none_if_oom(lambda: estimator.measure(likelihood, x, numbers, label, masks))
+    found = memory.none_if_oom(lambda: estimator.measure(likelihood.told(told), x, numbers, label, masks))
     if found is not None:
         return [found]
     half = len(x) // 2
@@ -282,6 +303,7 @@ def measure_batch(
             numbers[rows],
             None if label is None else label[rows],
             masks.part(rows),
+            None if told is None else told[rows],
         )
     ]
 

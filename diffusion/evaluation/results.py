@@ -33,6 +33,8 @@ HELD_OUT = "held-out"
 SUFFIXES = (".json", ".csv", ".png")
 # The number of digits of a hash that tell apart folders of one name.
 DIGITS = 6
+# The letters of a name or a value in the name of a file, which has at most 255.
+LONGEST = 60
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Made:
         cls, evaluator: Evaluator, setting: Setting, examples: Dataset, options: DataOptions, step: int, name: str
     ) -> Made:
         """Describes an evaluation of examples, called `name`, which were opened by `options`."""
-        found, defaults = _settings(evaluator, setting), _settings(type(evaluator)(), Setting())
+        found, defaults = settings_of(evaluator, setting), settings_of(type(evaluator)(), Setting())
         if setting.limit is not None and setting.limit >= len(examples):
             found["limit"] = None
         data = {
@@ -71,7 +73,7 @@ class Made:
         """The name of the files, without suffix."""
         parts = ["evaluation"]
         parts += [] if self.method == "bound" else [self.method]
-        parts += [] if self.data["name"] == HELD_OUT else [self.data["name"]]
+        parts += [] if self.data["name"] == HELD_OUT else [self.data["name"][:LONGEST]]
         changed = {key: value for key, value in self.settings.items() if value != self.defaults.get(key)}
         return "-".join([*parts, *(_said(key, value) for key, value in changed.items())])
 
@@ -88,14 +90,19 @@ class Made:
         return same_data and (stored.get("settings"), stored.get("step")) == (settings, self.step)
 
 
-def _settings(evaluator: Evaluator, setting: Setting) -> dict[str, Any]:
-    shared = {"limit": setting.limit, "guidance": setting.guidance, "float64": setting.dtype == torch.float64}
-    return shared | evaluator.settings
+def settings_of(evaluator: Evaluator, setting: Setting) -> dict[str, Any]:
+    """Returns the settings of an evaluation by name: the shared ones, and those of its evaluator."""
+    # Of a likelihood no guidance is one of 1; samples are then drawn by that of the model.
+    guidance = 1.0 if setting.guidance is None and evaluator.of_examples else setting.guidance
+    shared = {"limit": setting.limit, "guidance": guidance, "float64": setting.dtype == torch.float64}
+    # Most models are told nothing.
+    return shared | ({} if setting.condition else {"condition": False}) | evaluator.settings
 
 
 def _said(key: str, value: object) -> str:
     """Says a setting as a part of the name of a file."""
     word = key.replace("_", "-")
+    value = value[:LONGEST] if isinstance(value, str) else value
     if value is None or isinstance(value, bool):
         return word if value else f"no-{word}"
     text = f"{value:g}" if isinstance(value, float) else re.sub(r"[^\w.+-]+", "_", str(value))
@@ -133,7 +140,8 @@ def write(
     again = bool(stored) and made.same(stored)
     lines = [] if again else _kept(folder, stem, stored)
     written = {**result.to_dict(), **made.to_dict()}
-    training = compared.to_dict() if compared is not None else stored.get("training") if again else None
+    earlier = stored.get("training") if again else None
+    training = compared.to_dict() if compared is not None else earlier if isinstance(earlier, dict) else None
     if training:
         written["training"] = training
     files = [f"{stem}.json"]
@@ -148,13 +156,9 @@ def write(
 
 
 def table(result: Evaluation) -> str:
-    """Returns a CSV table of the examples, those of the largest values first."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    errors = result.value_errors or [None] * len(result.values)
-    writer.writerow(["file", result.unit, "standard error"])
-    rows = sorted(zip(result.names, result.values, errors, strict=True), key=lambda row: -row[1])
-    writer.writerows(rows)
+    """Returns a CSV table of the examples, in the order of the evaluation."""
+    text, (head, rows) = io.StringIO(), result.listing
+    csv.writer(text, lineterminator="\n").writerows([head, *rows])
     return text.getvalue()
 
 

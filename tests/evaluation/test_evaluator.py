@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion import figures
+from diffusion import figures, plots
 from diffusion.evaluation import Estimate, Evaluation, Evaluator, Setting
 
 TERMS = {
@@ -57,7 +57,7 @@ def test_json_has_every_field_and_the_means() -> None:
 
 def test_the_figure_is_a_histogram_of_the_values_and_there_is_none_without(tmp_path: Path) -> None:
     FOUND.draw(tmp_path / "values.png", "held-out")
-    expected = figures.histogram(
+    expected = plots.histogram(
         (1.0, 2.0, 4.0), tmp_path / "expected.png", label="mm", title="distance, held-out examples"
     )
     assert figures.read_info(tmp_path / "values.png") == figures.read_info(expected)
@@ -67,6 +67,6 @@ def test_the_figure_is_a_histogram_of_the_values_and_there_is_none_without(tmp_p
 
 
 def test_by_default_all_examples_are_measured_without_guidance_in_this_process() -> None:
-    assert Setting() == Setting(None, 1.0, torch.float32, False, False)
+    assert Setting() == Setting(None, None, torch.float32, False, False)
     with pytest.raises(TypeError, match="abstract"):
         Evaluator()  # type: ignore[abstract]

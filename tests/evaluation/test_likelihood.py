@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from diffusion import distributed
+from diffusion import distributed, figures
 from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec
 from diffusion.data.observing import Observing
@@ -19,7 +20,7 @@ from diffusion.denoiser import Denoiser, V
 from diffusion.errors import InputError
 from diffusion.evaluation import BoundEstimator, Evaluation, FlowEstimator, ImportanceEstimator, evaluate, likelihood
 from diffusion.evaluation.likelihood import Estimator, Measurements
-from diffusion.model import Model
+from diffusion.model import Model, clocks
 from diffusion.model.likelihood import Likelihood
 from diffusion.schedules import EDM
 from tests.oracles import GaussianOracle, MixtureOracle, OracleNetwork
@@ -227,6 +228,17 @@ def test_the_kl_by_log_snr_adds_up_to_the_diffusion_term() -> None:
     area = sum(value for _, value, _ in result.by_log_snr) * width
     assert area == pytest.approx(result.mean["diffusion"], rel=1e-9)
     assert all(error > 0 for _, _, error in result.by_log_snr)
+
+
+def test_the_figure_of_the_kl_by_log_snr_has_the_marks_of_the_run(tmp_path: Path) -> None:
+    dataset = points(60)
+    result = evaluate(model(PLANE, dataset.spec), dataset, method=BoundEstimator(draws=2))
+    result.draw(tmp_path / "plain.png", "held-out")
+    clocks.record(tmp_path, dataset)
+    result.draw(tmp_path / "marked.png", "held-out")
+    assert set(clocks.marks(tmp_path)) == {"speciation", "collapse"}
+    assert figures.read_info(tmp_path / "marked.png")["marks"] == clocks.marks(tmp_path)
+    assert "marks" not in figures.read_info(tmp_path / "plain.png")
 
 
 def test_a_bound_of_few_paths_is_not_called_reliable() -> None:
