@@ -18,7 +18,7 @@ from diffusion.data.spec import DataSpec
 from diffusion.data.stream import SampleStream
 from diffusion.data.synthetic.dead_leaves import Leaves, dead_leaves
 from diffusion.data.synthetic.digits import write_digits
-from diffusion.data.synthetic.points import SwissRoll, mixture, swiss_roll
+from diffusion.data.synthetic.points import Lattice, SwissRoll, lattice, mixture, swiss_roll
 from diffusion.data.synthetic.texture import texture
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "FolderError",
     "Header",
     "ImageError",
+    "Lattice",
     "Leaves",
     "LeftOut",
     "Packed",
@@ -41,6 +42,7 @@ __all__ = [
     "crops_and_flips",
     "dead_leaves",
     "decode",
+    "lattice",
     "mixture",
     "open_folder",
     "open_source",

@@ -12,7 +12,11 @@ function of the seed of the example.
     frame    a rectangle in the middle: what is around it is unseen
     blocks   some of the squares of a grid
 
-Completed examples, whose holes were filled by draws, are also seen as they and others were before (`Holes`).
+Masks that are given are a law too (`Given`), those of a folder. Completed examples, whose holes were filled by draws,
+are also seen as they and others were before.
+
+A share of the examples teaches the other part of the chain rule, log p(seen): nobody has seen what the law leaves, and
+what it shows is under the noise of the trajectory.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ from diffusion.errors import require, require_one
 Known = npt.NDArray[np.bool_]
 Relative = npt.NDArray[np.float32]
 Generator = np.random.Generator
+# The level of pixels that nobody has seen, `levels.UNSEEN` of the theory, which data do not know.
+UNSEEN = np.float32(np.inf)
 # The share of the examples seen in noise whose noise differs from pixel to pixel.
 UNEVEN = 0.25
 # The share of the completed examples with something observed that are seen through a mask of the data.
@@ -129,8 +135,8 @@ class Blocks(MaskLaw):
 
 
 @dataclass(frozen=True)
-class Holes(MaskLaw):
-    """What is seen is that of a random one of the examples of the data, whose masks are `seen` (N, 1, *), or (N, D)."""
+class Given(MaskLaw):
+    """What is seen is that of a random one of masks `seen` (N, 1, *), or (N, D): those of a folder, or of the data."""
 
     seen: npt.NDArray[np.uint8] | Rows
 
@@ -146,8 +152,11 @@ class Observing:
 
     `share` is the share of the examples of which something is observed; of the others nothing is, as in sampling.
     `masks` are the laws that say what is observed, of which each example takes one, all with the same probability; of
-    points any coordinates are observed. `noisy` is the share of these examples that are observed in noise: its strength
+    points any coordinates are observed. `folder` names a folder of masks of images, which are one law more; white is
+    seen. `noisy` is the share of these examples that are observed in noise: its strength
     lies anywhere between none and that of the trajectory, and in a quarter of them differs from pixel to pixel.
+    `unseen` is the share of these examples of which instead nobody has seen what is not observed, and what is has the
+    noise of the trajectory: so the network knows how likely a part is by itself.
 
     `noise_mean` and `noise_std` are those of log(σ/α), normal, by which the trajectories of these examples are noised.
     They are noisier than others, as what is observed tells of an example under any noise.
@@ -158,6 +167,8 @@ class Observing:
     share: float = 0.0
     masks: tuple[str, ...] = ("box", "half", "pixels", "strokes", "frame", "blocks")
     noisy: float = 0.25
+    unseen: float = 0.1
+    folder: str = ""
     noise_mean: float = 0.3
     noise_std: float = 1.8
 
@@ -165,21 +176,27 @@ class Observing:
         require(self.noise_std > 0, "noise_std", "a positive number", self.noise_std)
         require(0 <= self.share <= 1, "share", "in [0, 1]", self.share)
         require(0 <= self.noisy <= 1, "noisy", "in [0, 1]", self.noisy)
-        require(len(self.masks) >= 1, "masks", f"some of {', '.join(MASKS)}", self.masks)
+        require(0 <= self.unseen <= 1, "unseen", "in [0, 1]", self.unseen)
+        require(len(self.masks) >= 1 or bool(self.folder), "masks", f"some of {', '.join(MASKS)}", self.masks)
         for name in self.masks:
             require_one(name, "masks", MASKS)
 
-    def __call__(self, shape: tuple[int, ...], seed: int, holes: Holes | None = None) -> Relative:
+    def __call__(
+        self, shape: tuple[int, ...], seed: int, holes: Given | None = None, folder: Given | None = None
+    ) -> Relative:
         """Draws the levels of the pixels of an example, relative to the trajectory's (`levels.relative`).
 
         `shape` is (H, W), or (D,) for points; so is the result: 1 where nothing is observed, 0 where a pixel is known
-        exactly, and in between where it is known in noise. With `holes`, half of what is observed goes by them.
+        exactly, in between where it is known in noise, and `UNSEEN` where nobody has seen it. With `holes`, half of
+        what is observed goes by them. `folder` is the law of the masks of that folder, if there is one.
         """
         rng = np.random.default_rng(seed)
         levels = np.ones(shape, dtype=np.float32)
         if rng.random() >= self.share:
             return levels
-        law: MaskLaw = Pixels() if len(shape) == 1 else MASKS[self.masks[rng.integers(len(self.masks))]]()
+        laws: list[MaskLaw] = [Pixels()] if len(shape) == 1 else [MASKS[name]() for name in self.masks]
+        laws += [] if folder is None else [folder]
+        law = laws[rng.integers(len(laws))] if len(shape) > 1 else laws[0]
         if holes is not None and rng.random() < THROUGH_HOLES:
             law = holes
         known = law(shape, rng)
@@ -191,6 +208,9 @@ class Observing:
             ends = rng.random(2)
             seen = (ends[0] + (ends[1] - ends[0]) * _ramp(shape, rng)).astype(np.float32)[known]
         levels[known] = np.minimum(seen, np.nextafter(np.float32(1), np.float32(0)))
+        # Drawn last, so that the other examples are those of any share.
+        if self.unseen and rng.random() < self.unseen:
+            return np.where(known, np.float32(1), UNSEEN)
         return levels
 
 

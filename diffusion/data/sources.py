@@ -20,7 +20,7 @@ from diffusion.data.spec import MAX_CHANNELS, DataSpec
 from diffusion.data.synthetic.dead_leaves import NOISE as LEAVES_NOISE
 from diffusion.data.synthetic.dead_leaves import R_MAX, R_MIN, Leaves, dead_leaves
 from diffusion.data.synthetic.digits import write_digits
-from diffusion.data.synthetic.points import ROLL_NOISE, mixture, swiss_roll
+from diffusion.data.synthetic.points import MODE_NOISE, ROLL_NOISE, lattice, mixture, swiss_roll
 from diffusion.data.synthetic.texture import texture
 from diffusion.errors import require, require_one
 
@@ -30,14 +30,14 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "n
 # The sources that read files.
 FROM_FILES = ("folder", "digits", "texture")
 # The sources of points, which are no images.
-POINTS = ("swiss_roll", "mixture")
+POINTS = ("swiss_roll", "mixture", "lattice")
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """The source of the examples of an experiment, and how they are prepared.
 
-    `source` is folder, digits, texture, dead_leaves, swiss_roll or mixture.
+    `source` is folder, digits, texture, dead_leaves, swiss_roll, mixture or lattice.
     `path` is an image folder, tar or zip files, a folder in them, or hf://OWNER/NAME:SPLIT; for digits it is the folder
     they are written to, for a texture an image file or a folder.
     `size` is (height, width) in pixels, or one number for both; images are resized to cover it and cropped, while
@@ -56,6 +56,8 @@ class DataOptions:
     `condition` is a folder, or whatever `path` may be, that holds for each image one of the same name that shows what
     is known of it, such as a sketch; the network is told it.
     `condition_channels` is the number of their channels, by default that of the images.
+    `centered` takes black as -1 and white as 1, as models of diffusers do, which those that are to be exported to them
+    need; by default images have zero mean and unit variance.
     `flip` mirrors half of the training examples at random.
     `margin` is the random crop padding: training crops are shifted by up to this number of pixels in each direction.
     `held_out` is the share of the examples that is kept from training.
@@ -65,8 +67,9 @@ class DataOptions:
     `seed` determines the examples of the synthetic sources and the split.
     `hole` is the side, in pixels, of a square in the middle of each image of a texture that no crop touches.
     `radii` are the smallest and the largest radius of dead leaves, in pixels.
-    `noise` is the standard deviation of the noise, of a Swiss roll in units of its spiral, of dead leaves in units of
-    the standard deviation of their pixels; None stands for the default of the distribution.
+    `noise` is the standard deviation of the noise, of a Swiss roll in units of its spiral, of a lattice in units of its
+    spacing, of dead leaves in units of the standard deviation of their pixels; None stands for the default of the
+    distribution.
 
     Raises InputError for an option that is out of its range.
     """
@@ -82,6 +85,7 @@ class DataOptions:
     condition: str = ""
     condition_channels: int | None = None
     background: tuple[int, int, int] = (255, 255, 255)
+    centered: bool = False
     flip: bool = False
     margin: int = 0
     held_out: float = 0.1
@@ -114,6 +118,8 @@ class DataOptions:
             require(increasing, "range", "an increasing pair, or 'measured'", list(self.range))
         made = self.range is not None and self.source not in FROM_FILES
         require(not made, "range", f"unset for {self.source}, which reads no files", self.range)
+        files = self.source in FROM_FILES
+        require(files or not self.centered, "centered", f"false for {self.source}, which reads no files", "true")
         gray = self.source != "dead_leaves" or self.channels == 1
         require(gray, "channels", "1 for dead_leaves", self.channels)
         require(all(0 <= v <= 255 for v in self.background), "background", "three values of 0 to 255", self.background)
@@ -160,12 +166,14 @@ def open_source(options: DataOptions, log: Log, spec: DataSpec | None = None) ->
     they may have changed since, and would be measured as others.
 
     The mean and std of the spec are those of the training examples alone, the first part of
-    `split(options.held_out, options.seed)`.
+    `split(options.held_out, options.seed)`, or with `options.centered` both are half of white.
 
     Raises FolderError for a folder that cannot be used, InputError for examples whose values are all the same.
     """
     dataset = SOURCES[options.source](options, log, spec)
-    return standardized(dataset, held_out=options.held_out, seed=options.seed)
+    dataset = standardized(dataset, held_out=options.held_out, seed=options.seed)
+    middle = dataset.spec.top / 2
+    return replace(dataset, spec=replace(dataset.spec, mean=middle, std=middle)) if options.centered else dataset
 
 
 def _format(options: DataOptions, spec: DataSpec | None) -> PixelFormat:
@@ -234,6 +242,10 @@ def _mixture(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Da
     return mixture(options.count, options.seed, labels=bool(options.labels))
 
 
+def _lattice(options: DataOptions, log: Log, spec: DataSpec | None = None) -> Dataset:
+    return lattice(options.count, options.seed, MODE_NOISE if options.noise is None else options.noise)
+
+
 SOURCES: dict[str, Opener] = {
     "folder": _folder,
     "digits": _digits,
@@ -241,4 +253,5 @@ SOURCES: dict[str, Opener] = {
     "dead_leaves": _dead_leaves,
     "swiss_roll": _swiss_roll,
     "mixture": _mixture,
+    "lattice": _lattice,
 }

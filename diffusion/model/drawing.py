@@ -15,7 +15,7 @@ from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser
 from diffusion.guidance import LastEstimate
 from diffusion.model.larger import Larger
-from diffusion.progress import bar
+from diffusion.progress import bar, preview
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration.tiles import TileByTile, Tiles
 from diffusion.restoration.windows import Windows
@@ -94,7 +94,10 @@ class Drawing:
         # Noise is drawn where it is given too, so that the noise of the steps is the same.
         x, times = self.start(self.denoiser, randn(self._blank(rows)), self.times, rows)
         path = samplers.trajectory(denoiser, self.sampler, x, times, label=self._label(rows), randn=randn)
-        for t, x_t in zip(times, path, strict=True):
+        for step, (t, x_t) in enumerate(zip(times, path, strict=True)):
+            if step:
+                share = 0.0 if self.larger else len(rows) * step / len(times)
+                preview(lambda: self.spec.decode(denoiser.mean), share)
             alpha, sigma = (float(v) for v in self.denoiser.schedule(t))
             # A sample ends at the estimate x̂ (Ho et al. 2020, algorithm 2): x_0 has the noise of the clean end in it.
             yield float(t), self.spec.decode(x_t / math.hypot(alpha, sigma) if t > 0 else denoiser.mean)

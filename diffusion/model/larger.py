@@ -62,7 +62,7 @@ class Larger:
         if sequential and not mapped:
             raise InputError(
                 "tiles: must be windows for this model, whose network takes no noise level for every pixel, got "
-                "sequential; or train one that does (observed.share above 0), from this one with training.start"
+                "sequential; or train one that does (observed.share above 0), from this one with training.init"
             )
         rule = "sequential around an image; windows fill what diffusion inpaint --pad adds to it"
         require(sequential or around is None, "tiles", rule, draw.tiles)

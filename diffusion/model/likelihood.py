@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from diffusion import grids
+from diffusion import grids, guidance
 from diffusion.data import DataSpec
 from diffusion.data.images.decoding import WHITE, Color
 from diffusion.denoiser import AnyDenoiser
@@ -77,6 +77,15 @@ class Likelihood:
             return None
         low, high = self.spec.encode(torch.tensor([0.0, self.spec.levels - 1.0])).tolist()
         return Quantization(self.spec.levels, low, high)
+
+    def told(self, channels: Tensor | None) -> Likelihood:
+        """These likelihoods with the network told the channels (B, K, *) of B examples (`guidance.informed`)."""
+        return self if channels is None else replace(self, denoiser=guidance.informed(self.denoiser, channels))
+
+    def first(self, n: int) -> Likelihood:
+        """These likelihoods for the first n of the examples that the network is told of, if it is."""
+        channels = guidance.told(self.denoiser)
+        return self if channels is None or len(channels) == 1 else self.told(channels[:n])
 
     @exact_float32()
     def bound(

@@ -8,41 +8,49 @@ With them data that were moved are known again, and whatever changed is said. Ru
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from diffusion import checkpoint, config
 from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec, identity
 from diffusion.data.identity import Change, Hashes
+from diffusion.data.images import mask_law
+from diffusion.data.images.mask_law import read_masks
 from diffusion.data.sources import DataOptions
 from diffusion.errors import InputError
 from diffusion.files import replacing, sync, write_text
 
 RESOLVED, EXAMPLES, SOURCES = "config.json", "examples.npy", "sources.json"
 # Keys that name other runs, whose weights this one begins with or learns from.
-MODELS = ("training.start", "distillation.teacher")
+MODELS = ("training.init", "distillation.teacher")
+# The file of averaged weights in a checkpoint.
+WEIGHTS = "model.safetensors"
+# The digits of a hash by which a person knows weights again.
+DIGITS = 12
 
 
 def models_of(experiment: Config) -> dict[str, str]:
     """Returns the paths of the other runs that an experiment names, by their keys."""
-    paths = experiment.training.start, experiment.distillation.teacher
+    paths = experiment.training.init, experiment.distillation.teacher
     return {key: path for key, path in zip(MODELS, paths, strict=True) if path}
 
 
-def record(run: Path, experiment: Config, dataset: Dataset) -> None:
-    """Writes what a run learns from into its folder, in place of an earlier record."""
-    hashes = identity.hashes_of(dataset)
-    models = recorded(run).get("models", {})
-    for key, path in models_of(experiment).items():
-        # Weights are read before the first step alone, and may be gone afterwards.
-        if key != "training.start" or key not in models or not checkpoint.folders(run):
-            models[key] = {"path": identity.place(path), "sha256": weights_hash(path)}
+def record(run: Path, experiment: Config, dataset: Dataset, models: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes what a run learns from into its folder, in place of an earlier record.
+
+    `models` are records of the other runs that it names (`model_at`) by their keys. One that is not given stays.
+    """
+    hashes, known = identity.hashes_of(dataset), recorded(run).get("models", {})
     data = {
         "path": identity.place(experiment.data.path),
         **({"masks": identity.place(masks)} if (masks := experiment.data.mask_folder) else {}),
@@ -54,15 +62,26 @@ def record(run: Path, experiment: Config, dataset: Dataset) -> None:
         file.flush()
         os.fsync(file.fileno())
     sync(run)
-    write_text(run / SOURCES, json.dumps({"data": data, "models": models}, indent=1))
+    observed = masks_of(experiment)
+    found = {"data": data, "models": {**known, **models}, **({"observed": observed} if observed else {})}
+    write_text(run / SOURCES, json.dumps(found, indent=1))
+
+
+def masks_of(experiment: Config) -> dict[str, str]:
+    """Returns where the masks of `observed.folder` lie and a hash of them; empty where there are none."""
+    folder = experiment.observed.folder
+    if not folder:
+        return {}
+    return {"path": identity.place(folder), "hash": mask_law.digest(read_masks(folder, experiment.data.shape))}
 
 
 def recorded(run: Path) -> dict[str, Any]:
     """Returns what `record` wrote into SOURCES; empty for a run without it."""
     try:
         found = json.loads((run / SOURCES).read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
+        models = {config.name_of_today(key): model for key, model in found.get("models", {}).items()}
+        return {**found, "models": models}
+    except (OSError, ValueError, AttributeError):
         return {}
 
 
@@ -115,12 +134,41 @@ def spec_of(run: Path) -> DataSpec | None:
     return None if found is None else DataSpec.from_dict(checkpoint.read(found, "model").description["spec"])
 
 
-def weights_hash(path: str) -> str:
-    """Returns the sha256 of the averaged weights that a run or a checkpoint has, empty where there are none."""
+def model_at(path: str, folder: Path | None = None) -> dict[str, Any]:
+    """Returns the record of a model whose weights a run takes: its place, step, and the sha256 of its file of weights.
+
+    `folder` is the run or the checkpoint that the path stands for, where that is an address. Where it has no model
+    there is no step.
+    """
+    record: dict[str, Any] = {"path": identity.place(path), "sha256": ""}
     try:
-        return checkpoint.file_hash(checkpoint.find(Path(path))[0] / "model.safetensors")
-    except (InputError, OSError):
-        return ""
+        found, _ = checkpoint.find(Path(path) if folder is None else folder)
+        step, hashes = checkpoint.hashes(found)
+        return {**record, "step": step, "sha256": hashes[WEIGHTS]}
+    except (InputError, OSError, KeyError):
+        return record
+
+
+def said_of_models(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """Says what weights a run begins from, by the records of the models that it names, by their keys."""
+    for key, whose in zip(MODELS, ("", "its teacher "), strict=True):
+        if key in models:
+            record = models[key]
+            step = f", step {record['step']:,}" if "step" in record else ""
+            commit = f", commit {record['commit']}" if record.get("commit") else ""
+            digits = f" (sha256 {record['sha256'][:DIGITS]})" if record.get("sha256") else ""
+            return f"the weights of {whose}{record['path']}{commit}{step}{digits}"
+    return "new weights"
+
+
+def weights_hash(weights: Mapping[str, Tensor]) -> str:
+    """Returns the sha256 of the weights of a model in memory, by their names and values, whatever file they were in."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        values = weights[name].detach().cpu().contiguous()
+        found.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+        found.update(values.flatten().view(torch.uint8).numpy().tobytes() if values.numel() else b"")
+    return found.hexdigest()
 
 
 def data_of(run: Path, experiment: Config) -> DataOptions:

@@ -28,7 +28,6 @@ from diffusion.schedules import Schedule, expand
 JACOBIAN_PASSES = 1.8
 # Values of the small problem on which passes are counted.
 VALUES = 32
-UNITS = ((3600, "h"), (60, "min"), (1, "s"))
 # The share of the work that timing the network may take; of less work no time is told. A backward pass takes about as
 # long as two evaluations.
 TIMING, BACKWARD = 0.05, 2.0
@@ -75,13 +74,6 @@ def plan(solver: Solver, problem: Problem, n: int, *, shared: bool = False) -> P
         seconds = (each.evaluations * evaluating + each.backward * differentiating) * count * share
     values = sum(part.count for part in parts)
     return Plan(len(parts), count, values, round(each.evaluations * count * n), seconds)
-
-
-def duration(seconds: float) -> str:
-    """A duration as people say it, with one or two digits: "1 s" (or less), "40 s", "2.5 min", "12 h"."""
-    unit, name = next((unit for unit in UNITS if round(seconds) >= unit[0]), UNITS[-1])
-    value = max(1.0, seconds / unit)
-    return f"{value:.0f} {name}" if value >= 9.95 or name == "s" else f"{value:.1f} {name}"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,8 +25,9 @@ from diffusion.denoiser import AnyDenoiser
 from diffusion.errors import require
 from diffusion.model.progress import Progress
 from diffusion.model.restoration import Diagnostics, Restoration
+from diffusion.model.showing import Showing
 from diffusion.operators import Identity, Operator
-from diffusion.progress import bar
+from diffusion.progress import bar, preview
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration import Method, Problem, fitting, restore
 from diffusion.restoration.counting import CountingDenoiser
@@ -86,11 +88,12 @@ class Solver:
         with bar(total, "restoring", "window", show=progress) as moved:
             sampler = getattr(self.method, "sampler", None)
             moving = Progress(moved, self.times, sampler.nfe_per_step if isinstance(sampler, Sampler) else 1)
+            showing = Showing(problem, wanted, values)
             for run in runs:
                 moving.begin(run.windows)
-                found, row = self._draw(run, moving)
-                rows.append(row)
                 some = slice(run.numbers.start - mine.start, run.numbers.stop - mine.start)
+                found, row = self._draw(run, moving, partial(showing, some, run.parts))
+                rows.append(row)
                 for part, restored in zip(run.parts, found, strict=True):
                     values[some, slice(None) if part.targets is None else part.targets] = restored
             moving.end()
@@ -143,9 +146,13 @@ class Solver:
             joined.append(piece)
         return [*runs, Run(tuple(joined), numbers)] if joined else runs
 
-    def _draw(self, run: Run, moving: Progress) -> tuple[list[Tensor], Row]:
-        """The values (n, V) that a run restores of each of its parts, in the units of the data, and its row."""
+    def _draw(self, run: Run, moving: Progress, showing: Callable[[list[Tensor]], Tensor]) -> tuple[list[Tensor], Row]:
+        """The values (n, V) that a run restores of each of its parts, in the units of the data, and its row.
+
+        `showing` makes a picture of such values.
+        """
         mean, std, n = self.spec.mean / self.spec.top, self.spec.std / self.spec.top, len(run.numbers)
+        randn = self._noise(run)
         stated = [
             part.problem.in_model_units(mean, std, torch.zeros(1, *part.problem.x_shape, device=self.device))
             for part in run.parts
@@ -158,15 +165,19 @@ class Solver:
             denoiser, problem, crop = fitting.fit(
                 self.denoiser, self.window, problem, batch=self.batch, watch=moving.part
             )
-        counted = CountingDenoiser(denoiser, moving.evaluation, moving.backward)
-        randn = self._noise(run)
+
+        def decoded(x: Tensor) -> list[Tensor]:
+            rows = torch.split(crop(x[: len(run.parts) * n]), n)
+            return [self.spec.decode(part.values(each)).cpu() for part, each in zip(run.parts, rows, strict=True)]
+
+        def seen(mean: Tensor) -> None:
+            preview(lambda: showing(decoded(mean.detach())))
+
+        counted = CountingDenoiser(denoiser, moving.evaluation, moving.backward, seen)
         noise = randn(torch.zeros(len(run.parts) * n, *problem.x_shape, device=self.device))
         drawn = restore(counted, problem, noise, self.times, method=self.method, label=self.label, randn=randn)
         # Decoding would clamp infinity to white.
-        x = crop(torch.where(drawn.x.isfinite(), drawn.x, torch.nan))
-        found = [
-            self.spec.decode(part.values(rows)).cpu() for part, rows in zip(run.parts, torch.split(x, n), strict=True)
-        ]
+        found = decoded(torch.where(drawn.x.isfinite(), drawn.x, torch.nan))
         evidence = float(drawn.log_evidence) - run.parts[0].problem.observations * math.log(std)
         return found, Row(counted.nfe, counted.backward, evidence, drawn.least_ess, drawn.ancestors)
 

@@ -1,4 +1,4 @@
-"""What the network of a trained model is told of an example beside x_t, made of what people hold.
+"""What the network of a trained model is told of an example beside x_t: made of what people hold, or of the example.
 
 It is an observation by the operator that the network has learned, or the pair of an example, such as its sketch.
 """
@@ -6,20 +6,25 @@ It is an observation by the operator that the network has learned, or the pair o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffusion.conditioning import Condition
 from diffusion.config import Config
 from diffusion.data import DataSpec
+from diffusion.data.hashing import uniform
 from diffusion.errors import require
 from diffusion.families import observation
 from diffusion.model.accept import Border
 from diffusion.model.conversion import Given
 from diffusion.operators import Operator
+from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.restoration import Problem
+from diffusion.transfers import host_memory, to_device
 
 
 def by_operator(experiment: Config, spec: DataSpec, problem: Problem) -> Tensor:
@@ -50,6 +55,58 @@ def by_pair(experiment: Config, border: Border, y: Given) -> Tensor:
     pairs = replace(border, spec=own)
     x = spec.standardize(pairs.example(y, "y"))[None]
     return experiment.condition.paired(x, torch.full((1, 1), math.inf, dtype=torch.float64))
+
+
+def of_examples(
+    experiment: Config, spec: DataSpec, x: Tensor, pairs: Tensor | None, numbers: Sequence[int], seed: int
+) -> Tensor | None:
+    """Returns the channels (B, K, *) of all examples x (B, C, *), in the units of the model: of their stored `pairs`
+    (B, K', *), or of what the learned operator makes of them; None for a network that is told neither.
+
+    Options of the operator and noise are drawn as in training, by the seed and the `numbers` of the examples.
+    """
+    condition = experiment.condition
+    if experiment.data.condition and pairs is not None:
+        return channels(condition, spec, x, pairs, torch.full((len(x), 1), math.inf, dtype=torch.float64), None)
+    if not condition.operator:
+        return None
+    u, noise = draws(condition, spec.shape, numbers, seed)
+    u[:, -1] = math.inf
+    return channels(condition, spec, x, None, u, noise)
+
+
+def draws(
+    condition: Condition,
+    shape: tuple[int, ...],
+    numbers: Sequence[int],
+    seed: int,
+    *,
+    device: torch.device | None = None,
+    threads: int = 1,
+) -> tuple[Tensor, Tensor | None]:
+    """Draws what is told of examples of a `shape`: the uniform numbers (B, draws) of a condition, and its noise (B,
+    values), None where there is none. Both are on the CPU, the noise in memory that suits copies to the `device`.
+    """
+    keys = np.array([example_seed(seed, Stream.CONDITION, number) for number in numbers], np.uint64)
+    u = torch.from_numpy(uniform(keys[:, None], np.arange(condition.draws)))
+    count = condition.values(shape)
+    if not count:
+        return u, None
+    noise = ExampleNoise([example_seed(seed, Stream.CONDITION_NOISE, number) for number in numbers])
+    memory = host_memory((len(numbers), count), torch.float32, device or torch.device("cpu"))
+    return u, noise.fill(memory, threads)
+
+
+def channels(
+    condition: Condition, spec: DataSpec, x: Tensor, pairs: Tensor | None, u: Tensor, noise: Tensor | None
+) -> Tensor:
+    """Returns the channels (B, K, *) of examples x (B, C, *), in the units of the model, for what `draws` drew of them;
+    of their stored `pairs` (B, K', *), if the data have such.
+    """
+    if pairs is not None:
+        return condition.paired(to_device(spec.encode(pairs), x.device), u)
+    noise = None if noise is None else to_device(noise, x.device)
+    return condition(x, u, noise, spec.mean / spec.top, spec.std / spec.top)
 
 
 def middle(condition: Condition) -> tuple[Operator, float]:

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from diffusion.conditioning import Condition
 from diffusion.data import Dataset, SampleStream, augment, crops_and_flips
-from diffusion.data.hashing import hashed, normal, uniform
-from diffusion.data.observing import Holes, Observing
+from diffusion.data.hashing import hashed, normal
+from diffusion.data.observing import Given, Observing
 from diffusion.levels import UNSEEN
+from diffusion.model import told
 from diffusion.noise_levels import low_discrepancy
+from diffusion.objectives import Batch
 from diffusion.randomness import ExampleNoise, Stream, example_seed
 from diffusion.transfers import host_memory, to_device
 
@@ -24,23 +26,6 @@ from diffusion.transfers import host_memory, to_device
 HASHED_VALUES = 64
 # The share of the examples of a round (`em.py`) that are taken as they were completed.
 COMPLETED = 0.5
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Encoded examples x (B, C, *), uniform numbers u (B,) for the noise levels, noise (B, C, *), and labels (B,) or
-    None. `relative` (B, 1, *) are the levels of the pixels relative to the trajectory's, None where all have its level;
-    `condition` (B, K, *) is what the network is told of the examples, None where that is nothing. `observed` (B,) bool,
-    on the CPU, says of which examples any pixel is observed.
-    """
-
-    x: Tensor
-    u: Tensor
-    noise: Tensor
-    label: Tensor | None
-    relative: Tensor | None = None
-    condition: Tensor | None = None
-    observed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +65,9 @@ class BatchMaker:
 
     `observing` says what is observed of the examples; with None all pixels have the level of the trajectory. `holes`
     are those that completed examples had: `COMPLETED` of these are wholly seen, and observed through such holes too.
-    The others are seen as before they were completed. `condition` says what the network is
-    told of them; with None it is told nothing. The observation of an operator is made of the example on the device.
+    The others are seen as before they were completed. `folder` are the masks of `observing.folder`. `condition` says
+    what the network is told of them; with None it is told nothing. The observation of an operator is made of the
+    example on the device.
     """
 
     dataset: Dataset
@@ -95,7 +81,8 @@ class BatchMaker:
     device: torch.device = torch.device("cpu")
     threads: int = 1
     observing: Observing | None = None
-    holes: Holes | None = None
+    holes: Given | None = None
+    folder: Given | None = None
     condition: Condition | None = None
 
     def __call__(self, step: int) -> Batch:
@@ -124,8 +111,8 @@ class BatchMaker:
             hidden = torch.tensor([seed / 2**63 < self.label_dropout for seed in self._seeds(Stream.LABEL, numbers)])
             label = self._staged(label.masked_fill(hidden, -1))
         u, noise = self._uniform_numbers(step, numbers), self._noise(numbers, (share, *spec.shape))
-        relative, told = self._relative(numbers, completed), self._told(numbers)
-        return HostBatch(step, self._staged(values), draws, u, noise, label, relative, seen, condition, *told)
+        relative, shown = self._relative(numbers, completed), self._told(numbers)
+        return HostBatch(step, self._staged(values), draws, u, noise, label, relative, seen, condition, *shown)
 
     def on_device(self, host: HostBatch) -> Batch:
         """Copies the parts of a batch to the device, where it augments and encodes the values; waits for none of it.
@@ -195,29 +182,22 @@ class BatchMaker:
         spec = self.dataset.spec
         shape = spec.shape[1:] if spec.is_image else spec.shape
         each = zip(self._seeds(Stream.OBSERVED, numbers), completed, strict=True)
-        drawn = np.stack([self.observing(shape, seed, self.holes if whole else None) for seed, whole in each])
+        drawn = np.stack(
+            [self.observing(shape, seed, self.holes if whole else None, self.folder) for seed, whole in each]
+        )
         return self._staged(torch.from_numpy(drawn[:, None] if spec.is_image else drawn))
 
     def _told(self, numbers: range) -> tuple[Tensor | None, Tensor | None]:
         """The uniform numbers that choose what the network is told of examples, and the noise on it, if it has any."""
         if self.condition is None:
             return None, None
-        keys = np.array(self._seeds(Stream.CONDITION, numbers), np.uint64)
-        u = torch.from_numpy(uniform(keys[:, None], np.arange(self.condition.draws)))
-        count = self.condition.values(self.dataset.spec.shape)
-        if not count:
-            return u, None
-        noise = ExampleNoise(self._seeds(Stream.CONDITION_NOISE, numbers))
-        return u, noise.fill(host_memory((len(numbers), count), torch.float32, self.device), self.threads)
+        shape, device = self.dataset.spec.shape, self.device
+        return told.draws(self.condition, shape, numbers, self.seed, device=device, threads=self.threads)
 
     def _channels(self, x: Tensor, stored: Tensor | None, u: Tensor, noise: Tensor | None) -> Tensor:
         """What the network is told of examples x (B, C, *), of which the data may have `stored` an observation."""
         assert self.condition is not None
-        spec = self.dataset.spec
-        if stored is not None:
-            return self.condition.paired(spec.encode(stored), u)
-        noise = None if noise is None else to_device(noise, self.device)
-        return self.condition(x, u, noise, spec.mean / spec.top, spec.std / spec.top)
+        return told.channels(self.condition, self.dataset.spec, x, stored, u, noise)
 
     def _uniform_numbers(self, step: int, numbers: range) -> Tensor:
         if not self.low_discrepancy:

@@ -10,10 +10,11 @@ import torch
 
 from diffusion import config
 from diffusion.config import Config, DistillationConfig, SamplingConfig
-from diffusion.data import DataSpec
+from diffusion.data import Dataset, DataSpec
 from diffusion.errors import InputError
 from diffusion.grids import Karras
 from diffusion.model import Model, load
+from diffusion.model.transfer import in_units_of
 from diffusion.samplers import DDIM
 
 # A student starts from its teacher's weights, so it needs a smaller learning rate and fewer steps.
@@ -28,7 +29,7 @@ def student(run: Path, nfe: int, overrides: Sequence[str] = ()) -> Config:
     Raises CheckpointError where there is no model, and ConfigError for overrides that cannot be used.
     """
     teacher = load(run, device="cpu").config
-    training = replace(teacher.training, steps=STEPS, lr=LR_FACTOR * teacher.training.lr, start="", em=0)
+    training = replace(teacher.training, steps=STEPS, lr=LR_FACTOR * teacher.training.lr, init="", patience=0, em=0)
     experiment = replace(
         teacher,
         training=training,
@@ -38,6 +39,15 @@ def student(run: Path, nfe: int, overrides: Sequence[str] = ()) -> Config:
         distillation=DistillationConfig(teacher=str(run)),
     )
     return config.override(experiment, overrides)
+
+
+def in_units_of_teacher(dataset: Dataset, experiment: Config) -> Dataset:
+    """Returns the examples of a student of an imported model in the units of that, which had no data to measure."""
+    run = experiment.distillation.teacher
+    teacher = load(run, device="cpu") if run else None
+    if teacher is None or teacher.config.data.source != "folder" or teacher.config.data.path:
+        return dataset
+    return replace(dataset, spec=in_units_of(teacher.spec, dataset.spec))
 
 
 def open_teacher(experiment: Config, spec: DataSpec, device: torch.device) -> Model:

@@ -35,7 +35,7 @@ from diffusion import checkpoint, distributed
 from diffusion.checkpoint import Part, Retention
 from diffusion.config import Config
 from diffusion.data import Dataset, DataSpec
-from diffusion.data.observing import Holes
+from diffusion.data.observing import Given
 from diffusion.errors import InputError, require
 from diffusion.evaluation import evaluate
 from diffusion.evaluation.evaluator import Evaluation
@@ -47,7 +47,7 @@ from diffusion.training.report import FINAL_IMAGES, Reporter
 
 RECORD = "em.json"
 # Trains a round in its folder, on completed examples with the holes that they had; returns the exit code.
-Train = Callable[[Config, Path, Dataset, Holes], int]
+Train = Callable[[Config, Path, Dataset, Given], int]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def check(experiment: Config, run: Path, training: Dataset, held_out: Dataset) -
     rule = "large enough to keep two examples for the bound by which the rounds of training.em end"
     require(len(held_out) > 1, "data.held_out", rule, experiment.data.held_out)
     for first in rounds(run)[:1]:
-        rule = f"{first.follows}, after which the rounds of training.em began (training.start={run} begins a new run)"
+        rule = f"{first.follows}, after which the rounds of training.em began (training.init={run} begins a new run)"
         require(experiment.training.steps == first.follows, "training.steps", rule, experiment.training.steps)
 
 
@@ -118,14 +118,14 @@ def improve(experiment: Config, run: Path, training: Dataset, held_out: Dataset,
             ended = "dropped" if not last.kept else "kept; to go on, raise training.em"
             distributed.say(f"{run}: already at step {last.step}, with round {last.number} {ended}")
     assert training.seen is not None
-    holes = Holes(training.subset(with_holes(training)).seen)  # type: ignore[arg-type]
+    holes = Given(training.subset(with_holes(training)).seen)  # type: ignore[arg-type]
     before: Evaluation | None = None
     while len(done) < experiment.training.em and (not done or done[-1].kept):
         number = len(done) + 1
         folder, options, model = run / f"em-{number}", experiment.training, load(run)
         seed = options.seed + number
         examples = completions.completed(folder, model, training, options.em_draws, seed)
-        learning = replace(options, steps=steps_of(experiment), start=str(run), seed=seed, em=0)
+        learning = replace(options, steps=steps_of(experiment), init=str(run), seed=seed, em=0)
         if code := train(replace(experiment, training=learning), folder, examples, holes):
             return code
         before = before or evaluate(model, held_out, limit=FINAL_IMAGES, shared=True)

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from diffusion import distributed, memory
 from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError
-from diffusion.objectives import AnyObjective
+from diffusion.objectives import AnyObjective, Batch
 from diffusion.randomness import example_seed
 from diffusion.training.adaptive import AdaptiveObjective
-from diffusion.training.batches import Batch
 from diffusion.training.scaler import LossScaler
 
 # The optimizer makes its moments in the first step, so the second is the first one with all of the memory in use.
@@ -91,27 +90,26 @@ class Gradient:
 
     def _accumulate(self, batch: Batch, step: int, *, exchange: bool) -> tuple[Tensor, Losses]:
         # Dropout draws from this generator; `diffusion.randomness` says how its seed relates to the streams.
-        torch.manual_seed(example_seed(self.seed, step, self.accelerator.process_index))
+        seed = example_seed(self.seed, step, self.accelerator.process_index)
+        # On the CPU alone: torch's function for all devices notes its caller for those that are not there, which took a
+        # quarter of a step of a small network.
+        (torch.default_generator if self.accelerator.device.type == "cpu" else torch).manual_seed(seed)
         count, total = self.share // self.at_once, torch.zeros((), device=self.accelerator.device)
         found = []
-        for part in range(count):
-            values = batch.x, batch.u, batch.noise, batch.label, batch.relative, batch.observed, batch.condition
-            x, u, noise, label, relative, observed, condition = (
-                None if v is None else v.chunk(count)[part] for v in values
-            )
-            assert x is not None and u is not None and noise is not None
-            denoiser = self.denoiser if condition is None else replace(self.denoiser, condition=condition)
+        for number, part in enumerate(batch.parts(count)):
+            told = part.condition
+            denoiser = self.denoiser if told is None else replace(self.denoiser, condition=told)
             # Gradients are exchanged once per step, with the last part; those of sharded weights with every part, as a
             # whole gradient may not fit.
-            last = exchange and part == count - 1
+            last = exchange and number == count - 1
             with nullcontext() if last or self.sharded else self.accelerator.no_sync(self.network):
-                losses = self.objective.loss(denoiser, x, u, noise, label, relative, observed)
+                losses = self.objective.loss(denoiser, part)
                 loss = losses.mean() / count
                 # A loss that is not finite makes the gradient of all processes not finite.
                 scale = 1.0 if self.scaler is None else self.scaler.scale
                 self.accelerator.backward(loss * torch.where(loss.detach().isfinite(), scale, math.nan))
             total += loss.detach()
-            found.append((self.objective.log_snr(u, denoiser.schedule, observed), losses.detach()))
+            found.append((self.objective.log_snr(part.u, denoiser.schedule, part.observed), losses.detach()))
         return total, found
 
     def _discard(self) -> None:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
+from PIL import Image
 
 from diffusion.config import Config, to_dict
 from diffusion.errors import InputError
 from diffusion.files import write_text
 from diffusion.interrupt import limited
+from diffusion.reporting.names import METRICS as METRICS
 
-METRICS = "metrics.jsonl"
 # The key of the bound on held-out examples, followed by its unit; its standard error has the same key and a suffix.
 TOTAL, STANDARD_ERROR = "held_out/total_", "_se"
+# The same of the bound on training examples.
+TRAINING = "training/total_"
 # Seconds that a call of a tracker may take: the last numbers may have to be sent over a slow line.
 PATIENCE_S = 60.0
+# Trackers that take one image under a name; the others take a list.
+ONE_IMAGE = ("aim", "clearml")
+# The tracker that takes images of its own kind among the numbers, as accelerate has no call for them.
+AMONG_NUMBERS = "trackio"
 
 
 def append(path: Path, row: Mapping[str, object]) -> None:
@@ -84,6 +95,15 @@ class Tracker:
         if self.name:
             self._call(lambda: self.accelerator.log(dict(numbers), step=step))
 
+    def pictures(self, files: Mapping[str, Path], step: int) -> None:
+        """Passes on the pictures of a step by their names, from the main process, to a tracker that takes images."""
+        if not self.accelerator.is_main_process:
+            return
+        for name, path in files.items():
+            for tracker in self.accelerator.trackers:
+                if hasattr(tracker, "log_images") or tracker.name == AMONG_NUMBERS:
+                    self._call(partial(_log_image, tracker, name, path, step))
+
     def close(self) -> None:
         """Ends the run in the tracker."""
         for tracker in self.accelerator.trackers:
@@ -97,3 +117,17 @@ class Tracker:
         except Exception as error:  # A tracker may raise errors of any type.
             self.say(f"report.tracker: {self.name} failed and gets no more numbers: {error!r}")
             self.accelerator.trackers = []
+
+
+def _log_image(tracker: GeneralTracker, name: str, path: Path, step: int) -> None:
+    """Gives a tracker a picture in the form that it takes: those of accelerate differ."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    if tracker.name == AMONG_NUMBERS:
+        tracker.log({name: importlib.import_module(tracker.name).Image(pixels)}, step=step)
+        return
+    log: Callable[..., object] = tracker.log_images
+    if tracker.name == "tensorboard":
+        log({name: pixels[None]}, step=step, dataformats="NHWC")
+    else:
+        log({name: pixels if tracker.name in ONE_IMAGE else [pixels]}, step=step)

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from diffusion import distributed
 from diffusion.files import write_text
-from diffusion.training.batches import Batch, BatchMaker
+from diffusion.objectives import Batch
+from diffusion.training.batches import BatchMaker
 from diffusion.training.scaler import SMALLEST
 
 # The number of steps skipped in a row that is not the fault of one batch.
@@ -38,11 +39,14 @@ REPORT = "failure.json"
 class NonFiniteGuard:
     """Watches the steps of a run. All processes see the same gradient, so they agree about which steps are skipped.
 
-    `in_a_row` is the number of skipped steps in a row that the last look ended with, without those that overflowed.
+    `say` prints a line, and `note` one about what should not be, by default likewise. `in_a_row` is the number of
+    skipped steps in a row that the last look ended with, without those that overflowed.
     """
 
-    def __init__(self, maker: BatchMaker, say: Callable[[str], None]) -> None:
-        self.maker, self.say = maker, say
+    def __init__(
+        self, maker: BatchMaker, say: Callable[[str], None], note: Callable[[str], None] | None = None
+    ) -> None:
+        self.maker, self.say, self.note = maker, say, note or say
         self.in_a_row, self.overflowed = 0, False
         self._pending: list[Tensor] = []
         self._recent: deque[float] = deque(maxlen=RECENT)
@@ -71,9 +75,9 @@ class NonFiniteGuard:
                 continue
             if skip:
                 skipped += 1
-                self.say(f"step {number}: the loss or the gradient is not finite; skipped {self._batch(number)}")
+                self.note(f"step {number}: the loss or the gradient is not finite; skipped {self._batch(number)}")
             elif len(self._recent) >= FEWEST and loss > JUMP * (usual := statistics.median(self._recent)):
-                self.say(f"step {number}: the loss jumped to {loss:.4g} from {usual:.4g}; {self._batch(number)}")
+                self.note(f"step {number}: the loss jumped to {loss:.4g} from {usual:.4g}; {self._batch(number)}")
             self.in_a_row = self.in_a_row + 1 if skip else 0
             if math.isfinite(loss):
                 self._recent.append(loss)

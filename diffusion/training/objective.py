@@ -9,7 +9,7 @@ from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.distillation import Distillation
 from diffusion.grids import UniformTime
-from diffusion.noise_levels import LogNormal, Measured
+from diffusion.noise_levels import Adaptive, LogNormal
 from diffusion.objectives import AnyObjective, Objective, TrajectoryBound
 from diffusion.training.adaptive import AdaptiveObjective
 from diffusion.training.distill import open_teacher
@@ -37,7 +37,7 @@ def from_data(experiment: Config) -> Objective | AdaptiveObjective | TrajectoryB
     if steps := experiment.training.trajectory:
         return TrajectoryBound(UniformTime()(experiment.schedule, steps))
     noise_levels, observed, hybrid = experiment.noise_levels, experiment.observed, experiment.training.hybrid
-    if isinstance(noise_levels, Measured):
+    if isinstance(noise_levels, Adaptive):
         return AdaptiveObjective(Objective(noise_levels, experiment.weighting, hybrid), noise_levels)
     by_pixel = LogNormal(observed.noise_mean, observed.noise_std, UNIFORM) if experiment.observes else None
     return Objective(noise_levels, experiment.weighting, hybrid, observed_levels=by_pixel)

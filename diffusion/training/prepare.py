@@ -16,10 +16,12 @@ from diffusion.checkpoint import CheckpointError
 from diffusion.config import Config, ConfigError
 from diffusion.data import Dataset, open_source
 from diffusion.data.identity import same_place
+from diffusion.data.images.mask_law import read_masks
 from diffusion.errors import InputError
 from diffusion.files import write_text
-from diffusion.model import origin, transfer
+from diffusion.model import origin
 from diffusion.model.origin import RESOLVED
+from diffusion.training import beginning
 
 # Keys that may change between two parts of a run: how long it is and what it shows, not what the network learns.
 CHANGEABLE = (
@@ -29,6 +31,7 @@ CHANGEABLE = (
     "grid.",
     "sampling.",
     "training.steps",
+    "training.patience",
     "training.em:",  # With the colon that follows a key, as other keys begin like it.
     "training.em_steps",
     "training.accumulate",
@@ -40,15 +43,15 @@ CHANGEABLE = (
 # Keys among these that may not change for a student, because it learns the steps of one timestep grid.
 STUDENT = ("grid.", "sampling.steps")
 # Keys that name data by a path.
-DATA = ("data.path", "data.labels", "data.masks")
+DATA = ("data.path", "data.labels", "data.masks", "observed.folder")
 
 
 def prepare(experiment: Config, run: Path, *, strict: bool) -> None:
-    """Writes the resolved configuration into the run folder.
+    """Writes the resolved configuration into the run folder, and says what the run begins from.
 
     Raises ConfigError where the folder has checkpoints of another experiment or of other data, and for a new run whose
-    objective cannot be estimated; InputError for weights that a new run cannot begin from; if `strict`, CheckpointError
-    where a damaged checkpoint would have to be passed over.
+    objective cannot be estimated; InputError for weights that a new run cannot begin from, and for a folder of masks
+    that cannot be read; if `strict`, CheckpointError where a damaged checkpoint would have to be passed over.
     """
     if strict and (problems := checkpoint.newest(run)[1]):
         listing = "".join(f"\n  {problem}" for problem in problems)
@@ -58,22 +61,26 @@ def prepare(experiment: Config, run: Path, *, strict: bool) -> None:
         config.refuse_undrawn_tails(experiment)
         config.refuse_guidance_of_nothing(experiment)
     if not begun:
-        transfer.check_start(experiment)
+        beginning.check_init(experiment)
+    if experiment.observed.folder:
+        read_masks(experiment.observed.folder, experiment.data.shape)
     path = run / RESOLVED
     # Before the first checkpoint there is nothing to protect: a mistyped path or a batch too large may be corrected.
     if path.exists() and begun:
         # Read as a configuration, so that keys that came later have their defaults, and renamed ones their new names.
         _check_same(config.from_dict(_read(path), where=str(path)), experiment, run)
+    distributed.say(beginning.first_line(experiment, run))
     write_text(path, json.dumps(config.to_dict(experiment), indent=1))
 
 
 def _check_same(before: Config, experiment: Config, run: Path) -> None:
     """Raises ConfigError where an experiment is not the one that a run was begun with."""
     fixed = STUDENT if experiment.distillation.teacher else ()
+    observes = before.observed.share or experiment.observed.share
+    # Where nothing is observed, how it would be may differ: its defaults have changed since older runs.
+    free = CHANGEABLE if observes else (*CHANGEABLE, "observed.")
     lines = difference(config.to_dict(before), config.to_dict(experiment))
-    changed = {
-        line.partition(":")[0]: line for line in lines if line.startswith(fixed) or not line.startswith(CHANGEABLE)
-    }
+    changed = {line.partition(":")[0]: line for line in lines if line.startswith(fixed) or not line.startswith(free)}
     moved = {key for key in changed if key in (*DATA, *origin.MODELS) and all(_ends(before, experiment, key))}
     for key in [*moved]:
         old, new = map(str, _ends(before, experiment, key))
@@ -83,7 +90,7 @@ def _check_same(before: Config, experiment: Config, run: Path) -> None:
         listing = "".join(f"\n  {line}" for line in changed.values())
         raise ConfigError(
             f"{run}: holds a run of another configuration; choose another folder with --out, or undo:{listing}\n"
-            f"To begin a new run from the weights of this one, choose another folder and set training.start={run}"
+            f"To begin a new run from the weights of this one, choose another folder and set training.init={run}"
         )
     if changed:
         distributed.say(_check_data(experiment, run, "\n".join(changed.values())))
@@ -97,7 +104,7 @@ def _ends(before: Config, now: Config, key: str) -> tuple[object, object]:
 def _same_weights(run: Path, key: str, path: str) -> bool:
     """Whether the weights at another path are those that a run began with or learns from."""
     known = _known_weights(run, key)
-    return bool(known) and known == origin.weights_hash(path)
+    return bool(known) and known == beginning.record_of(path)["sha256"]
 
 
 def _known_weights(run: Path, key: str) -> str:
@@ -116,7 +123,7 @@ def _check_data(experiment: Config, run: Path, changed: str) -> str:
     except InputError as error:
         raise ConfigError(
             f"{run}: {error}:\n  {changed}\n"
-            f"Choose another folder with --out; to begin there from the weights of this run, set training.start={run}"
+            f"Choose another folder with --out; to begin there from the weights of this run, set training.init={run}"
         ) from None
 
 
@@ -127,9 +134,12 @@ def follow(experiment: Config, run: Path, dataset: Dataset) -> None:
         if change is not None and not (change.same and not change.reordered):
             distributed.say(f"data have changed: {origin.said(change, dataset)}")
         teacher = experiment.distillation.teacher
-        if teacher and _known_weights(run, "distillation.teacher") not in ("", origin.weights_hash(teacher)):
+        if teacher and _known_weights(run, "distillation.teacher") not in ("", beginning.record_of(teacher)["sha256"]):
             distributed.say(f"distillation.teacher: {teacher} has other weights than at the last training")
-    origin.record(run, experiment, dataset)
+        masks, before = origin.masks_of(experiment), origin.recorded(run).get("observed", {})
+        if masks and before and masks["hash"] != before["hash"]:
+            distributed.say("observed.folder: its masks are others than at the last training")
+    origin.record(run, experiment, dataset, beginning.records(experiment, run))
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401, JSON may hold anything

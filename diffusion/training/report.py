@@ -5,97 +5,170 @@ log-SNR, and the final pictures and numbers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from diffusion import distributed, figures
+from diffusion import distributed, figures, plots
 from diffusion.config import Config
-from diffusion.data import Dataset
-from diffusion.evaluation import BoundEstimator, Setting, evaluate, results
+from diffusion.data import Dataset, identity
+from diffusion.evaluation import BoundEstimator, LikelihoodEvaluation, Setting, evaluate, results
 from diffusion.evaluation.known import box
-from diffusion.model import Model, told
+from diffusion.model import Model, clocks, told
 from diffusion.randomness import ExampleNoise, Stream, example_seed
-from diffusion.training.metrics import STANDARD_ERROR, TOTAL
+from diffusion.reporting.html import REPORT, write_report
+from diffusion.reporting.names import GAP_PICTURE, LAST, PREFIX, REAL, SAMPLES
+from diffusion.reporting.state import State
+from diffusion.training.generalization import Gap, key_unit
+from diffusion.training.metrics import STANDARD_ERROR, TOTAL, TRAINING
 from diffusion.training.monitor import LossByLogSNR
 
 # Samples in a film of images and of points.
 FILM_ROWS = 4
 FILM_POINTS = 1000
-# The file that is written last: with it a run is complete.
-LAST_FILE = "samples.png"
 # The most held-out examples that the last number is measured on; `diffusion evaluate` takes them all.
 FINAL_IMAGES = 1024
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A validation: its `numbers`, as rows of metrics.jsonl have them, and the bound of each example, `values`.
+
+    Both are empty where nothing can be measured. `gap` compares them with training examples, None where these are not
+    measured.
+    """
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    values: tuple[float, ...] = ()
+    gap: Gap | None = None
 
 
 class Reporter:
     """Makes pictures and numbers on all processes, which must call its methods together, and writes them into the run
     folder on the main one.
+
+    With `remembers` the training examples are as the held-out ones are, so that both may be compared.
     """
 
     def __init__(
-        self, config: Config, run: Path, train: Dataset, held_out: Dataset, say: Callable[[str], None]
+        self,
+        config: Config,
+        run: Path,
+        train: Dataset,
+        held_out: Dataset,
+        say: Callable[[str], None],
+        *,
+        remembers: bool = True,
     ) -> None:
         self.config, self.run, self.train, self.held_out, self.say = config, run, train, held_out, say
+        self.remembers = remembers
+        self._said = False
 
     @property
     def has_samples(self) -> bool:
         """Whether an earlier part of this run left a picture of samples."""
-        return any((self.run / "samples").glob("step-*.png"))
+        return any((self.run / SAMPLES).glob(f"{PREFIX}*.png"))
 
     def has_shown(self, step: int) -> bool:
         """Whether there is a picture of samples of `step`."""
-        return self._picture(step).exists()
+        return self.picture(step).exists()
 
     @property
     def measures(self) -> bool:
         """Whether there are held-out examples and the model, unlike a student, has a likelihood and restores."""
         return len(self.held_out) > 0 and not self.config.distillation.teacher
 
+    def page(self, state: State = "training") -> None:
+        """Writes report.html as the run folder is now, on the main process.
+
+        It is for looking only: what keeps it from being written is said once, and the run goes on.
+        """
+        if not distributed.is_main():
+            return
+        try:
+            write_report(self.run, state=state)
+        except Exception as error:
+            if not self._said:
+                self.say(f"{self.run / REPORT}: cannot be written ({error}); the run goes on without it")
+            self._said = True
+
     def samples(self, model: Model) -> None:
         """Writes a picture of samples, and once a picture of real examples beside it.
 
         The noise is the same every time, so that pictures of different steps compare.
         """
-        folder, count = self.run / "samples", self.config.report.pictures
+        folder, count = self.run / SAMPLES, self.config.report.pictures
         x = model.sample(count, label=model.in_turn(count), shared=True)
         if not distributed.is_main():
             return
-        if not (folder / "real.png").exists():
+        if not (folder / REAL).exists():
             real, _ = shown_examples(model, self.train, count)
-            figures.save_png(figures.draw(real), folder / "real.png", {})
+            figures.save_png(figures.draw(real), folder / REAL, {})
             if shown := _shown(model):
                 self.say(f"pictures show {shown['shown']}")
         info = {"seed": 0, "step": model.step, "sampling": asdict(self.config.sampling), **_shown(model)}
-        figures.save_png(figures.draw(x), self._picture(model.step), info)
+        figures.save_png(figures.draw(x), self.picture(model.step), info)
 
-    def _picture(self, step: int) -> Path:
-        return self.run / "samples" / f"step-{step:08d}.png"
+    def picture(self, step: int) -> Path:
+        """Returns the file of the picture of a step."""
+        return self.run / SAMPLES / f"{PREFIX}{step:08d}.png"
 
-    def validation(self, model: Model, losses: LossByLogSNR) -> dict[str, float]:
+    def validation(self, model: Model, losses: LossByLogSNR) -> Validation:
         """Plots the loss by log-SNR, measures the bound on held-out examples and prints it with its 95 % interval.
 
-        Returns the bound and its terms, as rows of metrics.jsonl have them, with the standard error of the bound.
+        The numbers are the bound and its terms, with the standard error of the bound. The gap to training examples
+        follows, if it is measured.
         """
         if distributed.is_main() and (seen := losses.rows()):
-            figures.loss_by_log_snr(seen, self.run / "loss_by_log_snr.png", model.step)
+            plots.loss_by_log_snr(seen, self.run / "loss_by_log_snr.png", model.step, clocks.marks(self.run))
         if not self.measures:
-            return {}
+            return Validation()
         due = self.config.report
-        result = evaluate(model, self.held_out, method=BoundEstimator(draws=due.draws), limit=due.images, shared=True)
+        method = BoundEstimator(draws=due.draws)
+        result = evaluate(model, self.held_out, method=method, limit=due.images, shared=True)
         terms = ", ".join(f"{term} {result.mean[term]:.3f}" for term in ("prior", "diffusion", "decoder"))
-        unit = result.unit.replace("/", "_per_")
+        unit = key_unit(result.unit)
         numbers = {f"held_out/{term}_{unit}": value for term, value in result.mean.items()}
         numbers[f"{TOTAL}{unit}{STANDARD_ERROR}"] = result.standard_error["total"]
-        self.say(f"step {model.step}: held-out {result.terms['total']} {result.unit} at 95 % ({terms})")
-        return numbers
+        said = f"step {model.step}: held-out {result.terms['total']} {result.unit} at 95 % ({terms})"
+        # The training examples are spaced evenly, always the same, and not augmented.
+        count = min(due.training_images, result.examples) if self.remembers else 0
+        if not count:
+            self.say(said)
+            return Validation(numbers, result.values)
+        training = evaluate(model, self.train, method=method, limit=count, shared=True)
+        numbers[f"{TRAINING}{unit}"] = training.mean["total"]
+        numbers[f"{TRAINING}{unit}{STANDARD_ERROR}"] = training.standard_error["total"]
+        gap = self._gap(training, result)
+        self.say(f"{said}, {gap.total} above training examples")
+        return Validation({**numbers, **gap.numbers}, result.values, gap)
+
+    def _gap(self, training: LikelihoodEvaluation, held_out: LikelihoodEvaluation) -> Gap:
+        """Compares training and held-out examples, and plots both by log-SNR."""
+        gap = Gap.of(training, held_out, self._compared)
+        if distributed.is_main():
+            curves = {"held-out": held_out.by_log_snr, "training": training.by_log_snr, "difference": gap.by_log_snr}
+            plots.by_log_snr(curves, self.run / GAP_PICTURE, held_out.unit, clocks.marks(self.run))
+        return gap
+
+    @cached_property
+    def validated(self) -> str:
+        """The digest of the examples of a validation, by which two validations are known to be of the same ones."""
+        return identity.digest(identity.hashes_of(self.held_out.evenly(self.config.report.images)))
+
+    @cached_property
+    def _compared(self) -> str:
+        """The digests of the held-out and of the training examples of a validation."""
+        training = self.train.evenly(self.config.report.training_images)
+        return f"{self.validated} {identity.digest(identity.hashes_of(training))}"
 
     def finished(self, step: int) -> bool:
         """Whether `finish` ran to its end for `step`."""
-        last = self.run / LAST_FILE
+        last = self.run / LAST
         return last.exists() and figures.read_info(last).get("step") == step
 
     def finish(self, model: Model) -> None:
@@ -125,8 +198,9 @@ class Reporter:
             *kept, _ = results.write(self.run, named, made, stem="evaluation", figure=False)
             written += ["evaluation.json", "evaluation.csv"]
             self.say("\n".join([result.table(), *kept]))
-        figures.save_png(figures.draw(x), self.run / LAST_FILE, info)
-        self.say(f"{self.run}: {', '.join([*written, LAST_FILE])}")
+        figures.save_png(figures.draw(x), self.run / LAST, info)
+        self.page("finished")
+        self.say(f"{self.run}: {', '.join([*written, LAST])}")
 
 
 def _shown(model: Model) -> dict[str, str]:

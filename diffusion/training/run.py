@@ -13,12 +13,15 @@ from accelerate import PartialState
 from diffusion import checkpoint, distributed
 from diffusion.config import Config
 from diffusion.data import Dataset, open_source
-from diffusion.data.observing import Holes
+from diffusion.data.observing import Given
 from diffusion.errors import InputError
 from diffusion.interrupt import Interrupt, Stopped
+from diffusion.model import clocks
 from diffusion.model.origin import spec_of
-from diffusion.model.transfer import in_units_of, open_start
-from diffusion.training import determinism, em, lock, metrics
+from diffusion.reporting.names import PICTURES, REAL
+from diffusion.training import determinism, em, incidents, lock, metrics, patience
+from diffusion.training.beginning import in_units_of_init
+from diffusion.training.distill import in_units_of_teacher
 from diffusion.training.prepare import follow, prepare
 from diffusion.training.trainer import Outcome, Trainer, join
 
@@ -37,7 +40,7 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
             # The first process packs the images; the others then find them in the cache.
             with distributed.main_first():
                 if distributed.is_main():
-                    stack.enter_context(lock.held(run, distributed.say))
+                    stack.enter_context(lock.held(run, lambda left: _say_end(run, left)))
                     prepare(experiment, run, strict=strict)
                 dataset = open_source(experiment.data, distributed.say, spec_of(run))
             return _train(experiment, run, dataset, interrupt, strict=strict)
@@ -56,14 +59,18 @@ def train(experiment: Config, run: Path, *, strict: bool = False) -> int:
 
 
 def _train(experiment: Config, run: Path, dataset: Dataset, interrupt: Interrupt, *, strict: bool) -> int:
-    dataset = in_units_of_start(dataset, experiment, run)
-    dataset = in_original_units(dataset, run, start=experiment.training.start)
+    dataset = in_units_of_teacher(in_units_of_init(dataset, experiment, run), experiment)
+    dataset = in_original_units(dataset, run, init=experiment.training.init)
     training, held_out = dataset.split(experiment.data.held_out, experiment.data.seed)
     em.check(experiment, run, training, held_out)
+    patience.check(experiment, held_out)
     if distributed.is_main():
         follow(experiment, run, dataset)
+        incidents.note_left_out(run, dataset.left_out)
+        if not (clocks.read(run) and checkpoint.folders(run)) and (line := clocks.record(run, training)):
+            distributed.say(line)
 
-    def round_of(learning: Config, folder: Path, completed: Dataset, holes: Holes) -> int:
+    def round_of(learning: Config, folder: Path, completed: Dataset, holes: Given) -> int:
         if distributed.is_main():
             prepare(learning, folder, strict=strict)
             follow(learning, folder, dataset)
@@ -86,25 +93,40 @@ def _steps(
     training: Dataset,
     held_out: Dataset,
     interrupt: Interrupt,
-    holes: Holes | None = None,
+    holes: Given | None = None,
 ) -> int:
     """Takes the steps that are left, makes the last pictures and numbers, and returns the exit code."""
     trainer = Trainer(experiment, training, held_out, run, holes)
-    trained = trainer.step < experiment.training.steps
+    trained = trainer.step < experiment.training.steps and not trainer.patience.over
     if not trained:
-        if not (holes or experiment.training.em):
+        if trainer.patience.over:
+            trainer.say(f"{run}: ended at step {trainer.step}; to go on, raise training.patience, or set it to 0")
+        elif not (holes or experiment.training.em):
             trainer.say(f"{run}: already at step {trainer.step}; to go on, raise training.steps")
         trainer.catch_up()
         outcome = Outcome(trainer.model, 0)
     else:
-        outcome = trainer.train(interrupt)
+        try:
+            outcome = trainer.train(interrupt)
+        except Exception as error:
+            if distributed.is_main():
+                incidents.note_end(run, f"step {trainer.step}: ended by an error: {error}")
+            raise
     if outcome.exit_code == 0 and (trained or not distributed.largest(trainer.reporter.finished(trainer.step))):
         trainer.reporter.finish(outcome.model)
+        files = {Path(name).stem: run / name for name in PICTURES if name != REAL and (run / name).exists()}
+        trainer.tracker.pictures({f"final/{name}": path for name, path in files.items()}, trainer.step)
         if line := best_line(run, trainer.step):
             trainer.say(line)
     distributed.barrier()
     trainer.tracker.close()
     return outcome.exit_code
+
+
+def _say_end(run: Path, text: str) -> None:
+    """Says how an earlier training in a run folder ended, and notes it there."""
+    distributed.say(text)
+    incidents.note_end(run, text)
 
 
 def best_line(run: Path, last: int) -> str:
@@ -119,12 +141,12 @@ def best_line(run: Path, last: int) -> str:
     )
 
 
-def in_original_units(dataset: Dataset, run: Path, *, start: str = "") -> Dataset:
+def in_original_units(dataset: Dataset, run: Path, *, init: str = "") -> Dataset:
     """Returns the examples in the units in which the run began.
 
     A folder that has grown since has another mean and standard deviation, which the weights do not know. So has every
     folder for a run of a version that measured them on held-out examples too, and one that began from the weights of
-    `start`.
+    `init`.
 
     Raises InputError for examples of another shape or number of gray levels, or of other classes, than the run was
     trained on.
@@ -140,24 +162,10 @@ def in_original_units(dataset: Dataset, run: Path, *, start: str = "") -> Datase
             )
     if before == now:
         return dataset
-    if start:  # Its units were never those of its own data.
+    if init:  # Its units were never those of its own data.
         return replace(dataset, spec=before)
     distributed.say(
         f"the statistics of the data have changed: mean {before.mean:.6g} -> {now.mean:.6g}, std {before.std:.6g} -> "
         f"{now.std:.6g}; the run goes on in the units that it began with"
     )
     return replace(dataset, spec=before)
-
-
-def in_units_of_start(dataset: Dataset, experiment: Config, run: Path) -> Dataset:
-    """Returns the examples of a run that is about to begin in the units of the model whose weights it begins from."""
-    if not experiment.training.start or checkpoint.folders(run):
-        return dataset
-    now, source = dataset.spec, open_start(experiment).spec
-    spec = in_units_of(source, now)
-    if spec != now:
-        distributed.say(
-            f"training.start: the run keeps the units of {experiment.training.start}, which its weights know: "
-            f"mean {spec.mean:.6g}, std {spec.std:.6g}; those of these data are {now.mean:.6g} and {now.std:.6g}"
-        )
-    return replace(dataset, spec=spec)

@@ -8,6 +8,7 @@ A run is a function of its configuration and data: the examples, crops, noise le
 from __future__ import annotations
 
 import math
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +22,33 @@ from diffusion import checkpoint, distributed, model, progress
 from diffusion.compilation import compile_blocks, obstacle
 from diffusion.config import Config, TrainingConfig
 from diffusion.data import Dataset
-from diffusion.data.observing import Holes
+from diffusion.data.images.mask_law import read_masks
+from diffusion.data.observing import Given
 from diffusion.errors import InputError
 from diffusion.files import sync
 from diffusion.interrupt import Interrupt
 from diffusion.memory import tune_malloc
 from diffusion.model import Model, transfer
+from diffusion.objectives import Batch
 from diffusion.precision import in_precision, name_of, network_dtype
 from diffusion.progress import Bar
 from diffusion.randomness import drawing_threads
-from diffusion.training import metrics, objective, sharding, state
+from diffusion.reporting import requests
+from diffusion.reporting.names import INCIDENTS
+from diffusion.reporting.requests import REQUESTS, Request
+from diffusion.training import incidents, machine, metrics, objective, sharding, state
 from diffusion.training.adaptive import AdaptiveObjective
-from diffusion.training.batches import Batch, BatchMaker
+from diffusion.training.batches import BatchMaker
+from diffusion.training.beginning import open_init
 from diffusion.training.ema import PowerEMA
+from diffusion.training.generalization import Generalization
 from diffusion.training.gradient import Gradient
 from diffusion.training.metrics import METRICS, Tracker
 from diffusion.training.monitor import LossByLogSNR, Monitor
 from diffusion.training.nonfinite import LIMIT, NonFiniteGuard
+from diffusion.training.patience import Patience
 from diffusion.training.prefetch import Prefetch
-from diffusion.training.report import Reporter
+from diffusion.training.report import Reporter, Validation
 from diffusion.training.scaler import LossScaler
 
 # Seconds after which a run without any picture makes its first one.
@@ -65,7 +74,7 @@ class Trainer:
     """
 
     def __init__(
-        self, config: Config, train: Dataset, held_out: Dataset, run: Path, holes: Holes | None = None
+        self, config: Config, train: Dataset, held_out: Dataset, run: Path, holes: Given | None = None
     ) -> None:
         self.config, self.run, self.holes = config, run, holes
         self.accelerator = accelerator(config, run)
@@ -75,18 +84,21 @@ class Trainer:
         self._build_network(train)
         at_once = self._build_state()
         self._build_step(train, at_once)
-        self.reporter = Reporter(config, run, train, held_out, self.say)
-        self.tracker = Tracker(self.accelerator, config.report.tracker, self.say)
-        self.guard, self.went_back, self.waited_much = NonFiniteGuard(self.maker, self.say), False, False
+        self.reporter = Reporter(config, run, train, held_out, self.say, remembers=holes is None)
+        self.tracker = Tracker(self.accelerator, config.report.tracker, self.note)
+        self.guard = NonFiniteGuard(self.maker, self.say, self.note)
+        self.went_back, self.waited_much = False, False
+        self.requests = requests.request_of(run)
+        self.asked: Request | None = None
 
     def _build_network(self, train: Dataset) -> None:
         """Makes the network, its objective, its average and its optimizer, as they are before the first step."""
         options, device = self.config.training, self.accelerator.device
         torch.manual_seed(options.seed)
         self.network = model.build(self.config, train.spec).to(device)
-        if options.start and not checkpoint.folders(self.run):
-            for line in transfer.transfer(transfer.open_start(self.config), self.network, train.spec):
-                self.say(f"training.start: {line}")
+        if options.init and not checkpoint.folders(self.run):
+            for line in transfer.transfer(open_init(self.config), self.network, train.spec):
+                self.say(f"training.init: {line}")
         self.objective = objective.build(self.config, train.spec, self.network, device)
         if not self.sharded:  # Sharding needs contiguous tensors.
             self.network.to(memory_format=torch.channels_last)
@@ -111,9 +123,13 @@ class Trainer:
         """
         schedule = self.config.schedule
         self.monitor = Monitor(LossByLogSNR(schedule.log_snr_min, schedule.log_snr_max))
-        self.stateful: dict[str, state.Stateful] = {"monitor": self.monitor}
+        self.generalization = Generalization()
+        self.stateful: dict[str, state.Stateful] = {"monitor": self.monitor, "generalization": self.generalization}
         if isinstance(self.objective, AdaptiveObjective):
             self.stateful["adaptive"] = self.objective
+        self.patience = Patience(self.config.training.patience)
+        if self.patience.limit:
+            self.stateful["patience"] = self.patience
         self.scaler = LossScaler(self.accelerator.device) if self.dtype == torch.float16 else None
         if self.scaler is not None:
             self.stateful["scaler"] = self.scaler
@@ -126,7 +142,7 @@ class Trainer:
 
     def _build_step(self, train: Dataset, at_once: int | None) -> None:
         """Makes the parts of a step: the batches, the prepared network, and the gradient."""
-        options = self.config.training
+        options, observed = self.config.training, self.config.observed
         self.network.gradient_checkpointing = options.gradient_checkpointing
         # To a sharded network accelerate adds nothing.
         self.prepared: nn.Module = self.accelerator.prepare_model(self.network, evaluation_mode=self.sharded)
@@ -143,8 +159,9 @@ class Trainer:
             self.accelerator.device,
             drawing_threads(self.accelerator.device),
             # A student has the inputs of its teacher's network, but learns to sample alone.
-            self.config.observed if self.config.observes and not self.config.distillation.teacher else None,
+            observed if self.config.observes and not self.config.distillation.teacher else None,
             self.holes,
+            Given(read_masks(observed.folder, train.spec.shape[1:])) if observed.folder else None,
             self.config.condition if self.config.conditioned and not self.config.distillation.teacher else None,
         )
         share = options.batch // distributed.count()
@@ -156,7 +173,7 @@ class Trainer:
             share,
             min(share // options.accumulate, at_once or share),
             options.seed,
-            self.say,
+            self.note,
             sharded=self.sharded,
             scaler=self.scaler,
         )
@@ -165,6 +182,12 @@ class Trainer:
         """Prints a line above the progress bar, once for all processes."""
         if self.accelerator.is_main_process:
             progress.say(text)
+
+    def note(self, text: str) -> None:
+        """Prints a line about what went wrong, and notes it in the run folder."""
+        self.say(text)
+        if self.accelerator.is_main_process:
+            incidents.note(self.run, self.step, text)
 
     @property
     def model(self) -> Model:
@@ -179,11 +202,15 @@ class Trainer:
         return Model(model.assemble(self.config, network), spec, self.config, self.step, self.accelerator.device)
 
     def train(self, interrupt: Interrupt | None = None) -> Outcome:
-        """Runs to the last step or until a signal, then saves.
+        """Runs to the last step, until the held-out bound does not improve any more, or until a signal, then saves.
+
+        A page may ask for a picture of samples, or for the end (`reporting.requests`).
 
         Pictures and evaluations of a step are made after it is saved, so that a signal may end them.
         """
         self.say(self._headline())
+        if self.accelerator.is_main_process:
+            machine.record(self.run, self.accelerator.device, self.dtype)
         self.tracker.open(self.run.name, self.config)
         self.catch_up()
         steps, start, stop = self.config.training.steps, time.perf_counter(), 0
@@ -191,7 +218,7 @@ class Trainer:
         sampled = bool(distributed.largest(self.reporter.has_samples))
         interrupt = interrupt or Interrupt()
         with prefetch, interrupt.deferred(), self._progress_bar() as bar:
-            while self.step < steps and not stop:
+            while self.step < steps and not stop and not self.patience.over:
                 # Batch. On an accelerator the host makes that of the next step while the device trains on this one.
                 batch = self.maker.on_device(prefetch(self.step))
 
@@ -209,7 +236,8 @@ class Trainer:
                 # Checkpoint. All processes sample together, or none: their clocks differ.
                 stop = self._signal(interrupt)
                 early = not sampled and bool(distributed.largest(time.perf_counter() - start > FIRST_SAMPLES_S))
-                samples, evaluation = early or self._due("samples"), self._due("evaluate")
+                samples = early or self.asked == "sample" or self._due("samples")
+                evaluation = self._due("evaluate")
                 if stop or samples or evaluation or self._due("checkpoint"):
                     self.save()
 
@@ -218,9 +246,22 @@ class Trainer:
                     with interrupt.immediate():
                         self._show(samples=samples, evaluation=evaluation)
                     sampled |= samples
+            if self.patience.over and self.step < steps and not stop:
+                self._end_early(interrupt)
         if stop:
-            self.say(f"stopped at step {self.step}, saved in {self.run}; the same command goes on from here")
+            self.reporter.page("stopped")
+            who = ", as a page asked" if self.asked == "stop" else ""
+            self.say(f"stopped at step {self.step}{who}, saved in {self.run}; the same command goes on from here")
+        elif remembered := self.generalization.end():
+            self.say(remembered)
         return Outcome(self.model, 128 + stop if stop else 0)
+
+    def _end_early(self, interrupt: Interrupt) -> None:
+        """Says why a run ends before its last step, saves that it does, and makes the picture of a last step."""
+        self.say(self.patience.end(metrics.bounds(self.run / METRICS), self.generalization.opened))
+        self.save()
+        with interrupt.immediate():
+            self.catch_up()
 
     def update(self, batch: Batch) -> Tensor:
         """Takes one optimizer step on this process's part of the batch; returns the norm of the gradient, ().
@@ -282,13 +323,20 @@ class Trainer:
 
     def catch_up(self) -> None:
         """Makes the pictures and numbers of the step that a run goes on from, if it ended after saving that step and
-        before showing it.
+        before showing it. What a run begins from is measured too, before the first step, unless its weights are new.
+
+        A validation that the checkpoint does not know of is made again, by which the run may end. After the last step
+        no validation will be compared with it.
         """
-        if self.step == 0:
+        if self.step == 0 and (self.holes or not self.config.training.init):
             return
-        missing = not self.reporter.has_shown(self.step), self.step not in metrics.bounds(self.run / METRICS)
-        samples = bool(distributed.largest(missing[0] and self._due("samples")))
-        evaluation = bool(distributed.largest(missing[1] and self._due("evaluate") and self.reporter.measures))
+        judged = not self.patience.limit or self.patience.judged == self.step
+        if self.config.report.training_images and not self.holes and self.step < self.config.training.steps:
+            judged &= self.generalization.judged == self.step
+        unknown = self.step not in metrics.bounds(self.run / METRICS) or not judged
+        samples = self.step > 0 and self._due("samples") and not self.reporter.has_shown(self.step)
+        evaluation = self._due("evaluate") and self.reporter.measures and unknown
+        samples, evaluation = (bool(distributed.largest(each)) for each in (samples, evaluation))
         if samples or evaluation:
             self._show(samples=samples, evaluation=evaluation)
 
@@ -297,14 +345,20 @@ class Trainer:
 
         Returns the step and the number of examples that were taken at once by then (`state.load_state`).
         """
-        found = state.load_state(self.run, self.network, self.ema.network, self.optimizer, self.stateful, self.say)
+        said: list[str] = []
+        found = state.load_state(self.run, self.network, self.ema.network, self.optimizer, self.stateful, said.append)
+        for line in said:
+            self.say(line)
         if self.accelerator.is_main_process:
             metrics.truncate_after(self.run / METRICS, found[0])
+            metrics.truncate_after(self.run / INCIDENTS, found[0])
+            for damaged in said[:-1]:  # The last line says where the run goes on.
+                incidents.note(self.run, found[0], damaged)
         return found
 
     def _due(self, *names: str) -> bool:
         """Whether any of these is due after this step, by the options of the report; all are after the last one."""
-        last = self.step == self.config.training.steps
+        last = self.step == self.config.training.steps or self.patience.over
         return last or any(self.step % getattr(self.config.report, name) == 0 for name in names)
 
     def _goes_back(self) -> bool:
@@ -317,9 +371,13 @@ class Trainer:
             raise self.guard.give_up(
                 self.run, self.step, rate, lambda batch: self.objective.log_snr(batch.u, schedule, batch.observed)
             )
-        self.say(f"step {self.step}: {self.guard.in_a_row} steps in a row were skipped; going back, once")
+        back = f"step {self.step}: {self.guard.in_a_row} steps in a row were skipped; going back, once"
+        self.say(back)
         self.went_back, self.guard.in_a_row = True, 0
         self.step, _ = self._load_state()
+        if self.accelerator.is_main_process:
+            incidents.note(self.run, self.step, back)
+        self.catch_up()
         return True
 
     def _log(self, norm: Tensor, waited: float, bar: Bar) -> None:
@@ -344,8 +402,30 @@ class Trainer:
         average = self.model
         if samples:
             self.reporter.samples(average)
+            self.tracker.pictures({"samples": self.reporter.picture(self.step)}, self.step)
         if evaluation:
-            self._record(self.reporter.validation(average, self.monitor.by_log_snr))
+            known = self.step in metrics.bounds(self.run / METRICS)
+            found = self.reporter.validation(average, self.monitor.by_log_snr)
+            opens = found.gap is not None and self.generalization.judge(self.step, found.gap)
+            self._record({} if known else {**found.numbers, **self.generalization.numbers})
+            if opens:
+                self._say_that_it_remembers()
+            self._judge(found)
+        self.reporter.page()
+
+    def _say_that_it_remembers(self) -> None:
+        """Says it once, also where a run that goes on makes a validation again."""
+        line = self.generalization.said()
+        if self.accelerator.is_main_process and incidents.note_once(self.run, self.step, line):
+            self.say(line)
+
+    def _judge(self, found: Validation) -> None:
+        """Lets a validation decide whether the run has improved, where it may end by that, once for each step."""
+        if not (self.patience.limit and found.values) or self.patience.judged == self.step:
+            return
+        better = self.patience.judge(self.step, found.values, self.reporter.validated)
+        if better is not None and self.patience.waited:
+            self.say(self.patience.said(better))
 
     def _record(self, numbers: dict[str, float]) -> None:
         if not numbers:
@@ -355,8 +435,16 @@ class Trainer:
             metrics.append(self.run / METRICS, {"step": self.step, **numbers})
 
     def _signal(self, interrupt: Interrupt) -> int:
-        """Returns the signal that any process received, 0 for none; the answer is the same on all processes."""
-        return distributed.largest(interrupt.signal or 0)
+        """Returns the signal that any process received, 0 for none, and takes what a page asks for.
+
+        The answer is the same on all processes. To be asked to stop is to receive SIGTERM.
+        """
+        words: tuple[Request | None, ...] = (None, *REQUESTS)
+        asked = words.index(requests.take(self.requests)) if self.accelerator.is_main_process else 0
+        # Only the main process takes requests, so that where there is no signal the largest number has what it took.
+        received, asked = divmod(distributed.largest((interrupt.signal or 0) * len(words) + asked), len(words))
+        self.asked = words[asked]
+        return received or (signal.SIGTERM if self.asked == "stop" else 0)
 
     def _progress_bar(self) -> Bar:
         show, steps = self.accelerator.is_main_process, self.config.training.steps

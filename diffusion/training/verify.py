@@ -24,7 +24,7 @@ from diffusion.training.run import train
 # Pictures and evaluations are made small, because they are not compared.
 BRIEF = (
     "report.pictures=1",
-    "report.images=1",
+    "report.images=2",
     "report.draws=2",
     "report.restored=0",
     "sampling.steps=1",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffusion.data.observing import MASKS, Holes, Observing, Pixels
+from diffusion import levels as theory
+from diffusion.data.observing import MASKS, UNSEEN, Given, Observing, Pixels
 from diffusion.errors import InputError
 
 LAWS = pytest.mark.parametrize("name", MASKS)
@@ -62,7 +63,7 @@ def test_halves_have_every_direction() -> None:
 
 
 def test_levels_are_those_of_the_shares() -> None:
-    observing = Observing(share=0.6, noisy=0.5)
+    observing = Observing(share=0.6, noisy=0.5, unseen=0.0)
     drawn = [observing((16, 16), seed) for seed in range(2000)]
     observed = np.array([bool((levels < 1).any()) for levels in drawn])
     noisy = np.array([bool(((levels > 0) & (levels < 1)).any()) for levels in drawn])
@@ -81,7 +82,7 @@ def test_levels_are_a_function_of_the_seed() -> None:
 
 
 def test_of_points_any_coordinates_are_observed() -> None:
-    drawn = np.array([Observing(share=1.0, noisy=0.0)((3,), seed) for seed in range(500)])
+    drawn = np.array([Observing(share=1.0, noisy=0.0, unseen=0.0)((3,), seed) for seed in range(500)])
     assert set(map(tuple, drawn.tolist())) == {
         (a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1) if 0 < a + b + c < 3
     }
@@ -89,12 +90,36 @@ def test_of_points_any_coordinates_are_observed() -> None:
 
 def test_half_of_what_is_observed_of_completed_examples_goes_by_the_masks_of_the_data() -> None:
     seen = (np.random.default_rng(0).random((5, 1, 12, 12)) < 0.5).astype(np.uint8)
-    observing = Observing(share=0.8, noisy=0.0, masks=("box",))
-    drawn = [observing((12, 12), seed, Holes(seen)) == 0 for seed in range(2000)]
+    observing = Observing(share=0.8, noisy=0.0, unseen=0.0, masks=("box",))
+    drawn = [observing((12, 12), seed, Given(seen)) == 0 for seed in range(2000)]
     counts = np.array([sum(np.array_equal(known, mask[0] != 0) for known in drawn) for mask in seen])
     assert abs(counts.sum() / 2000 - 0.4) < 4 * (0.24 / 2000) ** 0.5
     assert np.abs(counts / counts.sum() - 0.2).max() < 4 * (0.16 / counts.sum()) ** 0.5, "each of them as often"
     assert abs(sum(bool(known.any()) for known in drawn) / 2000 - 0.8) < 4 * (0.16 / 2000) ** 0.5
+
+
+def test_of_a_share_of_what_is_observed_nobody_has_seen_the_rest() -> None:
+    """What is observed is then at the level of the trajectory, where the law shows it; other examples do not change."""
+    assert theory.UNSEEN == UNSEEN
+    share, some, none = 0.7, Observing(share=0.7, unseen=0.3), Observing(share=0.7, unseen=0.0)
+    drawn = [(some((12, 12), seed), none((12, 12), seed)) for seed in range(2000)]
+    chosen = np.array([bool((levels == UNSEEN).any()) for levels, _ in drawn])
+    assert abs(chosen.mean() - 0.3 * share) < 4 * (0.21 * 0.79 / 2000) ** 0.5
+    for unseen, (found, plain) in zip(chosen, drawn, strict=True):
+        assert found.dtype == np.float32
+        assert np.array_equal(found, np.where(plain < 1, np.float32(1), UNSEEN) if unseen else plain)
+
+
+def test_without_such_a_share_every_draw_is_that_of_earlier_versions() -> None:
+    """The counts are those of the version before there was one."""
+    counts = [int((Observing(share=0.66, unseen=0.0)((9, 12), seed) < 1).sum()) for seed in range(24)]
+    before = [85, 27, 90, 18, 0, 0, 85, 30, 83, 0, 0, 20, 82, 0, 0, 0, 18, 0, 93, 2, 47, 0, 101, 0]
+    assert counts == before
+
+
+def test_of_points_nobody_has_seen_the_rest_either() -> None:
+    drawn = {tuple(Observing(share=1.0, unseen=1.0)((2,), seed).tolist()) for seed in range(50)}
+    assert drawn == {(1.0, float(UNSEEN)), (float(UNSEEN), 1.0)}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +127,7 @@ def test_half_of_what_is_observed_of_completed_examples_goes_by_the_masks_of_the
     [
         ({"share": 1.5}, r"share: must be in \[0, 1\], got 1.5"),
         ({"noisy": -0.1}, r"noisy: must be in \[0, 1\], got -0.1"),
+        ({"unseen": 2.0}, r"unseen: must be in \[0, 1\], got 2.0"),
         ({"masks": ()}, r"masks: must be some of box, half, pixels, strokes, frame, blocks, got \(\)"),
         ({"masks": ("boxes",)}, r"masks: must be one of .*, got 'boxes'; did you mean box\?"),
     ],

@@ -21,6 +21,7 @@ from diffusion.data import (
     FolderError,
     Leaves,
     dead_leaves,
+    lattice,
     mixture,
     open_source,
     swiss_roll,
@@ -91,6 +92,17 @@ def test_mean_and_std_are_those_of_the_training_examples(folder: Path) -> None:
     assert float(encoded.square().mean()) == pytest.approx(1, abs=1e-6)
 
 
+def test_centered_images_reach_from_minus_one_to_one_whatever_they_show(folder: Path) -> None:
+    for name, pixels in (("black", 0), ("white", 255)):
+        Image.new("RGB", (6, 6), (pixels,) * 3).save(folder / f"{name}.png")
+    spec = open_source(DataOptions(path=str(folder), size=6, centered=True), silent).spec
+    assert spec.encode(torch.tensor([0, 255, 127.5])).tolist() == [-1, 1, 0] and spec.spacing == 1 / 127.5
+    deep = open_source(DataOptions(path=str(folder), size=6, centered=True, range=(0, 200)), silent).spec
+    assert deep.encode(torch.tensor([0.0, deep.top])).tolist() == [-1, 1]
+    with pytest.raises(InputError, match=r"^centered: must be false for mixture, which reads no files, got true$"):
+        DataOptions(source="mixture", centered=True)
+
+
 def test_a_folder_without_its_held_out_images_has_the_same_mean_and_std(folder: Path, tmp_path: Path) -> None:
     options = DataOptions(path=str(folder), size=6, held_out=0.3)
     dataset = open_source(options, silent)
@@ -103,7 +115,7 @@ def test_a_folder_without_its_held_out_images_has_the_same_mean_and_std(folder: 
     assert open_source(replace(options, held_out=0.0), silent).spec != dataset.spec
 
 
-@pytest.mark.parametrize("source", ["dead_leaves", "swiss_roll", "mixture"])
+@pytest.mark.parametrize("source", ["dead_leaves", "swiss_roll", "mixture", "lattice"])
 def test_continuous_examples_are_neither_split_nor_rescaled(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Dataset, "split", lambda *_: pytest.fail("split"))
     few, many = (open_source(DataOptions(source=source, size=4, channels=1, count=n), silent) for n in (20, 200))
@@ -117,6 +129,8 @@ def test_continuous_examples_are_neither_split_nor_rescaled(source: str, monkeyp
         ({"source": "swiss_roll", "noise": 0.3}, swiss_roll(50, 7, 0.3)),
         ({"source": "swiss_roll"}, swiss_roll(50, 7, ROLL_NOISE)),
         ({"source": "mixture"}, mixture(50, 7)),
+        ({"source": "lattice"}, lattice(50, 7)),
+        ({"source": "lattice", "noise": 0.1}, lattice(50, 7, 0.1)),
         ({"source": "mixture", "labels": True}, mixture(50, 7, labels=True)),
         ({"source": "dead_leaves", "size": [5, 6], "channels": 1}, dead_leaves(50, 7, (5, 6))),
         (

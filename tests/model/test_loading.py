@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 from diffusion import checkpoint, config
+from diffusion.backbones import BACKBONES
 from diffusion.checkpoint import CheckpointError, Part, Retention
 from diffusion.data import DataSpec
 from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError
 from diffusion.model import assemble, build, describe, load, loading
+from diffusion.model.loading import CONSTANTS, Bounded
 from tests.conftest import tiny
 from tests.machines import machine
 
@@ -116,3 +119,49 @@ def test_a_process_of_several_loads_onto_its_own_gpu(monkeypatch: pytest.MonkeyP
     machine(monkeypatch, cuda=2, LOCAL_RANK="1", WORLD_SIZE="2")
     named = [loading._device(word) for word in (None, "auto", "cuda", "cuda:0", "cpu")]
     assert named == [torch.device(name) for name in ("cuda:1", "cuda:1", "cuda:1", "cuda:0", "cpu")]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_all_values_of_a_network_are_counted_before_they_are_made(name: str) -> None:
+    """Those of its state, and the few of constants, by whatever function of torch it makes them."""
+    classes = 0 if name == "rbf" else 4
+    with Bounded(10**9) as counter:
+        network = BACKBONES[name]().build(3, 3, classes, mapped=classes > 0)
+    stored = sum(value.numel() for value in network.state_dict().values())
+    assert stored <= 10**9 - counter.left <= stored + CONSTANTS // 8
+    made: list[torch.Size] = []
+    with pytest.raises(ValueError, match="more than 1,000 values"), Bounded(1000):
+        made.extend(torch.zeros(size).shape for size in (600, (20, 20), 1))
+    assert made == [(600,), (20, 20)], "the last value is one too many"
+
+
+@pytest.mark.parametrize(
+    "vast",
+    [
+        lambda: torch.empty(size=(10**6, 10**6)),
+        lambda: torch.randn(10**6, 10**6),
+        lambda: torch.arange(10**12),
+        lambda: torch.linspace(0, 1, 10**12),
+        lambda: torch.logspace(0, 1, steps=10**12),
+        lambda: torch.nn.Linear(10**6, 10**6),
+        lambda: torch.nn.Conv2d(10**6, 10**6, 3),
+    ],
+)
+def test_what_is_vast_is_not_made(vast: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="more than 1,000,000 values"), Bounded(10**6):
+        vast()
+
+
+def test_the_model_that_was_loaded_last_is_kept_until_there_is_a_newer_one(run: Path, restorer: Path) -> None:
+    with loading.keeping():
+        first = load(run)
+        assert load(run) is first and load(run / "checkpoints") is first
+        assert load(run, device="cpu") is first
+        other = load(restorer)
+        assert other is not first and load(restorer) is other
+        again = load(run)
+        assert again is not first, "one is kept"
+        newest = run / "checkpoints" / f"step-{again.step:08d}"
+        newest.rename(newest.with_name(f"step-{again.step + 1:08d}"))
+        assert load(run) is not again
+    assert load(run) is not load(run)

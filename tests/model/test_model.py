@@ -111,11 +111,11 @@ def test_memory_is_measured_once_for_each_way_of_evaluating(model: Model, monkey
     monkeypatch.setattr(memory, "available", lambda device: 2**26)
     on_gpu = replace(model, device=torch.device("cuda"))
     for _ in range(3):
-        assert on_gpu._batch(model.denoiser, None) == replace(on_gpu, step=0)._batch(model.denoiser, None) == 32
+        assert {each._setup.batch(model.denoiser, None) for each in (on_gpu, replace(on_gpu, step=0))} == {32}
     assert len(tried) == 1
     for label in (0, 1):
-        on_gpu._batch(model.guided(2.0), torch.tensor([label]))
-    on_gpu._batch(model.guided(2.0), torch.tensor([0]), PiGDM())
+        on_gpu._setup.batch(model.guided(2.0), torch.tensor([label]))
+    on_gpu._setup.batch(model.guided(2.0), torch.tensor([0]), PiGDM())
     assert len(tried) == 3
 
 
@@ -153,12 +153,12 @@ def test_the_ends_of_a_trajectory_are_those_of_its_grid(model: Model) -> None:
 
 
 def test_a_tuned_model_keeps_the_ends_of_its_grid_and_follows_the_path_more_closely(model: Model) -> None:
-    tuned, schedule = model.tuned(), model.denoiser.schedule
+    tuned, schedule = model.tuned(n=24), model.denoiser.schedule
     own, measured = (m.config.grid(schedule, 12) for m in (model, tuned))
     assert torch.allclose(schedule.log_snr(own[[0, -2]]), schedule.log_snr(measured[[0, -2]]), atol=1e-4)
-    path = model.sample(32, sampler="ddim", steps=300, seed=5)
-    off = [float((m.sample(32, sampler="ddim", steps=12, seed=5) - path).square().mean()) for m in (tuned, model)]
-    assert off[0] < 0.9 * off[1]
+    path = model.sample(12, sampler="ddim", steps=120, seed=5)
+    off = [float((m.sample(12, sampler="ddim", steps=12, seed=5) - path).square().mean()) for m in (tuned, model)]
+    assert off[0] < 0.6 * off[1]
 
 
 def test_a_film_begins_with_noise_and_ends_with_the_samples(model: Model) -> None:
@@ -263,10 +263,9 @@ def test_no_samples_are_refused(model: Model) -> None:
 @pytest.mark.parametrize("name", schedules.SCHEDULES)
 def test_the_schedule_may_be_another_after_training(model: Model, name: str) -> None:
     other = replace(model, denoiser=replace(model.denoiser, schedule=schedules.SCHEDULES[name]()))
-    ours = model.sample(8, steps=60, sampler="heun")
-    theirs = other.sample(8, steps=60, sampler="heun")
-    # The ODE is the same in z = x/α, and so are its solutions but for where the schedule begins.
-    assert float((ours - theirs).abs().mean()) < 0.03 < float((ours - ours.roll(1, 0)).abs().mean())
+    ours, theirs = (each.sample(4, steps=24, sampler="heun") for each in (model, other))
+    # The ODE is the same in z = x/α, and so are its solutions at the same noise levels.
+    assert float((ours - theirs).abs().max()) < 1e-5 and float((ours - ours.roll(1, 0)).abs().mean()) > 0.03
 
 
 @pytest.mark.parametrize("method", ["auto", *METHODS])
@@ -368,9 +367,10 @@ def test_the_likelihood_of_bytes_and_floats_is_the_same_number(model: Model, ima
 
 
 def test_some_steps_of_the_bound_stand_for_all_of_them(model: Model, images: Tensor) -> None:
-    one = images[:1]
-    whole = torch.cat([model.bound(one, steps=60, draws=None, seed=seed).diffusion for seed in range(12)])
-    drawn = torch.cat([model.bound(one, steps=60, draws=5, seed=seed).diffusion for seed in range(80)])
+    # Each of the same images has random numbers of its own.
+    whole = model.bound(images[:1].expand(12, -1, -1, -1), steps=60, draws=None, seed=0).diffusion
+    drawn = model.bound(images[:1].expand(80, -1, -1, -1), steps=60, draws=5, seed=1).diffusion
+    assert len(whole.unique()) == 12 and len(drawn.unique()) == 80
     error = (whole.var() / len(whole) + drawn.var() / len(drawn)).sqrt()
     assert float((whole.mean() - drawn.mean()).abs()) < 4 * float(error)
     assert float(error) < 0.1 * float(whole.mean())
@@ -409,10 +409,10 @@ def test_sampling_compiles_the_network_if_asked_and_likelihoods_stay_the_same(
     assert isinstance(backbone, Backbone)
     real = backbone.compile_blocks
     monkeypatch.setattr(backbone, "compile_blocks", lambda **options: real(counter, **options))
-    plain, images = model.sample(3, batch=2), torch.rand(2, 3, 8, 8)
+    plain, images = model.sample(2, steps=2), torch.rand(2, 3, 8, 8)
     before = model.log_likelihood(images, draws=2)
     asked = replace(model, config=replace(model.config, sampling=replace(model.config.sampling, compile=setting)))
-    assert torch.allclose(asked.sample(3, batch=2), plain, atol=1e-5)
+    assert torch.allclose(asked.sample(2, steps=2), plain, atol=1e-5)
     assert backbone.compiled is (setting is True) and (counter.frame_count > 0) is (setting is True)
     compiled = counter.frame_count
     assert torch.equal(asked.log_likelihood(images, draws=2), before) and counter.frame_count == compiled

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from diffusion import checkpoint
 from diffusion.config import DistillationConfig
 from diffusion.data import identity, open_source
 from diffusion.model import load, origin
@@ -48,29 +47,41 @@ def test_a_damaged_record_is_none(run: Path, shapes: Path, damage: str) -> None:
 def test_the_weights_of_other_runs_are_those_of_the_model_file(trained: Path, shapes: Path, tmp_path: Path) -> None:
     step = trained / "checkpoints" / "step-00000040"
     expected = json.loads((step / "manifest.json").read_text())["files"]["model.safetensors"]["sha256"]
-    assert origin.weights_hash(str(trained)) == origin.weights_hash(f"{step}/") == expected
-    assert origin.weights_hash(str(tmp_path / "none")) == ""
-    experiment = tiny(shapes, training={"start": str(trained)})
+    weights = {"path": str(trained), "step": 40, "sha256": expected}
+    assert origin.model_at(str(trained)) == weights == origin.model_at(str(trained), step)
+    assert origin.model_at(f"{step}/") == {**weights, "path": str(step)}
+    assert origin.model_at("hf://a/b", trained) == {**weights, "path": "hf://a/b"}
+    assert origin.model_at(str(tmp_path / "none")) == {"path": str(tmp_path / "none"), "sha256": ""}
+    experiment = tiny(shapes, training={"init": str(trained)})
     experiment = replace(experiment, distillation=DistillationConfig(f"{trained}/"))
-    assert origin.models_of(experiment) == {"training.start": str(trained), "distillation.teacher": f"{trained}/"}
-    (tmp_path / "run").mkdir()
-    origin.record(tmp_path / "run", experiment, open_source(experiment.data, lambda line: None))
-    weights = {"path": str(trained), "sha256": expected}
-    assert origin.recorded(tmp_path / "run")["models"] == {"training.start": weights, "distillation.teacher": weights}
+    assert origin.models_of(experiment) == {"training.init": str(trained), "distillation.teacher": f"{trained}/"}
 
 
-def test_the_weights_that_a_run_began_from_stay_recorded_when_they_are_gone(run: Path, shapes: Path) -> None:
-    source = Path(shutil.copytree(run, run.with_name("source")))
-    experiment = tiny(shapes, training={"start": str(source)})
+def test_records_of_models_stay_until_others_take_their_place(run: Path, shapes: Path) -> None:
+    experiment, (one, two) = tiny(shapes), ({"path": "/runs/a", "sha256": "1f"}, {"path": "/runs/b", "sha256": "2f"})
     dataset = open_source(experiment.data, lambda line: None)
-    (run / "checkpoints").rename(run / "aside")
-    origin.record(run, experiment, dataset)
-    before = origin.recorded(run)["models"]
-    assert before["training.start"]["sha256"]
-    (run / "aside").rename(run / "checkpoints")
-    shutil.rmtree(source)
-    origin.record(run, experiment, dataset)
-    assert checkpoint.folders(run) and origin.recorded(run)["models"] == before
+    for key, record in (("training.init", one), ("distillation.teacher", one), ("distillation.teacher", two)):
+        origin.record(run, experiment, dataset, {key: record})
+    assert origin.recorded(run)["models"] == {"training.init": one, "distillation.teacher": two}
+
+
+def test_what_weights_are_those_of_the_first_model_that_is_named() -> None:
+    record = {"path": "hf://a/b", "commit": "0a1b2c", "step": 25000, "sha256": "0123456789abcdef"}
+    said = "hf://a/b, commit 0a1b2c, step 25,000 (sha256 0123456789ab)"
+    assert origin.said_of_models({"training.init": record}) == f"the weights of {said}"
+    assert origin.said_of_models({"distillation.teacher": record}) == f"the weights of its teacher {said}"
+    assert origin.said_of_models({"training.init": {"path": "/a", "sha256": ""}}) == "the weights of /a"
+    assert origin.said_of_models({}) == "new weights"
+
+
+def test_a_record_of_an_earlier_version_is_read_under_the_names_of_today(run: Path) -> None:
+    found = json.loads((run / origin.SOURCES).read_text())
+    weights = {"path": "/runs/a", "sha256": "1f"}
+    models = {"training.start": weights, "distillation.teacher": weights}
+    (run / origin.SOURCES).write_text(json.dumps({**found, "models": models}))
+    assert origin.recorded(run) == {**found, "models": {"training.init": weights, "distillation.teacher": weights}}
+    (run / origin.SOURCES).write_text(json.dumps({**found, "models": []}))
+    assert origin.recorded(run) == {}
 
 
 def test_the_data_of_a_run_are_those_it_was_last_trained_on(
@@ -103,7 +114,7 @@ def test_masks_are_found_where_the_run_was_trained_on_them(
         Image.new("L", (8, 8), 255).save(mask)
     experiment = tiny(shapes, data={"masks": "masks"})
     (tmp_path / "run").mkdir()
-    origin.record(tmp_path / "run", experiment, open_source(experiment.data, lambda line: None))
+    origin.record(tmp_path / "run", experiment, open_source(experiment.data, lambda line: None), {})
     assert origin.recorded(tmp_path / "run")["data"]["masks"] == str(tmp_path / "masks")
     assert origin.data_of(tmp_path / "run", experiment) == experiment.data
     (tmp_path / "other").mkdir()
@@ -111,3 +122,15 @@ def test_masks_are_found_where_the_run_was_trained_on_them(
     assert origin.data_of(tmp_path / "run", experiment).masks == str(tmp_path / "masks")
     painted = tiny(shapes, data={"masks": "#ff00ff"})
     assert origin.data_of(tmp_path / "run", painted).masks == "#ff00ff"
+
+
+def test_models_differ_by_their_weights() -> None:
+    weights = {"a": torch.zeros(3), "b": torch.ones(2, dtype=torch.float64)}
+    same = {"b": torch.ones(2, dtype=torch.float64), "a": torch.zeros(3)}
+    assert origin.weights_hash(weights) == origin.weights_hash(same)
+    others = [
+        {**weights, "a": torch.tensor([0.0, 0.0, 1e-9])},
+        {**weights, "a": torch.zeros(3, 1)},
+        {"a": torch.zeros(3)},
+    ]
+    assert len({origin.weights_hash(each) for each in (weights, *others)}) == 4

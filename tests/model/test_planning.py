@@ -11,7 +11,7 @@ from torch import Tensor
 from diffusion.denoiser import Prediction
 from diffusion.draw import Draw
 from diffusion.model import Model, planning
-from diffusion.model.planning import Plan, duration, passes
+from diffusion.model.planning import Plan, passes
 from diffusion.operators import GaussianBlur, Mask
 from diffusion.restoration import Problem
 from diffusion.restoration.methods import METHODS
@@ -90,11 +90,6 @@ def test_the_time_is_that_of_all_evaluations_and_backward_passes(model: Model, m
     assert slowed.plan(problem(), Draw(8, steps=10), method="replacement").seconds is None and slow.calls == 0, (
         "timing would take a fifth of the work"
     )
-
-
-def test_durations_are_told_in_words() -> None:
-    durations = {0.2: "1 s", 1.4: "1 s", 59.4: "59 s", 59.6: "1.0 min", 600: "10 min", 7300: "2.0 h", 1e6: "278 h"}
-    assert {seconds: duration(seconds) for seconds in durations} == durations
 
 
 def test_nothing_to_restore_takes_nothing(model: Model) -> None:

@@ -139,8 +139,10 @@ def test_another_operator_is_left_to_mmps(exact: Model, operator: str, noise: fl
     y = parse(operator)(torch.full((1, *SHAPE), 0.45))[0]
     with pytest.raises(InputError, match=re.escape(rule)):
         exact.restore(y, operator, noise=noise, method="learned")
-    assert isinstance(exact._solver(problem_of(exact, y, operator, noise), Draw(1), "mmps").method, Guided)
-    assert not isinstance(exact._solver(problem_of(exact, y, operator, noise), Draw(1), "auto").method, Learned)
+    with pytest.raises(InputError, match=re.escape(rule.partition(";")[0]) + ".*; restore takes it by the method mmps"):
+        exact.given(y, operator, noise=noise)
+    assert isinstance(exact._setup.solver(problem_of(exact, y, operator, noise), Draw(1), "mmps").method, Guided)
+    assert not isinstance(exact._setup.solver(problem_of(exact, y, operator, noise), Draw(1), "auto").method, Learned)
 
 
 def problem_of(model: Model, y: Tensor, operator: str, noise: float) -> Problem:

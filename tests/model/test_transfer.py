@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import checkpoint, config
-from diffusion.checkpoint import Part, Retention
+from diffusion import config
+from diffusion.backbones import Backbone
 from diffusion.config import Config
 from diffusion.data import DataSpec
 from diffusion.errors import InputError
-from diffusion.model import Model, assemble, build, describe, load
-from diffusion.model.transfer import LABELS, check_start, in_units_of, open_start, transfer
+from diffusion.model import Model, assemble, build
+from diffusion.model.transfer import in_units_of, transfer
 from tests.conftest import tiny
 
+LABELS = Backbone.label_weight
 SPEC = DataSpec((3, 8, 8), 256, ("disk", "square"), 100.0, 50.0)
 
 
@@ -68,7 +69,7 @@ def test_the_same_image_under_the_same_noise_gives_the_same_estimate(design: str
         assert torch.allclose(estimate(model, IMAGES, new), expected, atol=1e-5)
         assert not torch.allclose(expected, IMAGES, atol=1e-2)
     text = "\n".join(lines)
-    assert "classes taken: square, disk; new: ring" in text and "size 8x8 -> 12x20" in text
+    assert "classes taken: square, disk; new, at the mean of the old: ring" in text and "size 8x8 -> 12x20" in text
     assert "begins anew" not in text
 
 
@@ -110,47 +111,48 @@ def test_units_map_the_same_image_to_the_same_model_values() -> None:
     assert torch.allclose(old, new)
 
 
-def test_classes_are_taken_by_name_and_new_ones_are_drawn() -> None:
-    experiment = tiny(Path("images"))
-    source = stirred(experiment, SPEC)
-    old = source.denoiser.backbone.state_dict()[LABELS]  # type: ignore[attr-defined]
-    model, lines = begun(source, experiment, replace(SPEC, classes=("ring", "square", "star")))
-    new = model.denoiser.backbone.state_dict()[LABELS]  # type: ignore[attr-defined]
-    assert torch.equal(new[:, 1], old[:, 1]) and torch.equal(new[:, 3], old[:, 2])
-    assert "classes taken: square; new: ring, star; dropped: disk" in lines
-    drawn = new[:, [0, 2]]
-    assert not any(torch.equal(drawn[:, i], old[:, j]) for i in range(2) for j in range(3))
-    assert 0.1 < drawn.std() < 3
+def network_of(model: Model) -> Backbone:
+    assert isinstance(model.denoiser.backbone, Backbone)
+    return model.denoiser.backbone
 
 
-def test_a_row_that_gains_classes_keeps_its_mean_square_so_that_no_step_scales_the_old_ones() -> None:
+@pytest.mark.parametrize("design", ["magnitude", "group_norm"])
+def test_a_new_class_begins_at_the_mean_of_the_old_ones(design: str) -> None:
+    """Its estimate is that of the old network with the mean of the columns of its classes as the column of a class."""
+    experiment = tiny(Path("images"), backbone={"design": design})
+    source = stirred(experiment, replace(SPEC, classes=("disk", "square", "star")))
+    model, lines = begun(source, experiment, replace(SPEC, classes=("ring", "square", "line")))
+    assert "classes taken: square; new, at the mean of the old: ring, line; dropped: disk, star" in lines
+    known = [estimate(source, IMAGES, label) for label in (1, None)]
+    old = network_of(source).state_dict()[LABELS]
+    with torch.no_grad():
+        old[:, 0] = old[:, :3].mean(1)
+    mean = estimate(source, IMAGES, 0)
+    for label, expected in ((0, mean), (2, mean), (1, known[0]), (None, known[1])):
+        assert (estimate(model, IMAGES, label) - expected).abs().max() < 1e-5
+    assert min(float((mean - other).abs().max()) for other in known) > 1e-3, "a hundred times what is allowed above"
+
+
+@pytest.mark.parametrize("classes", [("disk", "ring", "star"), ("a", "b", "c", "d"), ("square",)])
+def test_no_step_scales_the_columns_that_were_taken(classes: tuple[str, ...]) -> None:
+    """Rows with columns at the mean, or fewer columns, have another mean square than 1, and keep it."""
     experiment = tiny(Path("images"))
     torch.manual_seed(0)
     source = Model(assemble(experiment, build(experiment, SPEC)), SPEC, experiment)
-    spec = replace(SPEC, classes=("disk", "square", "ring", "star"))
-    torch.manual_seed(1)
-    network = build(experiment, spec)
-    transfer(source, network, spec)
-    before = network.state_dict()[LABELS].clone()
+    model, _ = begun(source, experiment, replace(SPEC, classes=classes))
+    network, before = network_of(model), network_of(model).state_dict()[LABELS].clone()
+    assert (before.square().mean(1) - 1).abs().max() > 0.1
     network.project_()
-    assert torch.allclose(network.state_dict()[LABELS], before, atol=1e-5)
+    assert torch.allclose(network.state_dict()[LABELS], before, rtol=1e-5)
+    assert torch.allclose(before[:, -1], network_of(source).state_dict()[LABELS][:, -1], rtol=1e-6)
 
 
-def test_layers_of_another_number_of_channels_begin_anew_and_are_named() -> None:
+def test_the_same_classes_keep_the_table_to_the_last_bit() -> None:
     experiment = tiny(Path("images"))
     source = stirred(experiment, SPEC)
-    torch.manual_seed(5)
-    fresh = build(experiment, gray := replace(SPEC, shape=(1, 8, 8))).state_dict()
-    model, lines = begun(source, experiment, gray)
-    found = model.denoiser.backbone.state_dict()  # type: ignore[attr-defined]
-    old = source.denoiser.backbone.state_dict()  # type: ignore[attr-defined]
-    assert "begins anew: stem.weight, head.conv.weight (3 -> 1 channels)" in lines
-    for name, value in found.items():
-        assert torch.equal(value, fresh[name] if name in ("stem.weight", "head.conv.weight") else old[name]), name
-    total = sum(value.numel() for value in found.values())
-    count = total - found["stem.weight"].numel() - found["head.conv.weight"].numel()
-    weights = f"{count / 1e6:.3g} of {total / 1e6:.3g} M weights"
-    assert lines[0] == f"{len(found) - 2} of {len(found)} tensors taken, {weights}"
+    model, _ = begun(source, experiment, SPEC)
+    old, new = (network_of(each).state_dict() for each in (source, model))
+    assert old.keys() == new.keys() and all(torch.equal(old[name], new[name]) for name in old)
 
 
 def test_a_model_without_classes_gains_them_and_one_with_them_loses_them() -> None:
@@ -158,61 +160,9 @@ def test_a_model_without_classes_gains_them_and_one_with_them_loses_them() -> No
     without = replace(SPEC, classes=())
     _, lines = begun(stirred(experiment, without), experiment, SPEC)
     assert "begins anew: embed.label.weight" in lines and "classes new: disk, square" in lines
-    _, lines = begun(stirred(experiment, SPEC), experiment, without)
+    model, lines = begun(stirred(experiment, SPEC), experiment, without)
     assert "classes dropped: disk, square" in lines
-
-
-@pytest.mark.parametrize(
-    ("changed", "line"),
-    [
-        ({"backbone": {"channels": [8, 8]}}, r"backbone\.channels: \(8, 16\), here \(8, 8\)"),
-        ({"backbone": {"name": "mlp", "channels": None}}, r"backbone\.name: 'UNetConfig', here 'MLPConfig'"),
-        ({"parameterization": {"name": "eps"}}, r"parameterization\.name: 'EDMPrecond', here 'Eps'"),
-        (
-            {"model": {"learned_variance": True}, "training": {"hybrid": 0.1, "start": "x"}},
-            r"model\.learned_variance: False, here True",
-        ),
-    ],
-)
-def test_weights_of_another_network_are_refused_with_what_differs(
-    trained: Path, shapes: Path, changed: dict[str, dict[str, object]], line: str
-) -> None:
-    experiment = tiny(shapes)
-    tree = config.to_dict(experiment)
-    for section, values in changed.items():
-        tree[section] = values if "name" in values else {**tree[section], **values}
-        tree[section] = {key: value for key, value in tree[section].items() if value is not None}
-    tree["training"]["start"] = str(trained)
-    with pytest.raises(InputError, match=rf"training\.start: .*trained has another network(.|\n)*{line}"):
-        check_start(config.from_dict(tree))
-
-
-def test_dropout_schedule_rate_and_batch_are_free(trained: Path, shapes: Path) -> None:
-    free = tiny(
-        shapes,
-        backbone={"dropout": 0.2},
-        schedule={"name": "cosine"},
-        training={"lr": 0.5, "batch": 4, "start": str(trained)},
-    )
-    assert open_start(free).step == 40
-
-
-def test_what_is_no_model_is_refused_by_the_name_of_the_key(trained: Path, shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^training\.start: .*none: no such run folder"):
-        check_start(tiny(shapes, training={"start": str(tmp_path / "none")}))
-    with pytest.raises(InputError, match=r"^training\.start: must be empty for a student"):
-        check_start(tiny(shapes, training={"start": str(trained)}, distillation={"teacher": str(trained)}))
-    check_start(tiny(shapes))
-    student = replace(load(trained, device="cpu").config, distillation=config.DistillationConfig("runs/teacher"))
-    parts = {"model": Part(build(student, SPEC).state_dict(), describe(student, SPEC, 3))}
-    checkpoint.write(tmp_path / "student", 3, parts, keep=Retention(1))
-    with pytest.raises(InputError, match=r"was distilled .*; begin from its teacher, runs/teacher"):
-        check_start(tiny(shapes, training={"start": str(tmp_path / "student")}))
-
-
-def test_a_checkpoint_may_be_the_beginning(trained: Path, shapes: Path) -> None:
-    path = trained / "checkpoints" / "step-00000020"
-    assert open_start(tiny(shapes, training={"start": str(path)})).step == 20
+    assert lines[0].startswith(f"{len(list(network_of(model).parameters()))} of ")
 
 
 @pytest.mark.parametrize("design", ["magnitude", "group_norm"])
@@ -230,5 +180,74 @@ def test_a_network_with_a_level_for_every_pixel_begins_as_one_without(design: st
 
 def test_a_network_without_a_level_for_every_pixel_does_not_begin_as_one_with() -> None:
     source = stirred(tiny(Path("images"), observed={"share": 0.5}), SPEC)
-    with pytest.raises(InputError, match=r"training.start: the network of that run takes more beside the images"):
+    with pytest.raises(InputError, match=r"takes more beside the images, a noise level for every pixel; set observed"):
         begun(source, tiny(Path("images")), SPEC)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_what_a_network_is_told_is_known_by_its_meaning_and_not_by_its_number_of_inputs(patch: int) -> None:
+    """A map and a constant condition are an input each: the weights of one are not taken for those of the other."""
+    plain = tiny(Path("images"), backbone={"patch": patch})
+    told = config.override(plain, ["condition.operator=gray"])
+    both = config.override(told, ["observed.share=0.5"])
+    source, t = stirred(told, SPEC), torch.tensor([0.4, 0.4])
+    model, _ = begun(source, both, SPEC)
+    given = torch.randn(2, told.condition_channels(3), 8, 8, generator=torch.Generator().manual_seed(2))
+    network, old = network_of(model), network_of(source)
+    assert network.inputs_beside == (patch**2, old.inputs_beside[1]) != (0, 0)
+    with torch.no_grad():
+        outputs = [each(IMAGES, t, None, condition=given) for each in (network, old)]
+        without = old(IMAGES, t, None)
+    assert (outputs[0] - outputs[1]).abs().max() < 1e-5 < (without - outputs[1]).abs().max()
+    with pytest.raises(InputError, match="takes more beside the images, an observation of the image"):
+        begun(source, config.override(plain, ["observed.share=0.5"]), SPEC)
+
+
+NAMES = {
+    "name": "unet2d",
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    "layers_per_block": 1,
+    "attention_head_dim": 8,
+    "norm_num_groups": 4,
+}
+
+
+def under_names_of_diffusers(**backbone: object) -> Config:
+    tree = config.to_dict(tiny(Path("images")))
+    return config.from_dict({**tree, "backbone": {**NAMES, **backbone}})
+
+
+@pytest.mark.parametrize("vectors", [3, 4])
+def test_a_network_under_the_names_of_diffusers_has_rows_of_classes_and_perhaps_none_for_no_label(vectors: int) -> None:
+    experiment = under_names_of_diffusers(num_class_embeds=vectors)
+    source = stirred(experiment, replace(SPEC, classes=("disk", "square", "star")))
+    spec = replace(SPEC, shape=(3, 12, 20), classes=("ring", "square"))
+    model, lines = begun(source, under_names_of_diffusers(), spec)
+    assert "classes taken: square; new, at the mean of the old: ring; dropped: disk, star" in lines
+    known, rows = estimate(source, IMAGES, 1), network_of(source).state_dict()["class_embedding.weight"]
+    none = estimate(source, IMAGES, None) if vectors == 4 else None
+    with torch.no_grad():
+        rows[0] = rows[:3].mean(0)
+    mean = estimate(source, IMAGES, 0)
+    for label, expected in ((0, mean), (1, known), (None, mean if none is None else none)):
+        assert (estimate(model, IMAGES, label) - expected).abs().max() < 1e-5
+    assert (mean - known).abs().max() > 1e-3
+
+
+def test_labels_that_are_added_begin_as_no_label_and_a_map_as_one_level_everywhere() -> None:
+    source, experiment = stirred(under_names_of_diffusers(), replace(SPEC, classes=())), under_names_of_diffusers()
+    model, lines = begun(source, config.override(experiment, ["observed.share=0.5"]), SPEC)
+    assert "classes new: disk, square" in lines and not [line for line in lines if "begins anew" in line]
+    expected = estimate(source, IMAGES, None)
+    for label in (0, 1, None):
+        assert (estimate(model, IMAGES, label) - expected).abs().max() < 1e-5
+
+
+def test_classes_that_are_told_by_their_numbers_stay_in_their_places() -> None:
+    experiment = under_names_of_diffusers(class_embed_type="timestep", num_class_embeds=3)
+    source = stirred(experiment, SPEC)
+    begun(source, experiment, SPEC)
+    with pytest.raises(InputError, match=r"data\.labels: must be that of training.init, disk, square, .* got sq"):
+        begun(source, experiment, replace(SPEC, classes=("square", "disk")))

@@ -14,11 +14,12 @@ import torch
 from diffusion.conditioning import Condition
 from diffusion.data import Dataset, DataSpec, SampleStream, augment, crops_and_flips
 from diffusion.data.hashing import uniform
-from diffusion.data.observing import Holes, Observing
+from diffusion.data.observing import Given, Observing
 from diffusion.levels import UNSEEN
+from diffusion.objectives import Batch
 from diffusion.randomness import Stream, example_seed
 from diffusion.training import batches
-from diffusion.training.batches import Batch, BatchMaker
+from diffusion.training.batches import BatchMaker
 from tests.pretended import pretended
 
 
@@ -324,7 +325,7 @@ def test_without_a_condition_the_network_is_told_nothing() -> None:
 
 def test_what_nobody_saw_is_not_observed() -> None:
     seen = np.random.default_rng(1).integers(0, 2, (23, 1, 4, 6), dtype=np.uint8)
-    dataset, observing = images(), Observing(share=1.0, noisy=0.0)
+    dataset, observing = images(), Observing(share=1.0, noisy=0.0, unseen=0.0)
     batch, whole = maker(replace(dataset, seen=seen), observing=observing)(1), maker(dataset, observing=observing)(1)
     assert batch.relative is not None and whole.relative is not None
     unseen = batch.relative == UNSEEN
@@ -334,8 +335,8 @@ def test_what_nobody_saw_is_not_observed() -> None:
 def test_completed_examples_are_taken_whole_or_with_their_holes_as_often() -> None:
     """Those that are whole are observed through holes of the data, in half of what is observed of them."""
     seen = np.random.default_rng(1).integers(0, 2, (23, 1, 4, 6), dtype=np.uint8)
-    observing, dataset = Observing(share=1.0, noisy=0.0), replace(images(), seen=seen)
-    one = maker(dataset, observing=observing, holes=Holes(seen), flip=False)
+    observing, dataset = Observing(share=1.0, noisy=0.0, unseen=0.0), replace(images(), seen=seen)
+    one = maker(dataset, observing=observing, holes=Given(seen), flip=False)
     made = [one(step) for step in range(40)]
     levels = torch.cat([batch.relative for batch in made if batch.relative is not None])
     whole = (levels != UNSEEN).flatten(1).all(1)

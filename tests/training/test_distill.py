@@ -16,6 +16,7 @@ from diffusion.config import Config, DistillationConfig
 from diffusion.data import open_source
 from diffusion.errors import InputError
 from diffusion.model import Model, assemble, build, load
+from diffusion.objectives import Batch
 from diffusion.samplers import SDESolver
 from diffusion.training import objective, train
 from diffusion.training.distill import student
@@ -56,7 +57,7 @@ def test_training_brings_the_student_nearer_to_where_its_teacher_arrives(teacher
     noise = torch.randn(x.shape, generator=generator)
     with torch.no_grad():
         before, after = (
-            goal.loss(assemble(taught.config, network), x, u, noise, label).mean()
+            goal.loss(assemble(taught.config, network), Batch(x, u, noise, label)).mean()
             for network in (untaught, taught.denoiser.backbone)
         )
     assert all(torch.equal(a, b) for a, b in zip(untaught.parameters(), parameters(own), strict=True))

@@ -25,7 +25,7 @@ from diffusion.model import Model, load
 from diffusion.training import completions, em, train
 from diffusion.training.batches import BatchMaker
 from diffusion.training.em import Round, decided, rounds
-from diffusion.training.report import Reporter
+from diffusion.training.report import Reporter, Validation
 from diffusion.training.trainer import Outcome, Trainer
 from tests.conftest import tiny
 from tests.training.test_trainer import assert_equal, losses, weights
@@ -49,7 +49,7 @@ def _holes(monkeypatch: Patch) -> None:
     monkeypatch.setattr("diffusion.model.model.RESTORATION_STEPS", 3)
     monkeypatch.setattr(Reporter, "finish", lambda self, model: None)
     monkeypatch.setattr(Reporter, "samples", lambda self, model: None)
-    monkeypatch.setattr(Reporter, "validation", lambda self, model, losses: {})
+    monkeypatch.setattr(Reporter, "validation", lambda self, model, losses: Validation())
 
 
 def experiment(shapes: Path, rounds: int = 1, **training: object) -> Config:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffusion.objectives import Batch
 from diffusion.randomness import example_seed
 from diffusion.training.gradient import largest_divisor
 from diffusion.training.trainer import Trainer
@@ -42,7 +43,7 @@ def test_loss_and_gradient_are_those_of_the_mean_over_the_batch(trainer: Trainer
     halves = [slice(4), slice(4, None)]
     expected = torch.cat(
         [
-            trainer.objective.loss(trainer.denoiser, batch.x[h], batch.u[h], batch.noise[h], batch.label[h])
+            trainer.objective.loss(trainer.denoiser, Batch(batch.x[h], batch.u[h], batch.noise[h], batch.label[h]))
             for h in halves
             if batch.label is not None
         ]

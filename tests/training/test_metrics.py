@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from diffusion.training import metrics
 from tests.conftest import tiny
@@ -97,3 +101,46 @@ def test_bounds_are_found_by_their_step_whatever_their_unit(tmp_path: Path) -> N
     metrics.append(path, {"step": 8, "held_out/total_bits_per_vector": 9.0, "held_out/total_bits_per_vector_se": 0.1})
     assert metrics.bounds(path) == {2: 5.0, 4: 3.0, 6: 4.0, 8: 9.0}
     assert metrics.best(path, [1, 2, 6, 8, 10]) == 6 and metrics.best(path, [1, 3]) is None
+
+
+class Taker:
+    """A tracker that takes images as those of accelerate do, and notes what it was given."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.taken = name, []  # type: ignore[var-annotated]
+
+    def log_images(self, values: dict[str, object], step: int | None = None, **options: object) -> None:
+        self.taken.append((values, step, options))
+
+
+def test_each_tracker_gets_a_picture_in_the_form_that_it_takes(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path := tmp_path / "grid.png")
+    takers = [Taker(name) for name in ("tensorboard", "wandb", "aim")]
+    accelerator = SimpleNamespace(is_main_process=True, trackers=[*takers, Broken(hangs=False)])
+    metrics.Tracker(accelerator, "several", print).pictures({"samples": path}, 7)  # type: ignore[arg-type]
+    (board, step, options), wandb, aim = (taker.taken[0] for taker in takers)
+    assert step == 7 and options == {"dataformats": "NHWC"}
+    assert np.array_equal(board["samples"], pixels[None])
+    assert len(wandb[0]["samples"]) == 1 and np.array_equal(wandb[0]["samples"][0], pixels)
+    assert np.array_equal(aim[0]["samples"], pixels) and wandb[2] == aim[2] == {}
+    assert accelerator.trackers[-1].calls == 0, "one that takes none is left alone"
+
+
+def test_a_tracker_of_images_among_numbers_gets_one_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(Image=lambda pixels: ("image", pixels)))
+    Image.new("RGB", (6, 4), (9, 8, 7)).save(path := tmp_path / "grid.png")
+    taken: list[tuple[dict[str, tuple[str, np.ndarray]], int]] = []  # type: ignore[type-arg]
+    trackio = SimpleNamespace(name="trackio", log=lambda values, step: taken.append((values, step)))
+    accelerator = SimpleNamespace(is_main_process=True, trackers=[trackio])
+    metrics.Tracker(accelerator, "trackio", print).pictures({"samples": path}, 7)  # type: ignore[arg-type]
+    ((values, step),) = taken
+    kind, pixels = values["samples"]
+    assert (kind, step, pixels.shape) == ("image", 7, (4, 6, 3)) and (pixels == (9, 8, 7)).all()
+
+
+def test_a_picture_that_a_tracker_does_not_take_ends_no_run(tmp_path: Path) -> None:
+    said: list[str] = []
+    accelerator = SimpleNamespace(is_main_process=True, trackers=[Taker("wandb")])
+    metrics.Tracker(accelerator, "wandb", said.append).pictures({"samples": tmp_path / "gone.png"}, 7)  # type: ignore[arg-type]
+    assert accelerator.trackers == [] and "wandb failed and gets no more numbers: FileNotFoundError" in said[0]

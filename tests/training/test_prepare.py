@@ -8,12 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from diffusion import checkpoint
 from diffusion.config import Config, ConfigError, to_dict
 from diffusion.data import open_source
+from diffusion.data.images.mask_law import read_masks
+from diffusion.errors import InputError
 from diffusion.training.prepare import CHANGEABLE, RESOLVED, difference, follow, prepare
+from diffusion.training.trainer import Trainer
 from tests.conftest import tiny
 
 Tree = dict[str, dict[str, Any]]
@@ -59,7 +65,7 @@ def test_an_old_run_of_another_experiment_is_refused_under_the_new_name(shapes: 
     assert str(caught.value) == (
         f"{run}: holds a run of another configuration; choose another folder with --out, or undo:\n"
         "  noise_levels.uniform: 0.5 -> 0.0\n"
-        f"To begin a new run from the weights of this one, choose another folder and set training.start={run}"
+        f"To begin a new run from the weights of this one, choose another folder and set training.init={run}"
     )
     assert (run / RESOLVED).read_text() == text
 
@@ -91,6 +97,13 @@ def test_how_long_a_run_is_and_what_it_shows_may_change(
     assert lines and all(line.startswith(CHANGEABLE) for line in lines)
     prepare(changed, run, strict=False)
     assert json.loads((run / RESOLVED).read_text()) == json.loads(json.dumps(to_dict(changed)))
+
+
+def test_how_examples_are_observed_may_change_while_none_are(shapes: Path, run: Path) -> None:
+    prepare(experiment(shapes, observed={"unseen": 0.3, "noisy": 0.5}), run, strict=False)
+    assert json.loads((run / RESOLVED).read_text())["observed"]["unseen"] == 0.3
+    with pytest.raises(ConfigError, match=r"(?s)observed\.noisy: 0\.5 -> 0\.25.*observed\.share: 0\.0 -> 0\.5"):
+        prepare(experiment(shapes, observed={"share": 0.5}), run, strict=False)
 
 
 def test_rounds_may_be_added_to_a_run_but_its_average_stays(shapes: Path) -> None:
@@ -161,3 +174,32 @@ def test_a_teacher_may_move_and_is_known_by_its_weights(
     follow(student(moved), run, dataset)
     expected = f"distillation.teacher: {moved} has other weights than at the last training\n"
     assert capsys.readouterr().out == expected
+
+
+def test_examples_are_observed_through_the_masks_of_a_folder(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks, run = tmp_path / "masks", tmp_path / "run"
+    observed = {"share": 1.0, "noisy": 0.0, "unseen": 0.0, "masks": (), "folder": str(masks)}
+    observing = tiny(shapes, observed=observed, training={"steps": 2})
+    with pytest.raises(InputError, match=r"observed\.folder: must be a folder of masks"):
+        prepare(observing, run, strict=False)
+    masks.mkdir()
+    known = np.zeros(observing.data.shape, np.uint8)
+    known[:3] = 255
+    Image.fromarray(known).save(masks / "mask.png")
+    run.mkdir()
+    prepare(observing, run, strict=False)
+    dataset = open_source(observing.data, lambda line: None)
+    trainer = Trainer(observing, dataset, dataset.subset([]), run)
+    relative = trainer.maker(0).relative
+    assert relative is not None and torch.equal(relative == 0, torch.from_numpy(known != 0).expand_as(relative))
+    follow(observing, run, dataset)
+    trainer.update(trainer.maker(0))
+    trainer.save()
+    follow(observing, run, dataset)
+    assert "masks" not in capsys.readouterr().out
+    Image.fromarray(known.T.copy()).save(masks / "mask.png")
+    read_masks.cache_clear()
+    follow(observing, run, dataset)
+    assert "observed.folder: its masks are others than at the last training" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,19 @@ from PIL import Image
 from diffusion import figures
 from diffusion.data import Dataset, open_source
 from diffusion.evaluation import BoundEstimator, Evaluation, evaluate
-from diffusion.model import Model, assemble, build, load
+from diffusion.model import Model, assemble, build, clocks, load
 from diffusion.model.told import middle
+from diffusion.reporting.names import GAP_PICTURE
 from diffusion.training import train
 from diffusion.training.monitor import LossByLogSNR
-from diffusion.training.report import FINAL_IMAGES, Reporter, display_examples, restorations, shown_examples
+from diffusion.training.report import (
+    FINAL_IMAGES,
+    Reporter,
+    Validation,
+    display_examples,
+    restorations,
+    shown_examples,
+)
 from tests.conftest import tiny
 from tests.pretended import pretended
 
@@ -78,22 +87,40 @@ def test_a_run_that_learned_an_operator_shows_samples_given_what_it_makes(operat
 def test_one_sign_has_one_meaning(model: Model, splits: tuple[Dataset, Dataset], tmp_path: Path) -> None:
     """After ± stands the half width of the 95 % interval, along the way and at the end, as `evaluate` has it."""
     report, said = reporter(model, splits, tmp_path)
-    numbers = report.validation(model, LossByLogSNR(-1, 1))
+    found = report.validation(model, LossByLogSNR(-1, 1))
+    numbers = found.numbers
     report.finish(model)
     options = model.config.report
     short = evaluate(model, splits[1], method=BoundEstimator(draws=options.draws), limit=options.images)
     last = evaluate(model, splits[1], limit=FINAL_IMAGES)
 
     line = re.fullmatch(
-        r"step 40: held-out (\S+) ± (\S+) bits/dim at 95 % \(prior .*, diffusion .*, decoder .*\)", said[0]
+        r"step 40: held-out (\S+) ± (\S+) bits/dim at 95 % \(prior .*, diffusion .*, decoder .*\), "
+        r"(\S+) ± (\S+) above training examples",
+        said[0],
     )
-    assert line and interval(*line.groups()) == expected(short)
+    assert line and interval(*line.groups()[:2]) == expected(short)
     (row,) = (row for row in said[1].splitlines() if row.startswith("total"))
     assert "± 95 %" in said[1].splitlines()[1]
     assert interval(*row.split()[1:3]) == expected(last)
 
     # The file of rows keeps the standard error, which is not what was printed.
     assert numbers["held_out/total_bits_per_dim"] == short.mean["total"]
+    assert found.values == short.values
+
+    # The training examples are as many, and their numbers are those of `evaluate` too.
+    learned = evaluate(model, splits[0], method=BoundEstimator(draws=options.draws), limit=options.images)
+    assert found.gap is not None and (found.gap.training, found.gap.held_out) == (learned.values, short.values)
+    gap = short.mean["total"] - learned.mean["total"]
+    error = math.hypot(*(np.std(each.values, ddof=1) / 2 for each in (short, learned)))
+    assert numbers["training/total_bits_per_dim"] == pytest.approx(learned.mean["total"])
+    assert numbers["training/total_bits_per_dim_se"] == pytest.approx(learned.standard_error["total"])
+    assert numbers["gap/total_bits_per_dim"] == pytest.approx(gap)
+    assert numbers["gap/total_bits_per_dim_se"] == pytest.approx(error)
+    assert line and float(line[3]) == round(gap, 4) and float(line[4]) > error
+    assert [row[1] for row in found.gap.by_log_snr] == pytest.approx(
+        [high - low for (_, high, _), (_, low, _) in zip(short.by_log_snr, learned.by_log_snr, strict=True)]
+    )
     assert numbers["held_out/total_bits_per_dim_se"] == short.standard_error["total"] < 0.8 * expected(short)[1]
     assert json.loads((tmp_path / "evaluation.json").read_text())["mean"] == last.mean
 
@@ -110,13 +137,24 @@ def test_the_bound_of_damaged_images_is_in_bits_per_seen_dimension(restorer: Pat
         stored = torch.where(seen != 0, values, others).numpy()
         damaged = replace(held_out, values=stored, seen=seen.numpy(), contents=None)
         report, said = reporter(restoring, (train, damaged), tmp_path)
-        numbers = report.validation(restoring, LossByLogSNR(-1, 1))
+        numbers = report.validation(restoring, LossByLogSNR(-1, 1)).numbers
         method, count = BoundEstimator(draws=restoring.config.report.draws), restoring.config.report.images
         expected = evaluate(restoring, damaged, method=method, limit=count)
         assert numbers["held_out/total_bits_per_dim"] == expected.mean["total"] and "bits/dim" in said[0], number
         assert expected.counted is not None and 0.5 < expected.counted / 192 < 0.7
         found.append(numbers)
     assert found[0] == found[1]
+
+
+def test_training_examples_are_measured_as_far_as_asked(
+    model: Model, splits: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    for asked, remembers, measured in ((0, True, None), (2, True, 2), (64, True, 4), (64, False, None)):
+        config = replace(model.config, report=replace(model.config.report, training_images=asked))
+        report = Reporter(config, tmp_path, *splits, print, remembers=remembers)
+        gap = report.validation(model, LossByLogSNR(-1, 1)).gap
+        assert (None if gap is None else len(gap.training)) == measured
+        assert (tmp_path / "gap_by_log_snr.png").exists() == (measured is not None or asked == 64)
 
 
 def test_pictures_of_samples_are_from_the_same_noise(
@@ -133,6 +171,12 @@ def test_pictures_of_samples_are_from_the_same_noise(
     assert info["seed"] == 0 and info["step"] == 40 and info["sampling"]["steps"] == 4
 
 
+def test_plots_over_log_snr_have_the_marks_of_the_run(trained: Path) -> None:
+    assert set(clocks.marks(trained)) >= {"speciation", "collapse"}
+    for name in ("loss_by_log_snr.png", GAP_PICTURE):
+        assert figures.read_info(trained / name)["marks"] == clocks.marks(trained)
+
+
 def test_a_run_is_finished_once_its_last_page_is_of_its_last_step(
     model: Model, splits: tuple[Dataset, Dataset], trained: Path, tmp_path: Path
 ) -> None:
@@ -147,7 +191,7 @@ def test_without_held_out_examples_nothing_is_measured(
     report = Reporter(model.config, tmp_path, splits[0], splits[1].subset([]), print)
     by_log_snr = LossByLogSNR(-1, 1)
     by_log_snr.update(torch.tensor([-0.5, 0.5]), torch.tensor([1.0, 2.0]))
-    assert not report.measures and report.validation(model, by_log_snr) == {}
+    assert not report.measures and report.validation(model, by_log_snr) == Validation()
     assert figures.read_info(tmp_path / "loss_by_log_snr.png")["step"] == 40
 
 
@@ -217,3 +261,13 @@ def test_a_run_on_damaged_images_learns_nothing_of_what_lies_in_their_holes(tmp_
     with Image.open(runs[0] / "samples" / "real.png") as picture:
         values = np.asarray(picture)
     assert all((values == round(255 * gray)).all(2).mean() > 0.05 for gray in figures.CHECKER)
+
+
+def test_a_report_that_cannot_be_written_is_said_once_and_ends_nothing(
+    model: Model, splits: tuple[Dataset, Dataset], trained: Path, tmp_path: Path
+) -> None:
+    report, said = reporter(model, splits, tmp_path / "missing")
+    report.page()
+    report.page("finished")
+    assert len(said) == 1 and "report.html: cannot be written (" in said[0] and "the run goes on without it" in said[0]
+    assert "finished" in (trained / "report.html").read_text()

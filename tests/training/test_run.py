@@ -15,10 +15,10 @@ from PIL import Image
 from diffusion import checkpoint
 from diffusion.config import Config, ConfigError
 from diffusion.errors import InputError
-from diffusion.model import load
+from diffusion.model import clocks, load
 from diffusion.model.origin import EXAMPLES, RESOLVED, SOURCES
 from diffusion.training import train
-from diffusion.training.report import Reporter
+from diffusion.training.report import Reporter, Validation
 from diffusion.training.run import best_line
 from tests.conftest import tiny
 from tests.training.test_trainer import assert_equal, go, losses, weights
@@ -29,7 +29,7 @@ def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the last pictures and numbers of a run."""
     monkeypatch.setattr(Reporter, "finish", lambda self, model: None)
     monkeypatch.setattr(Reporter, "samples", lambda self, model: None)
-    monkeypatch.setattr(Reporter, "validation", lambda self, model, losses: {})
+    monkeypatch.setattr(Reporter, "validation", lambda self, model, losses: Validation())
 
 
 @pytest.fixture
@@ -67,6 +67,34 @@ def test_another_spelling_of_the_path_goes_on_without_a_word(
         assert stored_path(run) == spelling
         out = capsys.readouterr().out
         assert "data have changed" not in out and "data.path" not in out
+
+
+def test_a_run_keeps_the_clocks_of_the_examples_that_it_began_with(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(experiment(folder), run) == 0
+    found, content = clocks.read(run), (run / clocks.CLOCKS).read_bytes()
+    assert found is not None and found.count == 29 and "collapse" in found.marks
+    add(folder / "square", "new.png")
+    assert train(experiment(folder, 3), run) == 0
+    assert (run / clocks.CLOCKS).read_bytes() == content
+    (run / clocks.CLOCKS).unlink()
+    assert train(experiment(folder, 4), run) == 0
+    assert clocks.marks(run)
+
+
+def test_what_keeps_the_clocks_from_a_run_is_said_and_changes_nothing_that_it_learns(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_clocks, without = tmp_path / "with", tmp_path / "without"
+    assert train(experiment(folder), with_clocks) == 0
+
+    def fail(*args: object, **options: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(clocks, "measure", fail)
+    assert train(experiment(folder), without) == 0
+    assert f"{without / clocks.CLOCKS}: not written (no room); the run goes on without it" in capsys.readouterr().out
+    assert_equal(weights(with_clocks), weights(without))
 
 
 def test_data_that_were_moved_are_known_by_content_and_the_new_place_is_stored(
@@ -110,7 +138,7 @@ def test_other_images_at_another_place_are_refused_with_what_differs(folder: Pat
     assert str(caught.value) == (
         f"{run}: 1 more and 3 fewer examples than the run was trained on, of which 37 are there:\n"
         f"  data.path: '{folder}' -> '{other}'\n"
-        f"Choose another folder with --out; to begin there from the weights of this run, set training.start={run}"
+        f"Choose another folder with --out; to begin there from the weights of this run, set training.init={run}"
     )
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
@@ -221,7 +249,7 @@ def test_a_change_of_path_beside_another_change_is_refused_as_one_configuration(
         train(experiment(tmp_path / "none", 3, training={"lr": 0.5}), run)
     lines = str(caught.value).splitlines()
     assert lines[1:3] == [f"  data.path: '{folder}' -> '{tmp_path / 'none'}'", "  training.lr: 0.01 -> 0.5"]
-    assert lines[3].endswith(f"choose another folder and set training.start={run}")
+    assert lines[3].endswith(f"choose another folder and set training.init={run}")
 
 
 def test_a_run_begins_from_the_averaged_weights_of_another(
@@ -229,7 +257,7 @@ def test_a_run_begins_from_the_averaged_weights_of_another(
 ) -> None:
     run = tmp_path / "run"
     # With a rate of almost zero its first step leaves the weights where they began.
-    start = experiment(shapes, 1, training={"start": str(trained), "lr": 1e-9, "batch": 4, "seed": 9})
+    start = experiment(shapes, 1, training={"init": str(trained), "lr": 1e-9, "batch": 4, "seed": 9})
     assert train(start, run) == 0
     found, old = (checkpoint.read(checkpoint.find(path)[0], "model").tensors for path in (run, trained))
     assert found.keys() == old.keys()
@@ -237,8 +265,9 @@ def test_a_run_begins_from_the_averaged_weights_of_another(
         direction = torch.nn.functional.cosine_similarity(found[name].flatten(), old[name].flatten(), dim=0)
         assert direction > 0.999 or not old[name].any(), name
     text = capsys.readouterr().out
-    assert f"training.start: {len(old)} of {len(old)} tensors taken" in text
-    assert "training.start: classes taken: disk, square" in text
+    count = len([name for name in old if not name.endswith(".rms")])
+    assert f"training.init: {count} of {count} tensors taken" in text
+    assert "training.init: classes taken: disk, square" in text
     assert text.index("tensors taken") < text.index("training 0.0")
 
 
@@ -246,7 +275,7 @@ def test_a_run_that_began_from_another_goes_on_exactly_when_that_is_gone(
     trained: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Path(shutil.copytree(trained, tmp_path / "source"))
-    start = experiment(shapes, 4, training={"start": str(source)})
+    start = experiment(shapes, 4, training={"init": str(source)})
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train(start, whole) == 0
     assert go(start, parts, monkeypatch, stop=2).exit_code == 130
@@ -265,13 +294,13 @@ def test_a_run_begins_with_other_images_classes_and_sizes_in_the_units_of_the_ol
     add(folder / "square", "bright.png", 255)
     old = load(trained, device="cpu").spec
     run = tmp_path / "run"
-    assert train(experiment(folder, 2, data={"size": [8, 12]}, training={"start": str(trained)}), run) == 0
+    assert train(experiment(folder, 2, data={"size": [8, 12]}, training={"init": str(trained)}), run) == 0
     spec = load(run, device="cpu").spec
     assert (spec.mean, spec.std) == (old.mean, old.std) and spec.shape == (3, 8, 12)
     text = capsys.readouterr().out
-    assert "training.start: classes taken: square; new: ring; dropped: disk" in text
+    assert "training.init: classes taken: square; new, at the mean of the old: ring; dropped: disk" in text
     assert f"keeps the units of {trained}, which its weights know: mean {old.mean:.6g}, std {old.std:.6g}" in text
-    assert train(experiment(folder, 3, data={"size": [8, 12]}, training={"start": str(trained)}), run) == 0
+    assert train(experiment(folder, 3, data={"size": [8, 12]}, training={"init": str(trained)}), run) == 0
     text = capsys.readouterr().out
     assert "taken" not in text and "keeps the units" not in text, "weights are taken once"
     assert "statistics" not in text, "nothing has changed"
@@ -282,20 +311,20 @@ def test_the_start_may_be_spelled_otherwise_or_moved_but_not_changed(
     trained: Path, shapes: Path, tmp_path: Path
 ) -> None:
     source, run = Path(shutil.copytree(trained, tmp_path / "source")), tmp_path / "run"
-    assert train(experiment(shapes, 1, training={"start": str(source)}), run) == 0
-    assert train(experiment(shapes, 2, training={"start": f"{source}/"}), run) == 0
+    assert train(experiment(shapes, 1, training={"init": str(source)}), run) == 0
+    assert train(experiment(shapes, 2, training={"init": f"{source}/"}), run) == 0
     source.rename(tmp_path / "moved")
-    assert train(experiment(shapes, 3, training={"start": str(tmp_path / "moved")}), run) == 0
-    with pytest.raises(ConfigError, match=r"training\.start: '.*moved' -> ''"):
+    assert train(experiment(shapes, 3, training={"init": str(tmp_path / "moved")}), run) == 0
+    with pytest.raises(ConfigError, match=r"training\.init: '.*moved' -> ''"):
         train(experiment(shapes, 4), run)
     other = trained / "checkpoints" / "step-00000020"
-    with pytest.raises(ConfigError, match=r"training\.start: '.*moved' -> '.*step-00000020'"):
-        train(experiment(shapes, 4, training={"start": str(other)}), run)
+    with pytest.raises(ConfigError, match=r"training\.init: '.*moved' -> '.*step-00000020'"):
+        train(experiment(shapes, 4, training={"init": str(other)}), run)
 
 
 def test_a_start_that_does_not_fit_is_refused_before_data_are_read(trained: Path, tmp_path: Path) -> None:
-    wrong = tiny(tmp_path / "none", backbone={"channels": [8, 8]}, training={"start": str(trained)})
-    with pytest.raises(InputError, match=r"training\.start: .* has another network"):
+    wrong = tiny(tmp_path / "none", backbone={"channels": [8, 8]}, training={"init": str(trained)})
+    with pytest.raises(InputError, match=r"training\.init: .* has another network"):
         train(wrong, tmp_path / "run")
     assert not (tmp_path / "run" / RESOLVED).exists()
 
@@ -317,9 +346,8 @@ def test_the_checkpoint_with_the_lowest_bound_is_named_at_the_end(run: Path) -> 
 def test_the_end_of_a_run_says_where_the_lowest_bound_was(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        Reporter, "validation", lambda self, model, losses: {"held_out/total_bits_per_dim": 1.0 + model.step}
-    )
+    numbers = [Validation({"held_out/total_bits_per_dim": 1.0 + step}) for step in range(4)]
+    monkeypatch.setattr(Reporter, "validation", lambda self, model, losses: numbers[model.step])
     report: dict[str, object] = {"checkpoint": 1, "evaluate": 1}
     assert train(experiment(folder, 3, report=report), tmp_path / "run") == 0
     assert "the held-out bound was lowest at step 1: 2.0000, and 4.0000 at step 3" in capsys.readouterr().out

@@ -51,7 +51,11 @@ def test_every_parameter_has_its_moments_and_the_other_parts_have_a_place(run: P
     parameters = [name for name, _ in trainer.network.named_parameters()]
     moments = {f"optimizer/{name}/{key}" for name in parameters for key in ("step", "exp_avg", "exp_avg_sq")}
     network = {f"network/{name}" for name in trainer.network.state_dict()}
-    assert names == moments | network | {f"monitor/{key}" for key in ("log_snr", "loss", "mean", "weight")}
+    monitor = {f"monitor/{key}" for key in ("log_snr", "loss", "mean", "weight")}
+    # The validations that those to come are compared with.
+    validations = {f"generalization/0/{key}" for key in ("step", "training", "held_out", "gaps")}
+    noted = {f"generalization/{key}" for key in ("examples", "numbers")}
+    assert names == moments | network | monitor | validations | noted
 
 
 def test_a_run_without_a_checkpoint_begins(shapes: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -27,8 +28,11 @@ from diffusion.config import Config, ConfigError, to_dict
 from diffusion.data import open_source
 from diffusion.errors import InputError
 from diffusion.model import Model, load
-from diffusion.objectives import Objective
+from diffusion.objectives import Batch, Objective
+from diffusion.reporting import requests
+from diffusion.reporting.run_folder import RunFolder
 from diffusion.training import metrics, train
+from diffusion.training import trainer as trainer_file
 from diffusion.training.report import Reporter
 from diffusion.training.trainer import Outcome, Trainer, join
 from tests.conftest import tiny
@@ -256,7 +260,7 @@ def test_a_learned_variance_trains(shapes: Path, tmp_path: Path, monkeypatch: py
     def terms(model: Model) -> list[float]:
         """The error, and the bound's term of the variance."""
         both, error = (
-            float(each.loss(model.denoiser, batch.x, batch.u, batch.noise).mean())
+            float(each.loss(model.denoiser, replace(batch, label=None)).mean())
             for each in (objective, replace(objective, hybrid=0.0))
         )
         return [error, both - error]
@@ -285,16 +289,20 @@ def test_the_optimizer_follows_the_learning_rate(trained: Path) -> None:
 def test_a_finished_run_has_all_its_pages(trained: Path) -> None:
     assert {p.name for p in trained.iterdir()} == {
         "checkpoints",
+        "clocks.json",
         "config.json",
         "evaluation.csv",
         "evaluation.json",
         "examples.npy",
         "film.png",
+        "gap_by_log_snr.png",
         "loss_by_log_snr.png",
+        "machine.json",
         "metrics.jsonl",
         "restoration.png",
         "samples",
         "samples.png",
+        "report.html",
         "sources.json",
     }
     assert sorted(p.name for p in (trained / "samples").iterdir()) == [
@@ -424,6 +432,77 @@ def test_a_tracker_receives_every_logged_number(shapes: Path, tmp_path: Path, mo
     got = {(event.step, tag): event.value for tag, events in scalars for event in events}
     logged = {(int(row["step"]), name): value for row in rows(run) for name, value in row.items() if name != "step"}
     assert got == pytest.approx(logged, rel=1e-6) and len(got) >= 3 * 5
+
+
+def test_a_tracker_receives_the_grids_and_the_final_pictures(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setattr(trainer_file, "FIRST_SAMPLES_S", 1e9)
+    assert train(tiny(shapes, report={"tracker": "tensorboard", "samples": 2}, training={"steps": 3}), run) == 0
+    readers = [EventAccumulator(str(path)).Reload() for path in run.rglob("events.out.tfevents*")]
+    images = {tag: reader.Images(tag) for reader in readers for tag in reader.Tags()["images"]}
+    final = {f"final/{name}" for name in ("film", "restoration", "samples", "loss_by_log_snr", "gap_by_log_snr")}
+    assert {*images} == {"samples", *final}
+    assert [event.step for event in images["samples"]] == [2, 3]
+    for event in images["samples"]:
+        path = run / "samples" / f"step-{event.step:08d}.png"
+        with Image.open(io.BytesIO(event.encoded_image_string)) as got, Image.open(path) as made:
+            assert np.array_equal(np.asarray(got), np.asarray(made.convert("RGB")))
+
+
+def ask_in_step(step: int, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a page ask a training for something while it takes a step."""
+    update = Trainer.update
+
+    def asked(self: Trainer, batch: Batch) -> Tensor:
+        if self.step + 1 == step:
+            requests.ask(RunFolder(self.run), what)
+        return update(self, batch)
+
+    monkeypatch.setattr(Trainer, "update", asked)
+
+
+def test_samples_that_a_page_asks_for_are_those_of_the_step_and_change_nothing(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, whole, asked = tiny(shapes, backbone={"dropout": 0.2}), tmp_path / "whole", tmp_path / "asked"
+    monkeypatch.setattr(trainer_file, "FIRST_SAMPLES_S", 1e9)
+    assert train(experiment, whole) == 0
+    ask_in_step(5, "sample", monkeypatch)
+    assert train(experiment, asked) == 0
+    assert (RunFolder(whole).grids, RunFolder(asked).grids) == ([12], [5, 12])
+    assert figures.read_info(asked / "samples" / "step-00000005.png")["step"] == 5
+    assert_equal(weights(whole), weights(asked))
+    assert losses(whole) == losses(asked) and not (asked / "request.json").exists()
+
+
+def test_a_training_that_a_page_asks_to_stop_ends_as_by_sigterm(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment, whole, parts = tiny(shapes), tmp_path / "whole", tmp_path / "parts"
+    assert train(experiment, whole) == 0
+    with monkeypatch.context() as patch:
+        ask_in_step(7, "stop", patch)
+        assert train(experiment, parts) == 128 + signal.SIGTERM
+    assert f"stopped at step 7, as a page asked, saved in {parts}; the same command" in capsys.readouterr().out
+    assert '<span class="state stopped">stopped</span>' in (parts / "report.html").read_text()
+    assert RunFolder(parts).state == "stopped" and RunFolder(parts).checkpoints == [7]
+    assert train(experiment, parts) == 0
+    assert_equal(weights(whole), weights(parts))
+    assert losses(whole) == losses(parts)
+
+
+def test_an_error_that_ends_a_training_is_noted(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Trainer, batch: Batch) -> Tensor:
+        raise OSError("the disk is gone")
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", fail)
+        with pytest.raises(OSError, match="the disk is gone"):
+            train(tiny(shapes), run)
+    assert RunFolder(run).incidents == ["step 0: ended by an error: the disk is gone"]
 
 
 @pytest.mark.filterwarnings("ignore:.*swanlab")

@@ -9,7 +9,8 @@ import pytest
 
 from diffusion import cli
 from diffusion.errors import InputError
-from diffusion.training.batches import Batch, BatchMaker, HostBatch
+from diffusion.objectives import Batch
+from diffusion.training.batches import BatchMaker, HostBatch
 from diffusion.training.verify import verify_resume
 from tests.conftest import tiny
 

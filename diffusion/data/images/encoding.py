@@ -48,7 +48,12 @@ def save_image(image: Tensor, path: Path, spec: DataSpec, info: Mapping[str, Any
         with replacing(path) as temporary:
             picture.save(temporary, format="PNG", pnginfo=png_text(info))
     elif kind in TIFF:
-        _save_tiff(values, path, info)
+        if library("tifffile") is None:
+            needs = f"writing a TIFF needs tifffile, which is not installed: {INSTALL}"
+            raise InputError(f"{path}: {needs}; or name it .npy")
+        with replacing(path) as temporary:
+            tags = {"description": json.dumps({KEY: dict(info)})}
+            write_tiff(values, temporary, color=values.shape[2] in (3, 4), tags=tags)
     elif kind in NPY:
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, values[:, :, 0] if values.shape[2] == 1 else values, allow_pickle=False)
@@ -105,21 +110,27 @@ def read_info(path: Path) -> dict[str, Any]:
         return dict(json.loads(image.info[KEY]))
 
 
-def _save_tiff(values: npt.NDArray[Any], path: Path, info: Mapping[str, Any]) -> None:
-    if library("tifffile") is None:
-        raise InputError(f"{path}: writing a TIFF needs tifffile, which is not installed: {INSTALL}; or name it .npy")
-    channels = values.shape[2]
-    color = channels in (3, 4)
-    with replacing(path) as temporary:
-        needed("tifffile", "writing a TIFF").imwrite(
-            temporary,
-            values[:, :, 0] if channels == 1 else values,
-            photometric="rgb" if color else "minisblack",
-            planarconfig=None if channels == 1 else "contig",
-            extrasamples=["unspecified"] * (channels - (3 if color else 1)) or None,
-            description=json.dumps({KEY: dict(info)}),
-            metadata=None,
-        )
+def write_tiff(
+    values: npt.NDArray[Any], path: Path, *, color: bool, alpha: bool = False, tags: Mapping[str, Any]
+) -> None:
+    """Writes values (H, W, B) of any type to a TIFF, band beside band.
+
+    The first three bands are red, green and blue with `color`, else the first is gray. With `alpha` the last one is the
+    opacity. Others are unspecified. `tags` are further options of `tifffile.imwrite`.
+
+    Raises InputError without tifffile.
+    """
+    bands = values.shape[2]
+    extra = bands - (3 if color else 1)
+    needed("tifffile", "writing a TIFF").imwrite(
+        path,
+        values[:, :, 0] if bands == 1 else values,
+        photometric="rgb" if color else "minisblack",
+        planarconfig=None if bands == 1 else "contig",
+        extrasamples=["unspecified"] * (extra - alpha) + ["unassalpha"] * alpha or None,
+        metadata=None,
+        **tags,
+    )
 
 
 def _beside(path: Path) -> Path:

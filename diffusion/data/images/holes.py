@@ -54,8 +54,15 @@ def resize_seen(
     if pixel_format.levels is not None:
         means = np.rint(means).clip(0, pixel_format.top)
     mixed = np.where(reached[:, :, None], means, values).astype(image.dtype)
-    enough = _shares(count, edges) >= SEEN - ROUNDING
+    enough = _enough(_shares(count, edges))
     return np.where(enough, mixed, np.zeros((), image.dtype)), enough
+
+
+def seen_at(seen: Seen, size: tuple[int, int]) -> Seen:
+    """Returns which pixels were seen, (h, w, 1), when an image of which the pixels `seen` (H, W, 1) were is resized and
+    cropped to a size (h, w).
+    """
+    return _enough(shares(seen, size))
 
 
 def shares(seen: Seen, size: tuple[int, int]) -> Sums:
@@ -64,6 +71,10 @@ def shares(seen: Seen, size: tuple[int, int]) -> Sums:
     """
     edges = _edges(placed((seen.shape[0], seen.shape[1]), size)[1], size)
     return _shares(_within(seen[:, :, 0], edges), edges)
+
+
+def _enough(found: Sums) -> Seen:
+    return found >= SEEN - ROUNDING
 
 
 def _shares(count: Sums, edges: tuple[Sums, Sums]) -> Sums:

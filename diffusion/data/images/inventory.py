@@ -49,7 +49,7 @@ def entries(folder: Path) -> list[Stored]:
     """Returns the entries of the cache in a folder, the largest first; anything else there is passed over."""
     paths = [path for path in _inside(folder) if path.is_dir()]
     found = [_stored(path) for path in paths if NAMES.fullmatch(path.name)]
-    found += [_unfinished(path) for path in paths if path.name.startswith(store.UNFINISHED)]
+    found += [unfinished(path) for path in paths if path.name.startswith(store.UNFINISHED)]
     return sorted(found, key=lambda entry: (-entry.bytes, entry.path.name))
 
 
@@ -75,7 +75,8 @@ def _stored(path: Path) -> Stored:
     return Stored(path, *_said(path, content), tuple(used), size(path), last, obsolete)
 
 
-def _unfinished(path: Path) -> Stored:
+def unfinished(path: Path) -> Stored:
+    """Returns the entry of a folder that a process writes at present, or wrote when it was killed."""
     last = _changed(path)
     left = "" if time.time() - last < store.DAY else "left by a process that was killed"
     return Stored(path, "unfinished", None, (), size(path), last, left, unfinished=True)

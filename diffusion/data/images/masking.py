@@ -120,5 +120,6 @@ class Paired(Masking):
         if path not in self.masks:
             return None
         file = self.folder / self.masks[path]
-        mask = read_mask(file, name=f"data.masks: {file}", options=False)
+        # Without the folder, as what is wrong with an image is kept by contents, which may lie in another one.
+        mask = read_mask(file, name=f"data.masks: {self.masks[path]}", options=False)
         return fitted(mask, file, Path(path), size, turn=source.orientation, name="data.masks").known

@@ -6,7 +6,8 @@ A pair is read as its image is, at the same size and with the same crop. It may 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diffusion.data.dataset import Dataset, Rows
+from diffusion.data.identity import same_place
 from diffusion.data.images.cache import pack
+from diffusion.data.images.container import LeftOut
 from diffusion.data.images.decoding import PixelFormat
 from diffusion.data.images.report import listing
 from diffusion.data.images.scan import FolderError, Scan, cache_folder, open_container, scan
@@ -37,25 +40,50 @@ def with_pairs(
 ) -> Dataset:
     """Returns the examples of the images at a path with those at the path of `pairs` as their condition.
 
-    Values of pairs have the `channels`, and as many gray levels as the examples. Raises FolderError where one of the
-    paths cannot be used, two pairs have one name, or an image has no pair or one of another aspect ratio; it names the
-    first such image and their number.
+    Values of pairs have the `channels`, and as many gray levels as the examples. It is logged which pairs belong to no
+    image. Raises FolderError where one of the paths cannot be used, both are one place, two pairs have one name or two
+    images one pair, or an image has no pair or one of another aspect ratio; it names the first such image and their
+    number.
     """
-    containers = open_container(images), open_container(pairs)
-    folders = [cache_folder(cache, container.root) for container in containers]
-    scans = [
-        scan(container, labels=False, pages=pages, cache=folder, progress=progress)
-        for container, folder in zip(containers, folders, strict=True)
-    ]
+    if same_place(str(images), str(pairs)):
+        raise FolderError(
+            f"data.condition: must be another place than data.path, got {pairs}; the network would be told the images "
+            "that it learns to draw"
+        )
+    own = _scanned(images, pages, cache, progress)
     height, width = (side + 2 * dataset.margin for side in dataset.spec.shape[1:])
     pixel_format = PixelFormat(channels, background, levels=dataset.spec.levels)
-    packed = pack(scans[1], size=(height, width), pixel_format=pixel_format, cache=folders[1], progress=progress)
+    with _of_pairs():
+        theirs = _scanned(pairs, pages, cache, progress)
+        folder = cache_folder(cache, theirs.container.root)
+        packed = pack(theirs, size=(height, width), pixel_format=pixel_format, cache=folder, progress=progress)
     for line in listing(packed.problems):
         log(f"left out  {line}")
-    rows = _matched(dataset.names, scans[0], packed.names, scans[1])
-    _check_shapes(dataset.names, *scans)
-    log(f"pairs     {len(rows):,} images of {scans[1].container.name}")
+    rows = _matched(dataset.names, own, packed.names, theirs, packed.problems)
+    _check_shapes(dataset.names, own, theirs)
+    log(f"pairs     {len(rows):,} images of {theirs.container.name}{_spare(packed.names, rows)}")
     return replace(dataset, condition=Rows(packed.values, rows))
+
+
+def _scanned(path: str | Path, pages: str, cache: Path | None, progress: bool) -> Scan:
+    container = open_container(path)
+    folder = cache_folder(cache, container.root)
+    return scan(container, labels=False, pages=pages, cache=folder, progress=progress)
+
+
+@contextmanager
+def _of_pairs() -> Iterator[None]:
+    """Lets errors about a folder name the key of pairs."""
+    try:
+        yield
+    except FolderError as error:
+        raise FolderError(re.sub(r"^data\.path\b", "data.condition", str(error))) from None
+
+
+def _spare(names: Sequence[str], rows: npt.NDArray[np.int64]) -> str:
+    """Says how many pairs belong to no image."""
+    spare = np.setdiff1d(np.arange(len(names)), rows)
+    return f"; without an image of their name: {len(spare):,}, such as {names[int(spare[0])]}" if len(spare) else ""
 
 
 def name_of(path: str) -> str:
@@ -74,16 +102,31 @@ def _named(found: Scan, paths: Iterable[str]) -> dict[str, int]:
     return places
 
 
-def _matched(names: Iterable[str], images: Scan, paired: Iterable[str], pairs: Scan) -> npt.NDArray[np.int64]:
-    """The place of the pair of each image. Raises FolderError for images without one."""
+def _matched(
+    names: Sequence[str], images: Scan, paired: Iterable[str], pairs: Scan, unread: Sequence[LeftOut]
+) -> npt.NDArray[np.int64]:
+    """The place of the pair of each image. Raises FolderError for images without one, of which some may be `unread`,
+    and for two images of one name.
+    """
     places = _named(pairs, paired)
-    rows = np.array([places.get(name_of(images.container.inside(name)), -1) for name in names], np.int64)
+    own = [name_of(images.container.inside(name)) for name in names]
+    rows = np.array([places.get(name, -1) for name in own], np.int64)
     if missing := int(np.count_nonzero(rows < 0)):
-        first = next(name for name, row in zip(names, rows, strict=True) if row < 0)
+        first = int((rows < 0).argmax())
+        reasons = {name_of(pairs.container.inside(str(each.path))): each for each in unread}
+        bad = reasons.get(own[first])
+        why = f", whose pair {bad.path} cannot be used: {bad.reason}" if bad else ""
         raise FolderError(
             f"data.condition: {missing:,} of {len(rows):,} images have no pair of their name in "
-            f"{pairs.container.name}, the first is {first}; add what is missing, or remove these images"
+            f"{pairs.container.name}, the first is {names[first]}{why}; add what is missing, or remove these images"
         )
+    firsts: dict[int, int] = {}
+    for number, row in enumerate(rows.tolist()):
+        if (first := firsts.setdefault(row, number)) != number:
+            raise FolderError(
+                f"data.condition: a pair must belong to one image, got {names[first]} and {names[number]}; rename one "
+                "of them, and give it a pair of its own"
+            )
     return rows
 
 
@@ -102,7 +145,8 @@ def _check_shapes(names: Iterable[str], images: Scan, pairs: Scan) -> None:
         name, (mine, its) = wrong[0]
         raise FolderError(
             f"data.condition: {len(wrong):,} pairs have another aspect ratio than their images, the first is that of "
-            f"{name}: {mine[0]}x{mine[1]} and {its[0]}x{its[1]}; a pair shows the same part of the scene"
+            f"{name}: {mine[0]}x{mine[1]} and {its[0]}x{its[1]}; a pair shows the same part of the scene: crop it as "
+            "its image, or remove both"
         )
 
 

@@ -92,6 +92,38 @@ def test_images_without_a_pair_are_counted_and_the_first_is_named(folders: Path)
     rule = "data.condition: 2 of 12 images have no pair of their name in "
     with pytest.raises(FolderError, match=re.escape(rule) + r".*gray, the first is even/2.png; add what is missing"):
         opened(folders)
+    (folders / "photos" / "even" / "2.png").unlink()
+    why = "the first is odd/deep/5.png, whose pair odd/deep/5.bmp cannot be used: not an image of a known format"
+    with pytest.raises(FolderError, match=re.escape(why)):
+        opened(folders)
+
+
+def test_pairs_of_no_image_are_said(folders: Path) -> None:
+    for name in ("0", "2"):
+        (folders / "photos" / "even" / f"{name}.png").unlink()
+    lines: list[str] = []
+    given = DataOptions(path=str(folders / "photos"), condition=str(folders / "gray"), size=(6, 8))
+    dataset = open_source(given, lines.append)
+    said = f"10 images of {folders / 'gray'}; without an image of their name: 2, such as even/0.bmp"
+    assert lines[-1].endswith(said) and len(dataset) == 10
+
+
+def test_two_images_of_one_pair_are_refused(folders: Path) -> None:
+    Image.fromarray(photographs()[0]).save(folders / "photos" / "even" / "0.jpg")
+    rule = "data.condition: a pair must belong to one image, got even/0.jpg and even/0.png; rename one of them"
+    with pytest.raises(FolderError, match=re.escape(rule)):
+        opened(folders)
+
+
+def test_errors_name_the_folder_of_pairs_and_its_key(folders: Path) -> None:
+    (folders / "empty").mkdir()
+    for place, rule in (("nowhere", " does not exist"), ("empty", "")):
+        with pytest.raises(FolderError, match=rf"^data\.condition: .*{folders / place}.*{rule}"):
+            opened(folders, condition=str(folders / place))
+    with pytest.raises(FolderError, match=r"^data\.condition: must be another place than data.path, got .*photos/"):
+        opened(folders, condition=str(folders / "photos") + "/")
+    with pytest.raises(FolderError, match=r"^data\.path: .*nowhere does not exist"):
+        opened(folders, path=str(folders / "nowhere"))
 
 
 def test_two_pairs_of_one_name_are_refused(folders: Path) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffusion.data import Dataset, SwissRoll, mixture, swiss_roll
+from diffusion.data import Dataset, Lattice, SwissRoll, lattice, mixture, swiss_roll
 from diffusion.data.synthetic.points import ROLL_CENTER
 
 
@@ -14,7 +14,7 @@ def points(dataset: Dataset) -> torch.Tensor:
     return values.double()
 
 
-@pytest.mark.parametrize("make", [swiss_roll, mixture])
+@pytest.mark.parametrize("make", [swiss_roll, mixture, lattice])
 def test_mean_zero_and_variance_one(make: type[Dataset]) -> None:
     dataset = make(100_000, seed=0)
     x = points(dataset)
@@ -23,7 +23,7 @@ def test_mean_zero_and_variance_one(make: type[Dataset]) -> None:
     assert (dataset.spec.shape, dataset.spec.levels, dataset.labels) == ((2,), None, None)
 
 
-@pytest.mark.parametrize("make", [swiss_roll, mixture])
+@pytest.mark.parametrize("make", [swiss_roll, mixture, lattice])
 def test_points_are_a_function_of_the_seed(make: type[Dataset]) -> None:
     assert torch.equal(points(make(50, seed=1)), points(make(50, seed=1)))
     assert not torch.equal(points(make(50, seed=1)), points(make(50, seed=2)))
@@ -114,3 +114,42 @@ def test_errors_name_the_field() -> None:
         mixture(5, seed=0, modes=1)
     with pytest.raises(ValueError, match=r"noise: .*got -1"):
         SwissRoll(noise=-1)
+    with pytest.raises(ValueError, match=r"noise: must be a positive number, got 0"):
+        Lattice(noise=0)
+
+
+EACH = pytest.mark.parametrize("even", [False, True], ids=["unequal", "even"])
+
+
+@EACH
+def test_modes_of_the_lattice_have_their_weights_and_width(even: bool) -> None:
+    modes = Lattice(even=even)
+    x = modes.sample(200_000, torch.Generator().manual_seed(0))
+    assert float((modes.weights @ modes.centers).abs().max()) < 1e-12
+    second = modes.weights @ modes.centers.square().mean(1) + modes.std**2
+    assert float(second) == pytest.approx(1, abs=1e-12)
+    mode = modes.mode(x)
+    shares = torch.bincount(mode, minlength=25) / len(x)
+    assert (shares - modes.weights).abs().max() < 4 * (0.08 / len(x)) ** 0.5
+    assert float((x - modes.centers[mode]).square().mean().sqrt()) == pytest.approx(modes.std, rel=0.01)
+    weights = modes.weights.sort().values
+    assert weights.tolist() == pytest.approx([1 / 25] * 25 if even else [k / 325 for k in range(1, 26)])
+
+
+@EACH
+def test_density_and_score_of_the_lattice(even: bool) -> None:
+    """The density integrates to one by the trapezoidal rule, and the score is its gradient."""
+    modes = Lattice(noise=0.2, even=even)
+    axis = torch.linspace(-3.5, 3.5, 300, dtype=torch.float64)
+    density = modes.log_density(torch.cartesian_prod(axis, axis)).exp()
+    assert float(density.sum() * (axis[1] - axis[0]) ** 2) == pytest.approx(1, abs=1e-9)
+    x = modes.sample(50, torch.Generator().manual_seed(1)).requires_grad_()
+    (slope,) = torch.autograd.grad(modes.log_density(x).sum(), x)
+    assert torch.allclose(modes.score(x.detach()), slope, rtol=1e-9, atol=1e-9)
+
+
+def test_energy_between_two_modes_of_the_lattice_is_50_above_them() -> None:
+    modes = Lattice(even=True)
+    between = modes.centers[[0, 1]].mean(0, keepdim=True)
+    barrier = modes.log_density(modes.centers[:1]) - modes.log_density(between)
+    assert float(barrier) == pytest.approx(50 - math.log(2), abs=1e-9)
