@@ -1,7 +1,7 @@
 """Faults by the hundred, and whether anything is lost.
 
-    python -m benchmarks.campaign [--kills 300] [--signals 100] [--images 5000] [--files 2000] [--no-border]
-        [--no-processes] [--seed 0] [--check]
+    python -m benchmarks.campaign [--kills 300] [--signals 100] [--images 5000] [--files 2000] [--weights 2000]
+        [--no-border] [--no-processes] [--seed 0] [--check]
 
 Runs are killed (SIGKILL) or asked to end (SIGTERM) at random moments of start, training, sampling and saving, and
 started again by the same command until they end. Then weights, their EMA, optimizer moments, logged numbers and samples
@@ -9,11 +9,11 @@ must equal those of an uninterrupted run to the last bit. At no moment may the n
 than one seen before. Saving a checkpoint is killed, and made to fail, at each operation on files in turn, and is done
 under limits of the size of files.
 
-Images, checkpoints and configurations are mutated at random. Each must be read, or refused with one of the package's
-own errors, within a time limit; nothing may be written elsewhere and no code of the file may run. Images of every mode,
-depth, number of bands, profile and orientation go through inspect, train and restore, and what is known of them must be
-their own values. In runs of two
-processes, one of the two is ended by SIGTERM, and in another run by SIGKILL.
+Images, checkpoints, configurations and files of torch.save are mutated at random. Each must be read, or refused with
+one of the package's own errors, within a time limit; nothing may be written elsewhere and no code of the file may run.
+Images of every mode, depth, number of bands, profile and orientation go through inspect, train and restore, and what is
+known of them must be their own values. In runs of two processes, one of the two is ended by SIGTERM, and in another run
+by SIGKILL.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from benchmarks.faults import (
     watched,
     writes,
 )
+from benchmarks.weight_files import mutated_weights, weight_files
 from diffusion import checkpoint, config, load
 from diffusion.checkpoint import CheckpointError, Part, Retention
 from diffusion.commands.inspect import toml
@@ -61,6 +62,7 @@ from diffusion.config import Config
 from diffusion.data import PixelFormat, decode
 from diffusion.data.images.decoding import MAX_PIXELS
 from diffusion.errors import InputError
+from diffusion.exchange import pickled
 from diffusion.training import train, trainer
 
 ROOT = Path(__file__).parents[1]
@@ -329,6 +331,20 @@ def read_config(shipped: list[Path]) -> Callable[[random.Random, Path], None]:
     return read
 
 
+def read_weights(bases: list[bytes]) -> Callable[[random.Random, Path], None]:
+    """Returns a function that makes a mutated file of torch.save, and reads its tensors to their last value."""
+
+    def read(rng: random.Random, folder: Path) -> None:
+        path = folder / "weights.pt"
+        path.write_bytes(mutated_weights(rng.choice(bases), rng.choice(bases), rng))
+        tensors = pickled.read(path, rng.choice((None, None, "", "model")), show=False)
+        total = sum(tensor.clone().nbytes for tensor in tensors.values())
+        if total > max(pickled.LEAST_MOST, pickled.MOST_TIMES * path.stat().st_size):
+            raise AssertionError(f"{total} bytes")
+
+    return read
+
+
 def two_processes(place: Path) -> list[Outcome]:
     """Ends one process of a run of two, and starts the run again by the same command."""
     images = place / "two"
@@ -374,6 +390,7 @@ def campaign(
     signals: int,
     images: int,
     files: int,
+    weights: int,
     images_through: bool,
     processes: bool,
     seed: int,
@@ -397,6 +414,7 @@ def campaign(
     outcomes.append(reading("checkpoints", place, files // 2, seed, read_checkpoint(golden)))
     shipped = sorted((ROOT / "configs").glob("*.toml"))
     outcomes.append(reading("configurations", place, files - files // 2, seed, read_config(shipped)))
+    outcomes.append(reading("weights", place, weights, seed, read_weights(weight_files())))
     if images_through:
         outcomes += through(place)
     return outcomes + (two_processes(place) if processes else [])
@@ -422,6 +440,7 @@ def main() -> None:
     options.add_argument("--signals", type=int, default=100, help="runs ended by SIGTERM")
     options.add_argument("--images", type=int, default=5000, help="mutated images")
     options.add_argument("--files", type=int, default=2000, help="mutated checkpoints and configurations")
+    options.add_argument("--weights", type=int, default=2000, help="mutated files of torch.save")
     options.add_argument("--no-border", dest="border", action="store_false", help="leave out border images")
     options.add_argument("--no-processes", dest="processes", action="store_false", help="leave out runs of two")
     options.add_argument("--seed", type=int, default=0, help="seed of the moments and mutations")
@@ -433,6 +452,7 @@ def main() -> None:
             signals=chosen.signals,
             images=chosen.images,
             files=chosen.files,
+            weights=chosen.weights,
             images_through=chosen.border,
             processes=chosen.processes,
             seed=chosen.seed,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion.denoiser import Prediction
-from diffusion.operators import Linear
+from diffusion.operators import Linear, Mask
 from diffusion.schedules import EDM, Schedule, expand
 
 # Correlation length in pixels, and the exponent by which the spectrum decays at frequencies above it: photographs have
@@ -65,11 +65,14 @@ class Field:
 
 @dataclass(frozen=True)
 class Known:
-    """The exact posterior of a field given y = A x + N(0, noise²), for any y."""
+    """The exact posterior of a field given y = A x + N(0, noise²), for any y.
+
+    `noise` is a number, or the standard deviation of each value of y, (1, *), positive also where a mask shows nothing.
+    """
 
     field: Field
     operator: Linear
-    noise: float
+    noise: float | Tensor
 
     @cached_property
     def gain(self) -> tuple[Tensor, Tensor]:
@@ -77,7 +80,17 @@ class Known:
         side = self.field.side
         cross = self.operator(self.field.covariance.reshape(-1, 1, side, side)).flatten(1)
         inner = self.operator(cross.mT.reshape(-1, 1, side, side)).flatten(1)
-        return cross.mT, torch.linalg.cholesky(inner + self.noise**2 * torch.eye(len(inner), dtype=torch.float64))
+        variance = torch.as_tensor(self.noise, dtype=torch.float64).square().flatten().expand(len(inner))
+        return cross.mT, torch.linalg.cholesky(inner + torch.diag(variance))
+
+    @cached_property
+    def judged(self) -> Tensor:
+        """The pixels that restorations are judged by, bool (side²,): those that a mask hides, and all pixels of other
+        operators and of maps of noise.
+        """
+        if isinstance(self.operator, Mask) and not isinstance(self.noise, Tensor):
+            return ~self.operator.known.flatten()
+        return torch.ones(self.field.side**2, dtype=torch.bool)
 
     @cached_property
     def std(self) -> Tensor:

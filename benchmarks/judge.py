@@ -83,6 +83,27 @@ def train(images: Images, *, epochs: int = EPOCHS) -> Judge:
     return judge.eval()
 
 
+@dataclass(frozen=True)
+class Referee:
+    """A judge with the features of the training images, and the `floor`: the distance of images of the test set."""
+
+    judge: Judge
+    features: Tensor
+    floor: float
+
+    @classmethod
+    def of(cls, data: Path, count: int) -> Referee:
+        """Trains a judge on the original files in a folder; the floor is that of so many test images."""
+        real, test = (Images.read(data, part) for part in ("train", "t10k"))
+        judge = train(real)
+        features = judge.features(real.values)
+        return cls(judge, features, frechet(judge.features(test.values[:count]), features))
+
+    def distance(self, values: Tensor) -> float:
+        """Returns the Fréchet distance of images (N, 1, H, W) uint8 from the training images."""
+        return frechet(self.judge.features(values), self.features)
+
+
 def accuracy(judge: Judge, images: Images) -> float:
     """Returns the share of images whose class the judge predicts."""
     with torch.no_grad():

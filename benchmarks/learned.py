@@ -1,14 +1,17 @@
 """A noise level for every pixel against guidance, after the same time of training on the same cores.
 
     python -m benchmarks.learned CONFIG --data FOLDER [--minutes 20] [--limit 48] [--n 19] [--share 0.66]
-                                 [--set SECTION.KEY=VALUE ...] [--judge DIR] [--out FILE] [--check]
+                                 [--operator OPERATOR --noise 0.05] [--tasks NAME ...] [--set SECTION.KEY=VALUE ...]
+                                 [--judge DIR] [--runs DIR] [--out FILE] [--check]
 
-CONFIG is trained twice on the images of FOLDER, each time from scratch until its time is up: as it is, and with
-observed.share = --share, so that the network learns to restore. At most --limit held-out images, the same for all, are
-then damaged as by benchmarks/restoration.py, masks alone, and restored --n times each:
+CONFIG is trained twice on the images of FOLDER, each time from scratch until its time is up: as it is, and so that the
+network learns to restore, with observed.share = --share or, with --operator, with that as condition.operator. With
+--runs, DIR holds both runs already, in DIR/guided and DIR/learned. At most --limit held-out images, the same for all,
+are then damaged as by benchmarks/restoration.py, by masks alone, or by the operator, and restored --n times each:
 
     guided     by the plain network with the package's default
-    repaint    by the plain network with RePaint, in as many evaluations of the network as "guided" took
+    repaint    by the plain network with RePaint, in as many evaluations of the network as "guided" took; with
+               --operator by DDNM
     learned    by the other network with the method "learned"
 
 The columns are those of benchmarks/restoration.py. With --judge, the folder of the original files of Fashion-MNIST, the
@@ -19,6 +22,7 @@ with 2,000 samples. Pictures are left in a folder beside the JSON.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,12 +33,12 @@ from benchmarks import common, judge, restoration, timed
 from benchmarks.common import Goal, Rows
 from benchmarks.posterior import Tally
 from benchmarks.restoration import Case, Task
-from diffusion import config, figures
+from diffusion import config, figures, operators
 from diffusion.data import Dataset, open_source
-from diffusion.model import Model
+from diffusion.model import Model, load
 from diffusion.progress import say
 
-GUIDED, REPAINT, LEARNED = "guided", "repaint", "learned"
+GUIDED, REPAINT, DDNM, LEARNED = "guided", "repaint", "ddnm", "learned"
 # The goals: the share of the seconds of guidance, the coverage of 90 % intervals, the seam, and the share of the
 # plain network's Fréchet distance.
 SECONDS, COVERAGE, SEAM, FRECHET = 0.2, (0.86, 0.93), (0.9, 1.1), 1.05
@@ -48,11 +52,21 @@ def train(chosen: argparse.Namespace, folder: Path) -> tuple[dict[str, Model], T
     dataset = open_source(plain.data, say)
     training, held_out = dataset.split(plain.data.held_out, plain.data.seed)
     models = {}
-    for name, share in ((GUIDED, 0.0), (LEARNED, chosen.share)):
-        experiment = config.override(plain, [f"observed.share={share}"])
+    for name, restores in ((GUIDED, []), (LEARNED, learning(chosen))):
+        if chosen.runs:
+            models[name] = load(chosen.runs / name, device="cpu")
+            continue
+        experiment = config.override(plain, restores)
         models[name], seconds = timed.train(experiment, training, folder / name, 60 * chosen.minutes)
         say(f"{name}: {models[name].step:,} steps in {seconds / 60:.1f} minutes")
     return models, images(held_out.evenly(chosen.limit))
+
+
+def learning(chosen: argparse.Namespace) -> list[str]:
+    """Returns the overrides of the configuration with which a network learns to restore."""
+    if chosen.operator:
+        return [f"condition.operator={chosen.operator}", f"condition.noise={chosen.noise}"]
+    return [f"observed.share={chosen.share}"]
 
 
 def images(dataset: Dataset) -> Tensor:
@@ -60,19 +74,23 @@ def images(dataset: Dataset) -> Tensor:
     return dataset.center(dataset.batch(range(len(dataset)))[0]).float() / dataset.spec.top
 
 
-def masks(height: int, width: int) -> dict[str, Task]:
-    """Returns the kinds of damage that hide pixels."""
-    return {name: task for name, task in restoration.tasks(height, width).items() if task.known is not None}
+def damages(chosen: argparse.Namespace, height: int, width: int) -> dict[str, Task]:
+    """Returns the kinds of damage to restore by their names: those that hide pixels, or the operator."""
+    if chosen.operator:
+        return {chosen.operator: Task(operators.parse(chosen.operator), chosen.noise)}
+    found = {name: task for name, task in restoration.tasks(height, width).items() if task.known is not None}
+    return {name: task for name, task in found.items() if not chosen.tasks or name in chosen.tasks}
 
 
 def compare(models: dict[str, Model], x: Tensor, name: str, task: Task, chosen: argparse.Namespace) -> dict[str, Tally]:
     """Restores all images of one task by every contestant; returns their figures and leaves a picture of two images."""
-    tallies, pictures = {who: Tally() for who in (GUIDED, REPAINT, LEARNED)}, []
+    rival = REPAINT if task.known is not None else DDNM
+    tallies, pictures = {who: Tally() for who in (GUIDED, rival, LEARNED)}, []
     for number, image in enumerate(tqdm(x, desc=name, disable=None)):
         case = Case.of(image, task, number)
         found = {GUIDED: case.restored(models[GUIDED], "auto", chosen.n, seed=number, steps=chosen.steps)}
-        steps = restoration.contestants([REPAINT], restoration.work(found[GUIDED]))[REPAINT]
-        found[REPAINT] = case.restored(models[GUIDED], REPAINT, chosen.n, seed=number, steps=steps)
+        steps = restoration.contestants([rival], restoration.work(found[GUIDED]))[rival]
+        found[rival] = case.restored(models[GUIDED], rival, chosen.n, seed=number, steps=steps)
         found[LEARNED] = case.restored(models[LEARNED], LEARNED, chosen.n, seed=number, steps=chosen.steps)
         for who, restored in found.items():
             tallies[who].add(**restoration.measured(case, restored))
@@ -87,6 +105,7 @@ def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
     learned, guided = tallies[LEARNED], tallies[GUIDED]
     seconds = next(name for name in learned.figures if name.startswith("seconds"))
     coverage, seam = learned.mean("coverage"), learned.mean("seam")
+    seams = [Goal(f"{task}: seam", seam, SEAM[0]), Goal(f"{task}: seam", seam, SEAM[1], "at most")]
     return [
         Goal(f"{task}: seconds, beside guidance", learned.mean(seconds) / guided.mean(seconds), SECONDS, "at most"),
         *(
@@ -95,8 +114,7 @@ def goals(task: str, tallies: dict[str, Tally]) -> list[Goal]:
         ),
         Goal(f"{task}: coverage", coverage, COVERAGE[0]),
         Goal(f"{task}: coverage", coverage, COVERAGE[1], "at most"),
-        Goal(f"{task}: seam", seam, SEAM[0]),
-        Goal(f"{task}: seam", seam, SEAM[1], "at most"),
+        *([] if math.isnan(seam) else seams),
     ]
 
 
@@ -125,6 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument(
         "--share", type=float, default=0.66, help="observed.share of the network that learns to restore"
     )
+    options.add_argument("--operator", default="", help="operator that the network learns, instead of masks")
+    options.add_argument("--noise", type=float, default=0.0, help="noise on what the operator makes")
+    options.add_argument("--tasks", nargs="*", default=[], help="kinds of damage; by default all")
+    options.add_argument("--runs", type=Path, help="folder of both runs, where they were trained already")
     options.add_argument("--set", nargs="*", default=[], metavar="SECTION.KEY=VALUE", help="other values of CONFIG")
     options.add_argument("--judge", type=Path, help="folder of the original files of Fashion-MNIST")
     chosen = options.parse_args(arguments)
@@ -135,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     models, x = train(chosen, chosen.out.with_suffix(""))
     rows: Rows = []
     bounds: list[Goal] = []
-    for name, task in masks(*x.shape[2:]).items():
+    for name, task in damages(chosen, *x.shape[2:]).items():
         tallies = compare(models, x, name, task, chosen)
         rows += [
             {

@@ -9,10 +9,10 @@ samples each. The schedule is the package's, and its timestep grids are measured
 per sample: the several particles of "particles" do not count as steps.
 
 Fields: Gaussian images of 32x32 pixels, seen through a mask, a blur and a downsampling, in noise, and through the mask
-without any. For masks "learned" has a denoiser that takes a noise level for every pixel, as it is exact here for every
-map, and the package's default grid. The columns are the error of the mean and the variance relative to the exact ones,
-and the exact probability of intervals that hold 90 % of the draws of an exact sampler. A probability below 88 % is
-over-confident.
+without any and in noise that differs from pixel to pixel. For masks "learned" has a denoiser that takes a noise level
+for every pixel, as it is exact here for every map, and the package's default grid. The columns are the error of the
+mean and the variance relative to the exact ones, and the exact probability of intervals that hold 90 % of the draws of
+an exact sampler. A probability below 88 % is over-confident.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from diffusion.memory import tune_malloc
 from diffusion.operators import Downsample, GaussianBlur, Linear, Mask, Matrix
 from diffusion.restoration.counting import CountingDenoiser
 from diffusion.restoration.methods import DPS, METHODS, Learned, Method, PiGDM, Resampling, default
+from diffusion.restoration.noise_maps import Noise, most
 from diffusion.restoration.particles import Particles
 from diffusion.restoration.posterior import Isotropic
 
@@ -66,6 +67,8 @@ LAST, LAST_IMAGE = 4.6, 8.0
 # Draws of a pixel: the second smallest and the second largest of 39 hold 36/40 of all further ones.
 DRAWS = 39
 NOISE = 0.05
+# The ends of the standard deviations in a map of noise, log-uniform between them.
+MAP = (0.02, 2.0)
 # The noise of y in the exact posterior of an exact observation, for a covariance that can be inverted.
 NEARLY_EXACT = 1e-3
 # Beyond any distance of samples that did not diverge: the modes lie within 16 of the middle in each coordinate.
@@ -219,14 +222,18 @@ def summary(cell: tuple[int, int], tallies: dict[str, Tally], samples: int) -> t
     return rows, goals
 
 
-def operators(side: int) -> dict[str, tuple[Linear, float]]:
-    """Returns the operators of the images, each with its noise: a mask that hides 70 % of the pixels, in noise and
-    exact, a blur, and means over 4x4 blocks.
+def operators(side: int) -> dict[str, tuple[Linear, Noise]]:
+    """Returns the operators of the images, each with its noise: a mask that hides 70 % of the pixels, in noise, exact,
+    and in noise of a map, a blur, and means over 4x4 blocks.
     """
-    known = torch.rand(1, side, side, generator=torch.Generator().manual_seed(0)) < 0.3
+    generator = torch.Generator().manual_seed(0)
+    known = torch.rand(1, side, side, generator=generator) < 0.3
+    low, high = map(math.log, MAP)
+    levels = (low + (high - low) * torch.rand(1, 1, side, side, generator=generator)).exp()
     return {
         "mask": (Mask(known), NOISE),
         "mask, exact": (Mask(known), 0.0),
+        "noise map": (Mask(known), levels),
         "blur": (GaussianBlur(1.5, "circular"), NOISE),
         "downsample": (Downsample(4), NOISE),
     }
@@ -244,11 +251,12 @@ def images(chosen: Namespace) -> tuple[Rows, list[Goal]]:
     for where, (operator, noise) in operators(chosen.side).items():
         if chosen.operators and where not in chosen.operators:
             continue
-        known = Known(prior, operator, max(noise, NEARLY_EXACT))
+        mapped = isinstance(noise, Tensor)
+        known = Known(prior, operator, noise if isinstance(noise, Tensor) else max(noise, NEARLY_EXACT))
         entries: Contestants = {}
         for name, (method, steps) in contestants(1.0, masks=isinstance(operator, Mask)).items():
-            if name == "zero" and not noise:
-                continue  # It needs noise.
+            if (name == "zero" and most(noise) == 0) or (mapped and not method.takes_maps):
+                continue  # It needs noise, or that it is a number.
             entries |= {f"{name}, {count} steps": (method, count) for count in (steps, MANY)}
         for name, (method, steps) in tqdm(entries.items(), desc=where, disable=None):
             if chosen.only and name.partition(",")[0] not in chosen.only:
@@ -269,7 +277,7 @@ def images(chosen: Namespace) -> tuple[Rows, list[Goal]]:
 
 
 def field_figures(
-    prior: Field, known: Known, noise: float, method: Method, times: Tensor, chosen: Namespace
+    prior: Field, known: Known, noise: Noise, method: Method, times: Tensor, chosen: Namespace
 ) -> dict[str, object] | None:
     """Returns the figures of a method over `chosen.images` observations, or None if it cannot take the operator."""
     tally = Tally()
@@ -301,15 +309,14 @@ def field_figures(
 
 
 def moments(restored: Particles, known: Known, y: Tensor) -> dict[str, float]:
-    """Compares draws with the exact posterior, over the pixels that a mask hides, or over all for other operators.
+    """Compares draws with the exact posterior, over the pixels that are judged (`Known.judged`).
 
     Returns "mean", the root of the mean square error of the mean in posterior standard deviations, less the part due to
     the finite number of draws and with the sign of the difference; "variance", the mean ratio of variances; and
     "coverage", the exact probability of the 90 % intervals.
     """
-    hidden = ~known.operator.known.flatten() if isinstance(known.operator, Mask) else slice(None)
-    mean, std = known.mean(y)[hidden], known.std[hidden]
-    draws = restored.x.flatten(1).double()[:, hidden]
+    mean, std = known.mean(y)[known.judged], known.std[known.judged]
+    draws = restored.x.flatten(1).double()[:, known.judged]
     excess = float(((draws.mean(0) - mean) / std).square().mean()) - float((draws.var(0) / std.square()).mean()) / len(
         draws
     )

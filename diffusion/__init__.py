@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from diffusion.exchange.loading import load as load
     from diffusion.model import Model as Model
-    from diffusion.model import load as load
 
 __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load"]
@@ -14,8 +14,12 @@ __all__ = ["Model", "__version__", "load"]
 
 def __getattr__(name: str) -> object:
     # torch takes seconds to import, and `diffusion --help` does not need it.
-    if name in ("Model", "load"):
-        from diffusion import model
+    if name == "Model":
+        from diffusion.model import Model
 
-        return getattr(model, name)
+        return Model
+    if name == "load":
+        from diffusion.exchange.loading import load
+
+        return load
     raise AttributeError(f"module 'diffusion' has no attribute {name!r}")

@@ -67,7 +67,9 @@ def arranged(arguments: Sequence[str], kind: type, command: str, others: Iterabl
             raise InputError(key or _unknown(name, command, named, others))
         values = [value] if equals else _taken(argument, waiting, named)
         _check(name, argument, values)
-        given += [word, *([] if equals else values)]
+        # A value that looks like an option, as the flags of another program do, is taken for one unless it is joined.
+        joined = not equals and len(values) == 1 and _is_option(values[0])
+        given += [f"{word}={values[0]}"] if joined else [word, *([] if equals else values)]
     overrides = [word for word in placed if OVERRIDE.fullmatch(word)] if hasattr(kind, "overrides") else []
     placed = [word for word in placed if word not in overrides]
     positional = [argument for argument in known if argument.positional]

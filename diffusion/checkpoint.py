@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -29,7 +30,7 @@ from torch import Tensor
 from diffusion.errors import InputError, closest
 from diffusion.files import TEMPORARY, expanded, sync
 
-OLDEST, FORMAT = 1, 2
+OLDEST, FORMAT = 1, 3
 MANIFEST = "manifest.json"
 FOLDER = "checkpoints"
 PREFIX = "step-"
@@ -78,8 +79,18 @@ def _renamed(name: str, part: Part) -> Part:
     return Part({new_name(key): value for key, value in part.tensors.items()}, part.description)
 
 
+def _with_rms(name: str, part: Part) -> Part:
+    """Brings format 2 to 3, in which the rows of the table of labels have a root mean square of their own: 1 before."""
+    rms = {
+        f"{key.removesuffix('weight')}rms": torch.ones(len(value), dtype=value.dtype)
+        for key, value in part.tensors.items()
+        if key in ("embed.label.weight", "network/embed.label.weight")
+    }
+    return Part({**rms, **part.tensors}, part.description)
+
+
 # For each older format, the function that brings a part of a given name to the next format. A new format adds a line.
-MIGRATIONS: Mapping[int, Callable[[str, Part], Part]] = {1: _renamed}
+MIGRATIONS: Mapping[int, Callable[[str, Part], Part]] = {1: _renamed, 2: _with_rms}
 
 
 @dataclass(frozen=True)
@@ -271,6 +282,15 @@ def _manifest(folder: Path) -> tuple[int, int, dict[str, tuple[int, str]]]:
         if not re.fullmatch(r"\w+\.safetensors", name, re.ASCII):
             raise CheckpointError(f"{folder}: damaged checkpoint: {MANIFEST} names {name!r}, no file of a checkpoint")
     return step, version, files
+
+
+def hashes(folder: Path) -> tuple[int, dict[str, str]]:
+    """Returns the step of a checkpoint, and the sha256 of each of its files as its manifest has it.
+
+    Raises CheckpointError for a manifest that is damaged.
+    """
+    step, _, files = _manifest(folder)
+    return step, {name: sha256 for name, (_, sha256) in files.items()}
 
 
 def read(folder: Path, name: str) -> Part:

@@ -18,12 +18,13 @@ import diffusion
 from diffusion.arguments import HELP, arranged, with_expanded_paths
 from diffusion.commands import options
 from diffusion.errors import InputError, nearest
+from diffusion.files import is_address
 
 DESCRIPTION = "Diffusion models of a folder of images: train, sample, restore damaged images, measure the likelihood."
 
 
 class Command(NamedTuple):
-    """The class of a command's options, and the function that takes them, as "module:function" of `commands`."""
+    """The class of a command's options, and the function that takes them: "module:function", relative to `commands`."""
 
     options: Callable[..., Any]
     function: str
@@ -41,6 +42,11 @@ COMMANDS: dict[str, Command] = {
     "complete": Command(options.Complete, "complete:complete"),
     "evaluate": Command(options.Evaluate, "evaluate:evaluate"),
     "compare": Command(options.Compare, "compare:compare"),
+    "distance": Command(options.Distance, "distance:distance"),
+    "import": Command(options.Import, "import_:import_"),
+    "export": Command(options.Export, "export:export"),
+    "publish": Command(options.Publish, "publish:publish"),
+    "page": Command(options.Page, ".page.server:page"),
     "inspect": Command(options.Inspect, "inspect:inspect"),
     "verify-resume": Command(options.VerifyResume, "verify_resume:verify_resume"),
     "cache": Command(options.Cache, "cache:cache"),
@@ -159,7 +165,7 @@ def run(chosen: Any) -> int:  # noqa: ANN401, the options of any command
 def _called(function: str, chosen: Any) -> int:  # noqa: ANN401, the options of any command
     """Imports the function of a command and calls it, on the device that the options name."""
     module, _, name = function.partition(":")
-    command: Callable[[Any], int] = getattr(importlib.import_module(f"diffusion.commands.{module}"), name)
+    command: Callable[[Any], int] = getattr(importlib.import_module(f".{module}", "diffusion.commands"), name)
     if getattr(chosen, "device", None) is None:
         return command(chosen)
     from diffusion import devices
@@ -169,10 +175,14 @@ def _called(function: str, chosen: Any) -> int:  # noqa: ANN401, the options of 
 
 
 def _as_meant(chosen: Any) -> Any:  # noqa: ANN401, the options of any command
-    """Returns options with paths expanded, and with the run that a file or a folder of it stands for."""
+    """Returns options with paths expanded, and with the run that a file or a folder of it or an address stands for."""
     chosen = with_expanded_paths(chosen)
     if not hasattr(chosen, "run"):
         return chosen
+    if is_address(chosen.run):
+        from diffusion.exchange.resolve import at_hand
+
+        return replace(chosen, run=at_hand(str(chosen.run)))
     from diffusion.checkpoint import named
 
     return replace(chosen, run=named(chosen.run))

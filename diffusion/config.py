@@ -28,7 +28,7 @@ from diffusion.denoiser import PARAMETERIZATIONS, EDMPrecond, Parameterization
 from diffusion.errors import InputError, closest, nearest, require
 from diffusion.files import expanded, read_text
 from diffusion.grids import GRIDS, Grid, Karras
-from diffusion.noise_levels import NOISE_LEVELS, LogNormal, Measured, NoiseLevels
+from diffusion.noise_levels import NOISE_LEVELS, Adaptive, LogNormal, NoiseLevels
 from diffusion.objectives import WEIGHTINGS, EDMError, Exact, Weighting
 from diffusion.precision import Precision
 from diffusion.samplers import SAMPLERS, Sampler, SDESolver
@@ -51,6 +51,8 @@ class ModelConfig:
 
     learned_variance: bool = False
     """Predict the reverse variance too, which needs training.hybrid > 0 or training.trajectory."""
+    variance: Literal["sigmoid", "linear"] = "sigmoid"
+    """How an output places the variance between its limits: by its sigmoid, or from -1 to 1, as in imported models."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,11 @@ class TrainingConfig:
     """Compute activations again in the backward pass instead of keeping them, which takes less memory and more time."""
     seed: int = 0
     """Seed of the initial weights, the order of the examples, their augmentation and noise, and dropout."""
-    start: str = ""
-    """A run folder or a checkpoint whose averaged weights the first step begins from, instead of random ones."""
+    init: str = ""
+    """A run, a checkpoint or hf://OWNER/NAME@REVISION, whose averaged weights the first step begins from."""
+    patience: Natural = 0
+    """Validations in a row without an improvement of the held-out bound by more than chance after which a run ends; 0
+    for none."""
     em: Natural = 0
     """Rounds that follow the steps of a run on images with holes: each completes the training images by the network,
     trains on the completions, and is kept if the held-out bound of what was seen improves."""
@@ -133,6 +138,9 @@ class ReportConfig:
     """Held-out examples in a validation during training."""
     draws: Annotated[int, Field(ge=2, multiple_of=2)] = 4
     """Steps of the bound that are drawn for each of these examples, in two independent halves."""
+    training_images: Natural = 512
+    """Training examples that a validation measures too, no more than held-out ones, to see when the model begins to
+    remember them; 0 for none."""
     tracker: Literal[
         "", "tensorboard", "wandb", "trackio", "mlflow", "aim", "comet_ml", "clearml", "dvclive", "swanlab"
     ] = ""
@@ -235,13 +243,16 @@ class Config:
                 "training.hybrid: must be positive exactly when model.learned_variance is true, "
                 f"got {self.training.hybrid} and {self.model.learned_variance}"
             )
-        if isinstance(self.noise_levels, Measured) and not isinstance(self.weighting, Exact):
+        if isinstance(self.noise_levels, Adaptive) and not isinstance(self.weighting, Exact):
             raise ConfigError(
-                "weighting.name: must be exact where noise_levels.name is measured, as the objective would change with "
-                f"the noise levels under any other, got {_name_of(WEIGHTINGS, type(self.weighting))}"
+                "weighting.name: must be exact where noise_levels.name is "
+                f"{_name_of(NOISE_LEVELS, type(self.noise_levels))}, as the objective would change with the noise "
+                f"levels under any other, got {_name_of(WEIGHTINGS, type(self.weighting))}"
             )
         if self.training.em:
             _check_rounds(self)
+        if self.training.patience:
+            _check_patience(self)
         if self.training.batch % self.training.accumulate:
             raise ConfigError(
                 f"training.accumulate: must divide batch ({self.training.batch}), got {self.training.accumulate}"
@@ -278,6 +289,23 @@ def _check_rounds(experiment: Config) -> None:
         if not fits:
             why = "whose rounds complete images of the model's size and end by the held-out bound"
             raise ConfigError(f"{key}: must be {rule} with training.em, {why}, got {value!r}")
+
+
+def _check_patience(experiment: Config) -> None:
+    """Raises ConfigError where a run cannot end by its held-out bound."""
+    teacher, em, patience = experiment.distillation.teacher, experiment.training.em, experiment.training.patience
+    for name, given, why in (
+        ("distillation.teacher", teacher, "as a student has no bound by which it could end"),
+        ("training.em", em, "whose rounds follow all steps of a run and end by the bound themselves"),
+    ):
+        if given:
+            raise ConfigError(f"training.patience: must be 0 with {name}, {why}, got {patience}")
+    for name, value, fits, rule in (
+        ("data.held_out", experiment.data.held_out, experiment.data.held_out > 0, "above 0"),
+        ("report.images", experiment.report.images, experiment.report.images > 1, "at least 2"),
+    ):
+        if not fits:
+            raise ConfigError(f"{name}: must be {rule} with training.patience, which judges by it, got {value}")
 
 
 def refuse_undrawn_tails(experiment: Config) -> None:
@@ -324,6 +352,7 @@ REGISTRIES: dict[str, Mapping[str, type]] = {
 # Keys by section that have had another name: old configurations and overrides are still read.
 RENAMED: dict[str, dict[str, str]] = {
     "report": {"grid": "pictures"},
+    "training": {"start": "init"},
     "noise_levels": {"spread": "uniform"},
     "sampler": {"fraction": "variance_interp"},
 }
@@ -493,6 +522,12 @@ def _parse(override: str) -> tuple[str, str, Any]:
     if isinstance(_keys().get(section, {}).get(key), str) and not isinstance(value, str):
         value = text.strip()  # A folder may be called 2015.
     return section, key, value
+
+
+def name_of_today(name: str) -> str:
+    """Returns the name "section.key" that a key has today, which may have had another one."""
+    section, _, key = name.partition(".")
+    return f"{section}.{RENAMED.get(section, {}).get(key, key)}"
 
 
 def full_names(key: str) -> list[str]:

@@ -7,6 +7,7 @@ from their variance-exploding process to any (α, σ). The target of the network
     x0    x
     v     (α ε - σ x) / √(α² + σ²)                           Salimans and Ho 2022, arXiv 2202.00512
     edm   (σ x - α σ_d² ε) / (σ_d √(α² σ_d² + σ²))           Karras et al. 2022; σ_d is the root mean square of the data
+    flow  ε - x                                              Lipman et al. 2023, arXiv 2210.02747
 
 The network is conditioned on λ_t alone, so the schedule may be replaced after training.
 """
@@ -30,7 +31,8 @@ class Prediction(NamedTuple):
     """The output of a denoiser for x_t.
 
     `mean` is E[x|x_t], (B, C, *). `variance_interp` interpolates between the two fixed reverse variances
-    (`gaussian.reverse`), (B, C, *) in [0, 1], or is None when the variance is not learned.
+    (`gaussian.reverse`), (B, C, *) in [0, 1], or is None when the variance is not learned. That of an imported model is
+    not kept from lying beyond.
     """
 
     mean: Tensor
@@ -131,6 +133,20 @@ class EDMPrecond(Parameterization):
         return Scalings(total.rsqrt(), alpha * self.sigma_data**2 / total, sigma * self.sigma_data * total.rsqrt())
 
 
+@dataclass(frozen=True)
+class Velocity(Parameterization):
+    """The network predicts ε - x, the velocity of the straight path from data to noise (Lipman et al. 2023, eq. 23; Liu
+    et al. 2023, arXiv 2209.03003, eq. 1).
+
+    It sees the point of that path, where α + σ = 1, whose variance is not 1.
+    """
+
+    def __call__(self, alpha: Tensor, sigma: Tensor) -> Scalings:
+        """c_in = c_skip = 1/(α + σ), c_out = -σ/(α + σ)."""
+        scale = 1 / (alpha + sigma)
+        return Scalings(scale, scale, -sigma * scale)
+
+
 def input_scale(alpha: Tensor, sigma: Tensor) -> Tensor:
     """c_in = 1/√(α² + σ²): data of unit variance give an input of unit variance. It is 1 where α² + σ² = 1."""
     return (alpha.square() + sigma.square()).rsqrt()
@@ -161,26 +177,32 @@ class Denoiser:
     Times may be a map with one for every pixel (`levels`), where the backbone takes one. `condition` (B, K, *) are
     channels that the backbone receives beside x_t, where it was built for them; (1, K, *) are those of every example,
     and those of B examples are those of their copies too, as guidance makes them.
+
+    The outputs v for the variance, where the backbone has them, stand for `variance_interp` = sigmoid(v), or with
+    `linear_variance` for (v + 1)/2 (Nichol and Dhariwal 2021, arXiv 2102.09672, in their code).
     """
 
     backbone: Network
     schedule: Schedule
     parameterization: Parameterization
     condition: Tensor | None = None
+    linear_variance: bool = False
 
     def network(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Evaluates the network: F (B, C, *), and `variance_interp` (B, C, *) in (0, 1) if it has 2C channels, else
-        None. x_t: (B, C, *); t: () or (B,) or a map; label: (B,) int64, -1 for none.
+        """Evaluates the network: F (B, C, *), and `variance_interp` (B, C, *) if it has 2C channels, else None. x_t:
+        (B, C, *); t: () or (B,) or a map; label: (B,) int64, -1 for none.
         """
         times = levels.seen(levels.widened(t))
         c_in = self.parameterization(*self.schedule(times)).c_in
         log_snr = rows(self.schedule.log_snr(levels.widened(levels.of_trajectory(t, x_t))), x_t)
         # The network may run in a lower precision; the algebra around it stays in the dtype of x_t.
-        output = self.backbone(expand(c_in, x_t) * x_t, log_snr, label, *self._beside(x_t, times)).to(x_t.dtype)
+        shown = levels.shown(expand(c_in, x_t) * x_t, t)
+        output = self.backbone(shown, log_snr, label, *self._beside(x_t, times)).to(x_t.dtype)
         channels = x_t.shape[1]
         if output.shape[1] == channels:
             return output, None
-        return output[:, :channels], torch.sigmoid(output[:, channels:])
+        v = output[:, channels:]
+        return output[:, :channels], (v + 1) / 2 if self.linear_variance else torch.sigmoid(v)
 
     def _beside(self, x_t: Tensor, times: Tensor) -> tuple[Tensor | None, ...]:
         """What the backbone receives beside x_t, log-SNR and label: a map and a condition, or nothing."""
@@ -209,4 +231,10 @@ def _for_rows(part: Tensor, count: int) -> Tensor:
     return part.repeat(count // len(part), *[1] * (part.ndim - 1))
 
 
-PARAMETERIZATIONS: dict[str, type[Parameterization]] = {"eps": Eps, "x0": X0, "v": V, "edm": EDMPrecond}
+PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
+    "eps": Eps,
+    "x0": X0,
+    "v": V,
+    "edm": EDMPrecond,
+    "flow": Velocity,
+}

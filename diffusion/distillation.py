@@ -18,7 +18,7 @@ from diffusion import gaussian, samplers
 from diffusion.denoiser import AnyDenoiser, Denoiser
 from diffusion.errors import require
 from diffusion.grids import check_decreasing
-from diffusion.objectives import EDMError, Weighting, weighted_error
+from diffusion.objectives import Batch, EDMError, Weighting, weighted_error
 from diffusion.samplers import DPMSolver
 from diffusion.schedules import Schedule
 from diffusion.transfers import to_device
@@ -66,25 +66,15 @@ class Distillation:
         x_s = samplers.sample(self.teacher, SOLVER, x_t, self.path(step), label=label)
         return gaussian.distillation_target(self.teacher.schedule, x_s, x_t, self.times[step], self.times[step + 1])
 
-    def loss(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        u: Tensor,
-        noise: Tensor,
-        label: Tensor | None = None,
-        relative: Tensor | None = None,
-        observed: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, denoiser: Denoiser, batch: Batch) -> Tensor:
         """The weighted squared error of the student's x̂, averaged over coordinates: (B,).
 
-        x, noise: (B, C, *); u: (B,), uniform in [0, 1), chooses the step; label: (B,). Raises InputError for `relative`
-        levels.
+        The uniform numbers choose the step. Raises InputError for `relative` levels.
         """
-        require(relative is None, "observed.share", "0 for a student", "levels of pixels")
-        steps = self.step(u)
+        require(batch.relative is None, "observed.share", "0 for a student", "levels of pixels")
+        x, label, steps = batch.x, batch.label, self.step(batch.u)
         t = self.times[steps]
-        x_t = gaussian.marginal(denoiser.schedule, x, t).sample(noise)
+        x_t = gaussian.marginal(denoiser.schedule, x, t).sample(batch.noise)
         target = torch.empty_like(x)
         for step in set(steps.tolist()):
             # By index, as the host would wait for the number of rows of a mask.

@@ -19,8 +19,8 @@ from diffusion.data.images.encoding import png_text
 from diffusion.data.images.encoding import read_info as read_info
 from diffusion.files import replacing
 
-# The functions that draw with matplotlib and torchvision import them: both take longer to import than this whole
-# package, and neither the start of a training nor an evaluation needs them.
+# The functions that draw with matplotlib import it: it takes longer to import than this whole package, and neither the
+# start of a training nor an evaluation needs it.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -37,7 +37,6 @@ CHECKER, CHECKERS = (0.4, 0.6), 16
 LARGEST_PANEL = 512
 # A gray that is neither the white nor the black of a picture, so that its edges show.
 PAPER = (228, 228, 228)
-Curve = Sequence[tuple[float, float]]
 
 
 def shown(x: Tensor) -> Tensor:
@@ -65,16 +64,20 @@ def tile(x: Tensor, *, columns: int | None = None) -> Tensor:
     """Tiles images (N, C, H, W) row by row, with the channels that are `shown`: (3 or 4, H', W').
 
     By default there are about as many columns as rows. Small images are enlarged by an integer factor, so that their
-    pixels keep their values.
+    pixels keep their values. Several lie on paper, a single one has no edge.
     """
-    from torchvision.utils import make_grid
-
     scale = max(1, SHOWN_SIDE // max(x.shape[-2:]))
     x = _enlarged(shown(x), scale)
-    picture: Tensor = make_grid(
-        x, nrow=columns or math.ceil(math.sqrt(len(x))), padding=max(2, scale // 2), pad_value=PAPER[0] / 255
-    )
-    return picture
+    if x.shape[1] == 1:
+        x = x.expand(-1, COLORS, -1, -1)
+    if len(x) == 1:
+        return x[0]
+    columns = min(columns or math.ceil(math.sqrt(len(x))), len(x))
+    rows, gap, paper = math.ceil(len(x) / columns), max(2, scale // 2), PAPER[0] / 255
+    # Each has its gap above and on the left, the whole on the right and below.
+    x = F.pad(x, (gap, 0, gap, 0, 0, 0, 0, rows * columns - len(x)), value=paper)
+    lines = x.reshape(rows, columns, *x.shape[1:]).permute(2, 0, 3, 1, 4)
+    return F.pad(lines.flatten(3, 4).flatten(1, 2), (0, gap, 0, gap), value=paper)
 
 
 def checkered(x: Tensor, seen: Tensor) -> Tensor:
@@ -102,7 +105,7 @@ def draw(x: Tensor, *, title: str = "", limit: float = 2.5) -> Image.Image:
     """
     if x.ndim == 4:
         return to_image(tile(x))
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = blank(1)
     scatter(axes, x, limit)
     axes.set_title(title)
     return rendered(figure)
@@ -115,7 +118,7 @@ def film(frames: Sequence[Tensor], *, limit: float = 2.5) -> Image.Image:
     if frames[0].ndim == 4:
         x = torch.stack(list(frames), 1).flatten(0, 1)
         return to_image(tile(x, columns=len(frames)))
-    figure, panels = _figure(len(frames))
+    figure, panels = blank(len(frames))
     for axes, x in zip(panels, frames, strict=True):
         scatter(axes, x, limit)
     return rendered(figure)
@@ -182,53 +185,8 @@ def stack(rows: Sequence[Image.Image]) -> Image.Image:
     return canvas
 
 
-def loss_by_log_snr(curve: Curve, path: Path, step: int) -> Path:
-    """Plots the weighted loss against log-SNR, from the points (log-SNR, loss) of `curve`.
-
-    With the EDM parameterization and weighting, a network whose output is 0 has the loss 1.
-    """
-    figure, (axes,) = _figure(1, width=5.0)
-    axes.plot([log_snr for log_snr, _ in curve], [value for _, value in curve], "o-", color="black", markersize=3)
-    axes.set(
-        xlabel="log-SNR (noise on the left, clean on the right)",
-        ylabel="loss",
-        title=f"loss by log-SNR, step {step}",
-    )
-    axes.set_ylim(bottom=0)
-    return save_png(rendered(figure), path, {"step": step, "log_snr": [list(point) for point in curve]})
-
-
-def by_log_snr(curves: Mapping[str, Sequence[tuple[float, float, float]]], path: Path, unit: str) -> Path:
-    """Plots named curves of (log-SNR, value, standard error), with bands of two standard errors.
-
-    They show how much each log-SNR adds to the bound, and where training and held-out data differ: what is memorized.
-    """
-    figure, (axes,) = _figure(1, width=5.0)
-    for (name, rows), style in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
-        log_snrs, values, errors = zip(*rows, strict=True)
-        axes.plot(log_snrs, values, style, color="black", linewidth=1, label=name)
-        low, high = ([v + sign * 2 * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
-        axes.fill_between(log_snrs, low, high, color="black", alpha=0.15, linewidth=0)
-    axes.set(xlabel="log-SNR (noise on the left, clean on the right)", ylabel=f"{unit} per unit of log-SNR")
-    axes.set_title("the diffusion term by log-SNR")
-    axes.legend(frameon=False)
-    return save_png(
-        rendered(figure), path, {"unit": unit, "curves": {k: [list(r) for r in v] for k, v in curves.items()}}
-    )
-
-
-def histogram(values: Sequence[float], path: Path, *, label: str, title: str) -> Path:
-    """Plots the histogram and the mean of values, one for each example or for each path of an example."""
-    figure, (axes,) = _figure(1, width=5.0)
-    axes.hist(values, bins=min(50, max(5, len(values) // 8)), color="black", alpha=0.6)
-    mean = sum(values) / len(values)
-    axes.axvline(mean, color="black", linewidth=1, linestyle="--", label=f"mean {mean:.4g}")
-    axes.set(xlabel=label, ylabel="count", title=title)
-    axes.legend(frameon=False)
-    return save_png(rendered(figure), path, {"label": label, "mean": mean, "count": len(values)})
-
-
-def _figure(panels: int, width: float = 2.4) -> tuple[Figure, list[Any]]:
+def blank(panels: int, width: float = 2.4) -> tuple[Figure, list[Any]]:
+    """Returns an empty plot of several panels side by side, each `width` inches wide, and its axes."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -269,14 +227,15 @@ def _rgb(x: Tensor) -> Tensor:
 
 
 def captioned(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Puts pictures side by side, each below its name."""
+    """Puts pictures side by side, each below its name, which has room of its own."""
     font = ImageFont.load_default(size=11)
+    widths = [max(image.width, math.ceil(font.getlength(name))) for name, image in panels]
     height = max(image.height for _, image in panels)
-    width = sum(image.width + GAP for _, image in panels) + GAP
+    width = sum(each + GAP for each in widths) + GAP
     canvas = Image.new("RGB", (width, height + 16 + 2 * GAP), PAPER)
     pen, left = ImageDraw.Draw(canvas), GAP
-    for name, image in panels:
+    for (name, image), each in zip(panels, widths, strict=True):
         pen.text((left, GAP), name, fill="black", font=font)
         canvas.paste(image, (left, 16 + GAP))
-        left += image.width + GAP
+        left += each + GAP
     return canvas

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,11 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     if user.startswith("~") and separator and not os.path.lexists(user):
         raise InputError(f"{written}: there is no user {user[1:]!r} whose home this could be")
     return Path(found)
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is an address on the Hugging Face hub, hf://OWNER/NAME, which as a `Path` has lost a slash."""
+    return os.fspath(path).startswith("hf:/")
 
 
 def read_text(path: Path) -> str:
@@ -79,6 +85,33 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refuse_taken(path: Path) -> None:
+    """Raises InputError where something but an empty folder lies at the path of a new folder."""
+    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path}: is there already, and nothing is overwritten; choose another folder with --out")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder to write to. In one step it then becomes `path`, or after an error it is deleted.
+
+    Raises InputError as `refuse_taken` does, and where it cannot be written.
+    """
+    refuse_taken(path)
+    temporary = path.absolute().with_name(f"{TEMPORARY}{path.absolute().name}-{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for inner in (*temporary.rglob("*"), temporary):
+            sync(inner)
+        temporary.rename(path)
+        sync(path.absolute().parent)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,7 +11,8 @@ every patch).
 A map has the shape of x but for the channels, of which it has one: (B, 1, H, W) for images, (B, 1, P) for some of their
 pixels; for points, (B, D), each coordinate has its own. Pixels of which nothing is observed have the time of the
 trajectory, and those seen better than that an earlier one. A pixel that nobody has seen, not even in noise, has the
-time `UNSEEN`: its x_t is that of the noisy end, and it has no part in the time of the trajectory.
+time `UNSEEN`: its x_t is that of the noisy end, of which networks are shown 0, and it has no part in the time of the
+trajectory.
 """
 
 from __future__ import annotations
@@ -40,6 +41,19 @@ def widened(t: Tensor) -> Tensor:
 def seen(t: Tensor) -> Tensor:
     """Returns times within [0, 1]: those of unseen pixels are at the noisy end."""
     return t.clamp(max=1)
+
+
+def shown(x: Tensor, t: Tensor) -> Tensor:
+    """Returns what a network is shown of x (B, C, *) at t, times or a map: 0 in place of pixels that nobody has seen.
+
+    Their x_t is noise of which nothing follows, and a network would have to learn to ignore it.
+    """
+    if not is_map(t, x):
+        return x
+    unseen = t == UNSEEN
+    if unseen.device.type == "cpu" and not unseen.any():
+        return x
+    return torch.where(to_device(unseen, x.device), 0.0, x)
 
 
 def of_trajectory(t: Tensor, like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -120,19 +121,21 @@ class PiecewiseConstant(NoiseLevels):
         return low + position * (high - low) / len(shares)
 
 
+def uniform(bins: int) -> PiecewiseConstant:
+    """The uniform distribution in log-SNR, as one of so many bins."""
+    return PiecewiseConstant(torch.full((bins,), 1 / bins, dtype=torch.float64))
+
+
 @dataclass(frozen=True)
-class Measured(NoiseLevels):
-    """The distribution of least variance for an estimate of the bound at one log-SNR, measured during training.
+class Adaptive(NoiseLevels):
+    """A distribution that is measured during training, on ℓ(λ) = ½ SNR ‖x̂ - x‖², whose mean is the bound by log-SNR.
 
-    The bound is L = ∫ E[ℓ] dλ with ℓ(λ) = ½ SNR ‖x̂ - x‖². Its estimate at a log-SNR drawn from p is ℓ/p, with the
-    variance ∫ E[ℓ²]/p dλ - L². The variance is least, (∫ √E[ℓ²] dλ)² - L², for p ∝ √E[ℓ²]. The quantile function of
-    that density is the schedule that Kingma et al. (2021, arXiv 2107.00630, section 5.1 and appendix I.2) learn by
-    descent on the variance: between its ends a schedule changes nothing else.
-
-    p is constant within each of `bins` bins and measured again every `every` steps. The share `uniform` of the draws is
-    uniform in log-SNR, so that no log-SNR remains unmeasured. This class itself, before any measurement, draws all of
-    them uniformly; `fit` returns the measured distribution.
+    The density is constant within each of `bins` bins and measured again every `every` steps. The share `uniform` of
+    the draws is uniform in log-SNR, so that no log-SNR remains unmeasured. This class itself, before any measurement,
+    draws all of them uniformly; `fit` returns the measured distribution.
     """
+
+    moment: ClassVar[int]
 
     bins: int = 64
     uniform: float = 0.1
@@ -143,14 +146,66 @@ class Measured(NoiseLevels):
         require(0 < self.uniform <= 1, "uniform", "in (0, 1]", self.uniform)
         require(self.every >= 1, "every", "at least 1", self.every)
 
-    def fit(self, second_moment: Tensor) -> PiecewiseConstant:
-        """The distribution for `second_moment` = E[ℓ²] in each bin (bins,), which may have any common factor."""
-        root = second_moment.double().sqrt()
-        return PiecewiseConstant(self.uniform / self.bins + (1 - self.uniform) * root / root.sum())
+    @abstractmethod
+    def weight(self, moment: Tensor, width: float) -> Tensor:
+        """What the density is proportional to, from E[ℓ^`moment`] in each bin of this width in log-SNR: (bins,)."""
+
+    def fit(self, moment: Tensor, width: float = 1.0) -> PiecewiseConstant:
+        """The distribution for E[ℓ^`moment`] in each bin (bins,), which may have any common factor, float64.
+
+        `width` is that of a bin. Where nothing would have any weight, all log-SNRs have the same.
+        """
+        weight = self.weight(moment.double(), width)
+        weight = torch.where(weight.sum() > 0, weight, 1.0)
+        return PiecewiseConstant(self.uniform / self.bins + (1 - self.uniform) * weight / weight.sum())
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
         """λ is uniform between the ends of the schedule."""
-        return self.fit(torch.ones(self.bins)).log_snr(u, schedule)
+        return uniform(self.bins).log_snr(u, schedule)
+
+
+@dataclass(frozen=True)
+class Measured(Adaptive):
+    """The distribution of least variance for an estimate of the bound at one log-SNR, measured during training.
+
+    The bound is L = ∫ E[ℓ] dλ with ℓ(λ) = ½ SNR ‖x̂ - x‖². Its estimate at a log-SNR drawn from p is ℓ/p, with the
+    variance ∫ E[ℓ²]/p dλ - L². The variance is least, (∫ √E[ℓ²] dλ)² - L², for p ∝ √E[ℓ²]. The quantile function of
+    that density is the schedule that Kingma et al. (2021, arXiv 2107.00630, section 5.1 and appendix I.2) learn by
+    descent on the variance: between its ends a schedule changes nothing else.
+
+    p is constant within each of `bins` bins and measured again every `every` steps. The share `uniform` of the draws is
+    uniform in log-SNR, so that no log-SNR remains unmeasured.
+    """
+
+    moment = 2
+
+    def weight(self, moment: Tensor, width: float) -> Tensor:
+        """√E[ℓ²]: (bins,)."""
+        return moment.sqrt()
+
+
+@dataclass(frozen=True)
+class Dissipation(Adaptive):
+    """Even in thermodynamic length, p ∝ √ζ, where short steps of a trajectory dissipate ζ Δλ²; measured in training.
+
+    With f(λ) = E[ℓ] and m = 2 f/SNR, ζ = -¼ SNR dm/dλ = ½ (f - df/dλ) (`grids.EqualDissipation`). Each step of a grid
+    of equal dissipation then has the same share of the draws. ζ is 0 where the error m does not fall, as under noise
+    that leaves nothing of an example.
+
+    p is constant within each of `bins` bins and measured again every `every` steps. The share `uniform` of the draws is
+    uniform in log-SNR, so that no log-SNR remains unmeasured.
+    """
+
+    moment = 1
+
+    def weight(self, moment: Tensor, width: float) -> Tensor:
+        """√ζ by differences between neighboring bins; 0 where chance, or a new network, makes ζ negative: (bins,)."""
+        if self.bins == 1:
+            return moment
+        # 2 ζ times the width, half way between two bins: the fall of f/SNR times the SNR there.
+        fall = moment[:-1] * math.exp(width / 2) - moment[1:] * math.exp(-width / 2)
+        sides = torch.stack([torch.cat([fall[:1], fall]), torch.cat([fall, fall[-1:]])])
+        return sides.mean(0).clamp_min(0).sqrt()
 
 
 def truncated_normal(u: Tensor, mean: float, std: float, low: float, high: float) -> Tensor:
@@ -176,4 +231,5 @@ NOISE_LEVELS: dict[str, type[NoiseLevels]] = {
     "log_normal": LogNormal,
     "logit_normal": LogitNormal,
     "measured": Measured,
+    "dissipation": Dissipation,
 }

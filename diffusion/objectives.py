@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Protocol
 
 import torch
@@ -134,26 +134,38 @@ class SigmoidError(Weighting):
         return log_snr.exp() * torch.sigmoid(self.bias - log_snr) / density
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Examples of which an objective takes the loss, and what is drawn for each of them.
+
+    x, noise: (B, C, *), in units of the model; u: (B,), uniform numbers in [0, 1) for the noise levels; label: (B,).
+    relative: (B, 1, *), the levels of the pixels relative to the trajectory's (`levels.relative`), None where all have
+    its level. condition: (B, K, *), what the network is told of the examples, None where that is nothing. observed:
+    (B,) bool on the CPU, whether any pixel of an example is observed.
+    """
+
+    x: Tensor
+    u: Tensor
+    noise: Tensor
+    label: Tensor | None = None
+    relative: Tensor | None = None
+    condition: Tensor | None = None
+    observed: Tensor | None = None
+
+    def parts(self, count: int) -> list[Batch]:
+        """Returns the batch in `count` parts of equal size."""
+        chunks = [None if v is None else v.chunk(count) for v in (getattr(self, each.name) for each in fields(self))]
+        return [Batch(*(None if v is None else v[i] for v in chunks)) for i in range(count)]  # type: ignore[arg-type]
+
+
 class AnyObjective(Protocol):
     """An objective that a backbone can be trained on."""
 
     def log_snr(self, u: Tensor, schedule: Schedule, observed: Tensor | None = None) -> Tensor:
         """Maps uniform numbers u to the noise levels that `loss` draws with them: (B,) -> (B,)."""
 
-    def loss(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        u: Tensor,
-        noise: Tensor,
-        label: Tensor | None = None,
-        relative: Tensor | None = None,
-        observed: Tensor | None = None,
-    ) -> Tensor:
-        """Returns the loss of each example, (B,). x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,);
-        relative: (B, 1, *), the levels of pixels relative to the trajectory's (`levels.relative`); observed: (B,) bool
-        on the CPU, whether any pixel of an example is observed.
-        """
+    def loss(self, denoiser: Denoiser, batch: Batch) -> Tensor:
+        """Returns the loss of each example, (B,). The denoiser knows the `condition` of the batch already."""
 
 
 @dataclass(frozen=True)
@@ -200,53 +212,35 @@ class Objective:
             return plain
         return torch.where(observed, self.observed_levels.density(u, schedule), plain)
 
-    def loss(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        u: Tensor,
-        noise: Tensor,
-        label: Tensor | None = None,
-        relative: Tensor | None = None,
-        observed: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, denoiser: Denoiser, batch: Batch) -> Tensor:
         """Returns the weighted squared error of each example, averaged over its coordinates: (B,).
 
-        x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,). With `relative` (B, 1, *) pixels have levels of
-        their own, at which they are weighted. Those known exactly, and those that nobody has seen, count as 0.
-        `observed` (B,) says of which examples anything is observed.
+        With `relative` levels pixels are weighted at their own. Those known exactly, and those that nobody has seen,
+        count as 0.
 
-        Raises InputError for `relative` with a learned variance.
+        Raises InputError for `relative` levels with a learned variance.
         """
-        if relative is not None:
+        if batch.relative is not None:
             require(not self.hybrid, "training.hybrid", "0 with a noise level for every pixel", self.hybrid)
-            return self._error_by_pixel(denoiser, x, u.double(), noise, label, relative, observed)
-        schedule = denoiser.schedule
-        t, weight = self.times(u, schedule)
-        x_t = gaussian.marginal(schedule, x, t).sample(noise)
-        total, network, variance_interp = weighted_error(denoiser, weight, x, x_t, t, label)
+            return self._error_by_pixel(denoiser, batch, batch.relative)
+        schedule, x = denoiser.schedule, batch.x
+        t, weight = self.times(batch.u, schedule)
+        x_t = gaussian.marginal(schedule, x, t).sample(batch.noise)
+        total, network, variance_interp = weighted_error(denoiser, weight, x, x_t, t, batch.label)
         if self.hybrid:
             total = total + self.hybrid * variance_term(self, denoiser, x, x_t, t, network, variance_interp)
         return total
 
-    def _error_by_pixel(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        u: Tensor,
-        noise: Tensor,
-        label: Tensor | None,
-        relative: Tensor,
-        observed: Tensor | None,
-    ) -> Tensor:
+    def _error_by_pixel(self, denoiser: Denoiser, batch: Batch, relative: Tensor) -> Tensor:
         """The squared error of pixels with levels of their own, each weighted at its level, over all coordinates:
         (B,).
         """
-        schedule = denoiser.schedule
-        times = levels.relative(relative, _times(self.log_snr(u, schedule, observed), schedule))
+        schedule, x, u = denoiser.schedule, batch.x, batch.u.double()
+        times = levels.relative(relative, _times(self.log_snr(u, schedule, batch.observed), schedule))
         own = levels.seen(times)
-        error = squared_error(denoiser, x, gaussian.marginal(schedule, x, own).sample(noise), times, label)[0]
-        density = to_device(self._density(u, schedule, observed).to(own.dtype), x.device)
+        x_t = gaussian.marginal(schedule, x, own).sample(batch.noise)
+        error = squared_error(denoiser, x, x_t, times, batch.label)[0]
+        density = to_device(self._density(u, schedule, batch.observed).to(own.dtype), x.device)
         weight = self.weighting(schedule.log_snr(own), density.reshape(-1, *[1] * (own.ndim - 1)))
         weight = weight * denoiser.parameterization(*schedule(own)).c_out.square()
         counts = (relative > 0) & (relative <= 1)
@@ -328,25 +322,16 @@ class TrajectoryBound:
         """Returns the noise level at which the step that u chooses begins: (B,) -> (B,)."""
         return schedule.log_snr(self.times[self._step(u)])
 
-    def loss(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        u: Tensor,
-        noise: Tensor,
-        label: Tensor | None = None,
-        relative: Tensor | None = None,
-        observed: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, denoiser: Denoiser, batch: Batch) -> Tensor:
         """Returns the KL of the step that u chooses, times the number of steps, per coordinate in nats: (B,).
 
-        x, noise: (B, C, *); u: (B,) uniform in [0, 1); label: (B,). Raises InputError for `relative` levels.
+        Raises InputError for `relative` levels.
         """
-        require(relative is None, "observed.share", "0 with training.trajectory", "levels of pixels")
-        schedule, step = denoiser.schedule, self._step(u)
+        require(batch.relative is None, "observed.share", "0 with training.trajectory", "levels of pixels")
+        schedule, x, step = denoiser.schedule, batch.x, self._step(batch.u)
         t, s = self.times[step], self.times[step + 1]
-        x_t = gaussian.marginal(schedule, x, t).sample(noise)
-        mean, variance_interp = denoiser(x_t, t, label)
+        x_t = gaussian.marginal(schedule, x, t).sample(batch.noise)
+        mean, variance_interp = denoiser(x_t, t, batch.label)
         learned = 0.0 if variance_interp is None else variance_interp
         kl = gaussian.step_kl(schedule, x, mean, x_t, t, s, variance_interp=learned)
         return kl * (len(self.times) - 1) / math.prod(x.shape[1:])

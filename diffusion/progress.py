@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal and in a notebook, and a line now and then in files and pipes.
 
-A bar redraws itself with carriage returns, which make one endless line of a log.
+A bar redraws itself with carriage returns, which make one endless line of a log. A program that shows progress in its
+own way listens instead (`told`): it is told what bars would show, and may look at what is being made (`preview`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO, TypeVar
 
@@ -19,6 +23,9 @@ Item = TypeVar("Item")
 
 # Seconds up to the first line, and between lines.
 FIRST_S, EVERY_S = 10.0, 60.0
+# The units of durations: from how many seconds on one is used, its seconds, and its name.
+YEAR, DAY = 31_556_952, 86_400
+UNITS = ((2 * YEAR, YEAR, "years"), (2 * DAY, DAY, "days"), (3600, 3600, "h"), (60, 60, "min"), (0, 1, "s"))
 # The errors of writing to a terminal that was closed, and to a program that has ended.
 GONE = (errno.EIO, errno.EPIPE)
 
@@ -51,10 +58,12 @@ def bar(total: int | None, title: str, unit: str, *, show: bool = True, done: in
     """Returns the progress of `total` parts, None if their number is not known, of which `done` are done already.
 
     Without `show` nothing is written. With `report` the lines of files and pipes also come with the first numbers
-    beside the progress and at the end, however short the work is.
+    beside the progress and at the end, however short the work is. Whoever listens (`told`) is told instead.
     """
     if not show:
         return std.tqdm(disable=True)  # type: ignore[no-any-return]
+    if (listener := _LISTENER.get()) is not None:
+        return Told(total, title, unit, done=done, listener=listener)
     if draws(sys.stderr):
         return auto.tqdm(  # type: ignore[no-any-return]
             total=total, desc=title, unit=unit, initial=done, mininterval=0.5, dynamic_ncols=True
@@ -68,6 +77,13 @@ def track(items: Iterable[Item], total: int, title: str, unit: str, *, show: boo
         for item in items:
             yield item
             moving.update()
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it, with one or two digits: "1 s" (or less), "40 s", "2.5 min", "12 h", "3.5 days"."""
+    length, name = next((length, name) for start, length, name in UNITS if round(seconds) >= start)
+    value = max(1.0, seconds / length)
+    return f"{value:.0f} {name}" if value >= 9.95 or name == "s" else f"{value:.1f} {name}"
 
 
 def draws(stream: TextIO | None) -> bool:
@@ -142,3 +158,72 @@ class Lines:
         except OSError as error:
             if error.errno not in GONE:
                 raise
+
+
+@dataclass
+class Listener:
+    """Whoever is told of progress: `moved` takes what a bar would show, its title, done and total parts, and unit.
+
+    `looked` takes a function that makes a picture of what is being made, and calls it if it wants to look. `bars` are
+    those that have begun, the inner ones last.
+    """
+
+    moved: Callable[[str, float, int | None, str], object]
+    looked: Callable[[Callable[[], Any]], object]
+    bars: list[Told] = field(default_factory=list)
+
+
+_LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def told(
+    moved: Callable[[str, float, int | None, str], object],
+    looked: Callable[[Callable[[], Any]], object] = lambda make: None,
+) -> Iterator[None]:
+    """A context in which a `Listener` is told of progress, and nothing of it is written."""
+    before = _LISTENER.set(Listener(moved, looked))
+    try:
+        yield
+    finally:
+        _LISTENER.reset(before)
+
+
+def preview(make: Callable[[], Any], done: float = 0.0) -> None:
+    """Offers a picture of what is being made to whoever listens: `make` returns examples in the units of their data.
+
+    `done` parts more than the bar says are done by then, as of work whose bar moves at its end.
+    """
+    listener = _LISTENER.get()
+    if listener is None:
+        return
+    if done and listener.bars:
+        listener.bars[-1].tell(done)
+    listener.looked(make)
+
+
+class Told(Lines):
+    """Progress that a listener is told."""
+
+    def __init__(self, total: int | None, title: str, unit: str, *, done: int, listener: Listener) -> None:
+        super().__init__(total, title, unit, done=done)
+        self._listener = listener
+
+    def __enter__(self) -> Self:
+        self._listener.bars.append(self)
+        self.tell()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.bars.remove(self)
+
+    def update(self, n: float = 1) -> None:
+        """Says that n more parts are done."""
+        self.n += int(n)
+        self.tell()
+
+    def tell(self, more: float = 0.0) -> None:
+        """Tells how much is done, and `more` of what has not moved the bar yet."""
+        self._listener.moved(self.title, self.n + more, self.total, self.unit)

@@ -71,7 +71,7 @@ class Schedule(ABC):
     def invert(self, log_snr: Tensor) -> Tensor:
         """The t with λ_t = log_snr for a log-SNR between the ends: (*) -> (*) float64.
 
-        Bisects to the last bit; a subclass with a closed form overrides it.
+        Bisects to the last bit, in 60 evaluations; a subclass with a closed form overrides it.
         """
         low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
         for _ in range(60):
@@ -147,6 +147,12 @@ class VPLinear(Schedule):
         integral = u * self.beta_min + u.square() * (self.beta_max - self.beta_min) / 2
         return (-integral / 2).exp(), (-torch.expm1(-integral)).sqrt()
 
+    def invert(self, log_snr: Tensor) -> Tensor:
+        """The root of a quadratic in u, ∫β = log(1 + e^-λ)."""
+        integral = (-log_snr).exp().log1p()
+        root = (self.beta_min**2 + 2 * integral * (self.beta_max - self.beta_min)).sqrt()
+        return (2 * integral / (self.beta_min + root) - self.t_min) / (1 - self.t_min)
+
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
@@ -165,9 +171,18 @@ class Cosine(Schedule):
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """λ_t = -2 log tan(πu/2) + shift with u linear in t."""
-        first, last = (math.atan(math.exp(-x / 2)) for x in (self.start, self.end))
+        first, last = self._ends
         angle = first + t * (last - first)
         return variance_preserving(-2 * angle.tan().log() + self.shift)
+
+    def invert(self, log_snr: Tensor) -> Tensor:
+        """πu/2 = atan e^-(λ - shift)/2."""
+        first, last = self._ends
+        return (((self.shift - log_snr) / 2).exp().atan() - first) / (last - first)
+
+    @cached_property
+    def _ends(self) -> tuple[float, float]:
+        return math.atan(math.exp(-self.start / 2)), math.atan(math.exp(-self.end / 2))
 
 
 @dataclass(frozen=True)
@@ -195,6 +210,15 @@ class Sigmoid(Schedule):
         scale = torch.cosh((a + u * (b - a)) / 2) * math.sinh((b - a) / 2)
         alpha_square = torch.sinh(rest * (b - a) / 2) * math.cosh(a / 2) / scale
         return alpha_square.sqrt(), (torch.sinh(u * (b - a) / 2) * math.cosh(b / 2) / scale).sqrt()
+
+    def invert(self, log_snr: Tensor) -> Tensor:
+        """The u of r = sinh(ud)/sinh((1 - u)d) = e^-λ cosh(a/2)/cosh(b/2) with d = (b - a)/2: 2ud is the logarithm of
+        (1 + r e^d)/(1 + r e^-d).
+        """
+        a, b = self.start / self.temperature, self.end / self.temperature
+        half, ratio = (b - a) / 2, (-log_snr).exp() * (math.cosh(a / 2) / math.cosh(b / 2))
+        u = ((ratio * math.exp(half)).log1p() - (ratio * math.exp(-half)).log1p()) / (2 * half)
+        return (u - self.t_min) / (1 - 2 * self.t_min)
 
 
 @dataclass(frozen=True)
@@ -263,6 +287,10 @@ class Flow(Schedule):
         u = self.sigma_min + t * (1 - self.alpha_min - self.sigma_min)
         return 1 - u, u
 
+    def invert(self, log_snr: Tensor) -> Tensor:
+        """u = σ/(α + σ), a sigmoid of -λ/2."""
+        return (torch.sigmoid(-log_snr / 2) - self.sigma_min) / (1 - self.alpha_min - self.sigma_min)
+
 
 @dataclass(frozen=True)
 class DiscreteBetas(Schedule):
@@ -295,6 +323,12 @@ class DiscreteBetas(Schedule):
         """α_t² = sigmoid(λ_t), σ_t² = sigmoid(-λ_t), with λ_t interpolated in the table."""
         table = self.table.to(t)
         return variance_preserving(lerp_table(table, t * (len(table) - 1)))
+
+    def invert(self, log_snr: Tensor) -> Tensor:
+        """The place between two entries of the table."""
+        table = self.table.to(log_snr.device)
+        i = (torch.searchsorted(-table, -log_snr) - 1).clamp(0, len(table) - 2)
+        return (i + (table[i] - log_snr) / (table[i] - table[i + 1])) / (len(table) - 1)
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

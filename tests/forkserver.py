@@ -28,7 +28,10 @@ IMPORTED = (
     "diffusion.commands.evaluate",
     "diffusion.commands.restore",
     "diffusion.commands.sample",
+    "diffusion.cli",
     "diffusion.training",
+    "matplotlib.backends.backend_agg",
+    "torch._dynamo",  # An optimizer needs it.
     "torch.distributed.run",
 )
 MESSAGE_BYTES = 1 << 20

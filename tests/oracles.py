@@ -116,6 +116,21 @@ class GaussianOracle:
         return replace(self, mean=mean.reshape(self.mean.shape), covariance=(covariance + covariance.mT) / 2)
 
 
+@dataclass(frozen=True)
+class Shrunk:
+    """An oracle whose estimates are a share of what they should be."""
+
+    oracle: GaussianOracle
+    share: float
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.oracle.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
+        return Prediction(self.share * self.oracle(x_t, t, label).mean)
+
+
 def given(oracle: GaussianOracle, y: Tensor, noise: Tensor, known: Tensor) -> GaussianOracle:
     """Returns the distribution of x given y = x + noise N(0, I) where `known`, all three (1, *), with a noise of its
     own for each pixel; 0 is none.

@@ -22,7 +22,7 @@ import itertools
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,6 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
-from torch.utils._pytree import tree_flatten, tree_map
 
 from diffusion.restoration import windows
 
@@ -49,6 +48,7 @@ KNOWN_LATE = (
     *("aten::_linalg_eigh", "aten::_linalg_svd", "aten::_linalg_check_errors"),
 )
 DOUBLE = (torch.float64, torch.complex128)
+CPU = torch.device("cpu")
 GIB = 2**30
 APPLE = {"empty_cache": None, "synchronize": None, "current_allocated_memory": GIB, "recommended_max_memory": 8 * GIB}
 
@@ -140,9 +140,11 @@ class Pretended(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, ledger = func._schema.name, cls.ledger
-        flat, _ = tree_flatten((args, kwargs or {}))
+        tensors: list[Tensor] = []
+        values = [_on_cpu(value, tensors) for value in args]
+        options = {key: _on_cpu(value, tensors) for key, value in kwargs.items()} if kwargs else {}
         ledger.kernels += 1
-        host = [t for t in flat if isinstance(t, Tensor) and not isinstance(t, Pretended) and t.ndim]
+        host = [t for t in tensors if type(t) is not Pretended and t.ndim]
         if name == "aten::copy_" and (host or not isinstance(args[0], Pretended)):
             _note_copy(ledger, args, kwargs or {})
         elif host and not (name in INDEX and isinstance(args[0], Pretended)):
@@ -150,14 +152,8 @@ class Pretended(Tensor):
             raise MixedDevices(f"{name}: {shapes} on the CPU met a tensor on {ledger.device}: {caller()}")
         elif host or name in KNOWN_LATE or (name in INDEX and _has_mask(args[1])):
             ledger.wait(name)
-        out = func(*tree_map(_on_cpu, args), **tree_map(_on_cpu, kwargs or {}))
-        # What an operation changes in place stays the tensor that it was.
-        known = {id(t.value if isinstance(t, Pretended) else t): t for t in flat if isinstance(t, Tensor)}
-
-        def on_device(t: Any) -> Any:
-            return known[id(t)] if id(t) in known else Pretended(t) if type(t) is Tensor else t
-
-        return tree_map(on_device, out)
+        out = func(*values, **options)
+        return _on_device(out, tensors)
 
 
 def _note_copy(ledger: Ledger, args: Any, kwargs: Any) -> None:
@@ -173,10 +169,28 @@ def _has_mask(indices: Any) -> bool:
     return any(isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in indices)
 
 
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, Pretended):
+# Torch's own way through arguments, `tree_map`, took most of the time of a test.
+def _on_cpu(value: Any, tensors: list[Tensor]) -> Any:
+    """Returns an argument with the values of tensors on the CPU, and adds its tensors to those found before."""
+    kind = type(value)
+    if kind is Pretended:
+        tensors.append(value)
         return value.value
-    return torch.device("cpu") if isinstance(value, torch.device) else value
+    if isinstance(value, (list, tuple)):
+        return kind([_on_cpu(each, tensors) for each in value])
+    if isinstance(value, Tensor):
+        tensors.append(value)
+    return CPU if kind is torch.device else value
+
+
+def _on_device(value: Any, tensors: Sequence[Tensor] = ()) -> Any:
+    """Returns a result on the device. A tensor that an operation changed in place stays the one that it was."""
+    if isinstance(value, (list, tuple)):
+        return type(value)([_on_device(each, tensors) for each in value])
+    if not isinstance(value, Tensor):
+        return value
+    same = next((t for t in tensors if (t.value if type(t) is Pretended else t) is value), None)
+    return (Pretended(value) if type(value) is Tensor else value) if same is None else same
 
 
 class Move(torch.autograd.Function):
@@ -204,9 +218,11 @@ class Pretending(TorchFunctionMode):
         self.ledger = ledger
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
         if (special := SPECIAL.get(func)) is not None:
-            return special(self.ledger, func, args, kwargs)
+            return special(self.ledger, func, args, dict(kwargs or {}))
+        if not kwargs:
+            return func(*args)
+        kwargs = dict(kwargs)
         if kwargs.pop("pin_memory", False):
             pinned = func(*args, **kwargs)
             pinned.pinned = True
@@ -219,8 +235,8 @@ class Pretending(TorchFunctionMode):
         """Makes a tensor on the device. Values that stand in Python are copied to it, and waited for."""
         if func in (torch.tensor, torch.as_tensor):
             self.ledger.wait(func.__name__)
-        out = func(*tree_map(_on_cpu, args), **{**tree_map(_on_cpu, kwargs), "device": "cpu"})
-        return tree_map(lambda t: Pretended(t).requires_grad_(t.requires_grad) if isinstance(t, Tensor) else t, out)
+        out = func(*_on_cpu(args, []), **{key: _on_cpu(value, []) for key, value in kwargs.items()} | {"device": CPU})
+        return Pretended(out).requires_grad_(out.requires_grad)
 
 
 def _to(ledger: Ledger, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:

@@ -37,6 +37,10 @@ THEORY = {
     "restoration",
     "likelihood",
     "precision",
+    "distances",
+    "thermodynamics",
+    "clocks",
+    "propagation",
 }
 LEAVES = {
     "progress",
@@ -144,16 +148,25 @@ def test_data_know_nothing_of_theory_networks_or_experiments(path: Path) -> None
     assert ours(path) <= {"data"} | LEAVES
 
 
+@pytest.mark.parametrize("path", files("reporting"), ids=ids)
+def test_reports_read_runs_without_torch(path: Path) -> None:
+    assert others(path) <= {"numpy", "PIL", "safetensors"}
+    assert ours(path) <= {"reporting", "errors", "files"}
+
+
 # Floors from the ground up. A room or a root file imports those below it and its own.
 FLOORS: tuple[set[str], ...] = (
     LEAVES,
-    THEORY | {"backbones", "data", "figures"},
+    THEORY | {"backbones", "data", "figures", "plots"},
     {"shipped", "compilation"},
     {"config", "checkpoint"},
     {"model"},
+    {"exchange"},
     {"evaluation"},
+    {"reporting"},
     {"training"},
     {"commands"},
+    {"page"},
     {"cli", "arguments"},
     {"__main__", ""},
 )

@@ -81,6 +81,13 @@ def test_options_of_several_values_and_flags_take_what_is_theirs() -> None:
     assert arranged(["run", "--seed", "-1"], options.Sample, "sample") == ["run", "--seed", "-1"]
 
 
+def test_a_value_may_be_the_flags_of_another_program() -> None:
+    given = ["model.pt", "--flags", "--image_size 64 --class_cond True", "--out", "x"]
+    assert arranged(given, options.Import, "import") == [
+        *("model.pt", "--flags=--image_size 64 --class_cond True", "--out", "x")
+    ]
+
+
 def test_help_is_left_to_tyro() -> None:
     for given in (["--strict", "-h"], ["--nonsense", "--help"], ["a", "b", "--tyro-print-completion", "bash"]):
         assert arranged(given, options.Train, "train") == given

@@ -17,7 +17,7 @@ from diffusion.denoiser import Denoiser, EDMPrecond
 from diffusion.errors import InputError
 from diffusion.guidance import ClassifierFree, informed
 from diffusion.noise_levels import LogNormal
-from diffusion.objectives import EDMError, Objective
+from diffusion.objectives import Batch, EDMError, Objective
 from diffusion.operators import JPEG, Downsample, GaussianBlur, Grayscale, Mask, Standardized, parse
 from diffusion.restoration import Problem, restore
 from diffusion.restoration.methods import Guided, Learned
@@ -289,7 +289,7 @@ def test_a_network_learns_the_posterior_of_the_operator() -> None:
         optimizer.param_groups[0]["lr"] = 0.03 * min(1.0, step / 20) * (1 - step / 160)
         x, channels = drawn(count)
         u, noise = torch.rand(count, generator=source, dtype=torch.float64), torch.randn(x.shape, generator=source)
-        objective.loss(replace(denoiser, condition=channels), x, u, noise).mean().backward()
+        objective.loss(replace(denoiser, condition=channels), Batch(x, u, noise)).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         network.project_()

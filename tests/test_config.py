@@ -23,6 +23,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 # Sections that a component needs beside its own.
 NEEDS: dict[str, dict[str, dict[str, object]]] = {
     "measured": {"weighting": {"name": "exact"}},
+    "dissipation": {"weighting": {"name": "exact"}},
 }
 TEXT = """
 [data]
@@ -222,7 +223,7 @@ def test_an_override_without_its_section_names_those_that_have_the_key(file: Pat
     assert message(file, override) == f"{override!r}: {form}{hint}"
 
 
-@pytest.mark.parametrize("key", ["data.path", "training.start", "distillation.teacher"])
+@pytest.mark.parametrize("key", ["data.path", "training.init", "distillation.teacher"])
 def test_every_key_that_holds_text_may_look_like_a_number(file: Path, key: str) -> None:
     section, _, name = key.partition(".")
     assert getattr(getattr(load(file, [f"{key}=2015"]), section), name) == "2015"
@@ -322,14 +323,14 @@ OLD_NAMES = [
     (section, old, new) for section, names in config.RENAMED.items() for old, new in names.items()
 ]  # fmt: skip
 # A value of each key that differs from its default, and the component that has the key.
-VALUES = {"pictures": 9, "uniform": 0.25, "variance_interp": 0.5}
+VALUES = {"pictures": 9, "init": "runs/a", "uniform": 0.25, "variance_interp": 0.5}
 COMPONENTS = {"sampler": "ddpm"}
 
 
 @pytest.mark.parametrize(("section", "old", "new"), OLD_NAMES)
 def test_old_names_of_keys_still_load_and_override(file: Path, section: str, old: str, new: str) -> None:
     name = [f"{section}.name={COMPONENTS[section]}"] if section in COMPONENTS else []
-    value = VALUES[new]
+    value, text = VALUES[new], json.dumps(VALUES[new])
     expected = load(file, [*name, f"{section}.{new}={value}"])
     assert getattr(getattr(expected, section), new) == value
     assert load(file, [*name, f"{section}.{old}={value}"]) == expected
@@ -339,7 +340,8 @@ def test_old_names_of_keys_still_load_and_override(file: Path, section: str, old
     assert from_dict(tree) == expected
 
     header = "".join(f'name = "{COMPONENTS[section]}"\n' for _ in name)
-    file.write_text(f"{TEXT}[{section}]\n{header}{old} = {value}\n")
+    opened = "" if section == "training" else f"[{section}]\n{header}"  # It is the last section of the file.
+    file.write_text(f"{TEXT}{opened}{old} = {text}\n")
     assert load(file) == expected
     assert load(file, [f"{section}.{new}={value}"]) == expected, "an override replaces the value of the file"
 

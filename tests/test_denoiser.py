@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffusion import gaussian
-from diffusion.denoiser import PARAMETERIZATIONS, Denoiser, EDMPrecond, Parameterization, Rescaled
+from diffusion.denoiser import PARAMETERIZATIONS, Denoiser, EDMPrecond, Parameterization, Rescaled, Velocity
 from diffusion.schedules import EDM as VarianceExploding
 from diffusion.schedules import Cosine, Flow, Schedule, VariancePreserving, expand
 from tests.oracles import OracleNetwork, correlated
@@ -40,10 +40,11 @@ def test_the_exact_target_gives_x(schedule: Schedule, parameterization: Paramete
 
 
 @SCHEDULES
-@pytest.mark.parametrize("name", ["eps", "v", "x0"])
+@pytest.mark.parametrize("name", ["eps", "v", "x0", "flow"])
 def test_targets_have_their_known_form(schedule: Schedule, name: str) -> None:
     x, eps, x_t, t, alpha, sigma = noisy(schedule)
-    target = {"eps": eps, "v": (alpha * eps - sigma * x) / (alpha**2 + sigma**2).sqrt(), "x0": x}[name]
+    v = (alpha * eps - sigma * x) / (alpha**2 + sigma**2).sqrt()
+    target = {"eps": eps, "v": v, "x0": x, "flow": eps - x}[name]
     mean = Denoiser(lambda *_: target, schedule, PARAMETERIZATIONS[name]())(x_t, t).mean
     # From eps, x is a difference of numbers of size σ/α: that is what float64 leaves at the noisy end.
     scale = (sigma / alpha).clamp_min(1) if name == "eps" else 1.0
@@ -65,11 +66,18 @@ def test_edm_input_and_target_have_unit_variance(schedule: Schedule, sigma_data:
 
 @ALL
 @SCHEDULES
-def test_the_network_sees_unit_variance(schedule: Schedule, parameterization: Parameterization) -> None:
+def test_the_network_sees_unit_variance_or_the_straight_path(
+    schedule: Schedule, parameterization: Parameterization
+) -> None:
     alpha, sigma = schedule(torch.linspace(0, 1, 101, dtype=torch.float64))
     spread = getattr(parameterization, "sigma_data", 1.0)
     c_in = parameterization(alpha, sigma).c_in
-    assert torch.allclose(c_in**2 * (alpha**2 * spread**2 + sigma**2), torch.ones_like(alpha), rtol=1e-12)
+    variance = (alpha**2 * spread**2 + sigma**2) * c_in**2
+    if isinstance(parameterization, Velocity):  # It sees the point (1 - u) x + u ε of the straight path.
+        u = sigma / (alpha + sigma)
+        assert torch.allclose(variance, (1 - u) ** 2 + u**2, rtol=1e-12)
+    else:
+        assert torch.allclose(variance, torch.ones_like(alpha), rtol=1e-12)
 
 
 @ALL
@@ -109,6 +117,9 @@ def test_twice_the_channels_are_a_mean_and_a_variance() -> None:
     assert prediction.variance_interp is not None
     assert torch.allclose(prediction.variance_interp, 1 / (1 + (-output[:, 3:]).exp()), rtol=1e-12)
     assert Denoiser(lambda *_: output[:, :3], schedule, PARAMETERIZATIONS["x0"]())(x_t, t).variance_interp is None
+    linear = Denoiser(lambda *_: output, schedule, PARAMETERIZATIONS["x0"](), linear_variance=True)(x_t, t)
+    assert linear.variance_interp is not None
+    assert torch.allclose(2 * linear.variance_interp - 1, output[:, 3:], rtol=0, atol=1e-12)
 
 
 def test_the_network_gets_scaled_input_log_snr_and_label_in_the_dtype_of_the_data() -> None:

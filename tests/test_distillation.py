@@ -13,6 +13,7 @@ from diffusion import gaussian, samplers
 from diffusion.denoiser import Denoiser, EDMPrecond, Prediction
 from diffusion.distillation import Distillation
 from diffusion.grids import UniformLogSNR
+from diffusion.objectives import Batch
 from diffusion.samplers import DDIM
 from diffusion.schedules import EDM as VarianceExploding
 from diffusion.schedules import Cosine, Schedule
@@ -77,7 +78,7 @@ def test_the_loss_is_the_distance_to_the_perfect_student(schedule: Schedule) -> 
 
     def loss(off: float) -> Tensor:
         student = OracleNetwork(Perfect(oracle, times, off), EDMPrecond())
-        return distillation.loss(Denoiser(student, schedule, EDMPrecond()), x, u, noise)
+        return distillation.loss(Denoiser(student, schedule, EDMPrecond()), Batch(x, u, noise))
 
     snr = distillation.log_snr(u, schedule).exp()
     assert float(loss(0.0).max()) < 1e-6
@@ -123,7 +124,7 @@ def test_the_teacher_is_given_the_labels_of_its_examples() -> None:
     x, u, label = torch.zeros(4, 2), torch.tensor([0.9, 0.1, 0.8, 0.2]), torch.tensor([3, 5, 7, 9])
     noise = torch.arange(4.0)[:, None].expand(4, 2)
     student = Denoiser(OracleNetwork(correlated(schedule), EDMPrecond()), schedule, EDMPrecond())
-    Distillation(Recorder(schedule), times, substeps=1).loss(student, x, u, noise, label)
+    Distillation(Recorder(schedule), times, substeps=1).loss(student, Batch(x, u, noise, label))
     sigma = [float(schedule(t)[1]) for t in times]
     expected = [(0, [1.0, 3.0], [5, 9]), (1, [0.0, 2.0], [3, 7])]
     assert len(seen) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,20 @@ def test_pictures_of_gray_colors_and_alpha_show_all() -> None:
 
 def test_to_image_clamps_what_lies_outside() -> None:
     assert pixels(figures.to_image(torch.tensor([[[-1.0, 0.5, 2.0]]]))).flatten().tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(("count", "columns"), [(2, None), (2, 5), (5, 1), (6, 3), (7, 3), (10, None)])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_tiles_lie_on_paper_from_left_to_right(channels: int, count: int, columns: int | None) -> None:
+    x = images(count, channels, 64)[..., :50, :]
+    found = figures.tile(x, columns=columns)
+    across = min(columns or math.ceil(count**0.5), count)
+    expected = torch.full((max(3, channels), 2 + math.ceil(count / across) * 52, 2 + across * 66), 228 / 255)
+    for i, image in enumerate(x):
+        top, left = 2 + i // across * 52, 2 + i % across * 66
+        expected[:, top : top + 50, left : left + 64] = image
+    assert torch.equal(found, expected)
+    assert torch.equal(figures.tile(x[:1], columns=columns), x[0].expand(max(3, channels), -1, -1)), "without an edge"
 
 
 @pytest.mark.parametrize(("side", "scale"), [(8, 8), (28, 2), (64, 1), (5, 12)])
@@ -165,26 +180,6 @@ def test_stacked_pictures_lie_below_each_other() -> None:
     assert stacked.size == (5, 6)
     assert stacked.getpixel((4, 1)) == (255, 0, 0) and stacked.getpixel((2, 2)) == (0, 0, 255)
     assert stacked.getpixel((4, 5)) == figures.PAPER
-
-
-def test_the_plot_of_the_loss_keeps_its_numbers(tmp_path: Path) -> None:
-    rows = [(-10.0, 1.0), (0.5, 0.3), (9.0, 0.8)]
-    path = figures.loss_by_log_snr(rows, tmp_path / "loss.png", step=7)
-    assert figures.read_info(path) == {"step": 7, "log_snr": [list(row) for row in rows]}
-
-
-def test_curves_by_log_snr_keep_their_numbers(tmp_path: Path) -> None:
-    rows = [(float(log_snr), 1.0 + log_snr, 0.1) for log_snr in range(4)]
-    path = figures.by_log_snr({"held-out": rows, "training": rows[:3]}, tmp_path / "curves.png", "bits/dim")
-    info = figures.read_info(path)
-    assert info["curves"]["training"] == [list(row) for row in rows[:3]] and info["unit"] == "bits/dim"
-    one = figures.by_log_snr({"held-out": rows}, tmp_path / "one.png", "bits/dim")
-    assert not torch.equal(pixels(Image.open(path)), pixels(Image.open(one)))
-
-
-def test_a_histogram_has_the_mean_of_its_values(tmp_path: Path) -> None:
-    path = figures.histogram([1.0, 2.0, 6.0], tmp_path / "weights.png", label="nats", title="work")
-    assert figures.read_info(path) == {"label": "nats", "mean": 3.0, "count": 3}
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 32), (4, 32)])

@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from diffusion.errors import InputError
-from diffusion.files import TEMPORARY, expanded, numbered, read_text, replacing, sync, write_text
+from diffusion.files import (
+    TEMPORARY,
+    expanded,
+    is_address,
+    new_folder,
+    numbered,
+    read_text,
+    refuse_taken,
+    replacing,
+    sync,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -25,6 +36,39 @@ def test_the_old_contents_stay_until_the_new_ones_are_complete(tmp_path: Path) -
         assert temporary.parent == tmp_path and temporary.name.startswith(TEMPORARY)
         temporary.write_text("new")
     assert path.read_text() == "new" and names(tmp_path) == ["log.txt"]
+
+
+def test_a_folder_is_there_when_it_is_whole_and_not_after_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "made"
+    with new_folder(folder) as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "a.txt").write_text("a")
+        assert not folder.exists() and temporary.parent == folder.parent
+    assert (folder / "inner" / "a.txt").read_text() == "a" and names(folder.parent) == ["made"]
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "broken") as temporary:
+        temporary.joinpath("a.txt").write_text("a" * (1 // 0))
+    assert names(tmp_path) == ["deep"]
+
+
+def test_a_folder_is_never_written_over_another_but_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    with new_folder(Path("empty")) as temporary:
+        (temporary / "a.txt").write_text("a")
+    for taken in (Path("empty"), Path("file"), Path("link")):
+        if taken.name == "file":
+            taken.write_text("")
+        if taken.name == "link":
+            taken.symlink_to("nowhere")
+        message = f"^{taken}: is there already, and nothing is overwritten; choose another folder with --out$"
+        with pytest.raises(InputError, match=message), new_folder(taken):
+            raise AssertionError
+    Path("parent").write_text("")
+    with pytest.raises(InputError, match=r"^parent/inner: cannot be written"), new_folder(Path("parent/inner")):
+        raise AssertionError
+    assert names(tmp_path) == ["empty", "file", "link", "parent"] and names(Path("empty")) == ["a.txt"]
 
 
 def test_a_path_is_numbered_from_its_second_on() -> None:
@@ -146,3 +190,20 @@ def test_another_encoding_is_named(tmp_path: Path, content: bytes, message: str)
     with pytest.raises(InputError) as caught:
         read_text(path)
     assert str(caught.value) == f"{path}: {message}"
+
+
+def test_addresses_on_the_hub_are_known_from_paths() -> None:
+    for address in ("hf://owner/name", Path("hf://owner/name@v1")):
+        assert is_address(address)
+    for path in ("hf", "hf/owner/name", Path("runs/hf:")):
+        assert not is_address(path)
+
+
+def test_a_place_is_taken_by_anything_but_an_empty_folder(tmp_path: Path) -> None:
+    refuse_taken(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    refuse_taken(tmp_path / "empty")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for path in (tmp_path, tmp_path / "link"):
+        with pytest.raises(InputError, match="is there already, and nothing is overwritten"):
+            refuse_taken(path)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffusion import gaussian, levels
+from diffusion.backbones import UNetConfig
 from diffusion.denoiser import PARAMETERIZATIONS, AnyDenoiser, Denoiser, Parameterization, Rescaled
 from diffusion.errors import InputError
 from diffusion.levels import UNSEEN
@@ -112,9 +113,27 @@ def test_what_nobody_saw_hardly_matters(schedule: Schedule) -> None:
     assert 0 < (found[0] - found[1]).abs().max() < 5 * torch.tensor(schedule.log_snr_min / 2).exp()
 
 
-def test_a_network_without_a_map_refuses_one() -> None:
-    from diffusion.backbones import UNetConfig
+def test_a_network_is_shown_nothing_where_nobody_saw_anything() -> None:
+    """Its estimate of the other pixels does not depend on what is there, not even by rounding."""
+    t, x_t = maps(), torch.randn(4, *SHAPE, generator=generator())
+    assert levels.shown(x_t, t) is x_t and levels.shown(x_t, t[:, 0, 0, 0]) is x_t
+    t[1:, :, 0, 1], unseen = UNSEEN, torch.zeros(4, *SHAPE, dtype=torch.bool)
+    unseen[1:, :, 0, 1] = True
+    assert torch.equal(levels.shown(x_t, t), x_t * ~unseen)
+    torch.manual_seed(0)
+    network = UNetConfig(channels=(4, 8), attention=()).build(1, 1, mapped=True)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    denoiser = Denoiser(network, EDM(), PARAMETERIZATIONS["edm"]())
+    found, other = (denoiser(x, t).mean for x in (x_t, torch.where(unseen, 100.0, x_t)))
+    assert torch.equal(found[~unseen], other[~unseen]) and not torch.equal(found[0], found[1])
+    # One map for all examples, and points, whose coordinates are pixels of their own.
+    assert torch.equal(levels.shown(x_t, t[1:2]), x_t * ~unseen[1:2])
+    points = torch.randn(3, 2, generator=generator())
+    assert torch.equal(levels.shown(points, torch.tensor([[0.5, UNSEEN]])), points * torch.tensor([1.0, 0.0]))
 
+
+def test_a_network_without_a_map_refuses_one() -> None:
     network = UNetConfig(channels=(4, 8), blocks=1, attention=()).build(1, 1)
     denoiser = Denoiser(network, EDM(), PARAMETERIZATIONS["edm"]())
     with pytest.raises(InputError, match=r"t: must be one time for all pixels, as this network takes no map"):

@@ -107,7 +107,7 @@ def test_the_noise_levels_of_these_runs_are_measured(one: Path) -> None:
 def assert_same_run(one: Path, two: Path) -> None:
     assert values(two, "step") == values(one, "step")
     assert values(two, "loss", "grad_norm") == pytest.approx(values(one, "loss", "grad_norm"), rel=1e-5)
-    held_out = ("held_out/total_bits_per_dim", "held_out/total_bits_per_dim_se")
+    held_out = ("held_out/total_bits_per_dim", "held_out/total_bits_per_dim_se", "training/total_bits_per_dim")
     assert values(two, *held_out) == pytest.approx(values(one, *held_out), rel=1e-5)
     for part in ("model", "training"):
         expected, got = (checkpoint.read(checkpoint.find(run)[0], part).tensors for run in (one, two))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffusion.noise_levels import (
     NOISE_LEVELS,
+    Dissipation,
     LogitNormal,
     LogNormal,
     Measured,
@@ -129,6 +130,32 @@ def test_no_other_distribution_has_less_variance_than_the_measured_one() -> None
     assert Measured(bins=1, every=1).fit(moments[:1]).shares.tolist() == pytest.approx([1.0])
 
 
+@pytest.mark.parametrize("bins", [32, 128])
+def test_draws_by_dissipation_are_even_in_thermodynamic_length(bins: int) -> None:
+    """For variances c, E[ℓ] = ½ Σ s and ζ = ¼ Σ s² with s = c SNR / (1 + c SNR); a common factor changes nothing."""
+    edges = torch.linspace(-8, 8, bins + 1, dtype=torch.float64)
+    middle, width = (edges[1:] + edges[:-1]) / 2, 16 / bins
+    share = torch.sigmoid(middle + torch.tensor([[1.0], [-3.0]]).double())
+    found = Dissipation(bins=bins, uniform=1e-9).fit(7 * share.sum(0) / 2, width).shares
+    expected = share.square().sum(0).sqrt()
+    # Differences of neighboring bins are second order in the width, and one-sided in the first and last bin.
+    ratio = found * expected.sum() / expected - 1
+    assert ratio[1:-1].abs().max() < 0.26 * width**2 and ratio.abs().max() < 0.6 * width
+    assert expected.max() > 100 * expected.min()
+
+
+def test_draws_by_dissipation_leave_no_log_snr_out() -> None:
+    """Where the error does not fall nothing is dissipated, also where it rises, as it may by chance."""
+    middle = torch.linspace(-3, 3, 13, dtype=torch.float64)
+    width = float(middle[1] - middle[0])
+    levels = Dissipation(bins=13, uniform=0.2)
+    assert torch.allclose(levels.fit((2 * middle).exp(), width).shares, torch.full((), 1 / 13).double())
+    falling = levels.fit(torch.cat([(2 * middle[:7]).exp(), torch.ones(6).double()]), width).shares
+    assert falling[:6].tolist() == pytest.approx([0.2 / 13] * 6) and (falling[7:] > 0.1).all()
+    assert float(falling.sum()) == pytest.approx(1, abs=1e-12)
+    assert Dissipation(bins=1).fit(torch.ones(1)).shares.tolist() == [1.0]
+
+
 def test_low_discrepancy_numbers_cover_evenly() -> None:
     offset, total = torch.tensor(0.831, dtype=torch.float64), 48
     u = torch.cat([low_discrepancy(offset, torch.arange(start, start + 16), total) for start in (0, 16, 32)])
@@ -149,6 +176,7 @@ def test_low_discrepancy_numbers_cover_evenly() -> None:
         (lambda: Measured(uniform=0.0), "uniform: must be in (0, 1], got 0.0"),
         (lambda: Measured(uniform=1.1), "uniform: must be in (0, 1], got 1.1"),
         (lambda: Measured(every=0), "every: must be at least 1, got 0"),
+        (lambda: Dissipation(uniform=0.0), "uniform: must be in (0, 1], got 0.0"),
     ],
 )
 def test_bad_arguments_are_named(make: Callable[[], NoiseLevels], message: str) -> None:

@@ -23,6 +23,7 @@ from diffusion.objectives import (
     P2,
     WEIGHTINGS,
     AnyObjective,
+    Batch,
     EDMError,
     Exact,
     MinSNR,
@@ -131,7 +132,7 @@ def test_the_loss_is_the_weighted_error_of_x(schedule: Schedule, parameterizatio
     x_t = gaussian.marginal(schedule, x, t).sample(noise)
     expected = weight * (denoiser(x_t, t).mean - x).square().mean((1, 2, 3))
     # 1e-8 and not 1e-10: at the clean end it is the error of x that cancels.
-    assert torch.allclose(objective.loss(denoiser, x, u, noise), expected, rtol=1e-8)
+    assert torch.allclose(objective.loss(denoiser, Batch(x, u, noise)), expected, rtol=1e-8)
 
 
 @SCHEDULES
@@ -154,7 +155,9 @@ def test_each_weighting_is_the_plain_error_of_its_network(
     }[parameterization]
     denoiser = Denoiser(lambda *_: output, schedule, PARAMETERIZATIONS[parameterization]())
     objective = Objective(Uniform(), WEIGHTINGS[weighting]())
-    assert torch.allclose(objective.loss(denoiser, x, u, noise), (output - target).square().mean((1, 2, 3)), rtol=1e-8)
+    assert torch.allclose(
+        objective.loss(denoiser, Batch(x, u, noise)), (output - target).square().mean((1, 2, 3)), rtol=1e-8
+    )
 
 
 def hybrid_case(logit: Tensor, shift: Tensor, hybrid: float) -> tuple[Denoiser, Objective]:
@@ -173,7 +176,7 @@ def hybrid_loss(logit: Tensor, shift: Tensor, hybrid: float, u: float) -> Tensor
     denoiser, objective = hybrid_case(logit, shift, hybrid)
     points = sigma_points(2)
     x, noise = 0.3**0.5 * points[:, :1], points[:, 1:]
-    return objective.loss(denoiser, x, torch.full((4,), u), noise).mean()
+    return objective.loss(denoiser, Batch(x, torch.full((4,), u), noise)).mean()
 
 
 def test_the_hybrid_term_trains_the_variance_alone() -> None:
@@ -222,7 +225,8 @@ def test_the_hybrid_term_is_the_kl_of_a_step_times_their_number(schedule: Schedu
     denoiser = Denoiser(lambda x, *_: torch.cat([(3 * x).sin(), logit.expand_as(x)], 1), schedule, X0())
     x, noise, u = normal(6, 2), normal(6, 2, seed=1), torch.linspace(0.3, 0.9, 6, dtype=torch.float64)
     plain, hybrid = (
-        Objective(Uniform(), X0Error(), hybrid=h, hybrid_steps=steps).loss(denoiser, x, u, noise) for h in (0.0, 0.7)
+        Objective(Uniform(), X0Error(), hybrid=h, hybrid_steps=steps).loss(denoiser, Batch(x, u, noise))
+        for h in (0.0, 0.7)
     )
     span = schedule.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64))
     log_snr_t = schedule.log_snr(u)
@@ -242,7 +246,7 @@ def test_the_hybrid_term_needs_a_learned_variance() -> None:
     denoiser, objective = hybrid_case(torch.zeros(1).double(), torch.zeros(1).double(), 0.1)
     plain = replace(denoiser, backbone=lambda x, *_: x)
     with pytest.raises(ValueError, match=re.escape("training.hybrid: needs a learned variance")):
-        objective.loss(plain, normal(2, 1), torch.tensor([0.2, 0.6]), normal(2, 1, seed=1))
+        objective.loss(plain, Batch(normal(2, 1), torch.tensor([0.2, 0.6]), normal(2, 1, seed=1)))
 
 
 @pytest.mark.parametrize("u", [0.0, 1e-7, 1 - 1e-9])
@@ -264,7 +268,7 @@ def test_the_trajectory_bound_sums_to_the_diffusion_term() -> None:
     x, noises = normal(4, 1), [normal(4, 1, seed=i) for i in range(1, steps + 2)]
     objective, queue = TrajectoryBound(times), iter(noises)
     u = [torch.full((4,), (i + 0.5) / steps, dtype=torch.float64) for i in range(steps)]
-    losses = [objective.loss(denoiser, x, *pair) for pair in zip(u, noises, strict=False)]
+    losses = [objective.loss(denoiser, Batch(x, *pair)) for pair in zip(u, noises, strict=False)]
     expected = bound.bound(denoiser, x, times, randn=lambda _: next(queue)).diffusion
     assert torch.allclose(torch.stack(losses).mean(0), expected, rtol=1e-12)
     log_snr = torch.stack([objective.log_snr(v, schedule)[0] for v in u])
@@ -283,7 +287,7 @@ def test_the_trajectory_bound_without_a_learned_variance_weighs_the_error_of_x()
     x_t = gaussian.marginal(schedule, x, t).sample(noise)
     error = (denoiser(x_t, t).mean - x).square().sum(1)
     expected = 3 / 2 * (snr[step + 1] - snr[step]) / 2 * error
-    assert torch.allclose(TrajectoryBound(times).loss(denoiser, x, u, noise), expected, rtol=1e-9)
+    assert torch.allclose(TrajectoryBound(times).loss(denoiser, Batch(x, u, noise)), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("step", range(3))
@@ -303,7 +307,7 @@ def test_the_trajectory_bound_is_least_at_the_exact_mean_and_variance(step: int)
         shift = torch.full((1,), off, dtype=torch.float64, requires_grad=True)
         u = torch.full((4,), (step + 0.5) / 3, dtype=torch.float64)
         denoiser = bound_case(schedule, logit, shift)
-        loss = TrajectoryBound(times).loss(denoiser, 0.3**0.5 * points[:, :1], u, points[:, 1:])
+        loss = TrajectoryBound(times).loss(denoiser, Batch(0.3**0.5 * points[:, :1], u, points[:, 1:]))
         slopes.append(torch.stack(torch.autograd.grad(loss.mean(), [shift, logit])))
     assert slopes[0].abs().max() < 1e-9 and slopes[1].abs().min() > 1e-3
 
@@ -315,7 +319,7 @@ def test_float32_loses_little_of_the_target_at_low_noise() -> None:
     denoiser = Denoiser(lambda x, *_: torch.zeros_like(x), schedule, EDMPrecond())
     objective = Objective(Uniform(), EDMError())
     single, double = (
-        objective.loss(denoiser, x.to(d), u, noise.to(d)).double() for d in (torch.float32, torch.float64)
+        objective.loss(denoiser, Batch(x.to(d), u, noise.to(d))).double() for d in (torch.float32, torch.float64)
     )
     assert single.mean().item() == pytest.approx(1, abs=0.3), (
         "EDM weight and parameterization: unit error of a zero network"
@@ -344,8 +348,8 @@ def test_levels_of_one_trajectory_give_the_loss_of_one_level() -> None:
         torch.linspace(0.05, 0.95, 5, dtype=torch.float64),
     )
     objective = Objective()
-    plain = objective.loss(denoiser, x, u, noise)
-    by_pixel = objective.loss(denoiser, x, u, noise, relative=torch.ones(5, 1, 2, 3))
+    plain = objective.loss(denoiser, Batch(x, u, noise))
+    by_pixel = objective.loss(denoiser, Batch(x, u, noise, relative=torch.ones(5, 1, 2, 3)))
     assert (plain - by_pixel).abs().max() < 1e-10 * plain.abs().max()
 
 
@@ -356,13 +360,8 @@ def test_the_loss_is_the_error_of_the_pixels_that_are_not_known() -> None:
     relative = torch.tensor([[[0.0, 1.0, 0.5], [1.0, UNSEEN, 1.0]]])
     u = torch.full((count,), 0.4, dtype=torch.float64)
     objective = Objective(weighting=X0Error())
-    losses = objective.loss(
-        denoiser,
-        oracle.sample(count, torch.Generator().manual_seed(1)),
-        u,
-        normal(count, 1, 2, 3),
-        relative=relative.expand(count, 1, 2, 3),
-    )
+    x, noise = oracle.sample(count, torch.Generator().manual_seed(1)), normal(count, 1, 2, 3)
+    losses = objective.loss(denoiser, Batch(x, u, noise, relative=relative.expand(count, 1, 2, 3)))
     t = objective.times(u[:1], schedule)[0]
     alpha, sigma = schedule(levels.seen(levels.relative(relative[None].double(), t)).flatten())
     covariance = oracle.covariance
@@ -378,8 +377,8 @@ def test_the_exact_loss_does_not_depend_on_the_noise_levels_of_observed_examples
     objective = Objective(Uniform(), Exact(), observed_levels=LogNormal(1.0, 2.0, 0.1))
     x, noise, relative = torch.zeros(len(u), 1).double(), torch.ones(len(u), 1).double(), torch.ones(len(u), 1)
     found = [
-        objective.loss(denoiser, x, u, noise, None, relative, torch.full((len(u),), observed)).mean()
-        for observed in (False, True)
+        objective.loss(denoiser, Batch(x, u, noise, relative=relative, observed=observed)).mean()
+        for observed in (torch.zeros(len(u)).bool(), torch.ones(len(u)).bool())
     ]
     log_snr = torch.linspace(schedule.log_snr_min, schedule.log_snr_max, 100_001, dtype=torch.float64)
     exact = torch.trapezoid(log_snr.exp() / 2 * (torch.sigmoid(log_snr) * torch.sigmoid(-log_snr)), log_snr)
@@ -410,11 +409,11 @@ def test_what_nobody_saw_has_no_part_in_the_loss_or_its_gradient() -> None:
     changed[:, :, :2] += 0.1
     noise = normal(2, 1, 4, 4).float()
     # At the noisy end the signal is 1/160 of the noise: what is there changes the input by less than a thousandth.
-    losses = [Objective().loss(denoiser, values, u, noise, relative=relative) for values in (x, changed)]
+    losses = [Objective().loss(denoiser, Batch(values, u, noise, relative=relative)) for values in (x, changed)]
     assert (losses[0] - losses[1]).abs().max() < 1e-2 * losses[0].abs().max()
     wrong = x.clone()
     wrong[:, :, 2:] += 0.1
-    assert (Objective().loss(denoiser, wrong, u, noise, relative=relative) - losses[0]).abs().max() > 0
+    assert (Objective().loss(denoiser, Batch(wrong, u, noise, relative=relative)) - losses[0]).abs().max() > 0
 
 
 @pytest.mark.parametrize(
@@ -427,7 +426,6 @@ def test_what_nobody_saw_has_no_part_in_the_loss_or_its_gradient() -> None:
 def test_bounds_of_one_level_refuse_levels_by_pixel(objective: AnyObjective, message: str) -> None:
     oracle = correlated(Cosine(), (1, 2, 3))
     denoiser = Denoiser(OracleNetwork(oracle, V()), Cosine(), V())
+    batch = Batch(normal(1, 1, 2, 3), torch.zeros(1), normal(1, 1, 2, 3), relative=torch.ones(1, 1, 2, 3))
     with pytest.raises(InputError, match=message):
-        objective.loss(
-            denoiser, normal(1, 1, 2, 3), torch.zeros(1), normal(1, 1, 2, 3), relative=torch.ones(1, 1, 2, 3)
-        )
+        objective.loss(denoiser, batch)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from diffusion import progress
-from diffusion.progress import Lines, bar, say, track
+from diffusion.progress import Lines, bar, duration, preview, say, told, track
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,3 +123,38 @@ def test_where_nobody_reads_any_more_the_work_goes_on(terminal: bool) -> None:
     os.close(ours)
     child.communicate(b"\n", timeout=60)
     assert child.returncode == 0
+
+
+def test_durations_are_told_in_the_unit_that_suits() -> None:
+    durations = {
+        **{0.0: "1 s", 1.4: "1 s", 59.4: "59 s", 59.6: "1.0 min", 600: "10 min", 5399: "1.5 h", 7300: "2.0 h"},
+        **{172_799: "48 h", 3e5: "3.5 days", 864_000: "10 days", 1e9: "32 years"},
+    }
+    assert {seconds: duration(seconds) for seconds in durations} == durations
+
+
+def test_who_listens_is_told_instead_of_anything_being_written(capsys: pytest.CaptureFixture[str]) -> None:
+    moved: list[tuple[str, float, int | None, str]] = []
+    looked: list[object] = []
+    preview(lambda: pytest.fail("nobody listens"))
+    with told(lambda *what: moved.append(what), lambda make: looked.append(make())):
+        with bar(4, "sampling", "image", report=True) as moving:
+            moving.set_postfix_str("fast")
+            preview(lambda: "a picture", 0.5)
+            moving.update(3)
+            with bar(None, "inside", "tile") as inner:
+                inner.update(2)
+            moving.update(1)
+        with bar(9, "hidden", "image", show=False) as hidden:
+            hidden.update(9)
+        preview(lambda: "another", 0.5)
+    assert moved == [
+        *(("sampling", done, 4, "image") for done in (0, 0.5, 3)),
+        *(("inside", done, None, "tile") for done in (0, 2)),
+        ("sampling", 4, 4, "image"),
+    ]
+    assert looked == ["a picture", "another"]
+    with told(lambda *what: None), bar(1, "sampling", "image"):
+        preview(lambda: pytest.fail("nobody looks"))
+    assert capsys.readouterr() == ("", "")
+    assert isinstance(bar(1, "sampling", "image"), Lines) and len(moved) == 6

@@ -53,6 +53,17 @@ def test_time_inverts_log_snr(schedule: Schedule) -> None:
     assert schedule.time(exact_ends).tolist() == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("schedule", [*VARIANTS, Sigmoid(temperature=0.1), VPLinear(beta_min=0.1, beta_max=0.1)])
+def test_closed_forms_of_the_inverse_are_exact_to_the_last_bits(schedule: Schedule) -> None:
+    log_snr = torch.linspace(schedule.log_snr_min, schedule.log_snr_max, 4001, dtype=torch.float64)[1:-1]
+    log_snr = torch.cat([log_snr, schedule.log_snr(torch.tensor([1e-12, 1e-9, 1e-6, 1 - 1e-6, 1 - 1e-9]).double())])
+    found, bisected = schedule.invert(log_snr), Schedule.invert(schedule, log_snr)
+    assert (found - bisected).abs().max() < 1e-15
+    # The step of the bisection to the next float64 moves λ by as much where λ is steep.
+    error, exact = ((schedule.log_snr(t) - log_snr).abs().max() for t in (found, bisected))
+    assert error <= max(4 * float(exact), 1e-12)
+
+
 @pytest.mark.parametrize("schedule", VARIANTS)
 def test_alpha_and_sigma_are_positive_and_have_that_log_snr(schedule: Schedule) -> None:
     t = times(1001)

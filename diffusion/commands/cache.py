@@ -1,7 +1,8 @@
-"""`diffusion cache`: lists what lies in the cache of decoded images, and removes what is not needed.
+"""`diffusion cache`: lists what lies in the cache of decoded images and models of the hub, and removes what is not
+needed.
 
-Whatever is removed is made again from the images where it is needed. A run that trains keeps the images that it has
-mapped, even when their entry is removed.
+Whatever is removed is made again where it is needed, from the images or from the hub. A run that trains keeps the
+images that it has mapped, even when their entry is removed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from diffusion.data.images.decoding import printable
 from diffusion.data.images.inventory import Stored
 from diffusion.data.images.scan import default_cache
 from diffusion.errors import InputError, require
+from diffusion.exchange import kept
 
 
 def cache(options: Cache) -> int:
@@ -29,7 +31,7 @@ def cache(options: Cache) -> int:
     if options.all and options.older_than is not None:
         raise InputError("--older-than: has no effect with --all")
     folder = default_cache()
-    found = inventory.entries(folder)
+    found = entries(folder)
     if not found:
         print(f"{printable(folder)}: the cache is empty")
         return 0
@@ -37,6 +39,11 @@ def cache(options: Cache) -> int:
         return prune(folder, found, options)
     print("\n".join(listing(folder, found)))
     return 0
+
+
+def entries(folder: Path) -> list[Stored]:
+    """Returns the entries of decoded images and then the models in a cache."""
+    return [*inventory.entries(folder), *kept.models(folder)]
 
 
 def listing(folder: Path, found: list[Stored]) -> list[str]:
@@ -49,8 +56,8 @@ def listing(folder: Path, found: list[Stored]) -> list[str]:
     lines.append("")
     if obsolete:
         lines.append(f"diffusion cache --prune removes {summed(obsolete)}, which will not be read again")
-    lines.append("diffusion cache --prune --older-than DAYS, or --all, removes more; images are then decoded again")
-    if others := inventory.others(folder):
+    lines.append("diffusion cache --prune --older-than DAYS, or --all, removes more; it is made again where needed")
+    if others := inventory.others(folder) - (folder / kept.MODELS).is_dir():
         lines.append(f"{others} other files or folders lie there, which are never touched")
     return lines
 
@@ -83,7 +90,7 @@ def prune(folder: Path, found: list[Stored], options: Cache) -> int:
             print(f"removed  {row(entry)}")
     if writing:
         print(f"{summed(writing)} that other processes are writing were left alone")
-    left = inventory.entries(folder)
+    left = entries(folder)
     print(f"{printable(folder)}: {summed(found)} before, {summed(left)} now")
     return code
 

@@ -1,4 +1,6 @@
-"""`diffusion compare`: how near images are to their originals, by PSNR, SSIM and, with weights, LPIPS."""
+"""`diffusion compare`: how near images are to their originals, by PSNR, SSIM and, with weights, LPIPS; or runs side by
+side (`commands.compare_runs`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from diffusion import distributed
+from diffusion.commands.compare_runs import are_runs, compare_runs
 from diffusion.commands.options import Compare
 from diffusion.commands.photographs.own_results import RECORD
 from diffusion.data import PixelFormat, decode, read_header
@@ -43,7 +46,13 @@ class Comparison:
 
 
 def compare(options: Compare) -> int:
-    """Prints a line for each image and the means; returns 1 if an image could not be compared."""
+    """Prints a line for each image and the means, or writes the page of runs; returns 1 if an image could not be
+    compared.
+    """
+    if are_runs((options.images, options.originals, *options.more)):
+        return compare_runs(options)
+    if options.more:
+        raise InputError(f"{options.more[0]}: images have one place of originals; only runs may be more")
     if options.device is not None and options.lpips is None:
         raise InputError("--device: has no effect without --lpips, whose network alone runs on a device")
     distance = None if options.lpips is None else lpips.load(options.lpips, distributed.device())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from diffusion import training
 from diffusion.checkpoint import run_of
 from diffusion.commands.options import Distill
+from diffusion.commands.train import page_line
+from diffusion.distributed import say
 from diffusion.errors import InputError
 from diffusion.training.distill import student
 
@@ -16,4 +18,7 @@ def distill(options: Distill) -> int:
     run = run_of(options.run)
     name = run.name if run == options.run else f"{run.name}-{options.run.name}"
     out = options.out or run.with_name(f"{name}-{options.nfe}")
-    return training.train(student(options.run, options.nfe, options.overrides), out)
+    code = training.train(student(options.run, options.nfe, options.overrides), out)
+    if code == 0:
+        say(page_line(out))
+    return code

@@ -1,4 +1,5 @@
-"""`diffusion doctor`: reports the facts about this machine that belong in a bug report, and what is broken on it.
+"""`diffusion doctor`: reports the facts about this machine that belong in a bug report, and what is broken on it. Of a
+configuration it says whether signals and gradients pass through its network (`propagating.py`).
 
 Every check is independent of the others and imports what it examines itself, so that a package that cannot be imported
 is a finding and does not end the report. Names of home folders do not appear.
@@ -15,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -22,7 +24,7 @@ from packaging.requirements import Requirement
 
 from diffusion.commands.foreign import DISTRIBUTION, foreign
 from diffusion.commands.options import Doctor
-from diffusion.errors import InputError
+from diffusion.errors import InputError, require
 
 # With less free disk space than this many bytes a run of images will soon stop.
 SPACE = 2e9
@@ -49,10 +51,32 @@ class Finding:
 
 
 def doctor(options: Doctor) -> int:
-    """Prints the report of this machine; returns 1 if something is broken."""
+    """Prints the report of this machine, or of the network of a configuration; returns 1 if something is broken, or if
+    the network is outside of the trainable range. Raises InputError for a picture of no network.
+    """
+    if options.config is not None:
+        return _network(options.config, options)
+    require(options.out is None, "--out", "given with a CONFIG, whose network it draws", options.out)
     findings = examine()
     print(report(findings))
     return int(any(finding.broken for finding in findings))
+
+
+def _network(path: Path, options: Doctor) -> int:
+    """Reports on the network of a configuration; returns 1 if it is outside of the trainable range."""
+    from diffusion import config
+    from diffusion.commands import propagating
+
+    out = options.out
+    require(out is None or out.suffix.lower() == ".png", "--out", "a file that ends with .png", out)
+    network = propagating.examined(config.load(path, options.overrides))
+    for name, line in zip_longest(("network",), propagating.table(network), fillvalue=""):
+        print(Finding(name, line))
+    text, cure = propagating.verdict(network)
+    print(Finding("verdict", text, cure))
+    if out is not None:
+        print(Finding("picture", str(propagating.drawn(network, out))))
+    return int(bool(cure))
 
 
 def examine() -> list[Finding]:

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 
 from diffusion import checkpoint, distributed
+from diffusion.commands import per_image
 from diffusion.commands.measured import data_options, open_examples
 from diffusion.commands.options import Evaluate
 from diffusion.errors import InputError, require
 from diffusion.evaluation import EVALUATORS, Evaluation, Evaluator, Setting, results
+from diffusion.evaluation.ranks import HeldOut
 from diffusion.model import load
 from diffusion.registries import parse_fields, parse_one
 
@@ -28,8 +30,14 @@ EVALUATOR_OPTIONS = (
     "solver_steps",
     "seed",
     "known",
+    "samples",
+    "features",
+    "weights",
+    "flagged",
 )
-# The number of examples of the largest values that are printed.
+# The flags that are short for a method.
+METHODS = ("quality", "memorization", "thermodynamics")
+# The number of examples that are printed, those of the largest values for most evaluators.
 SHOWN = 3
 
 
@@ -38,14 +46,21 @@ def evaluate(options: Evaluate) -> int:
     distributed.join()
     evaluator = chosen(options)
     refuse_without_effect(options, evaluator)
+    per_image.check(options)
     model = load(options.run)
     evaluator.check(model)
+    if not (options.condition or model.config.conditioned):
+        raise InputError(f"--no-condition: has no effect on {options.run}, whose network is told nothing of an image")
     data = data_options(options, model)
     with distributed.main_first():
-        training, examples = open_examples(model, data, checkpoint.run_of(options.run), options.data)
+        run = checkpoint.run_of(options.run)
+        training, examples = open_examples(model, data, run, options.data, pairs=options.condition)
     dtype = torch.float64 if options.float64 else torch.float32
     main = distributed.is_main()
-    setting = Setting(options.limit, options.guidance, dtype, shared=True, progress=main)
+    setting = Setting(options.limit, options.guidance, dtype, True, main, options.condition, training)
+    held_out = None
+    if options.per_image is not None and options.data is not None:
+        held_out = per_image.held_out_of(options, model, evaluator, setting, data)
     result, compared = evaluator(model, examples, setting), None
     if training is not None and options.compare and evaluator.compares:
         chosen_examples = training.evenly(result.examples)
@@ -67,6 +82,10 @@ def evaluate(options: Evaluate) -> int:
     made = results.Made.of(evaluator, setting, examples, source, model.step, name)
     for line in results.write(options.run, result, made, compared):
         print(line)
+    if options.per_image is not None:
+        among = HeldOut.of(result, model.step) if options.data is None else held_out
+        for line in per_image.write(options.per_image, model, result, setting.select(examples, model.spec), among):
+            print(line)
     return 0
 
 
@@ -76,11 +95,11 @@ def _name(data: Path) -> str:
 
 
 def largest(result: Evaluation) -> list[str]:
-    """A line about the examples of the largest values, among several."""
+    """A line about the examples that come first in their order, among several."""
     if len(result.names) < 2:
         return []
-    order = sorted(range(len(result.names)), key=lambda i: -result.values[i])[:SHOWN]
-    return [f"largest: {', '.join(f'{result.names[i]} {result.values[i]:.4f}' for i in order)}"]
+    shown = ", ".join(f"{result.names[i]} {result.values[i]:.4f}" for i in result.order[:SHOWN])
+    return [f"{result.foremost}: {shown}"]
 
 
 def chosen(options: Evaluate) -> Evaluator:
@@ -89,7 +108,7 @@ def chosen(options: Evaluate) -> Evaluator:
     Raises InputError for a method that does not exist, and for an option that the method does not have.
     """
     require(options.steps is None or options.steps >= 1, "steps", "at least 1", options.steps)
-    evaluator = parse_one(options.method, EVALUATORS, "--method")
+    evaluator = parse_one(method_of(options), EVALUATORS, "--method")
     given = _given(options)
     known = [field.name for field in fields(evaluator)]  # type: ignore[arg-type]
     unknown = [name for name in given if name not in known]
@@ -97,6 +116,21 @@ def chosen(options: Evaluate) -> Evaluator:
         flag = f"--{unknown[0].replace('_', '-')}"
         raise InputError(f"{flag}: is no option of {evaluator.name}, which takes {', '.join(known)}")
     return replace(evaluator, **given)  # type: ignore[type-var]
+
+
+def method_of(options: Evaluate) -> str:
+    """The method that the options name, by --method or by the flag that is short for it.
+
+    Raises InputError for several methods.
+    """
+    flags = [name for name in METHODS if getattr(options, name)]
+    default = Evaluate.method
+    if not flags:
+        return options.method
+    if options.method != default or len(flags) > 1:
+        first, second = f"--{flags[0]}", f"--{flags[1]}" if len(flags) > 1 else f"--method {options.method}"
+        raise InputError(f"{first}: is a method, and so is {second}; give one of them")
+    return flags[0]
 
 
 def _given(options: Evaluate) -> dict[str, Any]:
@@ -108,13 +142,15 @@ def _given(options: Evaluate) -> dict[str, Any]:
 def refuse_without_effect(options: Evaluate, evaluator: Evaluator) -> None:
     """Raises InputError for an option that changes nothing beside the others, or that is given twice."""
     given = _given(options)
-    twice = [name for name in parse_fields(options.method, EVALUATORS, "--method")[1] if name in given]
+    twice = [name for name in parse_fields(method_of(options), EVALUATORS, "--method")[1] if name in given]
     if twice:
-        raise InputError(f"--{twice[0].replace('_', '-')}: is given in --method {options.method} too; give it once")
+        raise InputError(f"--{twice[0].replace('_', '-')}: is given in --method {method_of(options)} too; give it once")
     if not options.compare and options.data is not None:
         raise InputError("--no-compare: has no effect with --data, whose images are compared with no others")
     if not options.compare and not evaluator.compares:
         raise InputError(f"--no-compare: has no effect with {evaluator.name}, which compares with no other examples")
+    if options.per_image is not None and not evaluator.of_examples:
+        raise InputError(f"--per-image: has no effect with {evaluator.name}, whose values are those of samples")
     if options.steps is not None and getattr(evaluator, "continuous", False):
         raise InputError("--steps: has no effect with --continuous, which stands for infinitely many")
     if options.tolerance is not None and getattr(evaluator, "solver_steps", False):

@@ -1,4 +1,4 @@
-"""`diffusion inspect`: reports on images without training.
+"""`diffusion inspect`: reports on images without training, or on a run (`run_report.py`).
 
 The report lists what there is, what repeats and what is damaged, a configuration to start from, and the cost of
 training by it on this machine.
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from diffusion import config, distributed, model
-from diffusion.commands import capacity
+from diffusion.commands import capacity, clocks_report, run_report
 from diffusion.commands.cache import summed
 from diffusion.commands.options import Inspect
 from diffusion.commands.suggestion import suggest, toml
@@ -30,7 +30,9 @@ from diffusion.data.images.report import LINES, crop_line, enlarged_line, listin
 from diffusion.data.images.scan import cache_folder, open_container
 from diffusion.errors import InputError
 from diffusion.files import write_text
+from diffusion.objectives import Batch
 from diffusion.precision import in_precision, name_of, network_dtype
+from diffusion.progress import duration
 
 # With fewer images than this a network of the suggested size memorizes them.
 FEW = 5000
@@ -55,7 +57,10 @@ class Cost:
 
 
 def inspect(options: Inspect) -> int:
-    """Prints the report, and writes the suggested configuration where `--out` says so."""
+    """Prints the report on images, and writes the suggested configuration where `--out` says so, or that on a run."""
+    if run := run_report.run_at(options.path):
+        print("\n".join(run_report.lines(run)))
+        return 0
     container = open_container(options.path)
     cache = cache_folder(None, container.root)
     found, labels = labeled(options, container, cache)
@@ -74,6 +79,8 @@ def inspect(options: Inspect) -> int:
         print(line)
     if found.masking and options.decode:
         print("\n".join(cover(found, experiment.data.shape).lines(experiment.data.shape)))
+    if options.decode:
+        print("\n".join(clocks_report.of_images(found, experiment, measured, cache)))
     text = toml(tree)
     print(f"\nA configuration to start from\n\n{text}")
     if len(found.entries) < FEW:
@@ -160,11 +167,11 @@ def timed(experiment: Config, spec: DataSpec, network: nn.Module, images: int, d
     denoiser = model.assemble(experiment, in_precision(network, dtype))
     loss = objective.from_data(experiment).loss
     x, noise = (torch.randn(images, *spec.shape, device=device) for _ in range(2))
-    u = ((torch.arange(images) + 0.5) / images).to(device)
+    batch = Batch(x, ((torch.arange(images) + 0.5) / images).to(device), noise)
     seconds: list[float] = []
     while len(seconds) < 2 or (sum(seconds) < ENOUGH_S and len(seconds) < REPEATS):
         start = time.perf_counter()
-        torch.autograd.backward(loss(denoiser, x, u, noise, None).mean())
+        torch.autograd.backward(loss(denoiser, batch).mean())
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
         seconds.append(time.perf_counter() - start)
@@ -192,11 +199,3 @@ def costs(experiment: Config, spent: Cost, images: int) -> list[str]:
         f"          a step of {training.batch}: about {step:.2g} s; {training.steps:,} steps: about "
         f"{duration(step * training.steps)}, without samples and evaluation",
     ]
-
-
-def duration(seconds: float) -> str:
-    """Writes a number of seconds in the largest unit of which there are at least two."""
-    for unit, length in (("years", 31_556_952), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

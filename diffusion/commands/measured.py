@@ -18,7 +18,7 @@ from diffusion.files import expanded
 from diffusion.model import Model, origin
 
 # Keys of [data] that may be overridden: they say where the data are, and not what the model was trained on.
-FREE = ("path", "labels", "masks", "min_images", "max_bad")
+FREE = ("path", "labels", "masks", "condition", "min_images", "max_bad")
 
 
 def data_options(options: Evaluate, model: Model) -> DataOptions:
@@ -44,19 +44,25 @@ def data_options(options: Evaluate, model: Model) -> DataOptions:
 
 
 def open_examples(
-    model: Model, options: DataOptions, run: Path | None = None, other: Path | None = None
+    model: Model,
+    options: DataOptions,
+    run: Path | None = None,
+    other: Path | None = None,
+    *,
+    pairs: bool = False,
 ) -> tuple[Dataset | None, Dataset]:
-    """Opens the training examples of a model and the examples to measure.
+    """Opens the training examples of a model and the examples to measure, with their `pairs` if these are asked for.
 
     These are its held-out examples by `options` or, given `other`, a file or folder, all images in it; the training
-    examples are then None. The data of a `run` are compared with those that it was trained on.
+    examples are then None. The data of a `run` are compared with those that it was trained on. Other images have pairs
+    where `options` name others than those of the model.
 
     Raises InputError for classes that the model does not know and for data other than the run's at a new place,
     FolderError for a folder that cannot be used.
     """
     classes = model.spec.classes
     if other is None:
-        own = open_own(model, options, run, others="to measure other images, use --data")
+        own = open_own(model, options, run, others="to measure other images, use --data", pairs=pairs)
         return own.split(options.held_out, options.seed)
     if not model.spec.is_image:
         raise InputError(f"--data: this model was trained on points, got the folder {other}")
@@ -68,17 +74,24 @@ def open_examples(
         labels = False
     # A folder of masks is that of the run's own images, unless another one is named.
     masks = "" if options.mask_folder and options.masks == model.config.data.masks else options.masks
-    source = replace(_alone(options), source="folder", path=str(other), labels=labels, masks=masks, min_images=1)
+    # So it is with the folder of pairs.
+    options = options if pairs and options.condition != model.config.data.condition else _alone(options)
+    source = replace(options, source="folder", path=str(other), labels=labels, masks=masks, min_images=1)
     return None, relabel(SOURCES["folder"](source, distributed.say, model.spec), classes, "--data")
 
 
-def open_own(model: Model, options: DataOptions, run: Path | None = None, *, others: str) -> Dataset:
-    """Opens the examples that a model was trained on and those held out, in their order.
+def open_own(
+    model: Model, options: DataOptions, run: Path | None = None, *, others: str, pairs: bool = False
+) -> Dataset:
+    """Opens the examples that a model was trained on and those held out, in their order, with their `pairs` if these
+    are asked for.
 
     Those of a `run` are compared with what it was trained on. `others` says, in an error, what to do with other images.
-    Raises what `open_examples` raises.
+    Raises what `open_examples` raises, and InputError for an imported model, which has no examples of its own.
     """
-    dataset = _open(options, model)
+    if model.config.data.source == "folder" and not model.config.data.path:
+        raise InputError(f"data.path: this model was imported and has no images of its own; {others}")
+    dataset = _open(options if pairs else _alone(options), model)
     if run is not None:
         _compare(dataset, run, options, model, others)
     return relabel(dataset, model.spec.classes, "data.path")
@@ -86,7 +99,7 @@ def open_own(model: Model, options: DataOptions, run: Path | None = None, *, oth
 
 def _open(options: DataOptions, model: Model) -> Dataset:
     try:
-        return open_source(_alone(options), distributed.say, model.spec)
+        return open_source(options, distributed.say, model.spec)
     except FolderError as error:
         if not options.path or "://" in options.path or expanded(options.path).exists():
             raise
@@ -94,7 +107,7 @@ def _open(options: DataOptions, model: Model) -> Dataset:
 
 
 def _alone(options: DataOptions) -> DataOptions:
-    """The options of examples without their pairs, which nothing is measured of."""
+    """The options of examples without their pairs."""
     return replace(options, condition="", condition_channels=None)
 
 

@@ -26,13 +26,14 @@ from diffusion.commands.photographs.listing import ImageFile, list_images
 from diffusion.commands.photographs.own_results import OwnResults
 from diffusion.commands.photographs.pad import Pad
 from diffusion.commands.photographs.photograph import Photograph, read_photograph
-from diffusion.commands.photographs.places import Place, Request, weights_hash
+from diffusion.commands.photographs.places import Place, Request
 from diffusion.commands.photographs.targets import Targets, lost
 from diffusion.commands.photographs.tasks import Task
 from diffusion.data.images.decoding import Color
 from diffusion.data.images.marks import Marked
 from diffusion.errors import InputError, require
 from diffusion.model import Model, load
+from diffusion.model.origin import weights_hash
 from diffusion.model.restoration import Restoration
 from diffusion.restoration import Problem
 from diffusion.restoration.parts import unsettled

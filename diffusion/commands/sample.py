@@ -32,7 +32,7 @@ OPTIONS: dict[str, set[str]] = {
     "noise_file": {"given", "first", "tune", "steps", "sampler", "seed"},
     "image": {"mask", "method", "noise", "resize", "steps", "sampler", "seed"},
 }
-COMMON = {"run", "draw", "out", "n", "label", "guidance", "batch"}
+COMMON = {"run", "draw", "out", "n", "label", "guidance", "batch", "device"}
 WRITTEN = {"format", "npz", "picture"}
 
 

@@ -11,21 +11,29 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from diffusion.backbones.unet import DESIGNS
+from diffusion.backbones.unet2d_blocks import ACTIVATIONS
+from diffusion.backbones.unet2d_time import EMBEDDINGS, TIMES
 from diffusion.commands.options import Schema
 from diffusion.config import REGISTRIES, Config
 from diffusion.data.sources import SOURCES
 from diffusion.files import write_text
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-# Keys whose words are those of a dict, which their annotation does not tell.
-WORDS: dict[tuple[str, str], Mapping[str, object]] = {("data", "source"): SOURCES, ("backbone", "design"): DESIGNS}
+# Keys whose words are those of a dict or a list, which their annotation does not tell.
+WORDS: dict[tuple[str, str], Iterable[str]] = {
+    ("data", "source"): SOURCES,
+    ("backbone", "design"): DESIGNS,
+    ("backbone", "act_fn"): ACTIVATIONS,
+    ("backbone", "time"): TIMES,
+    ("backbone", "time_embedding_type"): EMBEDDINGS,
+}
 # The end of a sentence of a docstring.
 END = re.compile(r"(?<=\.)\s+(?=[`A-Z])")
 

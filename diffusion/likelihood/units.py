@@ -24,6 +24,9 @@ from torch import Tensor
 
 Quantity = TypeVar("Quantity", float, Tensor)
 
+# The names of the units of all scalars, of those that are hidden, and of whole vectors.
+DIM, HIDDEN, VECTOR = "bits/dim", "bits/hidden dim", "bits/vector"
+
 
 def bits(nats: Quantity) -> Quantity:
     """Converts nats to bits."""

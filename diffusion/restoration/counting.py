@@ -18,12 +18,13 @@ class CountingDenoiser:
 
     An evaluation of a batch counts once, whatever the size of the batch. `watch` is called with the time t of each
     before it begins, None for a map, which does not tell it, and `watch_backward` at the beginning of each backward
-    pass.
+    pass. `seen` is called with each estimate.
     """
 
     denoiser: AnyDenoiser
     watch: Callable[[Tensor | None], None] = lambda t: None
     watch_backward: Callable[[], None] = lambda: None
+    seen: Callable[[Tensor], None] = lambda mean: None
     nfe: int = 0
     backward: int = 0
 
@@ -37,6 +38,7 @@ class CountingDenoiser:
         self.nfe += 1
         self.watch(None if levels.is_map(t, x_t) else t)
         prediction = self.denoiser(x_t, t, label)
+        self.seen(prediction.mean)
         if prediction.mean.requires_grad:
             prediction.mean.register_hook(self._count)  # type: ignore[no-untyped-call]
         return prediction

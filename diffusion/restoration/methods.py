@@ -119,7 +119,7 @@ def choose(
         if not learned and not told:
             raise InputError(
                 "method: learned needs a model that learned to restore (observed.share above 0, or condition.operator, "
-                "in its configuration); take mmps, or train one from this model with training.start"
+                "in its configuration); take mmps, or train one from this model with training.init"
             )
         method = replace(method, told=told)
     _noise(method, problem)

@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,6 +18,7 @@ from unittest import mock
 import pytest
 import torch
 
+from benchmarks import flops
 from benchmarks.common import Contestant, Goal
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import matched, place, shipped, smoke, waits
@@ -26,6 +28,7 @@ from benchmarks.gpu.variants import ChannelsFirst, Variant, prepare
 from benchmarks.peers import Peer
 from benchmarks.training import Setting
 from diffusion import distributed
+from tests.benchmarks.conftest import WIDTHS
 from tests.pretended import Ledger, pretended
 
 CPU = Place(torch.device("cpu"), tiny=True)
@@ -47,7 +50,8 @@ def pretend(ledger: Ledger) -> Place:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few samplers, methods, operators and steps."""
+    """Few samplers, methods, operators, steps and frames of films."""
+    monkeypatch.setattr("diffusion.model.model.FILM_STEPS", 2)
     monkeypatch.setattr(waits, "FEW", 1)
     monkeypatch.setattr(waits, "MORE", 2)
     for module in (smoke, waits):
@@ -57,7 +61,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke, "LIKELIHOODS", ("bound",))
 
 
-def test_every_part_runs_on_a_pretended_gpu(few: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_part_runs_on_a_pretended_gpu(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matched, "missing", lambda: ["diffusers"])  # Wherever it is, it is not for a pretended GPU.
     parts = ("smoke", "waits", "kernels", "folder64", "matched")
     with pretended("cuda") as ledger:
         words = ["--no-compile", "--rounds", "1", "--out", str(tmp_path / "gpu.json"), "--minutes", "60", "--parts"]
@@ -88,6 +93,8 @@ def test_ours_and_a_peer_of_equal_work_take_turns(
 ) -> None:
     monkeypatch.setattr(matched, "PEERS", {"diffusers": twin})
     monkeypatch.setattr(matched, "missing", lambda: [])
+    # Those of the twin, which `test_training` finds; that they have its work is checked here too.
+    monkeypatch.setattr(flops, "matched_widths", lambda cost, target: WIDTHS)
     found: dict[str, Any] = {}
     for finding in matched.measure([setting], CPU, time.monotonic() + 60, rounds=1):
         found |= {finding.name: finding} if isinstance(finding, Goal) else dict([finding])
@@ -141,8 +148,11 @@ def test_a_part_that_fails_leaves_its_tables_and_the_next_one_runs() -> None:
 def test_a_part_that_dies_or_hangs_is_ended_with_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
     tables, _ = measured([Part("dies", 1, dying)], CPU, 5, apart)
     assert tables["A"] == [{"x": 1, "figure": 5.0}, {"x": 2, "note": "failed: its process ended with 7"}]
-    with pytest.raises(RuntimeError, match=r"^ValueError: no such kernel$"):
-        list(apart(Part("fails", 1, failing), CPU, 300))
+    # A fork starts at once; the first shows that a process which imports everything is ended in the same way.
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmarks.gpu.parts.multiprocessing.get_context", lambda kind: get_context("fork"))
+        with pytest.raises(RuntimeError, match=r"^ValueError: no such kernel$"):
+            list(apart(Part("fails", 1, failing), CPU, 300))
     ends = iter([False])
     pipe = mock.Mock(poll=lambda seconds: next(ends))
     context = mock.Mock(Pipe=lambda duplex: (pipe, mock.Mock()))

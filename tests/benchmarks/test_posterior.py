@@ -12,7 +12,7 @@ import torch
 from benchmarks import posterior
 from benchmarks.fields import Field, Known
 from benchmarks.mixture import Mixture, Problem, directions, sliced_wasserstein
-from diffusion.operators import Downsample, GaussianBlur
+from diffusion.operators import Downsample, GaussianBlur, Mask
 from tests.oracles import GaussianOracle, MixtureOracle
 
 
@@ -65,6 +65,22 @@ def test_the_posterior_of_a_field(operator: Downsample | GaussianBlur) -> None:
     assert torch.allclose(field.covariance.diagonal(), torch.ones(36, dtype=torch.float64))
 
 
+def test_the_posterior_of_a_field_given_noise_that_differs_from_pixel_to_pixel() -> None:
+    """As with whitened rows: y/σ = (A/σ) x + N(0, 1). Where nothing is shown the noise does not count."""
+    operator, noise = posterior.operators(6)["noise map"]
+    assert isinstance(operator, Mask) and isinstance(noise, torch.Tensor)
+    field, shown = Field(6), operator.known.flatten()
+    matrix, noise = torch.eye(36, dtype=torch.float64)[shown], noise.double()
+    y, std = operator(field.sample(1, generator())), noise.flatten()[shown]
+    oracle = GaussianOracle(field.schedule, torch.zeros(1, 6, 6, dtype=torch.float64), field.covariance)
+    exact = oracle.posterior(matrix / std[:, None], y.flatten()[shown] / std, 1.0)
+    for hidden in (1.0, 7.0):
+        known = Known(field, operator, torch.where(operator.known, noise, hidden))
+        assert torch.allclose(known.mean(y), exact.mean.flatten(), rtol=0, atol=1e-9)
+        assert torch.allclose(known.std.square(), exact.covariance.diagonal(), rtol=1e-7)
+    assert known.judged.all() and Known(field, operator, 0.1).judged.equal(~shown)
+
+
 def test_a_field_takes_a_time_for_every_pixel() -> None:
     """A uniform map gives the estimate of one time, which is a filter; the rest is the algebra of any Gaussian."""
     field, generator = Field(6), torch.Generator().manual_seed(1)
@@ -113,7 +129,11 @@ def test_a_small_run_ranks_the_methods(tmp_path: Path, capsys: pytest.CaptureFix
     for operator in ("mask", "blur", "downsample"):
         assert 0.87 < figures[operator, "mmps, 100 steps"]["coverage"] < 0.93
         assert figures[operator, "resampling, 100 steps"]["coverage"] < 0.5, "weights of many observations collapse"
-    for operator in ("mask", "mask, exact"):
+    assert {name for operator, name in figures if operator == "noise map"} == {
+        "learned, 20 steps",
+        "learned, 100 steps",
+    }
+    for operator in ("mask", "mask, exact", "noise map"):
         assert figures[operator, "learned, 20 steps"]["backward"] == 0
         assert 0.88 < figures[operator, "learned, 20 steps"]["coverage"] < 0.93
     exact, biased = (figures["mask", f"{name}, 100 steps"]["error of the mean"] for name in ("mmps", "replacement"))

@@ -10,6 +10,7 @@ from diffusion.commands import capacity
 from diffusion.commands.capacity import Capacity
 from diffusion.config import Config
 from diffusion.data import DataSpec
+from diffusion.objectives import Batch
 from diffusion.precision import in_precision, network_dtype
 from diffusion.training import objective
 from tests.backbones.test_footprint import Alive
@@ -35,7 +36,7 @@ def step(options: Config, images: int) -> int:
     denoiser = model.assemble(options, in_precision(network, network_dtype(options.training.precision, CPU)))
     x, noise, u = torch.randn(images, 3, 16, 16), torch.randn(images, 3, 16, 16), torch.rand(images)
     with Alive() as mode:
-        torch.autograd.backward(objective.from_data(options).loss(denoiser, x, u, noise, None).mean())
+        torch.autograd.backward(objective.from_data(options).loss(denoiser, Batch(x, u, noise)).mean())
     return mode.peak
 
 

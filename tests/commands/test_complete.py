@@ -22,7 +22,7 @@ from diffusion.data.images.encoding import read_info
 from diffusion.interrupt import Stopped
 from diffusion.model.completing import Completing
 from diffusion.training import train
-from diffusion.training.report import Reporter
+from diffusion.training.report import Reporter, Validation
 from tests.conftest import fails, image_of, tiny
 
 STEPS = ("--steps", "2")
@@ -49,7 +49,7 @@ def learned(damaged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("finish", "samples"):
             patch.setattr(Reporter, name, lambda self, model: None)
-        patch.setattr(Reporter, "validation", lambda self, model, losses: {})
+        patch.setattr(Reporter, "validation", lambda self, model, losses: Validation())
         assert train(experiment, run) == 0
     return run
 
@@ -166,7 +166,7 @@ def test_a_model_that_has_not_learned_to_restore_is_refused(
 ) -> None:
     for name in ("finish", "samples"):
         monkeypatch.setattr(Reporter, name, lambda self, model: None)
-    monkeypatch.setattr(Reporter, "validation", lambda self, model, losses: {})
+    monkeypatch.setattr(Reporter, "validation", lambda self, model, losses: Validation())
     assert train(tiny(damaged, data={"masks": "alpha"}, training={"steps": 1}), tmp_path / "run") == 0
     assert "observed.share: must be above 0" in fails(capsys, "complete", tmp_path / "run")
 

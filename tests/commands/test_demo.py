@@ -24,4 +24,6 @@ def test_it_trains_by_the_shipped_configuration_and_takes_overrides(
     assert cli.main(["train", str(DIGITS)]) == 0
     whole = config.load(DIGITS), Path("runs/digits")
     assert began == [whole, (config.load(DIGITS, ["training.steps=20"]), Path("x")), whole, whole]
-    assert capsys.readouterr().out.splitlines() == [f"configuration {DIGITS}"] * 4
+    out = capsys.readouterr().out.splitlines()
+    assert out[::2] == [f"configuration {DIGITS}"] * 4
+    assert [line.rpartition(" page ")[2] for line in out[1::2]] == [f"{run} --open" for _, run in began]

@@ -27,8 +27,11 @@ from diffusion.evaluation import (
     Setting,
 )
 from diffusion.evaluation.intervals import estimate
+from diffusion.evaluation.memorization import Memorization
+from diffusion.evaluation.quality import Quality
 from diffusion.model import Model, load
-from tests.conftest import fails
+from diffusion.training import train
+from tests.conftest import fails, tiny
 
 
 def test_evaluate_prints_the_terms_and_writes_them(run: Path, capsys: pytest.CaptureFixture) -> None:
@@ -137,13 +140,14 @@ def test_options_after_the_name_of_a_method_are_those_of_the_command_line(run: P
 
 
 def test_every_option_of_an_evaluator_can_be_given() -> None:
-    """The command line sets all fields of the package's estimators but the number of repeats and the kind of probes.
+    """The command line sets all fields of the package's evaluators but a few that are rarely changed.
 
     Fields of another evaluator follow its name, as in `--method gray:count=5`.
     """
-    known = {field.name for kind in (BoundEstimator, FlowEstimator, ImportanceEstimator) for field in fields(kind)}
-    assert known - {"repeats", "distribution"} == set(EVALUATOR_OPTIONS)
-    assert set(EVALUATOR_OPTIONS) <= {field.name for field in fields(Evaluate)}
+    kinds = (BoundEstimator, FlowEstimator, ImportanceEstimator, Quality, Memorization)
+    known = {field.name for kind in kinds for field in fields(kind)}
+    by_name_alone = {"repeats", "distribution", "shift", "images"}
+    assert known - by_name_alone <= set(EVALUATOR_OPTIONS) <= {field.name for field in fields(Evaluate)}
 
 
 @pytest.fixture
@@ -207,6 +211,47 @@ def test_what_is_known_is_refused_where_it_cannot_be_used(
     assert message == "error: --known: is given in --method bound:known=box too; give it once\n"
 
 
+def test_what_is_told_of_images_is_a_part_of_the_measurement(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pairs are found again with their images; others bring theirs, or are measured without and it is said."""
+    for file in shapes.rglob("*.png"):
+        pair = tmp_path / "gray" / file.relative_to(shapes)
+        pair.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).convert("L").save(pair)
+    data = {"condition": str(tmp_path / "gray"), "condition_channels": 1}
+    run, report = tmp_path / "run", {"restored": 0, "pictures": 2}
+    assert train(tiny(shapes, data=data, report=report, training={"steps": 4}), run) == 0
+    common = ["evaluate", str(run), "--limit", "3", "--draws", "2", "--no-compare"]
+    assert cli.main(common) == 0
+    told = json.loads((run / "evaluation-limit3-draws2.json").read_text())
+    note = "told of each example: its pair (data.condition), given which the bits are"
+    assert note in told["notes"] and note in capsys.readouterr().out
+    model = load(run, device="cpu")
+    _, held_out = open_examples(model, model.config.data)
+    for number, (name, value) in enumerate(zip(told["names"], told["values"], strict=True)):
+        x, label = held_out.batch([held_out.names.index(name)])
+        given = model.given(tmp_path / "gray" / name).likelihood()
+        halves = [given.bound(x, label=label, draws=1, repeat=i, numbers=[number]).total for i in range(2)]
+        assert value == pytest.approx(float(sum(halves)) / 2 / 192 / np.log(2), abs=1e-4)
+    assert cli.main([*common, "--no-condition"]) == 0
+    alone = json.loads((run / "evaluation-limit3-no-condition-draws2.json").read_text())
+    assert "told nothing: the bits are those of p(x)" in alone["notes"]
+    assert cli.main([*common[:-1], "--data", str(shapes)]) == 0
+    others = json.loads(next(run.glob("evaluation-*images*limit3-draws2.json")).read_text())
+    assert "told nothing: the bits are those of p(x), as the examples have no pairs (data.condition)" in others["notes"]
+    shutil.copytree(tmp_path / "gray", tmp_path / "moved")
+    assert cli.main([*common[:-1], "--data", str(shapes), f"data.condition={tmp_path / 'moved'}"]) == 0
+    assert note in capsys.readouterr().out
+
+
+def test_leaving_out_what_is_told_has_no_effect_where_that_is_nothing(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(capsys, "evaluate", trained, "--no-condition")
+    assert message == f"error: --no-condition: has no effect on {trained}, whose network is told nothing of an image\n"
+
+
 @dataclass(frozen=True)
 class GrayValue(Evaluator):
     """The mean gray value of samples beside that of examples: an evaluator that is no likelihood."""
@@ -268,6 +313,7 @@ def test_without_a_comparison_training_examples_are_not_measured(
             "--no-compare: has no effect with --data, whose images are compared with no ",
         ),
         (["--no-compare", "--method", "ode"], "--no-compare: has no effect with ode, which compares with no other"),
+        (["--memorization", "--per-image", "a.csv"], "--per-image: has no effect with memorization, whose values are"),
         (["--continuous", "--steps", "9"], "--steps: has no effect with --continuous, which stands for infinitely"),
         (["--method", "bound:continuous=true", "--steps", "9"], "--steps: has no effect with --continuous, which "),
         (["--method", "ode", "--solver-steps", "9", "--tolerance", "1e-3"], "--tolerance: has no effect with --solver"),

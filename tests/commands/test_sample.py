@@ -78,7 +78,8 @@ def test_samples_are_given_a_pair(shapes: Path, tmp_path: Path, capsys: pytest.C
         assert torch.equal(image_of(out / f"{i:05d}.png"), (image * 255).round().byte())
     assert figures.read_info(out / "00000.png")["given"] == "big.png"
     shutil.rmtree(tmp_path / "gray")
-    assert cli.main(["evaluate", str(run), "--limit", "2", "--draws", "2"]) == 0, "what is measured takes no pairs"
+    said = fails(capsys, "evaluate", run, "--limit", "2", "--draws", "2")
+    assert said.startswith("error: data.condition: ") and "does not exist" in said, "what is measured takes its pairs"
 
 
 def test_a_pair_is_for_models_that_learned_pairs(trained: Path, capsys: pytest.CaptureFixture) -> None:
@@ -159,6 +160,12 @@ def test_options_without_effect_are_refused(
     capsys: pytest.CaptureFixture[str], trained: Path, options: list[str], message: str
 ) -> None:
     assert fails(capsys, "sample", trained, *options) == f"error: {message}\n"
+
+
+def test_a_device_goes_with_every_way_of_making_images(trained: Path, tmp_path: Path) -> None:
+    given = ["sample", str(trained), "--n", "1", "--steps", "2", "--device", "cpu"]
+    assert cli.main([*given, "--out", str(tmp_path / "new")]) == 0
+    assert cli.main([*given, "--out", str(tmp_path / "varied"), "--vary", str(tmp_path / "new" / "00000.png")]) == 0
 
 
 def test_a_mask_without_an_image_is_refused(capsys: pytest.CaptureFixture[str], trained: Path) -> None:

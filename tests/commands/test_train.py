@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from diffusion import cli, config, training
+from diffusion.commands.train import page_line
 from diffusion.config import Config
 from diffusion.model import load
 from tests.conftest import draw_shapes, fails
@@ -33,6 +34,22 @@ def test_a_truncated_image_among_good_ones_is_named_and_left_out(tmp_path: Path,
     assert cli.main([str(a) for a in small(tmp_path, folder)]) == 0
     assert "disk/broken.jpg: " in (text := capsys.readouterr().out) and "truncated" in text
     assert load(tmp_path / "small-run").step == 1
+
+
+def test_the_last_line_opens_the_page_on_what_was_made(
+    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.main([str(a) for a in small(tmp_path, shapes)]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("to look at it in the browser: ") and line.endswith(f"page {tmp_path}/small-run --open")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "my env" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    assert page_line(Path("a run")) == (
+        "to look at it in the browser: 'my env/bin/python' -m diffusion page 'a run' --open"
+    )
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/diffusion")
+    assert page_line(Path("run")) == "to look at it in the browser: diffusion page run --open"
 
 
 def test_folders_without_enough_images(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -14,7 +14,8 @@ from benchmarks import faults
 from benchmarks.faults import Outcome, forked, mutated, mutated_tree, pictures, state_of
 from tests.forkserver import launch
 
-FEW = ["--kills", "2", "--signals", "0", "--images", "200", "--files", "60", "--no-border", "--no-processes"]
+FEW = ["--kills", "2", "--signals", "0", "--images", "200", "--files", "60", "--weights", "200"]
+FEW += ["--no-border", "--no-processes"]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,9 @@ def test_saving_may_meet_a_limit_of_the_size_of_files(record: dict[str, dict[str
     assert tried(record, "saving under a limit of the size of files") == 6
 
 
-@pytest.mark.parametrize(("what", "count"), [("images", 200), ("checkpoints", 30), ("configurations", 30)])
+@pytest.mark.parametrize(
+    ("what", "count"), [("images", 200), ("checkpoints", 30), ("configurations", 30), ("weights", 200)]
+)
 def test_mutated_files_are_read_or_refused_and_run_nothing(
     record: dict[str, dict[str, int]], what: str, count: int
 ) -> None:

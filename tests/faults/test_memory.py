@@ -11,8 +11,9 @@ from torch import Tensor
 
 from diffusion import memory
 from diffusion.config import Config
+from diffusion.denoiser import Denoiser
 from diffusion.errors import InputError
-from diffusion.objectives import Objective
+from diffusion.objectives import Batch, Objective
 from diffusion.training.gradient import largest_divisor
 from tests.conftest import tiny
 from tests.training.test_trainer import assert_equal, go, losses, start, weights
@@ -27,10 +28,10 @@ def short(monkeypatch: pytest.MonkeyPatch, most: int, *, backward: bool = False,
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
-    def loss(self: Objective, denoiser: object, x: Tensor, *others: Tensor | None) -> Tensor:
-        sizes.append(len(x))
-        values = real(self, denoiser, x, *others)  # type: ignore[arg-type]
-        if len(x) <= most or len(sizes) <= from_call:
+    def loss(self: Objective, denoiser: Denoiser, batch: Batch) -> Tensor:
+        sizes.append(len(batch.x))
+        values = real(self, denoiser, batch)
+        if len(batch.x) <= most or len(sizes) <= from_call:
             return values
         if not backward:
             full()

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from diffusion import checkpoint
 from diffusion.config import Config
+from diffusion.objectives import Batch
 from diffusion.training import nonfinite
-from diffusion.training.batches import Batch, BatchMaker
+from diffusion.training.batches import BatchMaker
 from diffusion.training.trainer import Trainer
 from tests.conftest import tiny
 from tests.training.test_trainer import assert_equal, go, losses, rows, start, weights

@@ -33,7 +33,7 @@ MOMENTS: dict[str, tuple[object, str, int, int]] = {
 
 
 def experiment(shapes: Path) -> Config:
-    report = {"samples": 2, "evaluate": 2, "checkpoint": 100, "pictures": 2}
+    report = {"samples": 2, "evaluate": 2, "checkpoint": 100, "pictures": 2, "restored": 0}
     return tiny(shapes, training={"steps": 4}, report=report, sampling={"steps": 2})
 
 

@@ -22,10 +22,10 @@ from diffusion.objectives import Objective
 
 real = Objective.loss
 
-def loss(self, denoiser, x, *others):
-    if os.environ["RANK"] == "1" and len(x) > 1:
+def loss(self, denoiser, batch):
+    if os.environ["RANK"] == "1" and len(batch.x) > 1:
         raise torch.OutOfMemoryError("out of memory")
-    return real(self, denoiser, x, *others)
+    return real(self, denoiser, batch)
 
 Objective.loss = loss
 sys.exit(cli.main_as("train"))

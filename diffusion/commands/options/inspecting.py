@@ -10,17 +10,18 @@ from typing import Annotated, Literal
 
 import tyro
 
-from diffusion.commands.options.common import Device
+from diffusion.commands.options.common import Device, Overrides
 
 
 @dataclass(frozen=True)
 class Inspect:
     """Report on an image folder, an image, tar or zip files or a Hugging Face dataset without training: what is in it,
-    what repeats or is damaged, a configuration to start from, and the cost of training by it on this machine.
+    what repeats or is damaged, a configuration to start from, and the cost of training by it on this machine. Of a run,
+    say what it is, what it began from, and its held-out bounds.
     """
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """The folder, or whatever data.path may be."""
+    """The folder, or whatever data.path may be, or a run."""
     labels: bool = False
     """Show the classes."""
     labels_from: str = ""
@@ -41,9 +42,9 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Cache:
-    """List what lies in the cache of decoded images, by size and last use, and remove it.
+    """List what lies in the cache of decoded images and models of the hub, by size and last use, and remove it.
 
-    Removed images are decoded again where they are needed. Runs that train go on with what they have opened.
+    What is removed is made again where it is needed. Runs that train go on with what they have opened.
     """
 
     prune: bool = False
@@ -59,8 +60,18 @@ class Cache:
 class Doctor:
     """Print the facts about this machine that belong in a bug report, and what is broken on it.
 
-    The exit code is 1 if something is broken.
+    Of a configuration, print what reaches the blocks of its network with new weights: the scale of signals and of
+    gradients, and whether two inputs converge or diverge. It says if the network is outside of the trainable range.
+
+    The exit code is 1 if something is broken, or the network outside of that range.
     """
+
+    config: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")] = None
+    """A TOML file, or the name of a shipped one, whose network is examined instead of the machine."""
+    overrides: Overrides = ()
+    """Values that replace those of the file, such as backbone.blocks=8."""
+    out: Path | None = None
+    """A PNG to draw what reaches the blocks into."""
 
 
 @dataclass(frozen=True)

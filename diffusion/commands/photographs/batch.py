@@ -12,6 +12,7 @@ from diffusion.commands.photographs.places import Place
 from diffusion.data import read_header
 from diffusion.errors import InputError
 from diffusion.memory import is_oom
+from diffusion.progress import duration
 
 # The exit code when some images of several were not restored.
 SOME_FAILED = 1
@@ -106,13 +107,6 @@ def _check(place: Place) -> None:
     read_header(place.file.path)
     if place.file.mask is not None:
         read_header(place.file.mask)
-
-
-def duration(seconds: float) -> str:
-    """A time in words, to two digits or so: 5 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def named(place: Place, error: Exception) -> str:

@@ -16,7 +16,7 @@ from diffusion.commands.photographs.feather import ramp
 from diffusion.commands.photographs.listing import ImageFile
 from diffusion.commands.photographs.pad import Pad
 from diffusion.data import DataSpec, PixelFormat, decode, read_header, resize_and_crop
-from diffusion.data.images.bands import arranged
+from diffusion.data.images.bands import Bands, arranged
 from diffusion.data.images.decoding import RGB, Color, Pixels, decode_to_look_at, read_bands, to_tensor
 from diffusion.data.images.marks import Marked, grown
 from diffusion.data.images.masks import MOSTLY, WHITE, fitted, read_mask
@@ -154,9 +154,8 @@ def _opaque(path: Path, pixel_format: PixelFormat) -> tuple[Pixels, Known, tuple
     bands = read_bands(path)
     if not bands.alpha:
         return decode(path, pixel_format), np.zeros((*bands.values.shape[:2], 1), bool), ()
-    opacity = bands.values[:, :, -1:].astype(np.float64)
-    hidden = opacity < WHITE * max(float(opacity.max()), 1e-9)
-    part = int((hidden & (opacity > 0)).sum())
+    hidden = transparent(bands)
+    part = int((hidden & (bands.values[:, :, -1:] > 0)).sum())
     notices = (f"{path.name}: {part:,} pixels that are transparent in part are filled too",) * bool(part)
     if pixel_format.value_range is None and pixel_format.levels == 256 and pixel_format.channels in (1, 3, 4):
         rgba = decode(path, PixelFormat(4))
@@ -167,6 +166,14 @@ def _opaque(path: Path, pixel_format: PixelFormat) -> tuple[Pixels, Known, tuple
     stripped = replace(bands, values=bands.colors, alpha=False)
     values, _ = arranged(stripped, pixel_format.channels, pixel_format.background, ends)
     return pixel_format.stored(values, ends), hidden, notices
+
+
+def transparent(bands: Bands) -> Known:
+    """Returns which pixels of an image (H, W, 1) are hidden by its own transparency: not nearly as opaque as any."""
+    if not bands.alpha:
+        return np.zeros((*bands.values.shape[:2], 1), bool)
+    opacity = bands.values[:, :, -1:].astype(np.float64)
+    return np.asarray(opacity < WHITE * max(float(opacity.max()), 1e-9))
 
 
 def _nothing_unknown(file: ImageFile, marked: Marked | None) -> str:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from diffusion.checkpoint import file_hash
 from diffusion.commands.photographs.listing import ImageFile
@@ -113,16 +109,6 @@ def defaults(kind: type) -> Record:
 
 def _plain(value: Any) -> Any:  # noqa: ANN401, the value of any option
     return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
-
-
-def weights_hash(weights: dict[str, Tensor]) -> str:
-    """The sha256 of the weights of a model, by their names and values."""
-    found = hashlib.sha256()
-    for name in sorted(weights):
-        values = weights[name].detach().cpu().contiguous()
-        found.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
-        found.update(values.flatten().view(torch.uint8).numpy().tobytes() if values.numel() else b"")
-    return found.hexdigest()
 
 
 def content(path: Path) -> str:

@@ -6,9 +6,10 @@ import math
 
 from torch import Tensor
 
-from diffusion.model.planning import Plan, duration
+from diffusion.model.planning import Plan
 from diffusion.model.restoration import Diagnostics
 from diffusion.model.solving import RESTORATION_STEPS
+from diffusion.progress import duration
 from diffusion.restoration.noise_maps import Noise, most
 
 # The standard deviation of the error of rounding to 8 bits, which is uniform within half a gray level of 0.

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
 from diffusion.commands.photographs.metadata import HOLDS, Metadata
+from diffusion.data.images.encoding import write_tiff
 from diffusion.data.images.formats import INSTALL, library
 from diffusion.errors import InputError
 from diffusion.files import replacing
@@ -26,8 +27,8 @@ QUALITY = 95
 # The bytes of a PNG up to the end of its first chunk, the header.
 PNG_START = 33
 MPO = "MPO"
-# Tags of a TIFF that tifffile writes by itself.
-DESCRIPTION, SOFTWARE = 270, 305
+# Tags of a TIFF. The first two are written by tifffile itself.
+DESCRIPTION, SOFTWARE, XMP = 270, 305, 700
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def write_image(
         elif encoding.kind == "PPM" and values.dtype == np.uint16:
             temporary.write_bytes(_deep_netpbm(values))
         elif encoding.kind == "TIFF" and _beyond_pillow(values.dtype, values.shape[2], alpha):
-            _write_tiff(values, temporary, metadata, alpha=alpha)
+            color = values.shape[2] - alpha == 3
+            write_tiff(values, temporary, color=color, alpha=alpha, tags=_tags(metadata))
         else:
             _picture(values, alpha=alpha).save(temporary, format=encoding.kind, **_fitting(options, values))
     return path
@@ -207,30 +209,19 @@ def _beside_pixels(png: bytes) -> list[bytes]:
     return chunks
 
 
-def _write_tiff(values: Values, path: Path, metadata: Metadata, *, alpha: bool) -> None:
-    """Writes a TIFF of which Pillow has no mode."""
-    tifffile = library("tifffile")
-    assert tifffile is not None
-    bands = values.shape[2]
-    color = bands - alpha == 3
-    extra = bands - (3 if color else 1)
+def _tags(metadata: Metadata) -> dict[str, Any]:
+    """The metadata, and the compression of a photograph, as options of `tifffile.imwrite`."""
     texts = _texts(metadata.exif)
-    tags = [(700, 1, len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
-    tifffile.imwrite(
-        path,
-        values[:, :, 0] if bands == 1 else values,
-        photometric="rgb" if color else "minisblack",
-        planarconfig=None if bands == 1 else "contig",
-        extrasamples=(["unassalpha"] if alpha else ["unspecified"] * extra) if extra else None,
-        compression="adobe_deflate",
-        metadata=None,
-        software=texts.pop(SOFTWARE, False),
-        description=texts.pop(DESCRIPTION, None),
-        iccprofile=metadata.profile,
-        resolution=metadata.dpi,
-        resolutionunit="INCH" if metadata.dpi else None,
-        extratags=[*tags, *((tag, 2, len(text.encode()) + 1, text, True) for tag, text in texts.items())],
-    )
+    xmp = [(XMP, 1, len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
+    return {
+        "compression": "adobe_deflate",
+        "software": texts.pop(SOFTWARE, False),
+        "description": texts.pop(DESCRIPTION, None),
+        "iccprofile": metadata.profile,
+        "resolution": metadata.dpi,
+        "resolutionunit": "INCH" if metadata.dpi else None,
+        "extratags": [*xmp, *((tag, 2, len(text.encode()) + 1, text, True) for tag, text in texts.items())],
+    }
 
 
 def _texts(exif: bytes | None) -> dict[int, str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffusion import config, distributed
 from diffusion.commands.options import Sample
-from diffusion.commands.photographs.places import content, weights_hash
+from diffusion.commands.photographs.places import content
 from diffusion.commands.samples.sized import parse_size, read_pair, read_sized
 from diffusion.data import DataSpec
 from diffusion.data.images.encoding import suffix
@@ -22,6 +22,7 @@ from diffusion.draw import DrawOptions, SampleOptions
 from diffusion.errors import InputError, require
 from diffusion.model import Model
 from diffusion.model.latents import spherical
+from diffusion.model.origin import weights_hash
 
 LEVEL = 0.5
 

@@ -10,7 +10,7 @@ import tyro
 
 from diffusion import cli
 from diffusion.commands.options import Evaluate, measuring
-from diffusion.evaluation import EVALUATORS, BoundEstimator, FlowEstimator, ImportanceEstimator
+from diffusion.evaluation import EVALUATORS, BoundEstimator, FlowEstimator, ImportanceEstimator, thermodynamics
 from diffusion.evaluation.known import MASKS, SHOWN
 from diffusion.likelihood.flow import Dequantization
 from diffusion.model.likelihood import PATH_STEPS, STEPS
@@ -50,6 +50,9 @@ def test_the_defaults_that_the_help_states_are_those_of_the_estimators(capsys: p
     assert "by uniform noise (the default)" in text and ode.dequantization == "uniform"
     assert "0, the default, for an adaptive solver" in text and ode.solver_steps == 0
     assert f"else {STEPS:,} for bound" in text and f"and {PATH_STEPS} for importance" in text
+    own = thermodynamics.Thermodynamics()
+    assert f"two at each noise level, {own.draws} by default" in text and own.paths == importance.paths
+    assert f"{thermodynamics.STEPS} for thermodynamics" in text and own.seed == bound.seed
     assert "Seed of all random numbers, 0 by default" in text and bound.seed == ode.seed == importance.seed == 0
 
 

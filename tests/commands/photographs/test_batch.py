@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion.commands.photographs.batch import SOME_FAILED, Batch, duration
+from diffusion.commands.photographs.batch import SOME_FAILED, Batch
 from diffusion.commands.photographs.listing import ImageFile
 from diffusion.commands.photographs.places import Place
 from diffusion.errors import InputError
@@ -88,11 +88,4 @@ def test_an_image_too_large_for_any_memory_is_named_with_what_to_do(tmp_path: Pa
 def test_how_far_the_work_is_stands_before_each_line(tmp_path: Path) -> None:
     left: list[str] = []
     assert Batch(places(tmp_path, "abc"), alone=False)(lambda number, place, text: left.append(text)) == 0
-    assert left[0] == "[1 of 3] " and left[2].startswith("[3 of 3, about 0 s left]")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(3.2, "3 s"), (89, "89 s"), (120, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
-)
-def test_durations_are_told_in_the_unit_that_suits(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert left[0] == "[1 of 3] " and left[2].startswith("[3 of 3, about 1 s left]")

@@ -29,6 +29,7 @@ def values(dtype: str, bands: int) -> np.ndarray:
         *[("PNG", dtype, bands, bands in (2, 4)) for dtype in ("u1", "u2") for bands in (1, 2, 3, 4)],
         *[("TIFF", dtype, bands, bands in (2, 4)) for dtype in ("u1", "u2", "f4") for bands in (1, 2, 3, 4)],
         *[("TIFF", "i2", bands, False) for bands in (1, 5)],
+        ("TIFF", "u2", 6, True),
         ("TIFF", "u1", 7, False),
         ("TIFF", "u1", 2, False),
         *[("PPM", "u2", bands, False) for bands in (1, 3)],
