@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import tyro
 
 import diffusion
+from diffusion import launched
 from diffusion.arguments import HELP, arranged, with_expanded_paths
 from diffusion.commands import options
 from diffusion.errors import InputError, nearest
@@ -66,8 +67,10 @@ RENAMED: dict[str, dict[tuple[str, str], str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses arguments, by default those of the process, runs their command and returns its exit code."""
-    given = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
+    """Parses arguments, runs their command and returns its exit code; by default, as the program of this process."""
+    if arguments is None:
+        return launched.leave(main(sys.argv[1:]))
+    given = [*arguments] or ["--help"]
     if given[0] == "help":
         given = [*given[1:], "--help"]
     return _dispatch(given, given[0], prog="diffusion")
@@ -75,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def main_as(name: str) -> int:
     """Runs one command as a program of its own, for train.py and sample.py."""
-    return _dispatch(sys.argv[1:], name, prog=f"{name}.py")
+    return launched.leave(_dispatch(sys.argv[1:], name, prog=f"{name}.py"))
 
 
 def _dispatch(arguments: Sequence[str], name: str, *, prog: str) -> int:

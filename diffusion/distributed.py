@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from diffusion import devices, progress
+from diffusion import devices, launched, progress
 from diffusion.errors import InputError
 
 # The main process may take hours to pack a folder while the others wait.
@@ -36,7 +36,7 @@ def join() -> None:
     Raises InputError for a device that it cannot have.
     """
     take_device()
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+    if launched.several() and not dist.is_initialized():
         dist.init_process_group("gloo")
         atexit.register(dist.destroy_process_group)
 
@@ -114,7 +114,7 @@ def _numbered(chosen: torch.device) -> bool:
 
 def _launched(index: int) -> bool:
     """Whether a launcher started this process as one of several, or gave it another GPU than that of a number."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("LOCAL_RANK", index)) != index
+    return launched.several() or int(os.environ.get("LOCAL_RANK", index)) != index
 
 
 def share(n: int) -> range:

@@ -15,7 +15,7 @@ from tests.machines import machine
 EXCHANGE = """
 import os
 import torch
-from diffusion import distributed
+from diffusion import distributed, launched
 
 distributed.join()
 rank = distributed.rank()
@@ -31,6 +31,7 @@ assert distributed.largest(-rank) == 0 and distributed.largest(7 + rank) == 9
 open(f"came-{rank}", "w").close()
 distributed.barrier()
 assert all(os.path.exists(f"came-{other}") for other in range(3))
+launched.leave(0)
 """
 
 

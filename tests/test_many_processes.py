@@ -58,11 +58,12 @@ steps = 3
 """
 SEVERAL = """
 import json, sys
-from diffusion import cli
+from diffusion import cli, launched
 from diffusion.evaluation import likelihood
 
 likelihood.BATCH = 6
 assert [cli.main(command) for command in json.loads(sys.argv[1])] == [0, 0, 0, 0]
+launched.leave(0)
 """
 
 

@@ -16,7 +16,7 @@ from diffusion import distributed
 from diffusion.commands.options import Distance
 from diffusion.data import Dataset, identity
 from diffusion.data.images import ranges
-from diffusion.data.images.scan import Scan, scan
+from diffusion.data.images.scan import Scan, blamed_on, scan
 from diffusion.data.sources import SOURCES, DataOptions
 from diffusion.errors import InputError, require
 from diffusion.evaluation import features
@@ -66,7 +66,10 @@ def opened(options: Distance) -> tuple[Dataset, Dataset]:
     of several numbers of bands, and features of what no network takes.
     """
     folders = (options.samples, options.real)
-    found = [scan(folder, labels=False, progress=distributed.is_main()) for folder in folders]
+    found = []
+    for folder, field in zip(folders, ("SAMPLES", "REAL"), strict=True):
+        with blamed_on(field):
+            found.append(scan(folder, labels=False, progress=distributed.is_main()))
     channels = {ranges.channels_of(mode) for each in found for mode in each.entries.modes}
     rule = f"images of as many bands as those of {options.real}"
     require(len(channels) == 1 or channels == {1, features.COLORS}, str(options.samples), rule, sorted(channels))

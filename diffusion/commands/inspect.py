@@ -27,7 +27,7 @@ from diffusion.data.images.coverage import cover
 from diffusion.data.images.decoding import printable
 from diffusion.data.images.duplicates import check_pixels, copies, pair_lines
 from diffusion.data.images.report import LINES, crop_line, enlarged_line, listing
-from diffusion.data.images.scan import cache_folder, open_container
+from diffusion.data.images.scan import blamed_on, cache_folder, open_container
 from diffusion.errors import InputError
 from diffusion.files import write_text
 from diffusion.objectives import Batch
@@ -61,9 +61,10 @@ def inspect(options: Inspect) -> int:
     if run := run_report.run_at(options.path):
         print("\n".join(run_report.lines(run)))
         return 0
-    container = open_container(options.path)
-    cache = cache_folder(None, container.root)
-    found, labels = labeled(options, container, cache)
+    with blamed_on("PATH"):
+        container = open_container(options.path)
+        cache = cache_folder(None, container.root)
+        found, labels = labeled(options, container, cache)
     print(table(found))
     if found.masks:
         print(f"masks     {found.masks}")

@@ -12,6 +12,7 @@ from diffusion.commands.options import Evaluate
 from diffusion.config import ConfigError
 from diffusion.data import Dataset, FolderError, open_source
 from diffusion.data.identity import same_place
+from diffusion.data.images.scan import blamed_on
 from diffusion.data.sources import SOURCES, DataOptions
 from diffusion.errors import InputError
 from diffusion.files import expanded
@@ -77,7 +78,9 @@ def open_examples(
     # So it is with the folder of pairs.
     options = options if pairs and options.condition != model.config.data.condition else _alone(options)
     source = replace(options, source="folder", path=str(other), labels=labels, masks=masks, min_images=1)
-    return None, relabel(SOURCES["folder"](source, distributed.say, model.spec), classes, "--data")
+    with blamed_on("--data"):
+        examples = SOURCES["folder"](source, distributed.say, model.spec)
+    return None, relabel(examples, classes, "--data")
 
 
 def open_own(

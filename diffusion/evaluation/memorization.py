@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffusion import distributed
 from diffusion.data import Dataset
+from diffusion.data.images.scan import blamed_on
 from diffusion.data.sources import SOURCES
 from diffusion.distances.nearest import SHIFT
 from diffusion.errors import InputError, require
@@ -198,7 +199,8 @@ def opened(folder: str, model: Model) -> Dataset:
     """
     require(model.spec.is_image, "memorization.images", "left out for a model of points", folder)
     data = replace(model.config.data, source="folder", path=folder, labels=False, masks="", min_images=1)
-    found = SOURCES["folder"](replace(data, condition="", condition_channels=None), distributed.say, model.spec)
+    with blamed_on("memorization.images"):
+        found = SOURCES["folder"](replace(data, condition="", condition_channels=None), distributed.say, model.spec)
     numbered = [i for i, name in enumerate(found.names) if Path(name).stem.isdecimal()]
     if not numbered or len(numbered) == len(found):
         return found

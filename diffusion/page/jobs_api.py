@@ -55,11 +55,12 @@ def shown(request: Request) -> Response:
 
 
 def cancel(request: Request) -> Response:
-    """Cancels a job. Raises Refusal with 409 for one that has ended."""
-    job = queue_of(request).cancel(_job(request).id)
-    if job is None:
-        raise Refusal(409, "this job has ended already; what it made is kept")
-    return answer(job.to_dict())
+    """Cancels a job and returns it.
+
+    One that has ended is returned as it ended, for whoever cancels a job cannot know that it ends at that moment.
+    """
+    job = _job(request)
+    return answer((queue_of(request).cancel(job.id) or job).to_dict())
 
 
 def file(request: Request) -> Response:

@@ -32,8 +32,10 @@ WAITING, PATIENCE_S = 100, 10.0
 TELL_S = 0.2
 # Where uploads lie, which are called by their own names.
 UPLOADED = re.compile(rf"[^\s'\"]*{kept.FOLDER}/{kept.ID.pattern}/({kept.ORIGINAL}|{kept.MASKS})/")
-# Jobs of this kind show what options do while these are changed: a new one takes the place of the last one of its run.
+# Jobs of this kind show what options do while these are changed: a new one takes the place of a waiting one of its run.
 PASSING = "degrade"
+# The last ones that ended are kept, as a browser may ask for them still.
+PASSED = 4
 
 
 class Queue:
@@ -127,14 +129,14 @@ class Queue:
         return job
 
     def _forget(self, name: str) -> None:
-        """Forgets the passing jobs of a run, and removes what they wrote."""
-        for job in [job for job in self._jobs.values() if job.run == name and job.kind == PASSING]:
-            if job.id in self._waiting:
-                self._waiting.remove(job.id)
-            elif not job.ended:
-                continue
-            del self._jobs[job.id]
-            shutil.rmtree(self._places.pop(job.id).job, ignore_errors=True)
+        """Cancels the passing jobs of a run that wait, and removes the older ones of those that have ended."""
+        passing = [job.id for job in self.jobs() if job.run == name and job.kind == PASSING]
+        for number in passing:
+            if number in self._waiting:
+                self.cancel(number)
+        for number in [number for number in passing if self._jobs[number].ended][PASSED:]:
+            del self._jobs[number]
+            shutil.rmtree(self._places.pop(number).job, ignore_errors=True)
 
     def jobs(self) -> list[Job]:
         """Returns all jobs, the newest first."""
@@ -166,12 +168,12 @@ class Queue:
     def cancel(self, number: str) -> Job | None:
         """Takes a waiting job out of the queue, or ends a running one as Ctrl-C does; a second time, at once.
 
-        Returns it as it is then, or None where there is nothing to cancel.
+        Returns it as it is then, None where there is none. One that has ended stays what it is.
         """
         with self._changed:
             job = self._jobs.get(number)
             if job is None or job.ended:
-                return None
+                return job
             if number in self._waiting:
                 self._waiting.remove(number)
                 return self._ended(number, {"state": "cancelled"})

@@ -122,4 +122,7 @@ def test_what_cannot_be_measured_is_refused(
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "none does not exist" in fails(capsys, "distance", tmp_path / "none", tmp_path)
+    images = write(tmp_path / "images", 2, 0)
+    for folders, field in (((tmp_path / "none", images), "SAMPLES"), ((images, tmp_path / "none"), "REAL")):
+        message = fails(capsys, "distance", *folders)
+        assert message.startswith(f"error: {field}: ") and "none does not exist" in message

@@ -132,13 +132,22 @@ def test_a_new_preview_of_damage_takes_the_place_of_the_last_one_and_comes_first
     first, sample = pretended.add("sample", seed=WORKS), pretended.add("sample")
     running(pretended, first)
     old, new = (pretended.add("degrade", upload=upload, operator=name) for name in ("gray", "blur"))
-    assert pretended.queue.job(old.id) is None and not folder_of(pretended.run, old.id).exists()
+    assert pretended.now(old).state == "cancelled"
     pretended.queue.cancel(first.id)
     assert pretended.ended(sample).state == pretended.ended(new).state == "done"
     ended = [job["id"] for job in pretended.told if job["state"] == "done"]
     assert ended == [new.id, sample.id]
-    pretended.do("degrade", upload=upload, operator="gray")
-    assert pretended.queue.job(new.id) is None
+
+
+def test_the_last_previews_of_damage_stay_for_browsers_that_still_ask_for_them(
+    pretended: Bench, tmp_path: Path
+) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    upload = give(pretended.run, tmp_path / "x.png")
+    jobs = [pretended.do("degrade", upload=upload, operator="gray") for _ in range(module.PASSED + 2)]
+    there = [pretended.queue.job(job.id) is not None for job in jobs]
+    assert there == [False] + [True] * (module.PASSED + 1)
+    assert [folder_of(pretended.run, job.id).exists() for job in jobs] == there
 
 
 def test_only_listed_files_are_there(pretended: Bench) -> None:

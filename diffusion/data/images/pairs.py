@@ -6,8 +6,7 @@ A pair is read as its image is, at the same size and with the same crop. It may 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from diffusion.data.images.cache import pack
 from diffusion.data.images.container import LeftOut
 from diffusion.data.images.decoding import PixelFormat
 from diffusion.data.images.report import listing
-from diffusion.data.images.scan import FolderError, Scan, cache_folder, open_container, scan
+from diffusion.data.images.scan import FolderError, Scan, blamed_on, cache_folder, open_container, scan
 
 # The name of an image: its path without the suffix, and with the number of its page.
 _NAME = re.compile(r"(.*?)(\.[^./#]+)?(#\d+)?", re.DOTALL)
@@ -53,7 +52,7 @@ def with_pairs(
     own = _scanned(images, pages, cache, progress)
     height, width = (side + 2 * dataset.margin for side in dataset.spec.shape[1:])
     pixel_format = PixelFormat(channels, background, levels=dataset.spec.levels)
-    with _of_pairs():
+    with blamed_on("data.condition"):
         theirs = _scanned(pairs, pages, cache, progress)
         folder = cache_folder(cache, theirs.container.root)
         packed = pack(theirs, size=(height, width), pixel_format=pixel_format, cache=folder, progress=progress)
@@ -69,15 +68,6 @@ def _scanned(path: str | Path, pages: str, cache: Path | None, progress: bool) -
     container = open_container(path)
     folder = cache_folder(cache, container.root)
     return scan(container, labels=False, pages=pages, cache=folder, progress=progress)
-
-
-@contextmanager
-def _of_pairs() -> Iterator[None]:
-    """Lets errors about a folder name the key of pairs."""
-    try:
-        yield
-    except FolderError as error:
-        raise FolderError(re.sub(r"^data\.path\b", "data.condition", str(error))) from None
 
 
 def _spare(names: Sequence[str], rows: npt.NDArray[np.int64]) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,15 @@ from diffusion.files import expanded
 
 class FolderError(InputError):
     """Images cannot be trained on; the message states the findings and what to do."""
+
+
+@contextmanager
+def blamed_on(field: str) -> Iterator[None]:
+    """Lets errors about a folder name the `field` or option by which it was given, where that is not data.path."""
+    try:
+        yield
+    except FolderError as error:
+        raise FolderError(re.sub(r"^data\.path(?=:)", field, str(error))) from None
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ function preview(api, run, before) {
     const all = [["The image", before], ...after];
     replace(shown, all.map(([name, address]) => h("figure", {}, h("figcaption", { text: name }), picture(address, name))));
   };
-  /** Shows what a damage does; what was asked before is left. @param {Record<string, any> | null} wanted */
+  /** Shows what a damage does; what was asked before is left, and where it waits the server drops it for the new one. @param {Record<string, any> | null} wanted */
   async function show(wanted) {
     const mine = JSON.stringify(wanted);
     if (mine === last) return;
@@ -75,20 +75,15 @@ function preview(api, run, before) {
     const { operator, noise } = wanted, names = operator.split("+");
     try {
       const id = await api.submit(run, "degrade", wanted);
-      let waits = false;
-      const unfollow = api.follow(id, (job) => {
-        waits = job.state === "waiting";
-        if (mine !== last) return;
+      if (mine !== last) return;
+      leave = api.follow(id, (job) => {
         if (job.state === "failed") doing.textContent = job.error;
+        if (job.state === "cancelled") doing.textContent = "Another window shows a damage of this run; change something to see it here.";
         if (job.state !== "done") return;
         doing.textContent = "";
         const noisy = (/** @type {number} */ i) => (noise && i === names.length - 1 ? ` and noise of ${noise}` : "");
         look(filesOf(job, "damaged").map(({ name }, i) => [`After ${names[i]}${noisy(i)}`, api.url.look(id, name)]));
       });
-      leave = () => {
-        unfollow();
-        if (waits) void api.cancel(id).catch(() => {}); // It may have ended meanwhile; one that runs ends soon.
-      };
     } catch (error) {
       doing.textContent = error instanceof Error ? error.message : String(error);
     }

@@ -1,0 +1,26 @@
+"""A process that a launcher, such as torchrun, started as one of several, and how it ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+
+def several() -> bool:
+    """Whether a launcher started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def leave(code: int) -> int:
+    """Returns the exit code of a program; one of several processes ends with it here.
+
+    It ends without the end of the interpreter: torch keeps threads of gloo after their group, and one that drops a
+    tensor while the interpreter ends aborts a process whose work is done.
+    """
+    if several():
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    return code
