@@ -1,5 +1,6 @@
 """Measures how soon and how smoothly a mask is drawn on a large photograph, in the browser that the page is made for,
-and how long the page takes to look whether any of hundreds of runs has changed, which it does every second.
+how soon a new number and a new grid of a training are seen, and how long the page takes to look whether any of hundreds
+of runs has changed, which it does every second.
 
     python -m benchmarks.page RUN [--size 4000x3000] [--ratio 1] [--runs 300] [--out FILE] [--check]
 
@@ -29,14 +30,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from benchmarks import common
 from benchmarks.common import Goal, Row
 from diffusion.page.site import Site
-from diffusion.reporting.names import METRICS
+from diffusion.reporting.names import METRICS, SAMPLES
 
-FIRST_S, FRAME_MS, UNDONE = 2.0, 50.0, 30
+FIRST_S, FRAME_MS, UNDONE, LIVE_S = 2.0, 50.0, 30, 5.0
 LOOKS, LOOK_MS = 20, 100.0
 # Notes the milliseconds between frames.
 NOTES = """
@@ -71,24 +72,31 @@ def photograph(path: Path, size: tuple[int, int]) -> Path:
 
 @contextmanager
 def served(run: Path) -> Iterator[str]:
-    """Serves the page of a run, and yields the address of its view of inpainting."""
+    """Serves the page of a run, and yields the address of its view."""
     command = [sys.executable, "-m", "diffusion", "page", str(run), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield f"{process.stdout.readline().strip()}#/run/{run.resolve().name}/inpaint"
+            yield f"{process.stdout.readline().strip()}#/run/{run.resolve().name}"
         finally:
             process.send_signal(signal.SIGINT)
 
 
-def measured(address: str, path: Path, ratio: float) -> Found:
-    """Draws on a photograph at the address of the page, at so many pixels of the screen per pixel of the page."""
+@contextmanager
+def window(ratio: float = 1.0) -> Iterator[Page]:
+    """Opens a window of a browser, at so many pixels of the screen per pixel of the page."""
     chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900}, device_scale_factor=ratio)
+        yield browser.new_page(viewport={"width": 1280, "height": 900}, device_scale_factor=ratio)
+        browser.close()
+
+
+def measured(address: str, path: Path, ratio: float) -> Found:
+    """Draws on a photograph in the view of inpainting of a run, whose view is at an address."""
+    with window(ratio) as page:
         page.add_init_script(NOTES)
-        page.goto(address)
+        page.goto(f"{address}/inpaint")
         page.locator(".thumb").first.wait_for()
         begun = time.perf_counter()
         page.locator(".drop input").set_input_files(path)
@@ -108,8 +116,25 @@ def measured(address: str, path: Path, ratio: float) -> Found:
         page.wait_for_timeout(500)
         frames["drawing near"] = frames_during(page, lambda: scribble(page, x, y))
         undone = undo(page, x, y)
-        browser.close()
     return Found(first, frames, undone)
+
+
+def live(run: Path, folder: Path) -> float:
+    """Returns the seconds until a loss and a grid of samples that are added to a copy of a run are seen in its view."""
+    grown = Path(shutil.copytree(run, folder / run.resolve().name))
+    grid = max((grown / SAMPLES).glob("*.png"))
+    with served(grown) as address, window() as page:
+        page.goto(address)
+        page.locator(".scrubber-stage img").wait_for()
+        page.wait_for_load_state("load")
+        page.wait_for_timeout(2000)
+        begun = time.perf_counter()
+        shutil.copy(grid, grid.with_name("step-99999999.png"))
+        with (grown / METRICS).open("a") as file:
+            file.write('{"step": 99999999, "loss": 0.03125}\n')
+        expect(page.locator("dl.facts")).to_contain_text("0.03125", timeout=60_000)
+        expect(page.locator(".scrubber-stage figcaption")).to_have_text("step 99,999,999", timeout=60_000)
+        return time.perf_counter() - begun
 
 
 def scribble(page: Page, x: float, y: float) -> None:
@@ -172,6 +197,8 @@ def main() -> None:
     # Hard links do not lead to another file system.
     with tempfile.TemporaryDirectory(dir=options.run.resolve().parent) as name:
         first, *later = looks(options.run, Path(name), options.runs)
+    with tempfile.TemporaryDirectory() as name:
+        seen = live(options.run, Path(name))
     with tempfile.TemporaryDirectory() as name, served(options.run) as address:
         found = measured(address, photograph(Path(name) / "photograph.jpg", options.size), options.ratio)
     rows: list[Row] = [
@@ -182,6 +209,7 @@ def main() -> None:
         Goal("seconds until the first stroke is seen", found.first, FIRST_S, "at most"),
         *(Goal(f"frames over 50 ms while {what}", slow(ms), 0, "at most") for what, ms in found.frames.items()),
         Goal("strokes undone", found.undone, UNDONE),
+        Goal("seconds until a new loss and a new grid are seen", seen, LIVE_S, "at most"),
         Goal(f"milliseconds of a look at {options.runs} runs", statistics.median(later), LOOK_MS, "at most"),
     ]
     looked: list[Row] = [

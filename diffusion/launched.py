@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import sys
 
@@ -16,9 +17,10 @@ def leave(code: int) -> int:
     """Returns the exit code of a program; one of several processes ends with it here.
 
     It ends without the end of the interpreter: torch keeps threads of gloo after their group, and one that drops a
-    tensor while the interpreter ends aborts a process whose work is done.
+    tensor while the interpreter ends aborts a process whose work is done. A process of multiprocessing, which has such
+    an end of its own and hands over what it returns, returns.
     """
-    if several():
+    if several() and multiprocessing.parent_process() is None:
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -23,6 +23,8 @@ from tests.forkserver import Forked, launch
 ROOT = Path(__file__).parents[1]
 SIDE = 8
 PER_CLASS = 20
+# The seconds after which a process hangs, on any machine with any other work.
+HANGS_S = 240
 
 # `pytest -m quick`, the inner loop, takes less than 30 seconds. It runs the tests of formulas, networks, names and
 # configurations, which start no processes and no training: all tests of these folders and files but the slow ones.
@@ -200,7 +202,7 @@ def alone() -> dict[str, str]:
 def finish(launched: subprocess.Popen[str] | Forked) -> tuple[int, str, str]:
     """Waits for a process and returns its exit code, output and errors."""
     try:
-        out, err = launched.communicate(timeout=60)
+        out, err = launched.communicate(timeout=HANGS_S)
     except subprocess.TimeoutExpired:
         launched.terminate()  # Unlike when it is killed, it takes its processes with it.
         out, err = launched.communicate()

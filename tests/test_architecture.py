@@ -50,6 +50,7 @@ LEAVES = {
     "files",
     "memory",
     "devices",
+    "launched",
     "distributed",
     "registries",
     "draw",
@@ -133,7 +134,7 @@ def test_what_is_named_quick_or_slow_exists() -> None:
 @pytest.mark.parametrize("path", files(*THEORY, *LEAVES), ids=ids)
 def test_theory_knows_torch_and_itself(path: Path) -> None:
     assert others(path) <= ({"tqdm"} if module(path) == "progress" else {"torch"})
-    leaves = {"errors", "progress", "devices", "threads", "transfers"}
+    leaves = {"errors", "progress", "devices", "launched", "threads", "transfers"}
     assert used(path) <= (leaves if module(path) in LEAVES else THEORY | LEAVES)
 
 
@@ -240,7 +241,7 @@ def test_no_pickle_is_read_or_written(path: Path) -> None:
 
 def test_the_command_line_imports_nothing_heavy_before_it_has_parsed() -> None:
     light = {"diffusion", "diffusion.arguments", "diffusion.commands", "diffusion.cli", "diffusion.draw"}
-    light |= {"diffusion.errors", "diffusion.files", "diffusion.registries"}
+    light |= {"diffusion.errors", "diffusion.files", "diffusion.launched", "diffusion.registries"}
     options = sorted((ROOT / "commands" / "options").glob("*.py"))
     light |= {"diffusion.commands.options", *(f"diffusion.{module(path)}" for path in options)}
     for name in (
@@ -249,6 +250,7 @@ def test_the_command_line_imports_nothing_heavy_before_it_has_parsed() -> None:
         "arguments",
         "errors",
         "files",
+        "launched",
         "draw",
         "registries",
         "commands/__init__",

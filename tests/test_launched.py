@@ -25,6 +25,30 @@ sys.exit(launched.leave(3))
 """
 
 
+# As torchrun starts functions.
+FORKED = """
+import multiprocessing
+from diffusion import launched
+
+def function(returned):
+    returned.put(launched.leave(3))
+
+context = multiprocessing.get_context("fork")
+returned = context.SimpleQueue()
+process = context.Process(target=function, args=(returned,))
+process.start()
+process.join()
+print(process.exitcode, returned.empty() or returned.get())
+"""
+
+
+def test_a_process_of_multiprocessing_hands_over_what_it_returns() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, env={**alone(), "WORLD_SIZE": "2"}
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "0 3\n", "")
+
+
 @pytest.mark.parametrize(
     ("processes", "said"), [(1, "done; registered\nthe interpreter ended\n"), (2, "done; registered\n")]
 )

@@ -13,6 +13,7 @@ import pytest
 
 from diffusion import progress
 from diffusion.progress import Lines, bar, duration, preview, say, told, track
+from tests.conftest import HANGS_S
 
 ROOT = Path(__file__).parents[1]
 
@@ -121,7 +122,7 @@ def test_where_nobody_reads_any_more_the_work_goes_on(terminal: bool) -> None:
     )
     os.close(theirs)
     os.close(ours)
-    child.communicate(b"\n", timeout=60)
+    child.communicate(b"\n", timeout=HANGS_S)
     assert child.returncode == 0
 
 

@@ -85,7 +85,10 @@ def inspect(options: Inspect) -> int:
     text = toml(tree)
     print(f"\nA configuration to start from\n\n{text}")
     if len(found.entries) < FEW:
-        print(f"{len(found.entries):,} images are few: a network of this size will memorize them\n")
+        print(
+            f"{len(found.entries):,} images are few, and may be memorized: training.patience = 5 ends a run whose "
+            "held-out bound no longer improves\n"
+        )
     spent = cost(experiment, len(found.classes), measure=options.measure)
     print("\n".join(costs(experiment, spent, len(found.entries))))
     if room := capacity.capacity(experiment, spent.parameters, distributed.device()):

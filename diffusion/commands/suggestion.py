@@ -18,14 +18,25 @@ from diffusion.noise_levels import LogNormal
 
 # The sizes that may be suggested, and the fraction of the images that may be smaller and have to be enlarged.
 SIZES, ENLARGED = (8, 16, 32, 64, 128, 256), 0.1
-# The networks by size, as in configs/folder64.toml, folder128.toml and folder256.toml; smaller images train as 64 does.
+# The networks by the size up to which they are suggested: those of configs/digits.toml, cifar10.toml, folder64.toml,
+# folder128.toml and folder256.toml.
 NETWORKS: dict[int, dict[str, Any]] = {
+    16: {"channels": [32, 64], "blocks": 1, "attention": [1]},
+    32: {"channels": [128, 256, 256], "blocks": 3, "attention": [1, 2], "dropout": 0.1},
     64: {"channels": [128, 256, 384], "blocks": 3, "attention": [1, 2]},
     128: {"channels": [128, 192, 256, 384], "blocks": 2, "attention": [2, 3]},
     256: {"patch": 2, "channels": [128, 256, 256, 384], "blocks": 2, "attention": [2, 3]},
 }
-# Steps and batch by size.
-TRAINING = {64: (200_000, 128), 128: (300_000, 64), 256: (400_000, 32)}
+# Steps, batch and steps of warmup by size. A folder of images of 16 is trained in minutes, as digits are.
+TRAINING = {
+    16: (5000, 64, 100),
+    32: (200_000, 256, 2000),
+    64: (200_000, 128, 2000),
+    128: (300_000, 64, 2000),
+    256: (400_000, 32, 2000),
+}
+# The size above which images are trained at higher noise.
+LARGE = 64
 # Images share an aspect if this fraction of them is within a factor of it. It counts as square within another factor.
 SHARED, FACTOR, SQUARE = 0.9, 1.1, 1.2
 # The longest side of a size that is not square.
@@ -47,7 +58,8 @@ def suggest(
     shape = suggested_size(rows["width"], rows["height"])
     side = math.sqrt(math.prod(shape))
     base = network_of(shape)
-    steps, batch = TRAINING[base]
+    steps, batch, warmup = TRAINING[base]
+    every = min(2000, steps // 10)
     stacks = np.count_nonzero((rows["frames"] > 1) & (rows["format"] == _code(found, "TIFF")))
     return {
         "data": {
@@ -61,9 +73,14 @@ def suggest(
             "margin": min(shape) // 16,
         },
         "backbone": {"name": "unet", **NETWORKS[base]},
-        **({"noise_levels": {"name": "log_normal", "mean": shifted(side)}} if side > min(NETWORKS) else {}),
-        "training": {"steps": steps, "batch": batch, "lr": 0.01, "warmup": 2000},
-        "report": {"samples": 2000, "evaluate": 4000, "checkpoint": 2000, **({"pictures": 16} if side > 128 else {})},
+        **({"noise_levels": {"name": "log_normal", "mean": shifted(side)}} if side > LARGE else {}),
+        "training": {"steps": steps, "batch": batch, "lr": 0.01, "warmup": warmup},
+        "report": {
+            "samples": every,
+            "evaluate": 2 * every,
+            "checkpoint": every,
+            **({"pictures": 16} if side > 128 else {}),
+        },
     }
 
 
@@ -111,7 +128,7 @@ def multiple_of(shape: tuple[int, int]) -> int:
 
 def shifted(side: float) -> float:
     """The mean of log(σ/α) in training for images of a side above 64, rounded to a tenth."""
-    return round(LogNormal.mean + math.log(side / min(NETWORKS)), 1)
+    return round(LogNormal.mean + math.log(side / LARGE), 1)
 
 
 def toml(tree: Mapping[str, Mapping[str, Any]]) -> str:

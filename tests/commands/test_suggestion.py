@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,16 @@ def test_what_is_suggested_for_a_size_is_what_is_shipped_for_it(tmp_path: Path, 
     suggested = suggestion(folder(tmp_path / "images", [(size, size + 10)]))
     shipped = config.load(ROOT / "configs" / f"folder{size}.toml", [f"data.path={tmp_path / 'images'}"])
     assert suggested == shipped
+
+
+@pytest.mark.parametrize(("size", "name"), [(8, "digits"), (32, "cifar10")])
+def test_small_images_get_a_network_that_is_shipped_for_them(tmp_path: Path, size: int, name: str) -> None:
+    suggested = suggestion(folder(tmp_path / "images", [(size, size)]))
+    shipped = config.load(ROOT / "configs" / f"{name}.toml").backbone
+    assert isinstance(shipped, UNetConfig)
+    # Fourier features are for digits, which have 17 gray levels.
+    assert suggested.backbone == replace(shipped, fourier=0)
+    assert suggested.training.warmup < suggested.training.steps / 10
 
 
 def test_a_tenth_of_the_images_may_be_enlarged(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from starlette.types import Message
 from diffusion.page import events
 from diffusion.page.answers import Refusal
 from diffusion.page.events import Events, EventStream
+from tests.conftest import HANGS_S
 
 
 class Browser:
@@ -30,7 +31,7 @@ class Browser:
 
     async def hears(self, text: bytes) -> None:
         """Waits until the browser has heard a text."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANGS_S):
             while text not in self.got:
                 await asyncio.sleep(0.001)
 
@@ -97,7 +98,7 @@ def test_who_takes_nothing_is_dropped() -> None:
     async def listening() -> None:
         source = Events()
         browser = Browser(source, takes=False)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANGS_S):
             await browser.task
         assert len(source) == 0
 
@@ -115,7 +116,7 @@ def test_who_lags_behind_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
         await browser.hears(b"retry")
         for number in range(10):
             source.tell("job", {"id": number})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANGS_S):
             await browser.task
         watching.cancel()
 

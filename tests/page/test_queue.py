@@ -44,7 +44,7 @@ def test_a_waiting_job_leaves_the_queue_and_a_running_one_ends(pretended: Bench)
     pretended.queue.cancel(first.id)
     assert pretended.ended(first).state == "cancelled" and pretended.now(first).files == (WHOLE,)
     assert pretended.ended(third).state == "done"
-    assert pretended.queue.cancel(first.id) is None and pretended.queue.cancel("0" * 16) is None
+    assert pretended.queue.cancel(first.id) == pretended.now(first) and pretended.queue.cancel("0" * 16) is None
     assert pretended.now(second).state == "cancelled" and not (folder_of(pretended.run, second.id) / "result").exists()
 
 

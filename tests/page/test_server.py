@@ -17,7 +17,7 @@ import pytest
 from diffusion.commands.options import Page
 from diffusion.errors import InputError
 from diffusion.page import server
-from tests.conftest import ROOT, alone, fails
+from tests.conftest import HANGS_S, ROOT, alone, fails
 from tests.page.calls import make_run
 
 
@@ -99,7 +99,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[st
 
 
 def ask(url: str, address: str, method: str = "GET", **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=HANGS_S)
     connection.request(method, address, headers=headers)
     answer = connection.getresponse()
     found = answer.status, answer.headers, answer.read()
@@ -116,7 +116,7 @@ def test_it_serves_refuses_strangers_and_ends_with_ctrl_c(tmp_path: Path) -> Non
         status, _, body = ask(url, "/api/v1/runs", Host="evil.com")
         assert status == 403 and b"Host" in body
         assert ask(url, "/api/v1/runs/a/requests", "POST", Origin="http://evil.com")[0] == 403
-        listening = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+        listening = http.client.HTTPConnection(urlsplit(url).netloc, timeout=HANGS_S)
         listening.request("GET", "/api/v1/events")
         stream = listening.getresponse()
         assert stream.headers["content-type"].startswith("text/event-stream") and stream.readline() == b"retry: 1000\n"
@@ -124,7 +124,7 @@ def test_it_serves_refuses_strangers_and_ends_with_ctrl_c(tmp_path: Path) -> Non
         while b'"name": "a"' not in (line := stream.readline()):
             assert line
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=HANGS_S)
     assert (process.returncode, out, err) == (130, "", "")
     assert {*tmp_path.rglob("*")} == before
     with pytest.raises(ConnectionRefusedError):
@@ -140,7 +140,7 @@ def test_the_url_with_a_token_opens_it(tmp_path: Path) -> None:
         assert status == 200 and ask(url, "/api/v1/runs", Cookie=cookie)[0] == 200
         assert ask(url, "/api/v1/runs", Authorization="Bearer correct-horse")[0] == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == -signal.SIGTERM
+        assert process.wait(timeout=HANGS_S) == -signal.SIGTERM
 
 
 def test_looking_at_runs_imports_no_torch(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from diffusion.data import ImageError
 from diffusion.training import prefetch, trainer
 from diffusion.training.batches import BatchMaker, HostBatch
 from diffusion.training.prefetch import Prefetch
-from tests.conftest import tiny
+from tests.conftest import HANGS_S, tiny
 from tests.forkserver import launch
 from tests.pretended import pretended
 from tests.training.test_trainer import assert_equal, go, losses, weights
@@ -172,7 +172,7 @@ def test_a_thread_that_hangs_does_not_keep_the_process(tmp_path: Path, last: str
     program = tmp_path / "hangs.py"
     program.write_text(HANGS.format(last=last))
     process = launch([str(program)])
-    said, errors = process.communicate(timeout=60)
+    said, errors = process.communicate(timeout=HANGS_S)
     assert (process.returncode, said) == (code, out), errors
     assert ("OSError: disk" in errors) == bool(code)
 

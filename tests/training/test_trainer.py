@@ -35,7 +35,7 @@ from diffusion.training import metrics, train
 from diffusion.training import trainer as trainer_file
 from diffusion.training.report import Reporter
 from diffusion.training.trainer import Outcome, Trainer, join
-from tests.conftest import tiny
+from tests.conftest import HANGS_S, tiny
 from tests.forkserver import launch
 from tests.machines import machine
 
@@ -557,7 +557,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(shapes: Path, tmp_path: Pat
         while not (run / "metrics.jsonl").exists() and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGS_S)
     finally:
         process.kill()
     assert process.returncode == code, err
@@ -570,7 +570,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(shapes: Path, tmp_path: Pat
         return  # One of them is enough to show the way on.
     config.write_text(TOML.format(path=json.dumps(str(shapes)), steps=step + 2))
     resumed = launch(command(config, run))
-    out, err = resumed.communicate(timeout=60)
+    out, err = resumed.communicate(timeout=HANGS_S)
     assert resumed.returncode == 0, err
     assert f"resuming {run} from step {step}" in out
     assert checkpoint.verify(checkpoint.folders(run)[0]) == step + 2

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from diffusion.data.images.parallel import MAX_WORKERS, in_order
+from tests.conftest import HANGS_S
 
 
 def run(function: object, items: object, total: int | None = None) -> Iterator[object]:
@@ -31,7 +32,7 @@ def test_functions_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None
     """Each of four waits for the three others."""
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     barrier = threading.Barrier(4)
-    assert sorted(run(lambda i: barrier.wait(timeout=20), range(8))) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sorted(run(lambda i: barrier.wait(timeout=HANGS_S), range(8))) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_threads_are_few_on_machines_of_many_cores(monkeypatch: pytest.MonkeyPatch) -> None:

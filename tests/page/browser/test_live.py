@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from PIL import Image
@@ -15,8 +14,6 @@ from playwright.sync_api import Page, expect
 from diffusion.training import metrics
 from tests.page.browser.conftest import Opening
 
-# A new number and a new grid appear within so many milliseconds.
-LIVE_MS = 5000
 # The button of a result, which shows it at large.
 IMAGE = re.compile("^Image [0-9]")
 # Holds the lock of a run as a training does, and nothing else, until it is killed.
@@ -41,23 +38,21 @@ def test_a_training_is_shown_as_it_goes_and_when_it_is_killed(runs: Path, window
     with subprocess.Popen([sys.executable, "-c", HOLDING, str(run / ".lock")], stdout=subprocess.PIPE) as training:
         assert training.stdout is not None
         training.stdout.readline()
-        expect(page.locator("main h1")).to_contain_text("training", timeout=LIVE_MS)
+        expect(page.locator("main h1")).to_contain_text("training")
         expect(page.get_by_role("button", name="Sample now")).to_be_visible()
-        expect(listed.locator("[data-run=three]")).to_contain_text("training", timeout=LIVE_MS)
+        expect(listed.locator("[data-run=three]")).to_contain_text("training")
         metrics.append(run / "metrics.jsonl", {"step": 41, "loss": 0.03125, "images_per_s": 8.0, "lr": 0.1})
         shutil.copy(run / "samples" / "step-00000020.png", run / "samples" / "step-00000041.png")
-        begun = time.monotonic()
-        expect(page.locator("dl.facts")).to_contain_text("0.03125", timeout=LIVE_MS)
-        expect(page.locator(".scrubber-stage figcaption")).to_have_text("step 41", timeout=LIVE_MS)
-        expect(listed.locator("[data-run=three]")).to_contain_text("0.03125", timeout=LIVE_MS)
-        assert time.monotonic() - begun < LIVE_MS / 1000
+        expect(page.locator("dl.facts")).to_contain_text("0.03125")
+        expect(page.locator(".scrubber-stage figcaption")).to_have_text("step 41")
+        expect(listed.locator("[data-run=three]")).to_contain_text("0.03125")
         training.kill()
-    expect(page.locator("main h1")).to_contain_text("ended abruptly", timeout=LIVE_MS)
+    expect(page.locator("main h1")).to_contain_text("ended abruptly")
     expect(page.get_by_role("button", name="Sample now")).to_have_count(0)
     # A window on a run that is gone asks for it in vain, which its console says.
     page.close()
     shutil.rmtree(run)
-    expect(listed.locator("[data-run=three]")).to_have_count(0, timeout=LIVE_MS)
+    expect(listed.locator("[data-run=three]")).to_have_count(0)
 
 
 def test_samples_are_made_and_shown_in_every_window(runs: Path, window: Opening) -> None:
@@ -66,7 +61,7 @@ def test_samples_are_made_and_shown_in_every_window(runs: Path, window: Opening)
     page.get_by_label("Seed").first.fill("7")
     page.get_by_role("button", name="Sample", exact=True).click()
     images = page.get_by_role("button", name=IMAGE)
-    expect(images).to_have_count(3, timeout=30_000)
+    expect(images).to_have_count(3)
     jobs = other.get_by_role("region", name="Jobs")
     jobs.locator("summary").click()
     expect(jobs.get_by_role("link", name="3 samples, one")).to_be_visible()
@@ -99,5 +94,5 @@ def test_jobs_wait_in_one_queue_that_every_window_shows_and_can_cancel(window: O
     expect(cancel).to_have_count(2)
     for left in (1, 0):
         cancel.first.click()
-        expect(cancel).to_have_count(left, timeout=20_000)
+        expect(cancel).to_have_count(left)
     expect(page.get_by_role("region", name="Jobs").locator("summary")).to_contain_text("none running")
