@@ -7,6 +7,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -63,7 +66,8 @@ def opened(options: Distance) -> tuple[Dataset, Dataset]:
     """Opens both folders at one size, in gray if all images are gray.
 
     Raises InputError for a folder that does not exist or has no images, images of several sizes without --size, images
-    of several numbers of bands, and features of what no network takes.
+    of several numbers of bands, values of which black and white are not known without --range, whole numbers against
+    fractions, and features of what no network takes.
     """
     folders = (options.samples, options.real)
     found = []
@@ -76,13 +80,28 @@ def opened(options: Distance) -> tuple[Dataset, Dataset]:
     if options.features is not None:
         features.check(options.features, options.weights, max(channels))
     size = sides_of(found) if options.size is None else (options.size, options.size)
-    first, second = (
-        SOURCES["folder"](
-            DataOptions(path=str(folder), size=size, channels=max(channels), min_images=1), distributed.say, None
+    with asking_for_ranges():
+        first, second = (
+            SOURCES["folder"](
+                DataOptions(path=str(folder), size=size, channels=max(channels), range=options.range, min_images=1),
+                distributed.say,
+                None,
+            )
+            for folder in folders
         )
-        for folder in folders
-    )
+    rule = f"images of whole numbers as those of {options.real}, or both of fractions"
+    require(first.spec.levels == second.spec.levels, str(options.samples), rule, first.spec.levels)
     return first, second
+
+
+@contextmanager
+def asking_for_ranges() -> Iterator[None]:
+    """Lets errors about values of files name --range, which is data.range here."""
+    try:
+        yield
+    except InputError as error:
+        asked = re.sub(r"set data\.range=\[(\S+), (\S+)\]", r"give --range \1 \2", str(error))
+        raise InputError(asked.replace("data.range", "--range")) from None
 
 
 def sides_of(found: list[Scan]) -> tuple[int, int]:

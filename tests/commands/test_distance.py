@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -101,6 +102,32 @@ def test_gray_images_are_compared_as_such_and_with_colors_as_colors(tmp_path: Pa
     gray, again = write(tmp_path / "gray", 8, 0, mode="L"), write(tmp_path / "again", 8, 1, mode="L")
     color = write(tmp_path / "color", 8, 2)
     assert measured(gray, again, tmp_path / "out.json").keys() == measured(gray, color, tmp_path / "out.json").keys()
+
+
+def deep(source: Path, folder: Path, kind: type[np.generic]) -> Path:
+    """Writes the gray images of a folder at twice their values, as numbers of a kind."""
+    folder.mkdir()
+    for path in source.iterdir():
+        values = np.array(Image.open(path)).astype(kind) * 2
+        Image.fromarray(values.astype(kind)).save(folder / path.with_suffix(".tif").name)
+    return folder
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_files_of_other_values_are_compared_in_their_range(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: type[np.generic]
+) -> None:
+    gray, again = write(tmp_path / "gray", 8, 0, mode="L"), write(tmp_path / "again", 8, 1, mode="L")
+    ours, theirs = deep(gray, tmp_path / "ours", kind), deep(again, tmp_path / "theirs", kind)
+    if kind is np.float32:
+        assert re.search(r"error: --range: .*; give --range \d+ \d+$", fails(capsys, "distance", ours, theirs).strip())
+        assert f"{gray}: must be images of whole numbers as those of {theirs}, or both of fractions" in fails(
+            capsys, "distance", gray, theirs, "--range", "0", "510"
+        )
+    found = measured(ours, theirs, tmp_path / "deep.json", "--range", "0", "510")
+    expected = measured(gray, again, tmp_path / "shallow.json")
+    for name, row in expected.items():
+        assert found[name]["whole"] == pytest.approx(row["whole"], rel=1e-5)
 
 
 @pytest.mark.parametrize(

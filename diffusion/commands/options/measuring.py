@@ -141,6 +141,8 @@ class Distance:
     """Use at most this many images of each folder, evenly spaced."""
     size: int | None = None
     """The side to which images are resized and cropped; it is needed where they are of several sizes."""
+    range: tuple[float, float] | None = None
+    """The values of files that are black and white, as data.range has them; by default those of its own bits."""
     seed: int = 0
     """Seed of the division into sets."""
     out: Path | None = None
