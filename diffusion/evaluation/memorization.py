@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ LARGEST_SHIFT = 4
 PLACE, NUMBER = 6, 5
 # The letters of a folder that name results.
 NAME = 40
+# The options of samples that are drawn.
+DRAWING = ("samples", "seed")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ class Memorization(Evaluator):
         require(0 < self.flagged < 1, "flagged", "between 0 and 1", self.flagged)
         require(self.shift is None or self.shift >= 0, "shift", "0 or more", self.shift)
         features.check_alone(self.features, self.weights)
+        for each in fields(self) if self.images else ():
+            if each.name in DRAWING and getattr(self, each.name) != each.default:
+                raise InputError(f"{each.name}: has no effect with images, which are all tested as they are")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -95,10 +100,13 @@ class Memorization(Evaluator):
         A sample depends on the seed and its number alone. Processes share samples and comparisons.
 
         Raises InputError where there are no training or no held-out examples, or no two different training ones, where
-        a part of them has not been seen, and for weights as `features.load` does.
+        a part of them has not been seen, for guidance of samples that were made before, and for weights as
+        `features.load` does.
         """
         if setting.dtype != torch.float32:
             raise InputError(f"--float64: has no effect with {self.name}, which samples in the precision of the model")
+        if self.images and setting.guidance is not None:
+            raise InputError(f"--guidance: has no effect with {self.name}:images, which were made before")
         held_out, training = setting.select(examples, model.spec), self._training(setting)
         held_out = held_out if setting.limit is not None else held_out.evenly(CALIBRATION)
         network = None if self.features is None else features.load(self.features, self.weights, model.device)

@@ -222,6 +222,17 @@ def test_the_command_writes_numbers_a_table_of_samples_and_a_figure(
     assert again["values"] == pytest.approx(written["values"], rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [(["--samples", "14"], "samples"), (["--seed", "3"], "seed"), (["--guidance", "1"], "--guidance")],
+)
+def test_samples_that_were_made_before_are_drawn_in_no_other_way(
+    trained: Path, shapes: Path, capsys: pytest.CaptureFixture[str], options: list[str], field: str
+) -> None:
+    message = fails(capsys, "evaluate", trained, "--method", f"memorization:images={shapes}", *options)
+    assert message.startswith(f"error: {field}: has no effect with") and "images" in message
+
+
 def test_images_of_others_are_no_training_images(
     trained: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
