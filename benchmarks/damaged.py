@@ -18,7 +18,8 @@ The columns are the steps and the minutes of training; the bound on complete hel
 is seen of the held-out images with holes, of the same pixels for all, in bits per seen dimension; the coverage of the
 90 % intervals of --n completions of --limit of the copies, over the holes, whose truth is known; and with --judge, the
 folder of the original files of Fashion-MNIST, the Fréchet distance of 2,000 samples from the training images
-(benchmarks/judge.py). Its floor is that of as many images of the test set.
+(benchmarks/judge.py), also of samples through the holes of the copies for what has learned from these. Its floor is
+that of as many images of the test set.
 
 Runs lie in a folder beside the JSON. Those that were finished with the same settings are not trained again unless
 --again is given, so that the same command goes on. A picture for each law and share shows damaged images, completions
@@ -34,6 +35,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -61,6 +63,7 @@ COMPLETING = (COMPLETE, OURS, EM)
 # the mean; and the coverage.
 BESIDE_COMPLETE, BESIDE_MEAN, COVERAGE = {0.3: 1.25, 0.6: 2.0}, 0.5, (0.86, 0.93)
 DISTANCE, COVERED, BITS, SEEN_BITS = "Fréchet distance", "coverage", "bits/dim", "bits/seen dim"
+THROUGH = "Fréchet distance through holes"
 CONFIDENCE = 0.9
 SAMPLES, PICTURED, SHOWN, COLUMNS = 2000, 3, 4, 16
 # Held-out images whose bound is measured.
@@ -153,9 +156,16 @@ class Bench:
         if name in COMPLETING:
             found[COVERED] = self.covered(model, holed)
         if self.referee is not None:
-            samples = model.sample(SAMPLES, label=model.in_turn(SAMPLES), progress=True)
-            found[DISTANCE] = self.referee.distance(model.spec.quantize(samples))
+            found[DISTANCE] = self.distance(self.referee, model)
+            if name in (OURS, EM):
+                numbers = np.random.default_rng(0).integers(len(holed.training), size=SAMPLES)
+                found[THROUGH] = self.distance(self.referee, model, known_of(holed.training, numbers))
         return found
+
+    def distance(self, referee: judge.Referee, model: Model, through: Tensor | None = None) -> float:
+        """Returns the distance of samples, drawn `through` masks or as whole images."""
+        samples = model.sample(SAMPLES, label=model.in_turn(SAMPLES), through=through, progress=True)
+        return referee.distance(model.spec.quantize(samples))
 
     def covered(self, model: Model, holed: Holed) -> float:
         """Returns the share of the truth in the holes that the intervals of completions hold."""

@@ -41,6 +41,7 @@ class SampleOptions(DrawOptions, total=False):
     overlap: int | None
     around: object
     place: Sequence[int] | None
+    through: object
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class SampleDraw(Draw):
-    """The options of drawing samples, which may be larger than the images of the model."""
+    """The options of drawing samples, which may be larger than the images of the model, or seen through holes."""
 
     size: int | Sequence[int] | None = None
     """Height and width, or one number for both; by default those of the model."""
@@ -86,3 +87,5 @@ class SampleDraw(Draw):
     """An image around which the larger one is drawn."""
     place: Sequence[int] | None = None
     """Where that image lies, the first row and column; by default in the middle."""
+    through: object = None
+    """Masks of holes through which samples are drawn, one or (n, *), True where a sample is seen (`holes`)."""

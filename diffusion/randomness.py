@@ -67,6 +67,8 @@ class Stream:
     """The noise that is added to an image before it is restored."""
     SHARED: Final = 6
     """The noise that is added, under the seed 0, to the channels of a pixel that were seen in less than others."""
+    HOLES: Final = 7
+    """The image through whose holes a sample is drawn."""
 
     # Likelihood, under the seed that it is called with; every stream has a number of the repeat too.
     PATH: Final = 1

@@ -31,6 +31,7 @@ THEORY = {
     "samplers",
     "distillation",
     "guidance",
+    "holes",
     "families",
     "conditioning",
     "operators",

@@ -105,7 +105,7 @@ GROUPS = {
         "CONDITION": 6,
         "CONDITION_NOISE": 7,
     },
-    "sampling": {"SAMPLE": 0, "GRID": 3, "DAMAGE": 5, "SHARED": 6},
+    "sampling": {"SAMPLE": 0, "GRID": 3, "DAMAGE": 5, "SHARED": 6, "HOLES": 7},
     "likelihood": {"PATH": 1, "OFFSET": 2, "DEQUANTIZATION": 4},
 }
 

@@ -26,7 +26,7 @@ ANIMATION_FRAMES = 25
 SIZED = ("tiles", "overlap", "around", "place")
 # The options that each way of making images has besides those that all have; they name the ways too.
 OPTIONS: dict[str, set[str]] = {
-    "": {"given", "first", "film", "tune", "steps", "sampler", "seed", "size", *SIZED},
+    "": {"given", "first", "film", "tune", "steps", "sampler", "seed", "size", "through_holes", *SIZED},
     "vary": {"given", "level", "first", "tune", "steps", "sampler", "seed"},
     "interpolate": {"given"},
     "noise_file": {"given", "first", "tune", "steps", "sampler", "seed"},
@@ -47,8 +47,8 @@ def sample(options: Sample) -> int:
     require(options.first >= 0, "first", "0 or more", options.first)
     distributed.join()
     model, add = told_of(options, load(options.run))
-    way = add(way_of(options, model))
     with distributed.main_first():
+        way = add(way_of(options, model))
         model, job = _prepared(options, model, way)
     code = job.run()
     if options.film and code == 0 and distributed.is_main():
@@ -111,6 +111,9 @@ def _check(options: Sample) -> None:
     for name in SIZED:
         if name in chosen and options.size is None:
             raise InputError(f"{_option(name)}: needs --size, without which it has no effect")
+    for name in ("film", "size"):
+        if name in chosen and options.through_holes:
+            raise InputError(f"{_option(name)}: must not be given with --through-holes")
     if options.film and options.size is not None:
         raise InputError("--film: must not be given with --size, as tiles have no trajectory of the whole image")
 

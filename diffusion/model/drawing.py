@@ -14,6 +14,7 @@ from diffusion import distributed, gaussian, samplers
 from diffusion.data import DataSpec
 from diffusion.denoiser import AnyDenoiser
 from diffusion.guidance import LastEstimate
+from diffusion.holes import ThroughHoles
 from diffusion.model.larger import Larger
 from diffusion.progress import bar, preview
 from diffusion.randomness import ExampleNoise, Stream, example_seed
@@ -61,7 +62,8 @@ class Drawing:
     """How samples are drawn. `label` is (n,) for the n samples, which have the numbers `first`, `first` + 1, ...
 
     Samples that are `larger` than those of the model are made of tiles, of which the network sees `batch` at once;
-    where these are windows, the denoiser is that of the whole.
+    where these are windows, the denoiser is that of the whole. `through` (n or 1, 1, *), or (n or 1, D), are the holes
+    through which samples are drawn, True where they are seen.
     """
 
     denoiser: AnyDenoiser
@@ -76,6 +78,7 @@ class Drawing:
     start: Start = FromNoise()
     larger: Larger | None = None
     batch: int = 1
+    through: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,7 +93,7 @@ class Drawing:
     @torch.no_grad()  # As a decorator: a block inside a generator would reach its caller between two steps.
     def walk(self, rows: range) -> Iterator[tuple[float, Tensor]]:
         """Yields (t, x_t) for some of the n samples, x_t (B, *) scaled to the units of the data; at t = 0 x̂."""
-        randn, denoiser = self._noise(rows), LastEstimate(self.denoiser)
+        randn, denoiser = self._noise(rows), LastEstimate(self._denoiser(rows))
         # Noise is drawn where it is given too, so that the noise of the steps is the same.
         x, times = self.start(self.denoiser, randn(self._blank(rows)), self.times, rows)
         path = samplers.trajectory(denoiser, self.sampler, x, times, label=self._label(rows), randn=randn)
@@ -142,6 +145,12 @@ class Drawing:
         if self.larger is not None and self.larger.around is not None:
             self.larger.within(x).copy_(self.spec.standardize(self.larger.around))
         return self.spec.decode(drawing(x, noise, self._label(rows)))
+
+    def _denoiser(self, rows: range) -> AnyDenoiser:
+        """The denoiser of some of the n samples."""
+        if self.through is None:
+            return self.denoiser
+        return ThroughHoles(self.denoiser, self.through.expand(self.n, *self.through.shape[1:])[rows.start : rows.stop])
 
     def _settled(self, x: Tensor) -> Tensor:
         """x (*) in the values that the data take, as the network learned from nothing else what is known exactly."""

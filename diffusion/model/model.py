@@ -167,10 +167,13 @@ class Model:
 
         With a `size`, (H, W) or one number for both, images are as large as that, made of tiles of the model's size
         (`larger.Larger`). The network then sees `batch` tiles at once. They are drawn `around` an image, if one is
-        given, which lies at a `place` and stays as it is.
+        given, which lies at a `place` and stays as it is. A model that has learned from images with holes may draw
+        `through` masks of such, (H, W) or (n, H, W), True where a sample is seen: within what it has met, while pixels
+        that they hide are the mean given the others (`holes.ThroughHoles`).
 
-        Raises InputError for counts below 1, an unknown sampler or label, noise of another shape, and a size that is
-        smaller than the model's or cannot be drawn by the `tiles` that are asked for.
+        Raises InputError for counts below 1, an unknown sampler or label, noise of another shape, a size that is
+        smaller than the model's or cannot be drawn by the `tiles` that are asked for, and masks of another shape, that
+        show nothing, or for a model that has never met unseen pixels.
         """
         given = None if noise is None else self.border.latents(noise, "noise", n)
         require(n is not None or given is not None, "n", "given, the number of samples", n)

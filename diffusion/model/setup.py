@@ -23,7 +23,7 @@ from diffusion.memory import auto_batch_size
 from diffusion.model import told
 from diffusion.model.accept import Border
 from diffusion.model.completing import Completing
-from diffusion.model.conversion import Given, Labels, number, plain_label, whole
+from diffusion.model.conversion import Given, Labels, number, pixels, plain_label, whole
 from diffusion.model.drawing import Drawing, FromNoise, Start
 from diffusion.model.elsewhere import Elsewhere
 from diffusion.model.larger import Larger
@@ -131,7 +131,17 @@ class Setup:
         needs_label(draw.guidance, draw.label)
         self._compile(draw.n * (len(times) - 1) * math.prod(larger.image if larger else self.spec.shape[1:]))
         drawing = Drawing(
-            denoiser, sampler, times, self.spec, self.device, draw.n, first, seed=draw.seed, label=label, start=start
+            denoiser,
+            sampler,
+            times,
+            self.spec,
+            self.device,
+            draw.n,
+            first,
+            seed=draw.seed,
+            label=label,
+            start=start,
+            through=self._through(draw),
         )
         if larger is None:
             return drawing
@@ -221,6 +231,18 @@ class Setup:
             return sampler
         require_one(sampler, "sampler", samplers.SAMPLERS)
         return samplers.SAMPLERS[sampler]()
+
+    def _through(self, draw: Draw) -> Tensor | None:
+        """The holes through which samples are drawn, None for none. Raises InputError for masks that cannot be used."""
+        if not isinstance(draw, SampleDraw) or draw.through is None:
+            return None
+        rule = "left out for a model that has never met pixels which nobody saw (data.masks)"
+        require(self.config.mapped, "through", rule, "masks")
+        require(draw.size is None, "through", "left out with a size", draw.size)
+        seen = pixels(draw.through, draw.n, self.spec.shape, "through")
+        blind = int((~seen.flatten(1).any(1)).sum())
+        require(not blind, "through", "masks that show something", f"{blind:,} that show nothing")
+        return seen
 
     def _larger(self, draw: SampleDraw) -> Larger | None:
         around = None

@@ -66,6 +66,7 @@ def test_all_contestants_learn_from_the_same_images_and_are_compared(shapes: Pat
     assert "32 images of 8x8, floor" in title
     for row in rows:
         assert {"bits/dim", "bits/seen dim", "Fréchet distance"} < set(row) and row["missing"] == 0.3
+        assert (damaged.THROUGH in row) == (row["trained on"] in (damaged.OURS, damaged.EM))
         assert ("coverage" in row) == (row["trained on"] in damaged.COMPLETING)
     folder = out.with_suffix("")
     assert (folder / "pixels-0.3.png").is_file() and (folder / "pixels-0.3" / "em" / "em.json").is_file()

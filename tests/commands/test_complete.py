@@ -28,32 +28,6 @@ from tests.conftest import fails, image_of, tiny
 STEPS = ("--steps", "2")
 
 
-@pytest.fixture(scope="module")
-def damaged(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The images of the shapes, all but two with transparent holes."""
-    folder = tmp_path_factory.mktemp("damaged") / "images"
-    for number, path in enumerate(sorted(shapes.rglob("*.png"))):
-        pixels = np.dstack([np.array(Image.open(path)), np.full((8, 8), 255, np.uint8)])
-        if number > 1:
-            pixels[number % 4 : number % 4 + 3, number % 5 : number % 5 + 4] = 0
-        there = folder / path.relative_to(shapes)
-        there.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(there)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def learned(damaged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("learned") / "run"
-    experiment = tiny(damaged, data={"masks": "alpha"}, observed={"share": 0.7}, training={"steps": 2})
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("finish", "samples"):
-            patch.setattr(Reporter, name, lambda self, model: None)
-        patch.setattr(Reporter, "validation", lambda self, model, losses: Validation())
-        assert train(experiment, run) == 0
-    return run
-
-
 @pytest.fixture
 def run(learned: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(learned, tmp_path / "run"))

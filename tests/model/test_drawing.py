@@ -177,3 +177,33 @@ def test_a_student_varies_nothing(model: Model) -> None:
             InputError, match="this model was distilled to sample in few evaluations; ask its teacher, t"
         ):
             call()
+
+
+@pytest.mark.parametrize(
+    ("through", "options", "message"),
+    [
+        (torch.ones(8, 8, dtype=torch.bool), {"size": 16}, "through: must be left out with a size, got 16"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.bool), {}, "through: must be masks that show something, got 2 that show"),
+        (torch.ones(3, 3, 8, 8, dtype=torch.bool), {}, "through: must be of the shape"),
+    ],
+)
+def test_holes_through_which_nothing_can_be_drawn_are_named(
+    mapped_model: Model, through: Tensor, options: dict, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        mapped_model.sample(2, through=through, **options)
+
+
+def test_a_network_without_maps_draws_nothing_through_holes(model: Model) -> None:
+    with pytest.raises(InputError, match="through: must be left out for a model that has never met"):
+        model.sample(2, through=torch.ones(8, 8, dtype=torch.bool))
+
+
+def test_through_masks_that_show_everything_samples_are_the_plain_ones(mapped_model: Model) -> None:
+    whole = mapped_model.sample(3, steps=3, seed=2)
+    torch.testing.assert_close(mapped_model.sample(3, steps=3, seed=2, through=np.ones((8, 8), bool)), whole, **CLOSE)
+    masks = torch.ones(3, 1, 8, 8, dtype=torch.bool)
+    masks[1, :, :4] = False
+    found = mapped_model.sample(3, steps=3, seed=2, through=masks.expand(3, 3, 8, 8), batch=2)
+    torch.testing.assert_close(found[[0, 2]], whole[[0, 2]], **CLOSE)
+    assert (found[1] - whole[1]).abs().max() > 0.01

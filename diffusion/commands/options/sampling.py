@@ -43,6 +43,9 @@ class Sample:
     """With --size: an image around which the larger one is drawn."""
     place: tuple[int, int] | None = None
     """With --around: the row and the column at which that image begins; by default it is in the middle."""
+    through_holes: bool = False
+    """For a run on images with holes (data.masks): draw each sample through the holes of one of its images. That helps
+    where single pixels are missing, and what lies in a hole is smooth."""
     film: bool = False
     """Write the trajectory too, as a strip and an animation."""
     tune: bool = False

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from diffusion import config, distributed
-from diffusion.commands.options import Sample
+from diffusion import checkpoint, config, distributed
+from diffusion.commands.measured import data_options, open_own
+from diffusion.commands.options import Evaluate, Sample
 from diffusion.commands.photographs.places import content
 from diffusion.commands.samples.sized import parse_size, read_pair, read_sized
 from diffusion.data import DataSpec
@@ -21,8 +22,10 @@ from diffusion.data.images.encoding import suffix
 from diffusion.draw import DrawOptions, SampleOptions
 from diffusion.errors import InputError, require
 from diffusion.model import Model
+from diffusion.model.completing import known_of
 from diffusion.model.latents import spherical
 from diffusion.model.origin import weights_hash
+from diffusion.randomness import Stream, example_seed
 
 LEVEL = 0.5
 
@@ -121,6 +124,26 @@ def larger_of(options: Sample, model: Model) -> SampleOptions:
     return {"size": size, "tiles": options.tiles, "overlap": options.overlap, "around": around, "place": options.place}
 
 
+def holes_of(options: Sample, model: Model) -> Callable[[range], Tensor | None]:
+    """Returns what says through which holes the samples of some numbers are drawn, (B, 1, *); None for none.
+
+    The holes of a sample are those of an image of the run, which depends on the seed and the number of the sample
+    alone. Raises InputError for a run whose images have none, and as `open_own` does.
+    """
+    if not options.through_holes:
+        return lambda some: None
+    data = data_options(Evaluate(options.run), model)
+    require(data.masks, "--through-holes", "left out for a run on images without holes (data.masks)", options.run)
+    run = checkpoint.run_of(options.run)
+    images = open_own(model, data, run, others="to sample without their holes, leave out --through-holes")
+
+    def seen(some: range) -> Tensor:
+        seeds = [example_seed(options.draw.seed, Stream.HOLES, number) for number in some]
+        return known_of(images, [seed % len(images) for seed in seeds])
+
+    return seen
+
+
 def identity(model: Model) -> dict[str, Any]:
     """Returns what tells a model from others: its step, and the hash of its weights."""
     backbone = model.denoiser.backbone
@@ -158,13 +181,14 @@ def rows(z: npt.NDArray[Any], some: range) -> Tensor:
 
 def _new(options: Sample, model: Model) -> Way:
     how, name, n = larger_of(options, model), f"samples-{options.draw.seed}", options.draw.n
-    larger = model.larger(**how)
+    larger, through = model.larger(**how), holes_of(options, model)
     if larger is None:
 
         def plain(model: Model, some: range, _: int) -> Tensor:
-            return model.sample(len(some), first=some.start, **given(options, model, some))
+            how = given(options, model, some)
+            return model.sample(len(some), first=some.start, through=through(some), **how)
 
-        return Way(name, n, plain)
+        return Way(name, n, plain, {"through_holes": True} if options.through_holes else {})
 
     def draw(model: Model, some: range, batch: int) -> Tensor:
         drawn: SampleOptions = {**given(options, model, some), **how, "batch": batch}

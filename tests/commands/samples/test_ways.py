@@ -9,11 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion.commands.options import DrawArguments, Sample
-from diffusion.commands.samples.ways import file_suffix, given, identity, read_latents, rows, settings_of, way_of
+from diffusion.commands.measured import data_options, open_own
+from diffusion.commands.options import DrawArguments, Evaluate, Sample
+from diffusion.commands.samples.ways import (
+    file_suffix,
+    given,
+    holes_of,
+    identity,
+    read_latents,
+    rows,
+    settings_of,
+    way_of,
+)
 from diffusion.data import DataSpec
 from diffusion.errors import InputError
 from diffusion.model import Model, load
+from diffusion.model.completing import known_of
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +98,30 @@ def test_latents_are_read_by_rows_and_other_files_are_named(tmp_path: Path) -> N
     np.savez(tmp_path / "z.npz", z)
     with pytest.raises(InputError, match="got several arrays"):
         read_latents(tmp_path / "z.npz", spec)
+
+
+def test_samples_are_drawn_through_the_holes_of_images_by_number(learned: Path) -> None:
+    model = load(learned, device="cpu")
+    asked = replace(options(steps=2, seed=3), run=learned, through_holes=True)
+    images = open_own(model, data_options(Evaluate(learned), model), others="")
+    there = known_of(images, range(len(images)))
+    holes = holes_of(asked, model)
+    seen = holes(range(30))
+    assert seen is not None and seen.shape == (30, 1, 8, 8)
+    assert all(any(torch.equal(mask, other) for other in there) for mask in seen)
+    assert len({mask.numpy().tobytes() for mask in seen}) > 8, "they are those of different images"
+    later = holes(range(7, 30))
+    assert later is not None and torch.equal(later, seen[7:])
+    other = holes_of(replace(asked, draw=replace(asked.draw, seed=4)), model)(range(30))
+    assert other is not None and not torch.equal(other, seen)
+    way = way_of(asked, model)
+    drawn = way.draw(model, range(2, 6), 4)
+    expected = model.sample(4, first=2, through=seen[2:6], **given(asked, model, range(2, 6)))
+    assert torch.equal(drawn, expected) and way.settings == {"through_holes": True}
+    assert not torch.equal(drawn, model.sample(4, first=2, **given(asked, model, range(2, 6))))
+
+
+def test_holes_of_a_run_without_any_are_refused(trained: Path) -> None:
+    asked = replace(options(), run=trained, through_holes=True)
+    with pytest.raises(InputError, match=r"^--through-holes: must be left out for a run on images without holes \("):
+        holes_of(asked, load(trained))
