@@ -26,7 +26,7 @@ ANIMATION_FRAMES = 25
 SIZED = ("tiles", "overlap", "around", "place")
 # The options that each way of making images has besides those that all have; they name the ways too.
 OPTIONS: dict[str, set[str]] = {
-    "": {"given", "first", "film", "tune", "steps", "sampler", "seed", "size", "through_holes", *SIZED},
+    "": {"given", "first", "film", "tune", "steps", "sampler", "seed", "size", "through_holes", "data_path", *SIZED},
     "vary": {"given", "level", "first", "tune", "steps", "sampler", "seed"},
     "interpolate": {"given"},
     "noise_file": {"given", "first", "tune", "steps", "sampler", "seed"},
@@ -111,6 +111,8 @@ def _check(options: Sample) -> None:
     for name in SIZED:
         if name in chosen and options.size is None:
             raise InputError(f"{_option(name)}: needs --size, without which it has no effect")
+    if "data_path" in chosen and not options.through_holes:
+        raise InputError("--data-path: needs --through-holes, without which it has no effect")
     for name in ("film", "size"):
         if name in chosen and options.through_holes:
             raise InputError(f"{_option(name)}: must not be given with --through-holes")

@@ -154,6 +154,7 @@ def test_options_out_of_range(trained: Path, capsys: pytest.CaptureFixture, opti
         (["--film", "--through-holes"], "--film: must not be given with --through-holes"),
         (["--size", "16", "--through-holes"], "--size: must not be given with --through-holes"),
         (["--vary", "photo.png", "--through-holes"], "--through-holes: must not be given with --vary"),
+        (["--data-path", "photos"], "--data-path: needs --through-holes, without which it has no effect"),
         (["--resize"], "--resize: needs --image, without which it has no effect"),
         (["--method", "mmps"], "--method: needs --image, without which it has no effect"),
     ],

@@ -44,8 +44,10 @@ class Sample:
     place: tuple[int, int] | None = None
     """With --around: the row and the column at which that image begins; by default it is in the middle."""
     through_holes: bool = False
-    """For a run on images with holes (data.masks): draw each sample through the holes of one of its images. That helps
-    where single pixels are missing, and what lies in a hole is smooth."""
+    """For a run on images with holes (data.masks): draw each sample through the holes of one of its images. What lies
+    in them is a mean: better for single pixels among like ones, and too smooth for others."""
+    data_path: Path | None = None
+    """With --through-holes: where the images of the run lie now, if not where they were."""
     film: bool = False
     """Write the trajectory too, as a strip and an animation."""
     tune: bool = False

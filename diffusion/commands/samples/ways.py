@@ -132,7 +132,7 @@ def holes_of(options: Sample, model: Model) -> Callable[[range], Tensor | None]:
     """
     if not options.through_holes:
         return lambda some: None
-    data = data_options(Evaluate(options.run), model)
+    data = data_options(Evaluate(options.run, data_path=options.data_path), model)
     require(data.masks, "--through-holes", "left out for a run on images without holes (data.masks)", options.run)
     run = checkpoint.run_of(options.run)
     images = open_own(model, data, run, others="to sample without their holes, leave out --through-holes")
@@ -188,7 +188,9 @@ def _new(options: Sample, model: Model) -> Way:
             how = given(options, model, some)
             return model.sample(len(some), first=some.start, through=through(some), **how)
 
-        return Way(name, n, plain, {"through_holes": True} if options.through_holes else {})
+        if options.through_holes:
+            return Way(f"{name}-through-holes", n, plain, {"through_holes": True})
+        return Way(name, n, plain)
 
     def draw(model: Model, some: range, batch: int) -> Tensor:
         drawn: SampleOptions = {**given(options, model, some), **how, "batch": batch}
