@@ -63,7 +63,8 @@ def evaluated(
 ) -> MemorizationEvaluation:
     plain = made(training.spec, UNET if training.spec.is_image else {"name": "mlp", "width": 8})
     model = Returning(plain.denoiser, plain.spec, plain.config, images=x)
-    return Memorization(len(x), **options)(model, held_out, Setting(training=training))
+    options = options if "images" in options else {"samples": len(x), **options}
+    return Memorization(**options)(model, held_out, Setting(training=training))
 
 
 def copied(kind: str) -> Tensor:

@@ -142,7 +142,7 @@ class Distance:
     size: int | None = None
     """The side to which images are resized and cropped; it is needed where they are of several sizes."""
     range: tuple[float, float] | None = None
-    """The values of files that are black and white, as data.range has them; by default those of its own bits."""
+    """The values of files that are black and white, as data.range has them; by default those of its depth."""
     seed: int = 0
     """Seed of the division into sets."""
     out: Path | None = None

@@ -185,8 +185,8 @@ def _new(options: Sample, model: Model) -> Way:
     if larger is None:
 
         def plain(model: Model, some: range, _: int) -> Tensor:
-            how = given(options, model, some)
-            return model.sample(len(some), first=some.start, through=through(some), **how)
+            own = given(options, model, some)
+            return model.sample(len(some), first=some.start, through=through(some), **own)
 
         if options.through_holes:
             return Way(f"{name}-through-holes", n, plain, {"through_holes": True})
