@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +69,9 @@ def opened(options: Distance) -> tuple[Dataset, Dataset]:
     of several numbers of bands, values of which black and white are not known without --range, whole numbers against
     fractions, and features of what no network takes.
     """
-    folders = (options.samples, options.real)
+    folders = {"SAMPLES": options.samples, "REAL": options.real}
     found = []
-    for folder, field in zip(folders, ("SAMPLES", "REAL"), strict=True):
+    for field, folder in folders.items():
         with blamed_on(field):
             found.append(scan(folder, labels=False, progress=distributed.is_main()))
     channels = {ranges.channels_of(mode) for each in found for mode in each.entries.modes}
@@ -80,15 +80,12 @@ def opened(options: Distance) -> tuple[Dataset, Dataset]:
     if options.features is not None:
         features.check(options.features, options.weights, max(channels))
     size = sides_of(found) if options.size is None else (options.size, options.size)
-    with asking_for_ranges():
-        first, second = (
-            SOURCES["folder"](
-                DataOptions(path=str(folder), size=size, channels=max(channels), range=options.range, min_images=1),
-                distributed.say,
-                None,
-            )
-            for folder in folders
-        )
+    taken = DataOptions(size=size, channels=max(channels), range=options.range, min_images=1)
+    images = []
+    for field, folder in folders.items():
+        with asking_for_ranges(), blamed_on(field):
+            images.append(SOURCES["folder"](replace(taken, path=str(folder)), distributed.say, None))
+    first, second = images
     rule = f"images of whole numbers as those of {options.real}, or both of fractions"
     require(first.spec.levels == second.spec.levels, str(options.samples), rule, first.spec.levels)
     return first, second

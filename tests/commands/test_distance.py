@@ -153,3 +153,14 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.C
     for folders, field in (((tmp_path / "none", images), "SAMPLES"), ((images, tmp_path / "none"), "REAL")):
         message = fails(capsys, "distance", *folders)
         assert message.startswith(f"error: {field}: ") and "none does not exist" in message
+
+
+@pytest.mark.parametrize("field", ["SAMPLES", "REAL"])
+def test_a_folder_whose_images_cannot_be_decoded_is_named_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str
+) -> None:
+    images, damaged = write(tmp_path / "images", 8, 0), write(tmp_path / "damaged", 8, 1)
+    for path in damaged.iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    message = fails(capsys, "distance", *((damaged, images) if field == "SAMPLES" else (images, damaged)))
+    assert message.startswith(f"error: {field}: ") and str(damaged) in message
