@@ -33,5 +33,4 @@ class ThroughHoles:
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Prediction:
         """Estimates all of x from what is seen of x_t (B, C, *) at t, () or (B,); label: (B,)."""
-        levels = torch.where(self.seen, 1.0, UNSEEN).to(t.dtype)
-        return self.denoiser(x_t, relative(levels, t.expand(len(x_t)) if t.ndim == 0 else t), label)
+        return self.denoiser(x_t, relative(torch.where(self.seen, 1.0, UNSEEN), t), label)

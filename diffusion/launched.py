@@ -8,9 +8,14 @@ import os
 import sys
 
 
+def processes() -> int:
+    """Returns the number of processes that a launcher started with this one, 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def several() -> bool:
     """Whether a launcher started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return processes() > 1
 
 
 def leave(code: int) -> int:

@@ -22,8 +22,9 @@ from diffusion.model import Model, load
 FILM_ROWS = 4
 STRIP_FRAMES = 9
 ANIMATION_FRAMES = 25
-# The options that a size has.
+# The options that a size has, and those that have no effect without another one.
 SIZED = ("tiles", "overlap", "around", "place")
+NEEDED = {**dict.fromkeys(SIZED, "size"), "data_path": "through_holes"}
 # The options that each way of making images has besides those that all have; they name the ways too.
 OPTIONS: dict[str, set[str]] = {
     "": {"given", "first", "film", "tune", "steps", "sampler", "seed", "size", "through_holes", "data_path", *SIZED},
@@ -108,11 +109,9 @@ def _check(options: Sample) -> None:
         needed = next(each for each in OPTIONS if name in OPTIONS[each])
         why = "the image that it belongs to" if name == "mask" else "without which it has no effect"
         raise InputError(f"{_option(name)}: needs {_option(needed)}, {why}")
-    for name in SIZED:
-        if name in chosen and options.size is None:
-            raise InputError(f"{_option(name)}: needs --size, without which it has no effect")
-    if "data_path" in chosen and not options.through_holes:
-        raise InputError("--data-path: needs --through-holes, without which it has no effect")
+    for name, needed in NEEDED.items():
+        if name in chosen and needed not in chosen:
+            raise InputError(f"{_option(name)}: needs {_option(needed)}, without which it has no effect")
     for name in ("film", "size"):
         if name in chosen and options.through_holes:
             raise InputError(f"{_option(name)}: must not be given with --through-holes")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,9 @@ class Memorization(Evaluator):
         require(0 < self.flagged < 1, "flagged", "between 0 and 1", self.flagged)
         require(self.shift is None or self.shift >= 0, "shift", "0 or more", self.shift)
         features.check_alone(self.features, self.weights)
-        for each in fields(self) if self.images else ():
-            if each.name in DRAWING and getattr(self, each.name) != each.default:
-                raise InputError(f"{each.name}: has no effect with images, which are all tested as they are")
+        for name in DRAWING:
+            if self.images and getattr(self, name) != getattr(type(self), name):
+                raise InputError(f"{name}: has no effect with images, which are all tested as they are")
 
     @property
     def settings(self) -> dict[str, Any]:

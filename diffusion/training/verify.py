@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import tempfile
 from contextlib import redirect_stdout
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusion import checkpoint, config
+from diffusion import checkpoint, config, launched
 from diffusion.config import Config
 from diffusion.errors import require
 from diffusion.training.metrics import METRICS
@@ -45,8 +44,7 @@ def verify_resume(experiment: Config, steps: int) -> list[str]:
     steps >= 2, and in one of several processes.
     """
     require(steps >= 2, "steps", "at least 2", steps)
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    require(count == 1, "processes", "1 for verify-resume, which trains twice", count)
+    require(not launched.several(), "processes", "1 for verify-resume, which trains twice", launched.processes())
     middle = steps // 2
     brief = config.override(
         experiment,
